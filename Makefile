@@ -1,0 +1,31 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: run test bench lint clean
+.DEFAULT_GOAL := run
+
+run: $(INSTALLED)  ## the same experiment on both frameworks, compared; ARGS="..." are overrides
+	$(BIN)/python run.py -m backend=torch,jax model=cnn $(ARGS)
+
+test: $(INSTALLED)  ## the test suite; ARGS='-m "not slow"' for the everyday part
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(INSTALLED)  ## what is claimed about speed
+	$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv build *.egg-info
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	# Compiled once here, or every run would compile anew where Python may not write: 10 s each.
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,140 @@
+"""Checkpoints as Orbax writes them: a folder for each step, whole or not there at all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from zlib import crc32
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from flax_impl.state import Kinds, parameters_of
+from flax_impl.step import TrainState
+from pipeline.checkpoints import BrokenCheckpoint, Checkpoint, check_shapes
+from pipeline.recorder import Recorder
+
+KEPT = 2  # newest checkpoints: should one turn out broken, there is one before it
+STEP_DIGITS = 6  # of a step's folder name, at least
+
+
+class BestCheckpoint(policies.PreservationPolicy):
+    """Keeps the best checkpoint; what is best, the recorder decides.
+
+    Args:
+        recorder: that has just judged the evaluation.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: policies.PreservationContext
+    ) -> Sequence[bool]:
+        """Which checkpoints to keep."""
+        best = self.recorder.best
+        return [best is not None and info.step == best["step"] for info in checkpoints]
+
+
+class Checkpoints:
+    """The checkpoints of a run under way; a context manager, since saving goes on in the background.
+
+    Args:
+        folder: for the steps.
+        recorder: whose memory goes into each.
+        kinds: of the model's layers.
+    """
+
+    def __init__(self, folder: Path, recorder: Recorder, kinds: Kinds) -> None:
+        self.recorder, self.kinds = recorder, kinds
+        keep = policies.AnyPreservationPolicy([policies.LatestN(KEPT), BestCheckpoint(recorder)])
+        self.manager = ocp.CheckpointManager(
+            folder.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=keep,
+                step_format_fixed_length=STEP_DIGITS,
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.manager.close()
+
+    def save(self, state: TrainState) -> None:
+        """Keep the state of a step; the device's arrays may be donated afterwards.
+
+        Raises:
+            Diverged: the state is not worth keeping.
+        """
+        step = int(state.step)
+        memory = {
+            "recorder": self.recorder.state(step),
+            "shapes": shapes_of(state, self.kinds),
+            "checksum": _checksum(state),
+        }
+        if step in self.manager.all_steps():  # found broken on resuming, and passed over
+            self.manager.delete(step)
+        self.manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), memory=ocp.args.JsonSave(memory)
+            ),
+        )
+
+
+def read_checkpoint(checkpoint: Checkpoint, template: TrainState, kinds: Kinds) -> dict[str, Any]:
+    """A checkpoint's content: the state, on the device, and the recorder's memory.
+
+    Args:
+        checkpoint: on disk.
+        template: the experiment's own state, whose shapes the state must have.
+        kinds: of the model's layers.
+
+    Raises:
+        BrokenCheckpoint: it is torn or corrupt.
+        UserError: it is of another model.
+    """
+    options = ocp.CheckpointManagerOptions(step_format_fixed_length=STEP_DIGITS, create=False)
+    with ocp.CheckpointManager(checkpoint.path.parent.absolute(), options=options) as manager:
+        memory = _restore(manager, checkpoint, memory=ocp.args.JsonRestore())["memory"]
+        check_shapes(checkpoint, memory["shapes"], shapes_of(template, kinds))
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        state = _restore(manager, checkpoint, state=ocp.args.StandardRestore(shapes))["state"]
+    if _checksum(state) != memory["checksum"]:
+        raise BrokenCheckpoint("its arrays are not those that were saved")
+    return {"state": state, "recorder": memory["recorder"]}
+
+
+def shapes_of(state: TrainState, kinds: Kinds) -> dict[str, list[int]]:
+    """Canonical names and shapes of the model's parameters in a state."""
+    return {name: list(array.shape) for name, array in parameters_of(state, kinds).items()}
+
+
+def _restore(manager: ocp.CheckpointManager, checkpoint: Checkpoint, **items: Any) -> Any:
+    """Read some of a checkpoint's items, as Orbax keeps them apart.
+
+    Raises:
+        BrokenCheckpoint: they are torn or corrupt.
+    """
+    try:
+        return manager.restore(checkpoint.step, args=ocp.args.Composite(**items))
+    except Exception as error:  # Orbax raises many kinds for a damaged folder
+        raise BrokenCheckpoint(str(error).partition("\n")[0]) from error
+
+
+def _checksum(state: TrainState) -> int:
+    """CRC-32 of all arrays; Orbax reads a flipped bit in its files without complaint."""
+    total = 0
+    for leaf in jax.device_get(jax.tree.leaves(state)):
+        total = crc32(np.ascontiguousarray(leaf), total)
+    return total

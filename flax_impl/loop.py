@@ -1,0 +1,123 @@
+"""The training loop over a Flax TrainState, and what happens around a step."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from flax_impl.checkpoints import Checkpoints
+from flax_impl.data import EvalBatches, TrainBatches
+from flax_impl.device import Device
+from flax_impl.profiling import Profiler
+from flax_impl.state import Kinds, parameters_of
+from flax_impl.step import TrainState, make_eval_step, make_train_step
+from pipeline.checkpoints import FOLDER
+from pipeline.datasets import Split
+from pipeline.errors import Interrupted
+from pipeline.experiment import Experiment
+from pipeline.metrics import SUMS
+from pipeline.portable import digest
+
+
+def train(experiment: Experiment, device: Device, state: TrainState, kinds: Kinds) -> None:
+    """Run the compiled step to the end of the timetable.
+
+    Args:
+        experiment: what to train.
+        device: where.
+        state: at step 0, or as a checkpoint has it.
+        kinds: of the model's layers.
+
+    Raises:
+        Interrupted: somebody asked to stop, and the state is saved.
+        Diverged: the loss is no number.
+    """
+    plan, recorder, timetable = experiment.plan, experiment.recorder, experiment.recorder.timetable
+    if recorder.stopped_early:
+        return  # the run that was to go on had come to its end
+    start = int(state.step)
+    batches = TrainBatches(plan, device)
+    if start == 0:
+        weights = parameters_of(state, kinds)
+        recorder.describe(
+            parameters=sum(weight.size for weight in weights.values()),
+            init_digest=digest(weights),
+            data_digest=batches.digest(),
+        )
+    train_step = Compiled(make_train_step(experiment.config, plan, device), experiment)
+    evaluate_split = Evaluation(experiment, device, plan.data.val)
+    recorder.begin(start, device.read, device.peak_memory_mb)
+    profiler = Profiler(experiment.folder, experiment.config.train.profile)
+    stop = experiment.config.train.stop_after
+    with Checkpoints(experiment.folder / FOLDER, recorder, kinds) as checkpoints:
+        for first, count in timetable.calls(start, device.steps_per_call, stop):
+            step = first + count
+            rates = [recorder.learning_rate(done) for done in range(first, step)]
+            state, values = train_step(
+                count, state, *batches(first, count), np.array(rates, device.dtype)
+            )
+            recorder.stepped(step, values)
+            profiler.stepped(count, values)
+            if timetable.evaluates(step):
+                recorder.pause()
+                recorder.evaluated(step, evaluate_split(state))
+                recorder.resume("eval")
+                checkpoints.save(state)
+            if step == timetable.total or recorder.stopped_early:
+                break
+            if (exit_code := recorder.interrupted(step)) is not None:
+                if not timetable.evaluates(step):
+                    checkpoints.save(state)
+                raise Interrupted(step, exit_code)
+
+
+def evaluate(experiment: Experiment, device: Device, state: TrainState) -> Mapping[str, float]:
+    """Sums over the test set of the state's weights."""
+    return Evaluation(experiment, device, experiment.plan.data.test)(state)
+
+
+class Compiled:
+    """A training step, compiled ahead for each number of steps in a call, with its time noted.
+
+    Only here: torch compiles nothing.
+
+    Args:
+        function: jitted.
+        experiment: whose recorder notes the time.
+    """
+
+    def __init__(self, function: Callable, experiment: Experiment) -> None:
+        self.function, self.recorder = function, experiment.recorder
+        self.programs: dict[int, Callable] = {}
+
+    def __call__(self, count: int, *args: Any) -> tuple[TrainState, jax.Array]:
+        if count not in self.programs:
+            self.recorder.pause()
+            self.programs[count] = self.function.lower(*args).compile()
+            self.recorder.resume("compile")
+        return self.programs[count](*args)
+
+
+class Evaluation:
+    """The evaluation of a split, compiled at its first call.
+
+    Only here: it is kept between evaluations, as Lightning's Trainer keeps its loaders.
+
+    Args:
+        experiment: what is evaluated.
+        device: where.
+        split: on which samples.
+    """
+
+    def __init__(self, experiment: Experiment, device: Device, split: Split) -> None:
+        plan, config = experiment.plan, experiment.config
+        self.names = SUMS[plan.data.task]
+        self.batches = EvalBatches(split, plan, device, config.train.eval_batch)
+        self.step = make_eval_step(config, plan, device)
+        self.read = device.read
+
+    def __call__(self, state: TrainState) -> Mapping[str, float]:
+        """Sums over all samples, read off the device once."""
+        values = [self.step(state, *batch) for batch in self.batches]
+        return dict(zip(self.names, self.read(values).sum(axis=0).tolist(), strict=True))

@@ -1,0 +1,46 @@
+"""What a model is judged by: the loss that is minimised, and the sums that metrics come from."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from pipeline.datasets import Task
+
+
+def sums(
+    task: Task,
+    outputs: jax.Array,
+    targets: jax.Array,
+    center: jax.Array,
+    smoothing: float = 0.0,
+    counted: jax.Array | None = None,
+) -> list[jax.Array]:
+    """Sums over the samples of a batch, in the order of `pipeline.metrics.SUMS`.
+
+    Args:
+        task: classification or regression.
+        outputs: logits `[batch, classes]`, or predictions `[batch, outputs]`.
+        targets: classes `[batch]`, or values `[batch, outputs]`.
+        center: mean of the training targets `[outputs]`; deviations are summed from it.
+        smoothing: share of each target that is spread evenly over all classes (Szegedy et al. 2016).
+        counted: 1 for a sample, 0 for padding `[batch]`. Only here: a compiled evaluation needs
+            batches of one size, where torch takes a smaller last one.
+    """
+    outputs = outputs.astype(center.dtype)
+    counted = jnp.ones(len(targets), center.dtype) if counted is None else counted
+    if task is Task.classification:
+        if smoothing:
+            soft = optax.smooth_labels(jax.nn.one_hot(targets, outputs.shape[-1]), smoothing)
+            loss = optax.softmax_cross_entropy(outputs, soft.astype(outputs.dtype))
+        else:
+            loss = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+        correct = outputs.argmax(axis=-1) == targets
+        return [(loss * counted).sum(), (correct * counted).sum()]
+    counted = counted[:, None]
+    error, deviation = (outputs - targets) * counted, (targets - center) * counted
+    return [
+        jnp.square(error).mean(axis=-1).sum(),
+        jnp.abs(error).sum(),
+        deviation.sum(),
+        jnp.square(deviation).sum(),
+    ]

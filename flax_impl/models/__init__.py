@@ -1,0 +1,34 @@
+"""The models, by the names of the `model` config group."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+
+from flax_impl.models.cnn import CNN
+from flax_impl.models.linear import Linear
+from flax_impl.models.mlp import MLP
+from flax_impl.models.simple_cnn import SimpleCNN
+from pipeline.config import ModelConfig
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "linear": Linear,
+    "mlp": MLP,
+    "cnn": CNN,
+    "simple_cnn": SimpleCNN,
+}
+
+
+def build_model(
+    config: ModelConfig, input_shape: tuple[int, ...], outputs: int, **dtypes: Any
+) -> nn.Module:
+    """A model for samples of `input_shape` ([height, width, channels] or [features]).
+
+    Args:
+        config: of the `model` group.
+        input_shape: of one sample.
+        outputs: classes, or width of the target.
+        dtypes: `dtype` of products and convolutions, `param_dtype` of parameters. Only here: torch
+            converts a built model instead.
+    """
+    return MODELS[config.name](config, input_shape, outputs, **dtypes)

@@ -1,0 +1,1 @@
+"""The experiment on PyTorch Lightning. Its twin is flax_impl: the same files, the same names."""

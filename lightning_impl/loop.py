@@ -1,0 +1,155 @@
+"""The training loop: Lightning's Trainer, and a callback for what happens around a step."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from lightning_impl.checkpoints import BestCheckpoint, Checkpoints
+from lightning_impl.data import EvalBatches, TrainBatches
+from lightning_impl.device import Device
+from lightning_impl.profiling import Profiler
+from lightning_impl.state import parameters_of
+from lightning_impl.step import TrainingModule
+from pipeline.checkpoints import FOLDER, Checkpoint
+from pipeline.experiment import Experiment
+from pipeline.portable import digest
+
+
+def train(
+    experiment: Experiment, device: Device, module: TrainingModule, resume: Checkpoint | None
+) -> None:
+    """Run Lightning's Trainer to the end of the timetable.
+
+    Args:
+        experiment: what to train.
+        device: where.
+        module: with its weights at step 0.
+        resume: the checkpoint to go on from.
+
+    Raises:
+        Interrupted: somebody asked to stop, and the state is saved.
+        Diverged: the loss is no number.
+    """
+    plan, recorder, config = experiment.plan, experiment.recorder, experiment.config.train
+    if recorder.stopped_early:
+        return  # the run that was to go on had come to its end
+    folder = str(experiment.folder / FOLDER)
+    last = Checkpoints(folder, recorder)
+    trainer = trainer_on(
+        device,
+        max_steps=recorder.timetable.total,
+        max_epochs=-1,
+        accumulate_grad_batches=config.accumulate,
+        # In batches, counted over epochs: an evaluation may fall inside one.
+        val_check_interval=recorder.timetable.eval_every * config.accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        callbacks=[Recording(experiment, device, last), BestCheckpoint(folder, recorder), last],
+    )
+    batches = TrainBatches(plan, device, config.accumulate, lambda: trainer.global_step)
+    if resume is None:
+        weights = parameters_of(module.model)
+        recorder.describe(
+            parameters=sum(weight.size for weight in weights.values()),
+            init_digest=digest(weights),
+            data_digest=batches.digest(),
+        )
+    trainer.fit(
+        module,
+        train_dataloaders=batches,
+        val_dataloaders=EvalBatches(plan.data.val, plan, device, config.eval_batch),
+        ckpt_path=str(resume.path) if resume else None,
+    )
+
+
+def evaluate(experiment: Experiment, device: Device, module: TrainingModule) -> Mapping[str, float]:
+    """Sums over the test set of the module's weights."""
+    plan, config = experiment.plan, experiment.config.train
+    batches = EvalBatches(plan.data.test, plan, device, config.eval_batch)
+    trainer_on(device).test(module, dataloaders=batches, verbose=False)
+    return module.evaluation_sums()
+
+
+class Recording(Callback):
+    """Hands each step's values to the recorder, and stops where it says so.
+
+    Only here: Lightning calls back, where the Flax loop calls the recorder itself.
+
+    Args:
+        experiment: whose recorder it is.
+        device: that the values are read from.
+        last: keeps the state when the run is asked to stop.
+    """
+
+    def __init__(self, experiment: Experiment, device: Device, last: Checkpoints) -> None:
+        self.recorder, self.device, self.last = experiment.recorder, device, last
+        self.timetable = experiment.recorder.timetable
+        self.profiler = Profiler(experiment.folder, experiment.config.train.profile)
+
+    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Start the clock, and take the signals back from Lightning."""
+        self.recorder.interruption.install()
+        self.heed_config(trainer)
+        self.recorder.begin(trainer.global_step, self.device.read, self.device.peak_memory_mb)
+
+    def heed_config(self, trainer: Trainer) -> None:
+        """Let the config's numbers win over those in a checkpoint, as they do in flax_impl.
+
+        torch's `load_state_dict` puts back learning rate, decay and betas with the slots.
+        """
+        optimizer, rate = trainer.optimizers[0], self.recorder.learning_rate(trainer.global_step)
+        for group in optimizer.param_groups:
+            group |= {key: value for key, value in optimizer.defaults.items() if key in group}
+            group |= {"initial_lr": optimizer.defaults["lr"], "lr": rate}
+        schedule = trainer.lr_scheduler_configs[0].scheduler
+        schedule.base_lrs = [optimizer.defaults["lr"]] * len(optimizer.param_groups)
+
+    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *args: Any) -> None:
+        """After each update: keep its values; end the run at its last step."""
+        step = trainer.global_step
+        if step == self.recorder.step:
+            return  # a part of a batch: no update yet
+        self.recorder.stepped(step, module.step_values())
+        self.profiler.stepped(1)
+        if self.timetable.evaluates(step):
+            # Lightning evaluates once more when it is told to stop, also off the regular beat.
+            trainer.should_stop = step == self.timetable.total
+        else:
+            self.last.stop_if_asked(trainer)
+
+    def on_validation_start(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Start to count the time of the evaluation."""
+        self.recorder.pause()
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Judge the evaluation, before the checkpoint callbacks come."""
+        self.recorder.evaluated(trainer.global_step, module.evaluation_sums())
+        self.recorder.resume("eval")
+        trainer.should_stop = trainer.should_stop or self.recorder.stopped_early
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, module: TrainingModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the recorder's memory into the checkpoint."""
+        checkpoint["recorder"] = self.recorder.state(trainer.global_step)
+
+
+def trainer_on(device: Device, **options: Any) -> Trainer:
+    """A Trainer that leaves logging, progress and the order of the data to the core.
+
+    Only here: the Trainer is the loop that the Flax side writes out.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        return Trainer(
+            accelerator=device.kind,
+            devices=1,
+            precision=device.lightning_precision,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            **options,
+        )

@@ -1,0 +1,23 @@
+"""The models, by the names of the `model` config group."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from lightning_impl.models.cnn import CNN
+from lightning_impl.models.linear import Linear
+from lightning_impl.models.mlp import MLP
+from lightning_impl.models.simple_cnn import SimpleCNN
+from pipeline.config import ModelConfig
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "linear": Linear,
+    "mlp": MLP,
+    "cnn": CNN,
+    "simple_cnn": SimpleCNN,
+}
+
+
+def build_model(config: ModelConfig, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """A model for samples of `input_shape` ([height, width, channels] or [features])."""
+    return MODELS[config.name](config, input_shape, outputs)

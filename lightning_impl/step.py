@@ -1,0 +1,110 @@
+"""One training step and one evaluation step, as a LightningModule."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lightning_impl.data import Batch
+from lightning_impl.device import Device
+from lightning_impl.losses import sums
+from lightning_impl.optimizers import build_optimizer
+from pipeline.config import Config
+from pipeline.metrics import SUMS
+from pipeline.plan import DataPlan
+from pipeline.recorder import Recorder
+
+
+class TrainingModule(LightningModule):
+    """A model with its loss, optimizer and schedule.
+
+    Only here: Lightning's steps are methods of a module that changes; Flax's are pure functions, made
+    by `make_train_step` and `make_eval_step`, of a `TrainState`.
+
+    Args:
+        model: the network.
+        config: of the experiment.
+        plan: for the task and the mean of the targets.
+        recorder: knows the learning rates, and when gradients' norms are read.
+        device: for the number type.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: Config, plan: DataPlan, recorder: Recorder, device: Device
+    ) -> None:
+        super().__init__()
+        self.model, self.config, self.task, self.recorder = model, config, plan.data.task, recorder
+        decay = config.train.ema
+        self.average = None
+        if decay is not None:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        center = torch.as_tensor(plan.center, dtype=device.dtype)
+        self.register_buffer("center", center, persistent=False)
+        self.register_buffer("norm", center.new_zeros(()), persistent=False)
+        self.parts: list[torch.Tensor] = []  # sums of the batch's parts so far
+        self.evaluated: list[torch.Tensor] = []  # sums of the evaluation's batches so far
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Spare torch to ask of a name, thirty times a step, whether it is that of a parameter.
+
+        Lightning notes there which hook it is in.
+        """
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """The mean loss of one part of the batch; its sums stay on the device."""
+        inputs, targets = batch
+        smoothing = self.config.train.label_smoothing
+        part = sums(self.task, self.model(inputs), targets, self.center, smoothing)
+        self.parts.append(torch.stack([value.detach().to(self.center.dtype) for value in part]))
+        return part[0] / len(targets)
+
+    def step_values(self) -> torch.Tensor:
+        """Sums over the batch, then the gradients' norm: `[values]`, on the device."""
+        total = self.parts[0] if len(self.parts) == 1 else torch.stack(self.parts).sum(dim=0)
+        self.parts = []
+        return torch.cat([total, self.norm.reshape(1)])
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any
+    ) -> None:
+        """Clip by the global norm; without clipping, take the norm only where it will be logged."""
+        clip, parameters = self.config.train.clip_norm, list(self.model.parameters())
+        if clip is not None:
+            self.norm = clip_grad_norm_(parameters, clip).detach()
+        elif self.recorder.timetable.logs(self.trainer.global_step + 1):
+            self.norm = get_total_norm([parameter.grad for parameter in parameters]).detach()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimizer, and the schedule as a factor that changes with every step."""
+        optimizer = build_optimizer(self.config.optimizer, self.model.named_parameters())
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.recorder.schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One update, and one of the average of the weights."""
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Sums over one batch, kept on the device."""
+        inputs, targets = batch
+        model = self.model if self.average is None else self.average
+        part = sums(self.task, model(inputs), targets, self.center)
+        self.evaluated.append(torch.stack([value.to(self.center.dtype) for value in part]))
+
+    test_step = validation_step
+
+    def evaluation_sums(self) -> Mapping[str, float]:
+        """Sums over all batches evaluated since the last call, read off the device."""
+        totals = torch.stack(self.evaluated).double().sum(dim=0).tolist()
+        self.evaluated = []
+        return dict(zip(SUMS[self.task], totals, strict=True))

@@ -1,0 +1,120 @@
+"""The command line: what happens before and after Hydra, and how errors are told."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config import Config, Mode, typed
+from pipeline.errors import RunFailed, UserError
+from pipeline.explain import explain, in_our_words
+from pipeline.help import help_text
+from pipeline.precheck import BadSweep, check_arguments, checked
+from pipeline.runs import write_json
+from pipeline.saved import given, resumed_arguments, with_saved_config
+from pipeline.sweep import GROUP, NAME, SWEPT, run_child, swept_keys
+
+EXPECTED_ERRORS = (UserError, RunFailed, HydraException, OmegaConfBaseException)
+
+FULL_ERROR = "TANDEM_FULL_ERROR"  # what HYDRA_FULL_ERROR was, for this process and its children
+
+# Of the last job; Hydra does not hand a job's return value back, and tells an error in its own way.
+_exit_code = 0
+_refusal: Exception | None = None
+_began = False  # whether Hydra has made the output folder and called the job
+
+
+def command_line(job: Callable[[], None]) -> int:
+    """Run the decorated job with the arguments of this process.
+
+    Returns:
+        The exit code: 0 done, 1 failed or bad input, 130 or 143 interrupted.
+    """
+    logging.raiseExceptions = False  # a full disk is told once, not for every line of the log
+    asked = os.environ.get("HYDRA_FULL_ERROR", "0")
+    full_error = os.environ.setdefault(FULL_ERROR, asked) == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own message
+    try:
+        check_arguments(sys.argv[1:])
+        os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
+        sys.argv[1:] = resumed_arguments(sys.argv[1:])
+        job()
+        if _refusal:
+            raise _refusal
+    except BrokenPipeError:  # the reader has had enough, as in `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (*EXPECTED_ERRORS, OSError, BadSweep) as raised:
+        error = raised.error if isinstance(raised, BadSweep) else raised
+        if full_error or (isinstance(error, OSError) and _began):
+            raise error from raised.__cause__
+        print(explain(error), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted before the first step: nothing to go on from", file=sys.stderr)
+        return 130
+    return _exit_code
+
+
+def run_job(composed: DictConfig) -> None:
+    """One job of a sweep in a child process, or a run in this one."""
+    global _exit_code, _refusal, _began
+    _began = True
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        _exit_code = run_child(hydra)
+        return
+    folder = Path(hydra.runtime.output_dir)
+    try:
+        _exit_code = run_here(composed, hydra, folder)
+    except EXPECTED_ERRORS as error:
+        _refusal = error  # told by `command_line`: Hydra would add lines of its own
+        if NAME in os.environ and not (folder / "result.json").exists():
+            refused = {"name": os.environ[NAME], "status": "failed"}
+            write_json(folder / "result.json", refused | {"error": str(in_our_words(error))})
+
+
+def run_here(composed: DictConfig, hydra: DictConfig, folder: Path) -> int:
+    """Check the config, that of the run to go on from included, then run."""
+    config = checked(composed)
+    path = config.resume or config.checkpoint
+    if path:
+        merged = with_saved_config(composed, Path(path), given(hydra.overrides.task))
+        config = typed(merged)
+        OmegaConf.save(merged, folder / hydra.output_subdir / "config.yaml")
+    check_mode(config)
+    from pipeline.experiment import Job, run  # after the config is known to be good
+
+    name = os.environ.get(NAME) or config.name or folder.name
+    return run(config, Job(folder, name, os.environ.get(GROUP)))
+
+
+def check_mode(config: Config) -> None:
+    """Refuse `mode=test` without a checkpoint, and a checkpoint without it."""
+    if config.mode is Mode.test and not config.checkpoint:
+        raise UserError(
+            "checkpoint", None, "a run or a checkpoint when mode=test", "Set checkpoint=PATH."
+        )
+    if config.mode is Mode.train and config.checkpoint:
+        raise UserError(
+            "checkpoint",
+            config.checkpoint,
+            "left out when mode=train",
+            "Set mode=test to evaluate it, or resume=PATH to go on training from it.",
+        )
+
+
+def folder_name(name: str | None, now: str) -> str:
+    """The folder of a run or sweep below outputs/: its name, or the time."""
+    return name or now
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+OmegaConf.register_new_resolver("tandem_help", help_text, replace=True)

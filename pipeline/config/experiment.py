@@ -1,0 +1,101 @@
+"""One experiment, whole; and how Hydra learns of it."""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from pipeline.config.accelerator import AcceleratorConfig
+from pipeline.config.datasets import DATASETS, DatasetConfig
+from pipeline.config.fields import option, require
+from pipeline.config.loggers import LoggerConfig
+from pipeline.config.models import MODELS, ModelConfig
+from pipeline.config.optimizers import OPTIMIZERS, OptimizerConfig
+from pipeline.config.schedules import SCHEDULES, ScheduleConfig
+from pipeline.config.train import TrainConfig
+
+# Every group option that is a dataclass of its own; conf/<group>/<option>.yaml names one of these.
+SCHEMAS: dict[str, dict[str, type]] = {
+    "model": MODELS,
+    "dataset": DATASETS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+
+
+class Mode(Enum):
+    train = "train"
+    test = "test"
+
+
+@dataclass(kw_only=True)
+class BackendConfig:
+    name: str = option(MISSING, "torch (PyTorch Lightning) or jax (Flax)")
+
+
+@dataclass(kw_only=True)
+class SweepConfig:
+    retry_failed: bool = option(False, "run failed jobs of the same name again")
+    dry_run: bool = option(False, "show what would run, and stop")
+
+    def __post_init__(self) -> None:
+        for name in ("retry_failed", "dry_run"):
+            value = getattr(self, name)
+            require(not value, f"sweep.{name}", value, "false", "It is not built yet.")
+
+
+@dataclass(kw_only=True)
+class Config:
+    """One experiment."""
+
+    backend: BackendConfig = MISSING
+    model: ModelConfig = MISSING
+    dataset: DatasetConfig = MISSING
+    optimizer: OptimizerConfig = MISSING
+    schedule: ScheduleConfig = MISSING
+    accelerator: AcceleratorConfig = field(default_factory=AcceleratorConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    name: str | None = option(None, "of the run or sweep, and of its folder under outputs/")
+    seed: int = option(0, "keys the weights at step 0, the batch order and the augmentation")
+    mode: Mode = option(Mode.train, "train, or test a checkpoint")
+    resume: str | None = option(None, "auto, or the run (or checkpoint) to go on from")
+    checkpoint: str | None = option(None, "the run or checkpoint that mode=test evaluates")
+    tags: list[str] = option([], "labels of the run in W&B")
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number, 0 or more")
+
+
+def register() -> None:
+    """Tell Hydra the schema; call before composing."""
+    store = ConfigStore.instance()
+    # Hydra copies the store for every group that it lists, which is half of the time of --help.
+    store.__deepcopy__ = lambda memo: store
+    store.store(name="schema", node=Config)
+    for group, options in SCHEMAS.items():
+        for name, schema in options.items():
+            store.store(group=f"schema/{group}", name=name, node=schema)
+
+
+def typed(composed: DictConfig) -> Config:
+    """The composed config as typed objects; from here on nobody passes a raw config around.
+
+    Raises:
+        UserError: a value is of the right type but out of range.
+    """
+    return OmegaConf.to_object(composed)
+
+
+def plain(config: Any) -> Any:
+    """A typed config as plain containers, enumerations by name: what is stored and hashed."""
+    if is_dataclass(config):
+        return {entry.name: plain(getattr(config, entry.name)) for entry in fields(config)}
+    if isinstance(config, Enum):
+        return config.name
+    if isinstance(config, list | tuple):
+        return [plain(item) for item in config]
+    return config

@@ -1,0 +1,233 @@
+"""One experiment from its config to its result: what every job does, on either backend."""
+
+import errno
+import logging
+import os
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import backends, datasets
+from pipeline.announce import announce, announce_result
+from pipeline.checkpoints import (
+    Checkpoint,
+    candidates,
+    checkpoint_at,
+    checkpoint_of_step,
+    checkpoints_of,
+    run_of,
+)
+from pipeline.config import Config, Mode, plain
+from pipeline.errors import Diverged, Interrupted, RunFailed, UserError
+from pipeline.hardware import bound_threads, hardware
+from pipeline.interruption import Interruption
+from pipeline.models import check_model
+from pipeline.plan import DataPlan, data_plan
+from pipeline.progress import Progress
+from pipeline.recorder import Recorder
+from pipeline.runs import RunFolder, signature
+from pipeline.schedules import schedule
+from pipeline.timetable import timetable
+from pipeline.tracker import Identity, open_tracker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a run stands.
+
+    Args:
+        folder: of the run.
+        name: what people call it.
+        group: the sweep that it belongs to, if any.
+    """
+
+    folder: Path
+    name: str
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a backend needs to train.
+
+    Args:
+        config: typed.
+        plan: the data and the batches drawn from them.
+        recorder: what happens around a step.
+        folder: of the run.
+        resume: checkpoints to try to go on from, best choice first; empty to start from scratch.
+    """
+
+    config: Config
+    plan: DataPlan
+    recorder: Recorder
+    folder: Path
+    resume: list[Checkpoint]
+
+
+def run(config: Config, job: Job) -> int:
+    """Train and test, or only test; write `result.json` whatever happens.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 130 or 143 interrupted.
+
+    Raises:
+        UserError: bad input; the result file says so too.
+        RunFailed: the loss is no number.
+    """
+    started = time.perf_counter()
+    folder = RunFolder(job.folder)
+    refuse_a_second_run(config, job.folder)
+    folder.identify(config)
+    outcome: dict[str, Any] = {
+        "status": "failed",
+        "error": None,
+        "signature": signature(config),
+        "name": job.name,
+        "backend": config.backend.name,
+        "config": plain(config),
+        "hardware": hardware(),
+    }
+    failure: Exception | None = None
+    try:
+        code = _run(config, job, folder, outcome)
+        outcome["status"] = "completed" if code == 0 else "interrupted"
+    except Exception as error:
+        failure, code = in_words(error, job.folder), 1
+        outcome["error"] = str(failure)
+    outcome.setdefault("seconds", {})["total"] = time.perf_counter() - started
+    with suppress(OSError) if failure else nullcontext():  # a full disk has already been told
+        folder.write_result(outcome)
+    if failure:
+        raise failure
+    announce_result(outcome, str(job.folder))
+    return code
+
+
+def refuse_a_second_run(config: Config, folder: Path) -> None:
+    """Never write over the checkpoints of another run.
+
+    Raises:
+        UserError: the folder holds some, and they are not gone on from.
+    """
+    if checkpoints_of(folder) and not config.resume:
+        raise UserError(
+            "name" if config.name else "hydra.run.dir",
+            config.name or folder,
+            f"another one: {folder} holds a run already",
+            "Go on with that run by resume=auto, or choose another name.",
+        )
+
+
+def in_words(error: Exception, folder: Path) -> Exception:
+    """An error as the user can act on it; any other is a fault of ours, and stays what it is."""
+    if isinstance(error, Diverged):
+        return RunFailed(diverged_message(error, folder))
+    if disk_is_full(error):
+        hint = f"Free some space, then go on with resume={folder}"
+        full = UserError("hydra.run.dir", folder, "on a disk with space left: it is full", hint)
+        full.__cause__ = error
+        return full
+    if not isinstance(error, UserError):
+        log.error("the run failed", exc_info=error)
+    return error
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error came of a full disk; libraries tell it in their own ways."""
+    if error is None:
+        return False
+    if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+        return True
+    return disk_is_full(error.__cause__ or error.__context__)
+
+
+def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -> int:
+    """The part of `run` that can fail; fills `outcome` as it goes."""
+    started = time.perf_counter()
+    data = datasets.load(config.dataset)
+    check_model(config, data)
+    plan = data_plan(config, data)
+    times = timetable(config.train, len(data.train))
+    resume = candidates(Path(config.resume), "resume") if config.resume else []
+    bound_threads(config.accelerator.threads)
+    backend = backends.load(config.backend.name)
+    device = backend.prepare(config)
+    announce(config, str(job.folder), device.description)
+    outcome["versions"] = backend.versions()
+    outcome["devices"] = device.description
+    identity = Identity(
+        group=job.group,
+        job=job.name,
+        run_id=folder.wandb_id(),
+        tags=tuple(config.tags),
+        config=plain(config),
+    )
+    tracker = open_tracker(config, job.folder, identity, resume[0].step if resume else None)
+    code = 1
+    with Interruption() as interruption, Progress(times.total, config.backend.name) as progress:
+        recorder = Recorder(
+            config=config,
+            data=data,
+            timetable=times,
+            schedule=schedule(config.schedule, times.total),
+            tracker=tracker,
+            progress=progress,
+            interruption=interruption,
+        )
+        experiment = Experiment(config, plan, recorder, job.folder, resume)
+        recorder.seconds["setup"] += time.perf_counter() - started
+        try:
+            if config.mode is Mode.train:
+                backend.train(experiment, device)
+                outcome["best"] = best_checkpoint(recorder, job.folder)
+            chosen = chosen_checkpoint(config, outcome)
+            recorder.pause()
+            sums = backend.test(experiment, device, chosen)
+            recorder.resume("eval")
+            outcome["test"] = recorder.tested(chosen.step, sums)
+            code = 0
+        except Interrupted as interrupted:
+            log.warning("%s; go on with: python run.py resume=%s", interrupted, job.folder)
+            code = interrupted.exit_code
+        finally:
+            outcome |= recorder.outcome()
+            tracker.finish(code, {"best": recorder.best} if recorder.best else {})
+    return code
+
+
+def chosen_checkpoint(config: Config, outcome: dict[str, Any]) -> Checkpoint:
+    """The checkpoint to test: the best of this run, or with `mode=test` the one asked for.
+
+    Of a run that is named whole, the best; the newest where the run did not get that far.
+    """
+    if config.mode is Mode.train:
+        return checkpoint_at(Path(outcome["best"]["checkpoint"]))
+    asked = Path(config.checkpoint)
+    newest = candidates(asked, "checkpoint")[0]
+    if checkpoint_at(asked):
+        return newest
+    run = run_of(asked, "checkpoint")
+    best = (RunFolder(run).result or {}).get("best")
+    return (checkpoint_of_step(run, best["step"]) if best else None) or newest
+
+
+def best_checkpoint(recorder: Recorder, folder: Path) -> dict[str, Any]:
+    """What was best, and the checkpoint that holds it; the last one where nothing was best."""
+    best = recorder.best or {"metric": None, "value": None, "step": recorder.step}
+    checkpoint = checkpoint_of_step(folder, best["step"])
+    if checkpoint is None:  # somebody deleted it since
+        checkpoint = checkpoints_of(folder)[0]
+        recorder.progress.message(f"the best checkpoint is gone; testing {checkpoint.path}")
+    return best | {"checkpoint": str(checkpoint.path)}
+
+
+def diverged_message(error: Diverged, folder: Path) -> str:
+    """What to say of a loss that is no number."""
+    good = checkpoints_of(folder)
+    kept = f"The last good checkpoint is {good[0].path}" if good else "No checkpoint was kept yet"
+    return f"{error}. {kept}. Lower optimizer.lr or set train.clip_norm=1."

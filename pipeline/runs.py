@@ -1,0 +1,123 @@
+"""A run on disk: its folder, who it is, and what came of it."""
+
+import json
+import os
+import platform
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, plain
+from pipeline.errors import UserError
+
+IDENTITY = "run.json"  # who a run is; what makes a folder a run's
+RESULT = "result.json"  # what came of it
+
+# What cannot change the result, and so does not make another run.
+IRRELEVANT = {
+    "name", "mode", "resume", "checkpoint", "tags", "logger", "sweep",
+    "dataset.root", "dataset.download",
+    "train.stop_after", "train.profile", "train.log_every", "train.eval_batch_size",
+}  # fmt: skip
+
+
+def signature(config: Config) -> str:
+    """A hash of the resolved configuration without what cannot change the result."""
+    relevant = {key: value for key, value in flat(plain(config)).items() if not irrelevant(key)}
+    return sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def irrelevant(key: str) -> bool:
+    """Whether a dotted key, or a node that it lies in, cannot change the result."""
+    parts = key.split(".")
+    return any(".".join(parts[:depth]) in IRRELEVANT for depth in range(1, len(parts) + 1))
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config with dotted keys."""
+    leaves = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= flat(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace a file whole: write aside, then rename."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    aside.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON file, or None where there is none or it is torn."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: that Hydra made for it.
+    """
+
+    path: Path
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What `result.json` says, if it is there."""
+        return read_json(self.path / RESULT)
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Replace `result.json`."""
+        write_json(self.path / RESULT, result)
+
+    def wandb_id(self) -> str:
+        """The run's id in W&B: drawn once, written before training, found again on resume."""
+        known = read_json(self.path / IDENTITY)
+        return known["wandb_id"] if known else secrets.token_hex(4)
+
+    @property
+    def running(self) -> bool:
+        """Whether another process of this machine is at work on the run."""
+        known = read_json(self.path / IDENTITY)
+        if not known or self.result or known.get("host") != platform.node():
+            return False
+        command = Path(f"/proc/{known['process']}/cmdline")
+        at_work = command.exists() and "run.py" in command.read_text(errors="replace")
+        return at_work and known["process"] != os.getpid()
+
+    def identify(self, config: Config) -> None:
+        """Write who the run is, before it trains.
+
+        Raises:
+            UserError: the folder cannot be written, or the run in it is still running.
+        """
+        if self.running:
+            raise UserError(
+                "resume" if config.resume else "hydra.run.dir",
+                self.path,
+                "the folder of a run that has ended: this one is still running",
+                "Wait for it, or stop it first.",
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / RESULT).unlink(missing_ok=True)  # of the part before an interruption
+            identity = {"signature": signature(config), "wandb_id": self.wandb_id()}
+            identity |= {"host": platform.node(), "process": os.getpid()}
+            write_json(self.path / IDENTITY, identity | {"config": plain(config)})
+        except OSError as error:
+            raise UserError(
+                "hydra.run.dir",
+                self.path,
+                f"a folder that can be written ({error.strerror})",
+                "Free some space, or choose another with hydra.run.dir=FOLDER.",
+            ) from error

@@ -1,0 +1,25 @@
+"""The one entry: Hydra composes the experiment, pipeline.experiment runs it.
+
+python run.py                                # train a CNN on handwritten digits, then test it
+python run.py -m backend=torch,jax model=cnn # the same experiment on both frameworks, compared
+"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from pipeline.command import command_line, run_job
+from pipeline.config import register
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def job(composed: DictConfig) -> None:
+    """One job: of a sweep, in a process of its own; otherwise here."""
+    run_job(composed)
+
+
+if __name__ == "__main__":
+    sys.exit(command_line(job))

@@ -1,0 +1,85 @@
+"""Real runs of run.py, as a user starts them: child processes in a folder of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).parents[2] / "run.py"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What came of a command."""
+
+    code: int
+    output: str
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder to run commands in; outputs/ lies below it."""
+
+    path: Path
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
+        """Start run.py and go on."""
+        plain = {"TANDEM_PROGRESS": "plain", "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+        return subprocess.Popen(
+            [sys.executable, str(RUN), *arguments],
+            cwd=self.path,
+            env=os.environ | plain | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> Finished:
+        """Run run.py to its end."""
+        process = self.start(*arguments, **environment)
+        output, _ = process.communicate(timeout=300)
+        return Finished(process.returncode, output)
+
+    def run_until(
+        self, reached: Callable[[], bool], sent: signal.Signals, *arguments: str
+    ) -> Finished:
+        """Run run.py and send it a signal once something is reached."""
+        process = self.start(*arguments)
+        while not reached() and process.poll() is None:
+            time.sleep(0.005)
+        assert process.poll() is None, f"it ended too early: {process.communicate()[0]}"
+        process.send_signal(sent)
+        output, _ = process.communicate(timeout=300)
+        return Finished(process.returncode, output)
+
+    def rows(self, run: str) -> list[dict]:
+        """The lines of a run's metrics.jsonl, without those that tell of time and memory."""
+        file = self.path / run / "metrics.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        rows = [json.loads(line) for line in lines if line.endswith("}")]
+        return [
+            {key: value for key, value in row.items() if not key.startswith("perf/")}
+            for row in rows
+        ]
+
+    def result(self, run: str) -> dict:
+        """A run's result.json."""
+        return json.loads((self.path / run / "result.json").read_text())
+
+    def step(self, run: str) -> int:
+        """The last step that a run has logged."""
+        rows = self.rows(run)
+        return rows[-1]["step"] if rows else 0
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A folder for the commands of a test file."""
+    return Workspace(tmp_path_factory.mktemp("workspace"))

@@ -1,0 +1,117 @@
+"""Reads W&B's offline run files, so that tests can look at what a run really told W&B.
+
+A `.wandb` file is a LevelDB-style log: a header of 7 bytes (`:W&B`, 0xBEE1, a version), then blocks
+of 32 KiB. Records are cut into chunks that fit into a block, each with a CRC-32 of its type and
+data, a length and a type (whole, first, middle, last). A record is a protobuf `Record`.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
+BLOCK = 32 * 1024
+CHUNK = struct.Struct("<IHB")  # CRC, length, type
+WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+@dataclass
+class Run:
+    """A run as its files tell it; what a later file says of a key or a step wins."""
+
+    id: str
+    group: str = ""
+    name: str = ""
+    project: str = ""
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+    history: dict[int, dict[str, Any]] = field(default_factory=dict)  # by W&B's step
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The history by step; each row has W&B's own `_step`, `_timestamp` and `_runtime` too."""
+        return [self.history[step] for step in sorted(self.history)]
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows with `step` and what was logged, without W&B's own keys."""
+        return [
+            {"step": row["_step"]} | {key: row[key] for key in row if not key.startswith("_")}
+            for row in self.rows
+        ]
+
+
+def read_run(folder: Path) -> Run:
+    """The one run in `folder`, from however many files (a resumed offline run has several)."""
+    runs = read_runs(folder)
+    assert len(runs) == 1, f"expected one W&B run under {folder}, found {[run.id for run in runs]}"
+    return runs[0]
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Every run below `folder`; files of one id are one run."""
+    # `wandb/latest-run` is a link to one of the others.
+    paths = sorted({path.resolve() for path in Path(folder).rglob("*.wandb")})
+    runs: dict[str, Run] = {}
+    for path in paths:
+        identity = path.stem.removeprefix("run-")
+        run = runs.setdefault(identity, Run(identity))
+        run.files.append(path)
+        for record in records(path):
+            _apply(run, record)
+    return list(runs.values())
+
+
+def records(path: Path) -> Iterator[Record]:
+    """The records of a file, up to the first one that is torn."""
+    data = path.read_bytes()
+    assert data.startswith(HEADER), f"{path} is not a W&B file"
+    position, parts = len(HEADER), b""
+    while position + CHUNK.size <= len(data):
+        left = BLOCK - position % BLOCK
+        if left < CHUNK.size:  # too little for a chunk: zeros up to the block's end
+            position += left
+            continue
+        crc, length, kind = CHUNK.unpack_from(data, position)
+        position += CHUNK.size
+        chunk = data[position : position + length]
+        if len(chunk) < length or zlib.crc32(bytes([kind]) + chunk) != crc:
+            return
+        position += length
+        parts = chunk if kind in (WHOLE, FIRST) else parts + chunk
+        if kind in (WHOLE, LAST):
+            yield Record.FromString(parts)
+
+
+def _apply(run: Run, record: Record) -> None:
+    match record.WhichOneof("record_type"):
+        case "run":
+            run.group, run.name = record.run.run_group, record.run.display_name
+            run.project, run.tags = record.run.project, list(record.run.tags)
+            _update(run.config, record.run.config.update)
+        case "config":
+            _update(run.config, record.config.update)
+        case "summary":
+            _update(run.summary, record.summary.update)
+        case "history":
+            row: dict[str, Any] = {}
+            _update(row, record.history.item)
+            run.history.setdefault(row["_step"], {}).update(row)
+        case "exit":
+            run.exit_code = record.exit.exit_code
+
+
+def _update(target: dict[str, Any], items: Any) -> None:
+    for item in items:
+        key = item.key or ".".join(item.nested_key)
+        if key != "_wandb" and not key.startswith("_wandb."):  # its own book-keeping
+            target[key] = json.loads(item.value_json)

@@ -1,0 +1,154 @@
+"""What `run.py` answers without running anything: help, the composed config, completion."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.help import EXAMPLES, GROUPS
+from pipeline.keys import every_key, groups
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HEAVY = ("torch", "jax", "lightning", "flax", "optax", "orbax", "sklearn", "wandb", "tensorflow")
+CPU_SECONDS = 1.0
+
+# Runs run.py as a command, then tells which heavy modules it has loaded.
+PROBE = f"""
+import atexit, runpy, sys
+atexit.register(lambda: print("loaded:", [name for name in {HEAVY} if name in sys.modules]))
+sys.argv[0] = "run.py"
+sys.path.insert(0, ".")
+runpy.run_path("run.py", run_name="__main__")
+"""
+
+# Scripts and W&B sweeps are written against these: none is ever renamed or dropped.
+MAIN_KEYS = """
+name seed mode resume checkpoint tags
+train.epochs train.steps train.batch_size train.accumulate train.clip_norm train.precision
+train.log_every train.eval_every train.eval_batch_size train.label_smoothing train.ema
+train.early_stopping train.stop_after train.profile
+optimizer.lr optimizer.weight_decay optimizer.momentum optimizer.nesterov optimizer.betas
+optimizer.eps
+accelerator.kind accelerator.devices accelerator.nodes accelerator.strategy
+accelerator.matmul_precision accelerator.deterministic
+dataset.source dataset.root dataset.download dataset.augment
+sweep.retry_failed sweep.dry_run
+"""
+# Free to grow; what is here is written in README and --help.
+OTHER_KEYS = """
+backend.name model.name dataset.name optimizer.name schedule.name
+model.init model.hidden model.activation model.channels model.kernel_size model.padding
+model.input_size
+dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip
+dataset.samples dataset.shape dataset.classes
+schedule.every schedule.gamma schedule.final schedule.warmup schedule.start
+accelerator.threads accelerator.steps_per_call
+logger.wandb.project logger.wandb.entity logger.csv.file logger.tensorboard.folder
+"""
+
+
+def ask(*arguments: str, **environment: str) -> tuple[str, float]:
+    """What a child process running `run.py ARGUMENTS` prints, and the CPU seconds it takes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    answer = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return answer.stdout, used
+
+
+def complete(line: str) -> str:
+    """What the shell is offered for a half-typed command line."""
+    command = f"python run.py {line}"
+    return ask("-sc", "query=bash", COMP_LINE=command, COMP_POINT=str(len(command)))[0]
+
+
+@pytest.fixture(scope="module")
+def help_text() -> str:
+    return ask("--help")[0]
+
+
+def test_the_set_of_keys_is_frozen():
+    assert {key.path for key in every_key()} == set(f"{MAIN_KEYS} {OTHER_KEYS}".split())
+
+
+def test_every_key_has_a_line_of_help():
+    assert [
+        key.path for key in every_key() if not key.help and not key.path.endswith(".name")
+    ] == []
+
+
+def test_help_shows_six_examples_before_the_groups_and_the_groups_before_the_keys(help_text):
+    assert len(EXAMPLES) == 6
+    places = [help_text.index(command) for command in EXAMPLES]
+    places += [help_text.index("groups: GROUP=OPTION"), help_text.index("keys: KEY=VALUE")]
+    assert places == sorted(places)
+
+
+def test_help_shows_every_group_with_its_options_and_marks_the_chosen_one(help_text):
+    assert set(GROUPS) == set(groups())
+    text = " ".join(help_text.split())
+    assert "model cnn*, linear, mlp, simple_cnn (" in text
+    assert "backend jax, torch* (" in text
+    assert "logger csv, none, tensorboard, wandb* (" in text
+    for group in groups():
+        assert f"\n  {group} " in help_text
+
+
+def test_help_has_a_line_for_every_key_of_the_options_that_are_chosen(help_text):
+    for key in set(MAIN_KEYS.split()) - {
+        "optimizer.momentum",
+        "optimizer.nesterov",
+        "dataset.source",
+    }:
+        assert f"\n  {key} " in help_text, key
+    assert "optimizer.momentum" not in help_text
+
+
+def test_help_follows_the_options_on_the_command_line():
+    text, _ = ask("optimizer=sgd", "dataset=cifar10", "logger=none", "--help")
+    assert "optimizer.nesterov " in text
+    assert "dataset.source " in text
+    assert "logger.wandb" not in text
+
+
+def test_help_fits_a_terminal_of_80_columns(help_text):
+    body = help_text[: help_text.index("A key that holds a list")]
+    assert max(map(len, body.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--hydra-help"], ["--cfg", "job"], ["-sc", "install=bash"]],
+    ids=" ".join,
+)
+def test_it_answers_within_a_second_and_loads_no_framework(arguments):
+    answers = [ask(*arguments) for _ in range(3)]
+    assert "loaded: []" in answers[0][0]
+    assert min(seconds for _, seconds in answers) < CPU_SECONDS
+
+
+def test_completion_offers_groups_options_and_keys():
+    assert "optimizer=" in complete("opti")
+    assert {"model=cnn", "model=mlp"} <= set(complete("model=").split())
+    keys = complete("train.ep")
+    assert "train.epochs=" in keys
+    assert "loaded: []" in keys
+
+
+def test_compare_has_its_own_help():
+    answer = subprocess.run(
+        [sys.executable, "-m", "pipeline.compare", "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "a run, a sweep, or a folder of them" in answer.stdout

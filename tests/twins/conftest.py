@@ -1,0 +1,65 @@
+"""Both frameworks in one process, on the CPU."""
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import pytest
+import torch
+
+from pipeline.config import BackendConfig
+from pipeline.experiment import Job
+from pipeline.experiment import run as run_experiment
+from pipeline.loggers.metrics_file import Row, read_metrics
+from pipeline.runs import RunFolder
+
+QUIET = "logger=none accelerator=cpu train.log_every=1"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run left: the lines of metrics.jsonl, and result.json."""
+
+    rows: list[Row]
+    result: dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def shared_machine(monkeypatch):
+    """One thread for torch, no progress, and the processes' flags put back after the test."""
+    x64, threads = jax.config.jax_enable_x64, torch.get_num_threads()
+    torch.set_num_threads(1)
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_compilation_cache_dir", os.environ["TANDEM_CACHE"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    monkeypatch.setenv("TANDEM_PROGRESS", "none")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    yield
+    torch.set_num_threads(threads)
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)
+    jax.config.update("jax_enable_x64", x64)
+
+
+@pytest.fixture
+def float64():
+    """Lets JAX make float64 arrays."""
+    jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture
+def run(configure, tmp_path):
+    """A function that trains and tests one experiment on both backends, as `python run.py` does."""
+
+    def both(overrides: str) -> tuple[Finished, Finished]:
+        config, finished = configure(f"{QUIET} {overrides}"), []
+        for backend in ("torch", "jax"):
+            folder = tmp_path / backend
+            config = replace(config, backend=BackendConfig(name=backend))
+            assert run_experiment(config, Job(folder, backend)) == 0
+            rows = read_metrics(folder / "metrics.jsonl")
+            finished.append(Finished(rows, RunFolder(folder).result))
+        return tuple(finished)
+
+    return both

@@ -1,0 +1,56 @@
+"""A run may be gone on with under other hyper-parameters; they take effect on both backends."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.config import BackendConfig
+from pipeline.experiment import Job
+from pipeline.experiment import run as run_experiment
+from pipeline.loggers.metrics_file import read_metrics
+from pipeline.runs import RunFolder
+
+RUN = (
+    "model=mlp dataset.limit=96 train.batch_size=16 train.steps=40 train.precision=fp64 "
+    "train.log_every=1 logger=none accelerator=cpu"
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("optimizer=adamw", "optimizer=adamw optimizer.lr=0.05 optimizer.weight_decay=0.3"),
+        ("optimizer=adam", "optimizer=adam optimizer.betas=[0.5,0.9] optimizer.eps=1e-3"),
+        ("optimizer=sgd", "optimizer=sgd optimizer.momentum=0.5 schedule=constant"),
+    ],
+)
+def test_other_hyper_parameters_take_effect_on_both_backends(configure, tmp_path, before, after):
+    losses, rates = [], []
+    for backend in ("torch", "jax"):
+        folder = tmp_path / backend
+        job, named = Job(folder, backend), BackendConfig(name=backend)
+        first = replace(configure(f"{RUN} {before} train.stop_after=17"), backend=named)
+        assert run_experiment(first, job) == 130
+        second = replace(configure(f"{RUN} {after} resume={folder}"), backend=named)
+        assert run_experiment(second, job) == 0
+        rows = [row for row in read_metrics(folder / "metrics.jsonl") if "train/loss" in row]
+        losses.append(np.array([row["train/loss"] for row in rows]))
+        rates.append([row["optim/lr"] for row in rows])
+    assert rates[0] == rates[1]
+    assert len(losses[0]) == 40
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_run_that_stopped_early_stays_stopped(configure, tmp_path, backend):
+    early = f"{RUN} optimizer=sgd optimizer.lr=1e-9 train.steps=60 train.early_stopping=2"
+    named, job = BackendConfig(name=backend), Job(tmp_path, backend)
+    assert run_experiment(replace(configure(early), backend=named), job) == 0
+    first = RunFolder(tmp_path).result
+    assert first["steps"] == 18, "the first evaluation, at step 6, was the best"
+    again = replace(configure(f"{early} resume={tmp_path}"), backend=named)
+    assert run_experiment(again, job) == 0
+    result = RunFolder(tmp_path).result
+    assert (result["steps"], result["best"]) == (18, first["best"])
+    assert result["test"] == first["test"]

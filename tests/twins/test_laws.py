@@ -1,0 +1,141 @@
+"""The two laws of the house: the core is neutral, and the twins look alike."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TORCH = {"torch", "torchvision", "lightning"}
+JAX = {"jax", "flax", "optax", "orbax"}
+FRAMEWORKS = TORCH | JAX | {"tensorflow", "tensorflow_datasets", "wandb", "tensorboard"}
+
+# What a twin has alone, and why. Short by intent: a name that both sides could have is renamed.
+ONE_SIDED = {
+    "flax_impl/data.py": {
+        "Home": "a compiled step takes samples as a pytree, so that where they live is apart",
+    },
+    "flax_impl/layers.py": {
+        "LayerKind": "canonical names and layouts are torch's own",
+        "flatten": "torch's own flatten has the canonical order",
+    },
+    "lightning_impl/loop.py": {
+        "Recording": "Lightning calls back; the Flax loop calls",
+        "trainer_on": "Lightning's Trainer is the loop",
+    },
+    "flax_impl/loop.py": {
+        "Compiled": "torch compiles nothing",
+        "Evaluation": "a compiled function and its data, kept between evaluations",
+    },
+    "flax_impl/optimizers.py": {
+        "clip_by_global_norm": "optax's differs from torch's",
+        "scale_by_adam": "optax's loses digits",
+    },
+    "flax_impl/state.py": {
+        "to_canonical": "canonical layouts are torch's own",
+        "from_canonical": "its inverse",
+    },
+    "lightning_impl/step.py": {
+        "TrainingModule": "Lightning's steps are methods of a module, Flax's functions of a state",
+    },
+    "flax_impl/step.py": {
+        "TrainState": "twin of TrainingModule",
+        "make_train_step": "twin of TrainingModule.training_step, compiled",
+        "make_eval_step": "twin of TrainingModule.validation_step, compiled",
+    },
+}  # fmt: skip
+
+
+def files(package):
+    return sorted(str(path.relative_to(ROOT / package)) for path in (ROOT / package).rglob("*.py"))
+
+
+def modules(package):
+    names = (f"{package}.{name[:-3].replace('/', '.')}" for name in files(package))
+    return [name.removesuffix(".__init__") for name in names]
+
+
+def loaded_by(*names):
+    """The top-level modules that a fresh process holds after importing `names`."""
+    code = f"import sys\nfor name in {names!r}: __import__(name)\nprint(*sys.modules, sep='\\n')"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in run.stdout.split()}
+
+
+def imports(path):
+    """Top-level names of all modules that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.partition(".")[0]
+
+
+def public_names(path):
+    kinds = ast.FunctionDef | ast.ClassDef
+    nodes = ast.parse(path.read_text()).body
+    return [n.name for n in nodes if isinstance(n, kinds) and not n.name.startswith("_")]
+
+
+def test_importing_the_whole_core_loads_no_framework():
+    loaded = loaded_by(*modules("pipeline"))
+    assert "pipeline" in loaded
+    assert loaded & (FRAMEWORKS | {"lightning_impl", "flax_impl"}) == set()
+
+
+def test_no_file_of_the_core_imports_a_framework_even_inside_a_function():
+    allowed = {f"pipeline/loggers/{name}.py": {name} for name in ("wandb", "tensorboard")}
+    for name in files("pipeline"):
+        path = f"pipeline/{name}"
+        found = set(imports(ROOT / path)) & (FRAMEWORKS | {"lightning_impl", "flax_impl"})
+        assert found <= allowed.get(path, set()), path
+
+
+@pytest.mark.parametrize(
+    ("package", "others"),
+    [("lightning_impl", {"flax_impl", *JAX}), ("flax_impl", {"lightning_impl", *TORCH})],
+)
+def test_a_backend_loads_neither_its_twin_nor_the_other_framework(package, others):
+    loaded = loaded_by(f"{package}.backend", *modules(package))
+    assert {"pipeline", package} <= loaded
+    assert loaded & others == set()
+
+
+def test_the_twins_have_the_same_files():
+    assert files("lightning_impl") == files("flax_impl")
+    assert "models/cnn.py" in files("flax_impl")
+
+
+@pytest.mark.parametrize("name", files("lightning_impl"))
+def test_a_file_and_its_twin_have_the_same_public_names_in_the_same_order(name):
+    shared = []
+    for package in ("lightning_impl", "flax_impl"):
+        found = public_names(ROOT / package / name)
+        alone = ONE_SIDED.get(f"{package}/{name}", {})
+        assert set(alone) <= set(found), f"{package}/{name}: the table of exceptions is out of date"
+        shared.append([public for public in found if public not in alone])
+    assert shared[0] == shared[1]
+
+
+@pytest.mark.parametrize("package", ["lightning_impl", "flax_impl"])
+def test_a_backend_offers_what_the_core_asks_for(package):
+    nodes = [
+        node
+        for file in ("backend.py", "device.py")
+        for node in ast.parse((ROOT / package / file).read_text()).body
+    ]
+    offered = {
+        node.name: [argument.arg for argument in node.args.args]
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {name: offered[name] for name in ("prepare", "train", "test", "versions")} == {
+        "prepare": ["config"],
+        "train": ["experiment", "device"],
+        "test": ["experiment", "device", "checkpoint"],
+        "versions": [],
+    }

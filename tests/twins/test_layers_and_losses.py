@@ -1,0 +1,216 @@
+"""Layer by layer and loss by loss, in float64: values and gradients on both backends."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from flax import linen
+from torch import nn
+
+from flax_impl import layers as flax_layers
+from flax_impl import losses as flax_losses
+from flax_impl import models as flax_models
+from flax_impl.state import from_canonical, to_canonical
+from lightning_impl import layers as torch_layers
+from lightning_impl import losses as torch_losses
+from lightning_impl import models as torch_models
+from pipeline.config import Activation, CNNConfig, LinearConfig, MLPConfig, SimpleCNNConfig
+from pipeline.datasets import Task
+
+pytestmark = pytest.mark.usefixtures("float64")
+RANDOM = np.random.default_rng(0)
+
+
+def with_torch(function, *arrays):
+    """Value, and the gradients of a weighted sum of it by the arrays."""
+    tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+    value = function(*tensors)
+    (value * weights(value.shape)).sum().backward()
+    return value.detach().numpy(), [tensor.grad.numpy() for tensor in tensors]
+
+
+def with_jax(function, *arrays):
+    @jax.jit
+    @partial(jax.grad, argnums=range(len(arrays)), has_aux=True)
+    def gradients_and_value(*arrays):
+        value = function(*arrays)
+        return (value * weights(value.shape).numpy()).sum(), value
+
+    gradients, value = gradients_and_value(*arrays)
+    return np.asarray(value), [np.asarray(gradient) for gradient in gradients]
+
+
+def weights(shape):
+    """Of the sum whose gradient is taken; no two alike, so that no error cancels."""
+    size = int(np.prod(shape))
+    return torch.linspace(0.5, 1.5, size, dtype=torch.float64).reshape(tuple(shape))
+
+
+def assert_close(found, expected):
+    (value, gradients), (wanted, by) = found, expected
+    np.testing.assert_allclose(value, wanted, rtol=1e-12, atol=1e-14)
+    for gradient, other in zip(gradients, by, strict=True):
+        np.testing.assert_allclose(gradient, other, rtol=1e-12, atol=1e-14)
+
+
+def nchw(x):
+    return x.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("name", list(Activation), ids=lambda name: name.name)
+def test_an_activation_and_its_slope_are_the_same_everywhere(name):
+    x = np.concatenate([np.linspace(-30, 30, 601), [0.0, 1e-300, 700.0, -700.0]])
+    assert_close(
+        with_jax(flax_layers.ACTIVATIONS[name], x), with_torch(torch_layers.ACTIVATIONS[name](), x)
+    )
+
+
+@pytest.mark.parametrize("size", [4, 5, 7], ids="side {}".format)
+def test_a_pool_and_its_gradient_are_the_same_with_odd_sides_and_ties(size):
+    x = RANDOM.integers(0, 3, (2, size, size, 3)).astype(float)  # many ties
+    assert_close(
+        with_jax(lambda x: linen.max_pool(x, (2, 2), strides=(2, 2)), x),
+        with_torch(lambda x: F.max_pool2d(nchw(x), 2).permute(0, 2, 3, 1), x),
+    )
+
+
+def test_flattening_follows_torch_order():
+    x = RANDOM.normal(size=(2, 3, 4, 5))
+    assert_close(with_jax(flax_layers.flatten, x), with_torch(lambda x: nchw(x).flatten(1), x))
+    x = RANDOM.normal(size=(2, 7))
+    assert_close(with_jax(flax_layers.flatten, x), with_torch(lambda x: x.flatten(1), x))
+
+
+LAYERS = {
+    "dense": (nn.Linear(5, 3), linen.Dense(3, param_dtype=float), (2, 5)),
+    **{
+        f"conv {kernel} padded {padding}": (
+            nn.Conv2d(2, 4, kernel, padding=padding),
+            linen.Conv(4, (kernel, kernel), padding=padding, param_dtype=float),
+            (2, 7, 6, 2),
+        )
+        for kernel, padding in ((1, 0), (2, 1), (3, 1), (5, 2), (5, 0))
+    },
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_of_each_kind_maps_its_parameters_and_gradients_to_torch(layer):
+    torch_layer, flax_layer, shape = LAYERS[layer]
+    torch_layer = torch_layer.double()
+    kind = flax_layers.KINDS[type(flax_layer)]
+    assert kind.name == torch_layers.KINDS[type(torch_layer)]
+    kinds = {"layer": kind}
+    arrays = {f"layer.{n}": p.detach().numpy() for n, p in torch_layer.named_parameters()}
+    tree = from_canonical(arrays, kinds)
+    x = RANDOM.normal(size=shape)
+
+    def loss(params, x):
+        value = flax_layer.apply({"params": params["layer"]}, x)
+        value = jnp.transpose(value, (0, 3, 1, 2)) if value.ndim == 4 else value
+        return (value * weights(value.shape).numpy()).sum(), value
+
+    inputs = torch.tensor(x, requires_grad=True)
+    expected = torch_layer(nchw(inputs) if inputs.ndim == 4 else inputs)
+    (expected * weights(expected.shape)).sum().backward()
+    (by_params, by_x), value = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(tree, x)
+    by = [by_x, *(to_canonical(by_params, kinds)[name] for name in arrays)]
+    wanted = [inputs.grad, *(p.grad for p in torch_layer.parameters())]
+    torch_layer.zero_grad()
+    assert_close((value, by), (expected.detach(), wanted))
+
+
+MODELS = {
+    "linear on images": (LinearConfig(), (4, 5, 3)),
+    "linear on vectors": (LinearConfig(), (6,)),
+    "mlp on images": (MLPConfig(hidden=[7, 5]), (4, 5, 3)),
+    "mlp of one layer": (MLPConfig(hidden=[]), (6,)),
+    "simple_cnn": (SimpleCNNConfig(channels=3), (5, 7, 2)),
+    "cnn": (CNNConfig(activation=Activation.gelu), (9, 12, 3)),
+    "cnn with a larger input": (CNNConfig(input_size=11), (8, 7, 1)),
+    "cnn of even kernels": (CNNConfig(kernel_size=4, padding=0, hidden=[]), (17, 16, 1)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_has_the_same_names_shapes_outputs_and_gradients(name):
+    config, shape = MODELS[name]
+    torch_model = torch_models.build_model(config, shape, 4).double()
+    flax_model = flax_models.build_model(config, shape, 4, dtype=float, param_dtype=float)
+    kinds = flax_layers.layer_kinds(flax_model, jax.ShapeDtypeStruct((1, *shape), float))
+    assert {n: kind.name for n, kind in kinds.items()} == torch_layers.layer_kinds(torch_model)
+    arrays = {name: p.detach().numpy() for name, p in torch_model.named_parameters()}
+    x = RANDOM.normal(size=(3, *shape))
+
+    def loss(params, x):
+        value = flax_model.apply({"params": params}, x)
+        return (value * weights(value.shape).numpy()).sum(), value
+
+    inputs = torch.tensor(x, requires_grad=True)
+    expected = torch_model(nchw(inputs) if inputs.ndim == 4 else inputs)
+    (expected * weights(expected.shape)).sum().backward()
+    (by_params, by_x), value = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(
+        from_canonical(arrays, kinds), x
+    )
+    by = to_canonical(by_params, kinds)
+    assert {n: a.shape for n, a in by.items()} == {n: a.shape for n, a in arrays.items()}
+    wanted = [inputs.grad, *(p.grad for p in torch_model.parameters())]
+    assert_close((value, [by_x, *(by[name] for name in arrays)]), (expected.detach(), wanted))
+
+
+def cross_entropy(outputs, targets, smoothing):
+    """By its definition, summed over the samples; the gradient by the outputs with it."""
+    classes = outputs.shape[1]
+    soft = np.eye(classes)[targets] * (1 - smoothing) + smoothing / classes
+    shifted = outputs - outputs.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -(soft * logs).sum(), np.exp(logs) - soft
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("scale", [1.0, 300.0], ids=["mild", "extreme"])
+def test_the_cross_entropy_is_its_definition(smoothing, scale):
+    outputs, targets = RANDOM.normal(size=(6, 5)) * scale, np.array([0, 1, 2, 3, 4, 0])
+    total, gradient = cross_entropy(outputs, targets, smoothing)
+    expected = (total, (outputs.argmax(axis=1) == targets).sum())
+    task = Task.classification
+    tensor = torch.tensor(outputs, requires_grad=True)
+    sums = torch_losses.sums(
+        task, tensor, torch.tensor(targets), torch.zeros(1).double(), smoothing
+    )
+    sums[0].backward()
+    assert [value.item() for value in sums] == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(tensor.grad.numpy(), gradient, rtol=1e-12, atol=1e-14)
+
+    def loss(outputs):
+        sums = flax_losses.sums(task, outputs, jnp.asarray(targets), jnp.zeros(1), smoothing)
+        return sums[0], sums
+
+    by_outputs, sums = jax.jit(jax.grad(loss, has_aux=True))(outputs)
+    assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(by_outputs, gradient, rtol=1e-12, atol=1e-14)
+
+
+def test_the_squared_error_is_its_definition_and_not_half_of_it():
+    outputs, targets = RANDOM.normal(size=(6, 2)), RANDOM.normal(size=(6, 2))
+    center = targets.mean(axis=0) + 0.5
+    error, away = outputs - targets, targets - center
+    expected = ((error**2).mean(1).sum(), np.abs(error).sum(), away.sum(), (away**2).sum())
+    sums = torch_losses.sums(Task.regression, *map(torch.tensor, (outputs, targets, center)))
+    assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
+    sums = flax_losses.sums(Task.regression, *map(jnp.asarray, (outputs, targets, center)))
+    assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("task", list(Task), ids=lambda task: task.name)
+def test_the_filling_of_a_last_batch_is_not_counted(task):
+    outputs = jnp.asarray(RANDOM.normal(size=(5, 3)))
+    targets = jnp.arange(5) % 3 if task is Task.classification else outputs * 0.5 + 1
+    center, counted = jnp.ones(3), jnp.array([1.0, 1, 1, 0, 0])
+    found = flax_losses.sums(task, outputs, targets, center, counted=counted)
+    expected = flax_losses.sums(task, outputs[:3], targets[:3], center)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

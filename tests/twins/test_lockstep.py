@@ -1,0 +1,134 @@
+"""The same experiment on both backends, through the real Trainer and the real Flax loop.
+
+In float64 nothing but the order of additions differs, so every number of every step must agree.
+What a wrong epsilon, momentum or schedule would cost is many times the tolerance.
+"""
+
+from itertools import combinations, product
+
+import pytest
+
+FP64 = "train.precision=fp64 train.steps=200 train.batch_size=16 train.eval_every=100steps"
+TOLERANCE = 1e-10
+
+MODELS = ("cnn", "simple_cnn", "mlp", "linear")
+OPTIMIZERS = {
+    "sgd": "optimizer=sgd optimizer.lr=0.05",
+    "nesterov": "optimizer=sgd optimizer.lr=0.05 optimizer.nesterov=true",
+    "plain": "optimizer=sgd optimizer.lr=0.05 optimizer.momentum=0",
+    "adam": "optimizer=adam",
+    "adamw": "optimizer=adamw",
+}
+SCHEDULES = ("constant", "step", "cosine", "warmup_cosine")
+OPTIONS = {
+    "clip": "train.clip_norm=0.5",
+    "parts2": "train.accumulate=2",
+    "parts4": "train.accumulate=4",
+    "smooth": "train.label_smoothing=0.1",
+    "ema": "train.ema=0.9",
+    "augment": "dataset.augment=true dataset.crop_padding=2",
+    "decay": "optimizer.weight_decay=0.01",
+    "size12": "model.input_size=12",
+    **{name: f"model.activation={name}" for name in ("relu", "sigmoid", "tanh", "gelu")},
+}
+# Every two of these meet in one row at least; a test below holds it.
+COVERING = [
+    ("cnn", "sgd", "constant", "clip parts2 ema augment decay gelu size12"),
+    ("cnn", "nesterov", "step", "clip smooth ema augment decay sigmoid size12"),
+    ("cnn", "plain", "cosine", "parts4 smooth decay gelu"),
+    ("cnn", "adam", "warmup_cosine", "parts4 tanh size12"),
+    ("cnn", "adamw", "constant", "clip ema augment relu"),
+    ("simple_cnn", "sgd", "step", "clip parts4 smooth ema decay"),
+    ("simple_cnn", "nesterov", "cosine", ""),
+    ("simple_cnn", "plain", "warmup_cosine", "parts2 smooth ema decay"),
+    ("simple_cnn", "adam", "constant", "parts2 smooth ema augment"),
+    ("simple_cnn", "adamw", "step", "parts2 decay"),
+    ("mlp", "sgd", "cosine", "parts4 smooth relu"),
+    ("mlp", "nesterov", "warmup_cosine", "clip parts2 augment decay relu"),
+    ("mlp", "plain", "constant", "parts2 sigmoid"),
+    ("mlp", "adam", "step", "smooth ema augment gelu"),
+    ("mlp", "adamw", "cosine", "clip parts2 smooth ema augment decay tanh"),
+    ("linear", "sgd", "warmup_cosine", "clip smooth ema augment decay"),
+    ("linear", "nesterov", "constant", "clip parts4 ema decay"),
+    ("linear", "plain", "step", "clip smooth augment"),
+    ("linear", "adam", "cosine", "clip parts2 ema decay"),
+    ("linear", "adamw", "warmup_cosine", "parts4 smooth augment decay"),
+]
+
+
+def overrides(model, optimizer, schedule, options=""):
+    words = (f"model={model}", OPTIMIZERS[optimizer], f"schedule={schedule}")
+    return " ".join((*words, *(OPTIONS[option] for option in options.split())))
+
+
+def assert_agree(torch_run, jax_run, tolerance=TOLERANCE, steps=None):
+    """Same lines, same keys, same numbers; what the clock and the memory say aside."""
+    assert len(torch_run.rows) == len(jax_run.rows)
+    for one, other in zip(torch_run.rows[:steps], jax_run.rows[:steps], strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            if not key.startswith("perf/"):
+                scale = abs(1 - one[key]) if key.endswith("/r2") else abs(one[key])
+                gap = abs(other[key] - one[key])
+                assert gap <= tolerance * scale, f"{key} at step {one['step']}: {gap / scale:.1e}"
+    for key in ("parameters", "init_digest", "data_digest"):
+        assert torch_run.result[key] == jax_run.result[key], key
+
+
+@pytest.mark.parametrize("case", COVERING, ids=" ".join)
+def test_the_two_backends_agree_at_every_step_of_two_hundred(run, case):
+    torch_run, jax_run = run(f"{FP64} {overrides(*case)}")
+    assert [row["step"] for row in torch_run.rows if "train/loss" in row] == list(range(1, 201))
+    assert [row["step"] for row in torch_run.rows if "val/loss" in row] == [100, 200]
+    assert torch_run.rows[-1].keys() == {"step", "test/loss", "test/accuracy"}
+    assert_agree(torch_run, jax_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*product(MODELS, OPTIMIZERS, SCHEDULES)], ids=" ".join)
+def test_the_two_backends_agree_on_every_model_with_every_optimizer_and_schedule(run, case):
+    assert_agree(*run(f"{FP64} {overrides(*case)}"))
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp"])
+def test_the_two_backends_agree_on_a_regression(run, model):
+    torch_run, jax_run = run(
+        f"{FP64} model={model} dataset=line train.batch_size=2 optimizer=sgd optimizer.lr=0.01"
+    )
+    assert torch_run.rows[-1].keys() == {"step", "test/loss", "test/mse", "test/mae", "test/r2"}
+    assert_agree(torch_run, jax_run)
+
+
+@pytest.mark.parametrize("data", ["model=cnn dataset.augment=true", "model=linear dataset=line"])
+def test_in_float32_the_first_ten_steps_agree(run, data):
+    torch_run, jax_run = run(f"{data} train.steps=10 train.batch_size=4 train.precision=fp32")
+    assert_agree(torch_run, jax_run, tolerance=1e-5, steps=10)
+
+
+def test_every_two_settings_meet_in_the_covering_table():
+    free = ("clip", "smooth", "ema", "augment", "decay")
+
+    def settings(case):
+        model, optimizer, schedule, options = case
+        chosen = options.split()
+        parts = next((option for option in chosen if option.startswith("parts")), "parts1")
+        switches = {option if option in chosen else f"no {option}" for option in free}
+        return {model, optimizer, schedule, parts} | switches
+
+    met = {frozenset(pair) for case in COVERING for pair in combinations(settings(case), 2)}
+    factors = [MODELS, OPTIMIZERS, SCHEDULES, ("parts1", "parts2", "parts4")]
+    factors += [(option, f"no {option}") for option in free]
+    wanted = [pair for two in combinations(factors, 2) for pair in product(*two)]
+    assert [pair for pair in wanted if frozenset(pair) not in met] == []
+    everything = " ".join(options for *_, options in COVERING).split()
+    assert set(everything) == set(OPTIONS)
+
+
+def test_early_stopping_ends_both_after_the_same_evaluation(run):
+    torch, jax = run(
+        "model=mlp dataset.limit=160 train.batch_size=16 train.epochs=60 train.precision=fp64 "
+        "train.early_stopping=2 optimizer=adamw"
+    )
+    assert torch.result["steps"] == jax.result["steps"] < 600
+    assert torch.result["best"]["step"] == jax.result["best"]["step"]
+    assert torch.result["steps"] == torch.result["best"]["step"] + 2 * 10, "two evaluations later"
