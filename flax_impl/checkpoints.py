@@ -1,5 +1,8 @@
 """Checkpoints as Orbax writes them: a folder for each step, whole or not there at all."""
 
+import errno
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -75,8 +78,10 @@ class Checkpoints:
 
         Raises:
             Diverged: the state is not worth keeping.
+            OSError: the disk has no room for it.
         """
         step = int(state.step)
+        _require_space(self.manager.directory, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         memory = {
             "recorder": self.recorder.state(step),
             "shapes": shapes_of(state, self.kinds),
@@ -130,6 +135,16 @@ def _restore(manager: ocp.CheckpointManager, checkpoint: Checkpoint, **items: An
         return manager.restore(checkpoint.step, args=ocp.args.Composite(**items))
     except Exception as error:  # Orbax raises many kinds for a damaged folder
         raise BrokenCheckpoint(str(error).partition("\n")[0]) from error
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    """Ask before the arrays are written: of many writers that fail at once, Orbax hears only one.
+
+    Raises:
+        OSError: fewer than `needed` bytes are free.
+    """
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _checksum(state: TrainState) -> int:
