@@ -12,15 +12,17 @@ import orbax.checkpoint
 
 from flax_impl.checkpoints import read_checkpoint
 from flax_impl.device import Device, prepare
-from flax_impl.layers import layer_kinds
+from flax_impl.layers import Layout, layer_kinds, layout_of
 from flax_impl.loop import evaluate
 from flax_impl.loop import train as train_loop
 from flax_impl.models import build_model
 from flax_impl.optimizers import build_optimizer
-from flax_impl.state import Kinds, from_portable, initial_state
-from flax_impl.step import TrainState
+from flax_impl.state import by_path, from_canonical, initial_state
+from flax_impl.step import TrainState, with_frozen
 from pipeline.checkpoints import Checkpoint, first_readable
+from pipeline.datasets import Task
 from pipeline.experiment import Experiment
+from pipeline.groups import groups
 
 __all__ = ["prepare", "test", "train", "versions"]
 
@@ -37,15 +39,15 @@ def train(experiment: Experiment, device: Device) -> None:
         Interrupted: somebody asked to stop, and the state is saved.
         Diverged: the loss is no number.
     """
-    state, kinds = build(experiment, device)
+    state, layout = build(experiment, device)
     if experiment.resume:
-        read = partial(read_checkpoint, template=state, kinds=kinds)
+        read = partial(read_checkpoint, template=state, layout=layout)
         resume, content = first_readable(
             experiment.resume, read, experiment.recorder.progress.message
         )
         state = content["state"]
         experiment.recorder.restore(resume.step, content["recorder"])
-    train_loop(experiment, device, state, kinds)
+    train_loop(experiment, device, state, layout)
 
 
 def test(experiment: Experiment, device: Device, checkpoint: Checkpoint) -> Mapping[str, float]:
@@ -54,8 +56,8 @@ def test(experiment: Experiment, device: Device, checkpoint: Checkpoint) -> Mapp
     Raises:
         UserError: the checkpoint is broken or of another model.
     """
-    state, kinds = build(experiment, device)
-    read = partial(read_checkpoint, template=state, kinds=kinds)
+    state, layout = build(experiment, device)
+    read = partial(read_checkpoint, template=state, layout=layout)
     _, content = first_readable([checkpoint], read, lambda message: None)
     return evaluate(experiment, device, content["state"])
 
@@ -66,24 +68,26 @@ def versions() -> dict[str, str]:
     return {name: library.__version__ for name, library in libraries.items()}
 
 
-def build(experiment: Experiment, device: Device) -> tuple[TrainState, Kinds]:
-    """The state at step 0, in the run's number type, and the kinds of the model's layers."""
+def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
+    """The state at step 0, in the run's number type, and where its arrays lie canonically."""
     config, data = experiment.config, experiment.plan.data
     shape = data.train.inputs.shape[1:]
     model = build_model(
         config.model, shape, data.outputs, dtype=device.compute_dtype, param_dtype=device.dtype
     )
-    inputs = jax.ShapeDtypeStruct((1, *shape), device.dtype)
-    kinds = layer_kinds(model, inputs)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)["params"]
-    params = jax.tree.map(
-        jnp.asarray, from_portable(initial_state(shapes, kinds, config), kinds, device.dtype)
-    )
+    kind = jnp.int32 if data.task is Task.language else device.dtype
+    layout = layout_of(model, jax.ShapeDtypeStruct((1, *shape), kind))
+    initial = experiment.recorder.observer.begins(initial_state(layout, config))
+    cast = partial(jax.tree.map, partial(jnp.asarray, dtype=device.dtype))
+    params = cast(from_canonical(initial.parameters, layout))
+    shapes = {name: array.shape for name, array in initial.parameters.items()}
+    folds = {place.name: (place.folded, place.axes) for place in layout.values()}
+    chosen = by_path(groups(shapes, layer_kinds(layout), config), layout)
     state = TrainState.create(
-        # A bound method would be hashed by its model's fields, and a config cannot be.
-        apply_fn=partial(model.apply),
+        apply_fn=with_frozen(model.apply, chosen),
         params=params,
-        tx=build_optimizer(config.optimizer, config.train.clip_norm),
+        tx=build_optimizer(config.optimizer, chosen, layouts=by_path(folds, layout)),
+        batch_stats=cast(from_canonical(initial.buffers, layout)),
         averages=None if config.train.ema is None else jax.tree.map(jnp.copy, params),
     )
-    return state.replace(step=jnp.zeros((), jnp.int32)), kinds
+    return state.replace(step=jnp.zeros((), jnp.int32)), layout

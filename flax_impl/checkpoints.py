@@ -14,7 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from flax_impl.state import Kinds, parameters_of
+from flax_impl.layers import Layout
+from flax_impl.state import shapes_of
 from flax_impl.step import TrainState
 from pipeline.checkpoints import BrokenCheckpoint, Checkpoint, check_shapes
 from pipeline.recorder import Recorder
@@ -47,11 +48,11 @@ class Checkpoints:
     Args:
         folder: for the steps.
         recorder: whose memory goes into each.
-        kinds: of the model's layers.
+        layout: of the model.
     """
 
-    def __init__(self, folder: Path, recorder: Recorder, kinds: Kinds) -> None:
-        self.recorder, self.kinds = recorder, kinds
+    def __init__(self, folder: Path, recorder: Recorder, layout: Layout) -> None:
+        self.recorder, self.layout = recorder, layout
         keep = policies.AnyPreservationPolicy([policies.LatestN(KEPT), BestCheckpoint(recorder)])
         self.manager = ocp.CheckpointManager(
             folder.absolute(),
@@ -84,7 +85,7 @@ class Checkpoints:
         _require_space(self.manager.directory, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         memory = {
             "recorder": self.recorder.state(step),
-            "shapes": shapes_of(state, self.kinds),
+            "shapes": shapes_of(self.layout),
             "checksum": _checksum(state),
         }
         if step in self.manager.all_steps():  # found broken on resuming, and passed over
@@ -97,13 +98,13 @@ class Checkpoints:
         )
 
 
-def read_checkpoint(checkpoint: Checkpoint, template: TrainState, kinds: Kinds) -> dict[str, Any]:
+def read_checkpoint(checkpoint: Checkpoint, template: TrainState, layout: Layout) -> dict[str, Any]:
     """A checkpoint's content: the state, on the device, and the recorder's memory.
 
     Args:
         checkpoint: on disk.
         template: the experiment's own state, whose shapes the state must have.
-        kinds: of the model's layers.
+        layout: of the model.
 
     Raises:
         BrokenCheckpoint: it is torn or corrupt.
@@ -112,17 +113,12 @@ def read_checkpoint(checkpoint: Checkpoint, template: TrainState, kinds: Kinds) 
     options = ocp.CheckpointManagerOptions(step_format_fixed_length=STEP_DIGITS, create=False)
     with ocp.CheckpointManager(checkpoint.path.parent.absolute(), options=options) as manager:
         memory = _restore(manager, checkpoint, memory=ocp.args.JsonRestore())["memory"]
-        check_shapes(checkpoint, memory["shapes"], shapes_of(template, kinds))
+        check_shapes(checkpoint, memory["shapes"], shapes_of(layout))
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         state = _restore(manager, checkpoint, state=ocp.args.StandardRestore(shapes))["state"]
     if _checksum(state) != memory["checksum"]:
         raise BrokenCheckpoint("its arrays are not those that were saved")
     return {"state": state, "recorder": memory["recorder"]}
-
-
-def shapes_of(state: TrainState, kinds: Kinds) -> dict[str, list[int]]:
-    """Canonical names and shapes of the model's parameters in a state."""
-    return {name: list(array.shape) for name, array in parameters_of(state, kinds).items()}
 
 
 def _restore(manager: ocp.CheckpointManager, checkpoint: Checkpoint, **items: Any) -> Any:

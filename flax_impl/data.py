@@ -19,8 +19,9 @@ class Samples(NamedTuple):
     """A split on the device, and what normalises it. A pytree: compiled steps take it whole.
 
     Args:
-        inputs: uint8 `[samples, height, width, channels]`, or numbers `[samples, features]`.
-        targets: classes `[samples]`, or values `[samples, outputs]`.
+        inputs: uint8 `[samples, height, width, channels]`, numbers `[samples, features]`, or
+            tokens, uint8 `[samples, length]`.
+        targets: classes `[samples]`, values `[samples, outputs]`, or tokens `[samples, length]`.
         mean: of each channel.
         scale: one over each channel's deviation.
     """
@@ -44,7 +45,9 @@ class Home:
 
     def __init__(self, split: Split, plan: DataPlan, device: Device) -> None:
         self.split = split
-        self.target_type = device.dtype if plan.data.task is Task.regression else jnp.int32
+        # Tokens keep their own, small type until they are gathered.
+        types = {Task.regression: device.dtype, Task.classification: jnp.int32}
+        self.target_type = types.get(plan.data.task)
         self.mean = jnp.asarray(plan.data.mean, device.dtype)
         self.scale = jnp.asarray(1 / plan.data.std, device.dtype)
         self.resident = split.inputs.nbytes <= RESIDENT_BYTES
@@ -66,7 +69,10 @@ class Home:
 def raw(
     samples: Samples, indices: jax.Array, draws: jax.Array | None = None, padding: int = 0
 ) -> tuple[jax.Array, jax.Array]:
-    """Samples as they are stored, uint8 `[batch, height, width, channels]`, and their targets.
+    """Samples as they are stored, and their targets.
+
+    Images are uint8 `[batch, height, width, channels]`, tokens `[batch, length]`; targets that are
+    tokens come as the classes that they stand for.
 
     Args:
         samples: on the device.
@@ -75,11 +81,17 @@ def raw(
         padding: zeros around an image before the crop.
     """
     inputs, targets = samples.inputs[indices], samples.targets[indices]
+    targets = targets if jnp.issubdtype(targets.dtype, jnp.floating) else targets.astype(jnp.int32)
     return (inputs if draws is None else crop(inputs, draws, padding)), targets
 
 
 def normalised(samples: Samples, inputs: jax.Array) -> jax.Array:
-    """Inputs less the mean over the deviation; images as `[batch, height, width, channels]`."""
+    """Inputs less the mean over the deviation; images as `[batch, height, width, channels]`.
+
+    Tokens stay whole numbers, int32 `[batch, length]`.
+    """
+    if inputs.ndim == 2 and not jnp.issubdtype(inputs.dtype, jnp.floating):
+        return inputs.astype(jnp.int32)
     return (inputs.astype(samples.mean.dtype) - samples.mean) * samples.scale
 
 

@@ -9,8 +9,10 @@ import numpy as np
 from flax_impl.checkpoints import Checkpoints
 from flax_impl.data import EvalBatches, TrainBatches
 from flax_impl.device import Device
+from flax_impl.layers import Layout
+from flax_impl.observing import Watch, start_of, trace
 from flax_impl.profiling import Profiler
-from flax_impl.state import Kinds, parameters_of
+from flax_impl.state import parameters_of
 from flax_impl.step import TrainState, make_eval_step, make_train_step
 from pipeline.checkpoints import FOLDER
 from pipeline.datasets import Split
@@ -20,14 +22,14 @@ from pipeline.metrics import SUMS
 from pipeline.portable import digest
 
 
-def train(experiment: Experiment, device: Device, state: TrainState, kinds: Kinds) -> None:
+def train(experiment: Experiment, device: Device, state: TrainState, layout: Layout) -> None:
     """Run the compiled step to the end of the timetable.
 
     Args:
         experiment: what to train.
         device: where.
         state: at step 0, or as a checkpoint has it.
-        kinds: of the model's layers.
+        layout: of the model.
 
     Raises:
         Interrupted: somebody asked to stop, and the state is saved.
@@ -39,25 +41,31 @@ def train(experiment: Experiment, device: Device, state: TrainState, kinds: Kind
     start = int(state.step)
     batches = TrainBatches(plan, device)
     if start == 0:
-        weights = parameters_of(state, kinds)
+        weights = parameters_of(state, layout)
         recorder.describe(
             parameters=sum(weight.size for weight in weights.values()),
             init_digest=digest(weights),
             data_digest=batches.digest(),
         )
-    train_step = Compiled(make_train_step(experiment.config, plan, device), experiment)
+    observer = recorder.observer
+    watch = Watch() if observer.watching else None
+    train_step = Compiled(make_train_step(experiment.config, plan, device, watch), experiment)
     evaluate_split = Evaluation(experiment, device, plan.data.val)
+    if watch:
+        observer.stepped(start_of(state, layout))
     recorder.begin(start, device.read, device.peak_memory_mb)
     profiler = Profiler(experiment.folder, experiment.config.train.profile)
     stop = experiment.config.train.stop_after
-    with Checkpoints(experiment.folder / FOLDER, recorder, kinds) as checkpoints:
+    with Checkpoints(experiment.folder / FOLDER, recorder, layout) as checkpoints:
         for first, count in timetable.calls(start, device.steps_per_call, stop):
             step = first + count
             rates = [recorder.learning_rate(done) for done in range(first, step)]
-            state, values = train_step(
+            state, values, seen = train_step(
                 count, state, *batches(first, count), np.array(rates, device.dtype)
             )
             recorder.stepped(step, values)
+            if watch:
+                observer.stepped(trace(watch, seen, state, layout, values, rates[-1]))
             profiler.stepped(count, values)
             if timetable.evaluates(step):
                 recorder.pause()

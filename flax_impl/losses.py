@@ -7,6 +7,11 @@ import optax
 from pipeline.datasets import Task
 
 
+def mean_over(task: Task, targets: jax.Array) -> int:
+    """How many values the mean loss of a batch is the mean of: its samples, or all their tokens."""
+    return targets.size if task is Task.language else len(targets)
+
+
 def sums(
     task: Task,
     outputs: jax.Array,
@@ -15,12 +20,13 @@ def sums(
     smoothing: float = 0.0,
     counted: jax.Array | None = None,
 ) -> list[jax.Array]:
-    """Sums over the samples of a batch, in the order of `pipeline.metrics.SUMS`.
+    """Sums over the samples (or all their tokens) of a batch, in the order of `pipeline.metrics.SUMS`.
 
     Args:
-        task: classification or regression.
-        outputs: logits `[batch, classes]`, or predictions `[batch, outputs]`.
-        targets: classes `[batch]`, or values `[batch, outputs]`.
+        task: classification, regression or language.
+        outputs: logits `[batch, classes]`, predictions `[batch, outputs]`, or logits of tokens
+            `[batch, length, tokens]`.
+        targets: classes `[batch]`, values `[batch, outputs]`, or tokens `[batch, length]`.
         center: mean of the training targets `[outputs]`; deviations are summed from it.
         smoothing: share of each target that is spread evenly over all classes (Szegedy et al. 2016).
         counted: 1 for a sample, 0 for padding `[batch]`. Only here: a compiled evaluation needs
@@ -28,7 +34,8 @@ def sums(
     """
     outputs = outputs.astype(center.dtype)
     counted = jnp.ones(len(targets), center.dtype) if counted is None else counted
-    if task is Task.classification:
+    counted = counted.reshape(-1, *(1 for _ in targets.shape[1:]))
+    if task is not Task.regression:
         if smoothing:
             soft = optax.smooth_labels(jax.nn.one_hot(targets, outputs.shape[-1]), smoothing)
             loss = optax.softmax_cross_entropy(outputs, soft.astype(outputs.dtype))
@@ -36,7 +43,6 @@ def sums(
             loss = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
         correct = outputs.argmax(axis=-1) == targets
         return [(loss * counted).sum(), (correct * counted).sum()]
-    counted = counted[:, None]
     error, deviation = (outputs - targets) * counted, (targets - center) * counted
     return [
         jnp.square(error).mean(axis=-1).sum(),

@@ -8,27 +8,36 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from flax.training import train_state
 
 from flax_impl.data import Samples, normalised, raw
 from flax_impl.device import Device
-from flax_impl.losses import sums
-from pipeline.config import Config
+from flax_impl.losses import mean_over, sums
+from flax_impl.observing import Watch, watching
+from flax_impl.randomness import step_key
+from pipeline.config import Config, TrainConfig
+from pipeline.metrics import SUMS
 from pipeline.plan import DataPlan
 
 Values = jax.Array
 
 
 class TrainState(train_state.TrainState):
-    """Flax's training state, with an average of the weights; None without `train.ema`.
+    """Flax's training state, with batch statistics and an average of the weights.
 
     Only here, with the functions below: Lightning's `TrainingModule` is state and steps in one.
+
+    Args:
+        batch_stats: empty for a model without batch normalisation.
+        averages: None without `train.ema`.
     """
 
+    batch_stats: Any = struct.field(default_factory=dict)
     averages: Any = None
 
     def apply_gradients(
-        self, *, grads: Any, learning_rate: jax.Array, ema: float | None
+        self, *, grads: Any, learning_rate: jax.Array, ema: float | None, **changes: Any
     ) -> "TrainState":
         """One update, and one of the average of the weights: its first is a copy, as torch's."""
         updates, opt_state = self.tx.update(grads, self.opt_state, self.params)
@@ -40,59 +49,122 @@ class TrainState(train_state.TrainState):
                 lambda a, p: a + share.astype(a.dtype) * (p - a), averages, params
             )
         return self.replace(
-            step=self.step + 1, params=params, opt_state=opt_state, averages=averages
+            step=self.step + 1, params=params, opt_state=opt_state, averages=averages, **changes
         )
 
 
-def make_train_step(config: Config, plan: DataPlan, device: Device) -> Callable:
+def with_frozen(apply: Callable, groups: Any) -> Callable:
+    """A model's `apply` through which no gradient reaches the frozen parameters.
+
+    Args:
+        apply: of the model.
+        groups: a `Group` for each leaf of the parameters.
+    """
+
+    # A function of its own: the model's bound method would be hashed by its fields.
+    def apply_fn(variables: Any, *args: Any, **options: Any) -> Any:
+        params = jax.tree.map(
+            lambda group, leaf: jax.lax.stop_gradient(leaf) if group.frozen else leaf,
+            groups,
+            variables["params"],
+        )
+        return apply({**variables, "params": params}, *args, **options)
+
+    return apply_fn
+
+
+def clip(gradients: Any, norm: jax.Array, train: TrainConfig) -> Any:
+    """Gradients scaled to `train.clip_norm`, or cut off at `train.clip_value`.
+
+    By min(1, limit / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_; optax's lacks the 1e-6. Only
+    here: Lightning's module clips by torch's own functions.
+    """
+    if train.clip_norm is not None:
+        factor = jnp.minimum(1.0, train.clip_norm / (norm + 1e-6))
+        return jax.tree.map(lambda gradient: gradient * factor.astype(gradient.dtype), gradients)
+    if train.clip_value is not None:
+        limit = train.clip_value
+        return jax.tree.map(lambda gradient: jnp.clip(gradient, -limit, limit), gradients)
+    return gradients
+
+
+def make_train_step(
+    config: Config, plan: DataPlan, device: Device, watch: Watch | None = None
+) -> Callable:
     """A function of (state, samples, indices, draws, learning rates) for one or more steps.
 
+    Args:
+        config: of the experiment.
+        plan: the data.
+        device: where.
+        watch: notes what modules take and give; None looks away.
+
     Returns:
-        A jitted function; it donates the state, and returns the new one and the values of each step
-        `[steps, values]`: sums of the batch in the order of `metrics.SUMS`, then the gradients' norm.
+        A jitted function; it donates the state, and returns the new one, the values of each step
+        `[steps, values]` (sums of the batch in the order of `metrics.SUMS`, then the gradients' norm),
+        and what was watched, with an axis of steps.
     """
     center = jnp.asarray(plan.center, device.dtype)
     task, train = plan.data.task, config.train
 
-    def loss(params: Any, state: TrainState, inputs: Any, targets: Any) -> tuple[Any, Values]:
-        """The mean loss of one part of the batch, and its sums."""
-        outputs = state.apply_fn({"params": params}, inputs)
-        part = sums(task, outputs, targets, center, train.label_smoothing)
-        return part[0] / len(targets), jnp.stack(part)
+    def loss(params: Any, stats: Any, state: TrainState, part: tuple) -> tuple[Any, tuple]:
+        """The mean loss of one part of the batch; its sums, the statistics after it, what was seen."""
+        index, inputs, targets = part
+        with watching(watch) as seen:
+            outputs, changed = state.apply_fn(
+                {"params": params, "batch_stats": stats},
+                inputs,
+                train=True,
+                rngs={"dropout": step_key(config, state.step, index)},
+                mutable=["batch_stats"],
+            )
+        values = sums(task, outputs, targets, center, train.label_smoothing)
+        aux = jnp.stack(values), changed.get("batch_stats", {}), dict(seen)
+        return values[0] / mean_over(task, targets), aux
 
-    def gradients(state: TrainState, inputs: Any, targets: Any) -> tuple[Any, Values]:
-        """Gradients of the mean loss, and the sums, over all parts of the batch."""
+    def gradients(state: TrainState, inputs: Any, targets: Any) -> tuple[tuple, Any]:
+        """Gradients of the mean loss, sums over all parts of the batch, statistics; what was seen."""
+        differentiate = jax.value_and_grad(loss, has_aux=True)
 
-        def add(total: tuple, part: tuple) -> tuple[tuple, None]:
-            (_, values), grads = jax.value_and_grad(loss, has_aux=True)(state.params, state, *part)
-            grads = jax.tree.map(lambda grad: grad / train.accumulate, grads)
-            return jax.tree.map(jnp.add, total, (grads, values)), None
+        def add(total: tuple, part: tuple) -> tuple[tuple, Any]:
+            grads, values, stats = total
+            (_, (more, stats, seen)), new = differentiate(state.params, stats, state, part)
+            grads = jax.tree.map(lambda old, grad: old + grad / train.accumulate, grads, new)
+            return (grads, values + more, stats), seen
 
         if train.accumulate == 1:
-            (_, values), grads = jax.value_and_grad(loss, has_aux=True)(
-                state.params, state, inputs, targets
+            whole = (0, inputs, targets)
+            (_, (values, stats, seen)), grads = differentiate(
+                state.params, state.batch_stats, state, whole
             )
-            return grads, values
+            return (grads, values, stats), seen
         split = lambda x: x.reshape(train.accumulate, -1, *x.shape[1:])  # noqa: E731
-        width = jax.eval_shape(loss, state.params, state, inputs, targets)[1]
-        zeros = jax.tree.map(jnp.zeros_like, (state.params, width))
-        total, _ = _repeat(device, add, zeros, (split(inputs), split(targets)))
-        return total
+        parts = (jnp.arange(train.accumulate), split(inputs), split(targets))
+        nothing = jax.tree.map(jnp.zeros_like, state.params)
+        values = jnp.zeros(len(SUMS[task]), center.dtype)
+        total, seen = _repeat(device, add, (nothing, values, state.batch_stats), parts)
+        return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
 
-    def step(samples: Samples, state: TrainState, batch: tuple) -> tuple[TrainState, Values]:
+    def step(samples: Samples, state: TrainState, batch: tuple) -> tuple[TrainState, tuple]:
         indices, draws, learning_rate = batch
         inputs, targets = raw(samples, indices, draws, plan.padding)
-        grads, values = gradients(state, normalised(samples, inputs), targets)
+        inputs = normalised(samples, inputs)
+        (grads, values, stats), forward = gradients(state, inputs, targets)
         norm = optax.tree.norm(grads).astype(values.dtype)
-        state = state.apply_gradients(grads=grads, learning_rate=learning_rate, ema=train.ema)
-        return state, jnp.append(values, norm)
+        clipped = clip(grads, norm, train)
+        state = state.apply_gradients(
+            grads=clipped, learning_rate=learning_rate, ema=train.ema, batch_stats=stats
+        )
+        seen = {"batch": (inputs, targets), "forward": forward, "gradients": (grads, clipped)}
+        return state, (jnp.append(values, norm), seen if watch else {})
 
     @partial(jax.jit, donate_argnums=0)
     def steps(
         state: TrainState, samples: Samples, indices: Any, draws: Any, learning_rates: Any
-    ) -> tuple[TrainState, Values]:
+    ) -> tuple[TrainState, Values, Any]:
         body = partial(step, samples)
-        return _repeat(device, body, state, (indices, draws, learning_rates))
+        state, (values, seen) = _repeat(device, body, state, (indices, draws, learning_rates))
+        return state, values, seen
 
     return steps
 
@@ -105,7 +177,8 @@ def make_eval_step(config: Config, plan: DataPlan, device: Device) -> Callable:
     def step(state: TrainState, samples: Samples, indices: Any, counted: Any) -> Values:
         inputs, targets = raw(samples, indices)
         params = state.params if state.averages is None else state.averages
-        outputs = state.apply_fn({"params": params}, normalised(samples, inputs))
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        outputs = state.apply_fn(variables, normalised(samples, inputs))
         return jnp.stack(sums(plan.data.task, outputs, targets, center, counted=counted))
 
     return step

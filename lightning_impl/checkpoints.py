@@ -114,11 +114,11 @@ def read_checkpoint(checkpoint: Checkpoint, template: TrainingModule) -> dict[st
         raise BrokenCheckpoint(f"{damaged} in it is not what was saved")
     if "recorder" not in content or "state_dict" not in content:
         raise BrokenCheckpoint("it is no checkpoint of a run")
-    check_shapes(checkpoint, shapes_of(content["state_dict"]), shapes_of(template.state_dict()))
+    check_shapes(checkpoint, _shapes(content["state_dict"]), _shapes(template.state_dict()))
     return content
 
 
-def shapes_of(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     """Canonical names and shapes of the model's parameters and buffers in a module's state."""
     prefix = "model."
     return {

@@ -29,7 +29,7 @@ class Samples:
         self.device = device.torch_device
         home = self.device if split.inputs.nbytes <= RESIDENT_BYTES else torch.device("cpu")
         inputs, targets = _as_tensor(split.inputs), _as_tensor(split.targets)
-        if inputs.is_floating_point():  # vectors; images stay bytes until they are normalised
+        if inputs.is_floating_point():  # vectors; images and tokens stay bytes until they are used
             inputs = inputs.to(device.dtype)
         if plan.data.task is Task.regression:
             targets = targets.to(device.dtype)
@@ -41,7 +41,10 @@ class Samples:
 def raw(
     samples: Samples, indices: np.ndarray, draws: np.ndarray | None = None, padding: int = 0
 ) -> Batch:
-    """Samples as they are stored, uint8 `[batch, height, width, channels]`, and their targets.
+    """Samples as they are stored, and their targets.
+
+    Images are uint8 `[batch, height, width, channels]`, tokens `[batch, length]`; targets that are
+    tokens come as the classes that they stand for.
 
     Args:
         samples: on the device, or memory-mapped.
@@ -52,13 +55,19 @@ def raw(
     device, chosen = samples.device, torch.from_numpy(indices).to(samples.inputs.device)
     inputs = samples.inputs.index_select(0, chosen).to(device)
     targets = samples.targets.index_select(0, chosen).to(device)
+    targets = targets if targets.is_floating_point() else targets.long()
     if draws is not None:
         inputs = crop(inputs, torch.from_numpy(draws).to(device), padding)
     return inputs, targets
 
 
 def normalised(samples: Samples, inputs: torch.Tensor) -> torch.Tensor:
-    """Inputs less the mean over the deviation; images as `[batch, channels, height, width]`."""
+    """Inputs less the mean over the deviation; images as `[batch, channels, height, width]`.
+
+    Tokens stay whole numbers, int64 `[batch, length]`.
+    """
+    if inputs.ndim == 2 and not inputs.is_floating_point():
+        return inputs.long()
     inputs = (inputs.to(samples.mean.dtype) - samples.mean) * samples.scale
     return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs
 

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning_impl.checkpoints import BestCheckpoint, Checkpoints
 from lightning_impl.data import EvalBatches, TrainBatches
 from lightning_impl.device import Device
+from lightning_impl.observing import start_of, trace
 from lightning_impl.profiling import Profiler
 from lightning_impl.state import parameters_of
 from lightning_impl.step import TrainingModule
@@ -91,27 +92,20 @@ class Recording(Callback):
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
         """Start the clock, and take the signals back from Lightning."""
         self.recorder.interruption.install()
-        self.heed_config(trainer)
+        module.heed_config()
+        if self.recorder.observer.watching:
+            self.recorder.observer.stepped(start_of(module))
         self.recorder.begin(trainer.global_step, self.device.read, self.device.peak_memory_mb)
-
-    def heed_config(self, trainer: Trainer) -> None:
-        """Let the config's numbers win over those in a checkpoint, as they do in flax_impl.
-
-        torch's `load_state_dict` puts back learning rate, decay and betas with the slots.
-        """
-        optimizer, rate = trainer.optimizers[0], self.recorder.learning_rate(trainer.global_step)
-        for group in optimizer.param_groups:
-            group |= {key: value for key, value in optimizer.defaults.items() if key in group}
-            group |= {"initial_lr": optimizer.defaults["lr"], "lr": rate}
-        schedule = trainer.lr_scheduler_configs[0].scheduler
-        schedule.base_lrs = [optimizer.defaults["lr"]] * len(optimizer.param_groups)
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *args: Any) -> None:
         """After each update: keep its values; end the run at its last step."""
         step = trainer.global_step
         if step == self.recorder.step:
             return  # a part of a batch: no update yet
-        self.recorder.stepped(step, module.step_values())
+        values = module.step_values()
+        self.recorder.stepped(step, values)
+        if self.recorder.observer.watching:
+            self.recorder.observer.stepped(trace(module, values))
         self.profiler.stepped(1)
         if self.timetable.evaluates(step):
             # Lightning evaluates once more when it is told to stop, also off the regular beat.

@@ -6,6 +6,11 @@ import torch.nn.functional as F
 from pipeline.datasets import Task
 
 
+def mean_over(task: Task, targets: torch.Tensor) -> int:
+    """How many values the mean loss of a batch is the mean of: its samples, or all their tokens."""
+    return targets.numel() if task is Task.language else len(targets)
+
+
 def sums(
     task: Task,
     outputs: torch.Tensor,
@@ -13,17 +18,19 @@ def sums(
     center: torch.Tensor,
     smoothing: float = 0.0,
 ) -> list[torch.Tensor]:
-    """Sums over the samples of a batch, in the order of `pipeline.metrics.SUMS`.
+    """Sums over the samples (or all their tokens) of a batch, in the order of `pipeline.metrics.SUMS`.
 
     Args:
-        task: classification or regression.
-        outputs: logits `[batch, classes]`, or predictions `[batch, outputs]`.
-        targets: classes `[batch]`, or values `[batch, outputs]`.
+        task: classification, regression or language.
+        outputs: logits `[batch, classes]`, predictions `[batch, outputs]`, or logits of tokens
+            `[batch, length, tokens]`.
+        targets: classes `[batch]`, values `[batch, outputs]`, or tokens `[batch, length]`.
         center: mean of the training targets `[outputs]`; deviations are summed from it.
         smoothing: share of each target that is spread evenly over all classes (Szegedy et al. 2016).
     """
     outputs = outputs.to(targets.dtype if task is Task.regression else center.dtype)
-    if task is Task.classification:
+    if task is not Task.regression:
+        outputs, targets = outputs.flatten(end_dim=-2), targets.flatten()
         loss = F.cross_entropy(outputs, targets, reduction="sum", label_smoothing=smoothing)
         correct = (outputs.argmax(dim=-1) == targets).sum()
         return [loss, correct]

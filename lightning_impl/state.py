@@ -11,13 +11,20 @@ from pipeline.config import Config
 from pipeline.initial import initial_parameters
 from pipeline.portable import Arrays, PortableState
 
+# Batch normalisation counts its batches; the run's step says the same.
+COUNTER = "num_batches_tracked"
+
 
 def initial_state(model: nn.Module, config: Config) -> PortableState:
-    """The run at step 0: parameters drawn by the core, buffers as the model makes them."""
+    """The run at step 0: parameters drawn by the core, batch statistics of nothing seen yet.
+
+    Args:
+        model: for names, shapes and kinds of layers.
+        config: names the distribution.
+    """
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     parameters = initial_parameters(shapes, layer_kinds(model), config.seed, config.model.init)
-    buffers = {name: _to_numpy(buffer) for name, buffer in model.named_buffers()}
-    return PortableState(step=0, parameters=parameters, buffers=buffers)
+    return PortableState(0, parameters, buffers_of(model))
 
 
 def to_portable(
@@ -26,27 +33,55 @@ def to_portable(
     optimizer: torch.optim.Optimizer,
     averages: Mapping[str, torch.Tensor],
 ) -> PortableState:
-    """Copy a run out of torch."""
+    """Copy a run out of torch.
+
+    Args:
+        step: updates done.
+        model: the network.
+        optimizer: over its parameters.
+        averages: of the parameters; empty without `train.ema`.
+    """
     return PortableState(
         step=step,
         parameters=parameters_of(model),
-        buffers={name: _to_numpy(buffer) for name, buffer in model.named_buffers()},
+        buffers=buffers_of(model),
         slots=slots_of(model, optimizer),
         averages={name: _to_numpy(average) for name, average in averages.items()},
     )
 
 
-def from_portable(state: PortableState, model: nn.Module) -> None:
-    """Copy parameters and buffers into a model, in its own number type.
+def from_portable(
+    portable: PortableState,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    average: nn.Module | None = None,
+) -> None:
+    """A run copied into a model of the experiment's own, in its number types.
+
+    Slots that the portable state lacks stay as they are.
+
+    Args:
+        portable: the run.
+        model: the network.
+        optimizer: over its parameters, fresh.
+        average: the network again, with averaged parameters.
 
     Raises:
-        KeyError: the model has a parameter that the state lacks.
+        KeyError: the model has a parameter that the portable state lacks.
     """
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(state.parameters[name]))
-        for name, buffer in model.named_buffers():
-            buffer.copy_(torch.from_numpy(state.buffers[name]))
+    _fill(model, portable.parameters, portable.buffers, portable.step)
+    if average is not None:  # before its first update an average is a copy
+        _fill(average, portable.averages or portable.parameters, portable.buffers, portable.step)
+    if optimizer is None or not portable.step:
+        return
+    for name, parameter in model.named_parameters():
+        slots = {
+            slot: torch.from_numpy(arrays[name]).to(parameter)
+            for slot, arrays in portable.slots.items()
+            if name in arrays
+        }
+        if parameter.requires_grad:
+            optimizer.state[parameter] = slots | {"step": torch.tensor(float(portable.step))}
 
 
 def parameters_of(model: nn.Module) -> Arrays:
@@ -54,14 +89,41 @@ def parameters_of(model: nn.Module) -> Arrays:
     return {name: _to_numpy(parameter) for name, parameter in model.named_parameters()}
 
 
+def buffers_of(model: nn.Module) -> Arrays:
+    """A model's batch statistics, and whatever else it saves that is no parameter, by canonical name."""
+    names = set(model.state_dict()) - {name for name, _ in model.named_parameters()}
+    return {
+        name: _to_numpy(buffer)
+        for name, buffer in model.named_buffers()
+        if name in names and not name.endswith(COUNTER)
+    }
+
+
 def slots_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Arrays]:
     """Optimizer slots by name; step counts are left out, since the run's step says the same."""
     slots: dict[str, Arrays] = {}
     for name, parameter in model.named_parameters():
-        for slot, value in optimizer.state[parameter].items():
-            if slot != "step" and value is not None:
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and slot != "step":
                 slots.setdefault(slot, {})[name] = _to_numpy(value)
     return slots
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Canonical names and shapes of a model's parameters and buffers."""
+    return {name: array.shape for name, array in (parameters_of(model) | buffers_of(model)).items()}
+
+
+def _fill(model: nn.Module, parameters: Arrays, buffers: Arrays, step: int) -> None:
+    """Copy arrays into a model, in its own number type."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(parameters[name]))
+        for name, buffer in model.named_buffers():
+            if name in buffers:
+                buffer.copy_(torch.from_numpy(buffers[name]))
+            elif name.endswith(COUNTER):
+                buffer.fill_(step)
 
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -6,14 +6,17 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
-from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lightning_impl.data import Batch
 from lightning_impl.device import Device
-from lightning_impl.losses import sums
+from lightning_impl.layers import layer_kinds
+from lightning_impl.losses import mean_over, sums
 from lightning_impl.optimizers import build_optimizer
+from lightning_impl.randomness import step_key, use_key
 from pipeline.config import Config
+from pipeline.groups import groups
 from pipeline.metrics import SUMS
 from pipeline.plan import DataPlan
 from pipeline.recorder import Recorder
@@ -38,6 +41,10 @@ class TrainingModule(LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.config, self.task, self.recorder = model, config, plan.data.task, recorder
+        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        self.groups = groups(shapes, layer_kinds(model), config)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not self.groups[name].frozen)
         decay = config.train.ema
         self.average = None
         if decay is not None:
@@ -62,9 +69,10 @@ class TrainingModule(LightningModule):
         """The mean loss of one part of the batch; its sums stay on the device."""
         inputs, targets = batch
         smoothing = self.config.train.label_smoothing
+        use_key(self.model, step_key(self.config, self.trainer.global_step, len(self.parts)))
         part = sums(self.task, self.model(inputs), targets, self.center, smoothing)
         self.parts.append(torch.stack([value.detach().to(self.center.dtype) for value in part]))
-        return part[0] / len(targets)
+        return part[0] / mean_over(self.task, targets)
 
     def step_values(self) -> torch.Tensor:
         """Sums over the batch, then the gradients' norm: `[values]`, on the device."""
@@ -75,21 +83,43 @@ class TrainingModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any
     ) -> None:
-        """Clip by the global norm; without clipping, take the norm only where it will be logged."""
-        clip, parameters = self.config.train.clip_norm, list(self.model.parameters())
-        if clip is not None:
-            self.norm = clip_grad_norm_(parameters, clip).detach()
+        """Clip; without clipping by norm, take the norm only where it will be logged."""
+        train, parameters = self.config.train, self.trainable
+        if train.clip_norm is not None:
+            self.norm = clip_grad_norm_(parameters, train.clip_norm).detach()
         elif self.recorder.timetable.logs(self.trainer.global_step + 1):
             self.norm = get_total_norm([parameter.grad for parameter in parameters]).detach()
+        if train.clip_value is not None:
+            clip_grad_value_(parameters, train.clip_value)
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """The optimizer, and the schedule as a factor that changes with every step."""
-        optimizer = build_optimizer(self.config.optimizer, self.model.named_parameters())
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.recorder.schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    @property
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters that are not frozen."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer; the learning rate is set before every step."""
+        named = self.model.named_parameters()
+        self.optimizer = build_optimizer(self.config.optimizer, named, self.groups)
+        self.settings = [
+            {key: value for key, value in group.items() if key not in ("params", "param_names")}
+            for group in self.optimizer.param_groups
+        ]
+        return self.optimizer
+
+    def heed_config(self) -> None:
+        """Let the config's numbers win over those in a checkpoint, as they do in flax_impl.
+
+        torch's `load_state_dict` puts back decay and betas with the slots.
+        """
+        for group, settings in zip(self.optimizer.param_groups, self.settings, strict=True):
+            group |= settings
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One update, and one of the average of the weights."""
+        """One update at the step's learning rate, and one of the average of the weights."""
+        rate = self.recorder.learning_rate(self.trainer.global_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_factor"]
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
             self.average.update_parameters(self.model)

@@ -10,7 +10,14 @@ def generator(seed: int, *purpose: object) -> np.random.Generator:
 
     The same (seed, purpose) gives the same numbers on every backend and after every resume.
     """
-    key = "/".join(map(str, (seed, *purpose)))
-    return np.random.Generator(
-        np.random.Philox(key=int.from_bytes(sha256(key.encode()).digest()[:16]))
-    )
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_hash(seed, *purpose)[:16])))
+
+
+def key_words(seed: int, *purpose: object) -> tuple[int, int]:
+    """Two words of 32 bits that key a generator on a device."""
+    digest = _hash(seed, *purpose)
+    return int.from_bytes(digest[:4]), int.from_bytes(digest[4:8])
+
+
+def _hash(seed: int, *purpose: object) -> bytes:
+    return sha256("/".join(map(str, (seed, *purpose))).encode()).digest()

@@ -4,8 +4,9 @@ import errno
 import logging
 import os
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from pipeline.config import Config, Mode, plain
 from pipeline.errors import Diverged, Interrupted, RunFailed, UserError
 from pipeline.hardware import bound_threads, hardware
 from pipeline.interruption import Interruption
+from pipeline.metrics import MONITOR
 from pipeline.models import check_model
 from pipeline.plan import DataPlan, data_plan
+from pipeline.plateau import plateau
 from pipeline.progress import Progress
 from pipeline.recorder import Recorder
 from pipeline.runs import RunFolder, signature
@@ -66,7 +69,31 @@ class Experiment:
     plan: DataPlan
     recorder: Recorder
     folder: Path
-    resume: list[Checkpoint]
+    resume: list[Checkpoint] = field(default_factory=list)
+
+
+def assemble(
+    config: Config, plan: DataPlan, folder: Path, resume: Sequence[Checkpoint] = (), **around: Any
+) -> Experiment:
+    """An experiment from its config and data.
+
+    Args:
+        config: typed.
+        plan: the data and the batches drawn from them.
+        folder: of the run.
+        resume: see `Experiment`.
+        around: `tracker`, `progress`, `interruption` and `observer` of the recorder.
+    """
+    times = timetable(config.train, len(plan.data.train))
+    recorder = Recorder(
+        config=config,
+        data=plan.data,
+        timetable=times,
+        schedule=schedule(config.schedule, times.total),
+        plateau=plateau(config.schedule, config.optimizer, MONITOR[plan.data.task][1]),
+        **around,
+    )
+    return Experiment(config, plan, recorder, folder, list(resume))
 
 
 def run(config: Config, job: Job) -> int:
@@ -170,16 +197,16 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -
     tracker = open_tracker(config, job.folder, identity, resume[0].step if resume else None)
     code = 1
     with Interruption() as interruption, Progress(times.total, config.backend.name) as progress:
-        recorder = Recorder(
-            config=config,
-            data=data,
-            timetable=times,
-            schedule=schedule(config.schedule, times.total),
+        experiment = assemble(
+            config,
+            plan,
+            job.folder,
+            resume,
             tracker=tracker,
             progress=progress,
             interruption=interruption,
         )
-        experiment = Experiment(config, plan, recorder, job.folder, resume)
+        recorder = experiment.recorder
         recorder.seconds["setup"] += time.perf_counter() - started
         try:
             if config.mode is Mode.train:

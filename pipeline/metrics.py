@@ -3,34 +3,43 @@
 A backend returns sums over samples, in the order of `SUMS`; division comes last and comes here.
 """
 
+import math
 from collections.abc import Mapping
 
-from pipeline.datasets import Task
+from pipeline.datasets import Data, Task
 
-# What a backend sums over the samples of a batch, as the first entries of a step's values.
+# What a backend sums over the samples of a batch, as the first entries of a step's values. In a
+# language task over the tokens of all samples.
 SUMS: dict[Task, tuple[str, ...]] = {
     Task.classification: ("loss", "correct"),
     # Targets are summed as deviations from the training set's mean, so that r2 keeps its digits.
     Task.regression: ("loss", "absolute_error", "deviation", "squared_deviation"),
+    Task.language: ("loss", "correct"),
 }
 
 # The metric that says which checkpoint is best, and whether more of it is better.
 MONITOR: dict[Task, tuple[str, str]] = {
     Task.classification: ("val/accuracy", "max"),
     Task.regression: ("val/loss", "min"),
+    Task.language: ("val/loss", "min"),
 }
 
 
-def summarise(task: Task, sums: Mapping[str, float], count: int, outputs: int) -> dict[str, float]:
-    """Metrics of `count` samples from their sums.
+def summarise(data: Data, sums: Mapping[str, float], samples: int) -> dict[str, float]:
+    """Metrics of `samples` samples of a data set from their sums.
 
-    The loss of a classification is the mean cross-entropy in nats, that of a regression the mean
-    squared error over samples and outputs; r2 is the coefficient of determination, pooled over outputs.
+    The loss of a classification is the mean cross-entropy in nats, that of a language task the same
+    over all tokens, with the perplexity, its exponential; that of a regression is the mean squared
+    error over samples and outputs; r2 is the coefficient of determination, pooled over outputs.
     """
+    count = samples * data.values_per_sample
     loss = sums["loss"] / count
-    if task is Task.classification:
+    if data.task is Task.classification:
         return {"loss": loss, "accuracy": sums["correct"] / count}
-    values = count * outputs
+    if data.task is Task.language:
+        accuracy = sums["correct"] / count
+        return {"loss": loss, "perplexity": exponential(loss), "accuracy": accuracy}
+    values = count * data.outputs
     variation = sums["squared_deviation"] - sums["deviation"] ** 2 / values
     return {
         "loss": loss,
@@ -38,6 +47,14 @@ def summarise(task: Task, sums: Mapping[str, float], count: int, outputs: int) -
         "mae": sums["absolute_error"] / values,
         "r2": 1 - loss * values / variation if variation > 0 else float("nan"),
     }
+
+
+def exponential(value: float) -> float:
+    """e to the power of a number; infinity where Python would raise."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 def better(value: float, best: float | None, mode: str) -> bool:

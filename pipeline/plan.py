@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.datasets import Data, Task
+from pipeline.datasets import Data, Form, Task
 from pipeline.draws import generator
 from pipeline.errors import UserError
 from pipeline.portable import digest
@@ -49,8 +49,8 @@ class DataPlan:
 
     @property
     def center(self) -> np.ndarray:
-        """Mean of the training targets of a regression `[outputs]`; zeros for classes."""
-        if self.data.task is Task.classification:
+        """Mean of the training targets of a regression `[outputs]`; else one zero."""
+        if self.data.task is not Task.regression:
             return np.zeros(1)
         return np.asarray(self.data.train.targets, dtype=np.float64).mean(axis=0)
 
@@ -68,14 +68,14 @@ class DataPlan:
         """SHA-256 of the first batches, as a backend really feeds them.
 
         Args:
-            batch: from the updates done so far to the batch's pixels, augmented and not yet
-                normalised, and its targets.
+            batch: from the updates done so far to the batch's pixels (augmented and not yet
+                normalised), numbers or tokens, and its targets.
         """
         steps = range(min(DIGESTED_STEPS, self.steps_per_epoch))
         batches = {step: batch(step) for step in steps}
-        pixels = {f"inputs/{step}": inputs for step, (inputs, _) in batches.items()}
+        inputs = {f"inputs/{step}": inputs for step, (inputs, _) in batches.items()}
         targets = {f"targets/{step}": targets for step, (_, targets) in batches.items()}
-        return digest(pixels | {name: array.astype(np.float64) for name, array in targets.items()})
+        return digest(inputs | {name: array.astype(np.float64) for name, array in targets.items()})
 
     def indices(self, step: int) -> np.ndarray:
         """Samples of the batch after `step` updates: int64 `[batch_size]`."""
@@ -106,7 +106,7 @@ def data_plan(config: Config, data: Data) -> DataPlan:
     """
     augmentation = None
     if config.dataset.augment:
-        if data.train.inputs.ndim != 4:
+        if data.train.form is not Form.images:
             raise UserError(
                 "dataset.augment", True, f"false for {data.name}, whose samples are not images"
             )

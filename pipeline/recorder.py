@@ -16,6 +16,8 @@ from pipeline.datasets import Data
 from pipeline.errors import Diverged
 from pipeline.interruption import Interruption
 from pipeline.metrics import MONITOR, SUMS, better, summarise
+from pipeline.observer import Observer
+from pipeline.plateau import Steady
 from pipeline.progress import Progress
 from pipeline.schedules import Schedule
 from pipeline.timetable import Timetable
@@ -33,18 +35,22 @@ class Recorder:
         data: that it trains on.
         timetable: what is due when.
         schedule: factor on the learning rate by step.
+        plateau: factor on it by what evaluations have shown.
         tracker: where metrics go.
         progress: what the person sees.
         interruption: whether somebody asked to stop.
+        observer: looks into the steps.
     """
 
     config: Config
     data: Data
     timetable: Timetable
     schedule: Schedule
+    plateau: Steady
     tracker: Tracker
     progress: Progress
     interruption: Interruption
+    observer: Observer = field(default_factory=Observer)
 
     best: dict[str, Any] | None = None
     stale: int = 0  # evaluations since the best one
@@ -74,7 +80,7 @@ class Recorder:
 
     def learning_rate(self, step: int) -> float:
         """Of the update that comes after `step` updates."""
-        return self.config.optimizer.lr * self.schedule(step)
+        return self.config.optimizer.lr * self.schedule(step) * self.plateau.factor
 
     def stepped(self, step: int, values: object) -> None:
         """Keep the values of the update (or updates) that ended at `step`; log if a line is due.
@@ -99,7 +105,7 @@ class Recorder:
         steps = step - self._window_first
         names = SUMS[self.data.task]
         sums = dict(zip(names, window[:, : len(names)].sum(axis=0).tolist(), strict=True))
-        metrics = summarise(self.data.task, sums, len(window) * batch, self.data.outputs)
+        metrics = summarise(self.data, sums, len(window) * batch)
         self.peak_memory_mb = max(self.peak_memory_mb, self._peak_memory_mb())
         values = {f"train/{key}": value for key, value in metrics.items()} | {
             "optim/lr": self.learning_rate(step - 1),
@@ -140,17 +146,19 @@ class Recorder:
         self.seconds[name] += passed
 
     def evaluated(self, step: int, sums: Mapping[str, float]) -> dict[str, float]:
-        """Log the sums over the whole validation set; note a new best.
+        """Log the sums over the whole validation set; note a new best, or that there was none.
 
         Args:
             step: updates done.
             sums: over all samples, by the names of `metrics.SUMS`.
         """
-        metrics = summarise(self.data.task, sums, len(self.data.val), self.data.outputs)
+        self.observer.evaluated(step, sums)
+        metrics = summarise(self.data, sums, len(self.data.val))
         values = {f"val/{key}": value for key, value in metrics.items()}
         self.tracker.log(step, values | {"epoch": self.timetable.epoch(step)})
         self.progress.update(step, values)
         key, mode = MONITOR[self.data.task]
+        self.plateau.judge(values[key])
         if better(values[key], self.best["value"] if self.best else None, mode):
             self.best, self.stale = {"metric": key, "value": values[key], "step": step}, 0
         else:
@@ -181,6 +189,7 @@ class Recorder:
             "window": self._window.tolist(),
             "best": self.best,
             "stale": self.stale,
+            "plateau": self.plateau.state(),
             "seconds": dict(self.seconds),
         }
 
@@ -191,6 +200,7 @@ class Recorder:
         width = len(SUMS[self.data.task]) + 1
         self._window = np.array(state["window"], dtype=np.float64).reshape(-1, width)
         self.best, self.stale = state["best"], state["stale"]
+        self.plateau.restore(state.get("plateau", {}))
         self.facts, self.seconds = dict(state["facts"]), dict(state["seconds"])
 
     def describe(self, parameters: int, init_digest: str, data_digest: str) -> None:
@@ -204,7 +214,7 @@ class Recorder:
 
     def tested(self, step: int, sums: Mapping[str, float]) -> dict[str, float]:
         """Log the sums over the whole test set, of the weights at `step`, as the run's last line."""
-        metrics = summarise(self.data.task, sums, len(self.data.test), self.data.outputs)
+        metrics = summarise(self.data, sums, len(self.data.test))
         values = {f"test/{key}": value for key, value in metrics.items()}
         self.tracker.log(max(step, self.step), values)
         return values

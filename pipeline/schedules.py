@@ -1,14 +1,26 @@
-"""Learning rates as pure functions of the step, used and logged by both backends."""
+"""Learning rates as pure functions of the step, used and logged by both backends.
 
+What they are called and mean is torch.optim.lr_scheduler's, but for their lengths: those are in steps
+or shares of the run. What depends on more than the step, `plateau`, has its memory in plateau.py.
+"""
+
+from bisect import bisect_right
 from collections.abc import Callable
+from itertools import accumulate
 from math import cos, pi
 
 from pipeline.config import (
+    Anneal,
     ConstantConfig,
     CosineConfig,
+    ExponentialConfig,
+    LinearScheduleConfig,
+    MultiStepConfig,
+    OneCycleConfig,
+    PlateauConfig,
+    PolynomialConfig,
     ScheduleConfig,
     StepConfig,
-    WarmupCosineConfig,
 )
 
 Schedule = Callable[[int], float]
@@ -17,16 +29,33 @@ Schedule = Callable[[int], float]
 def schedule(config: ScheduleConfig, total: int) -> Schedule:
     """The factor on `optimizer.lr` for the update that comes after `step` updates.
 
+    A straight line from `start` over the warm-up, to where the schedule of the name begins; that one
+    then runs over the steps that are left, as torch's SequentialLR has it.
+
     Args:
         config: of the `schedule` group.
         total: optimizer updates of the whole run.
     """
-    return SCHEDULES[config.name](config, total)
+    warmup = in_steps(config.warmup, total)
+    main = SCHEDULES[config.name](config, max(1, total - warmup))
+    peak = main(0)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return line(config.start, peak, step, warmup)
+        return main(step - warmup)
+
+    return factor
 
 
-def constant(config: ConstantConfig, total: int) -> Schedule:
+def constant(config: ConstantConfig | PlateauConfig, total: int) -> Schedule:
     """1 throughout."""
     return lambda step: 1.0
+
+
+def linear(config: LinearScheduleConfig, total: int) -> Schedule:
+    """From `initial` to `final`, as torch's LinearLR over the whole run."""
+    return lambda step: line(config.initial, config.final, step, total)
 
 
 def step(config: StepConfig, total: int) -> Schedule:
@@ -35,29 +64,68 @@ def step(config: StepConfig, total: int) -> Schedule:
     return lambda step: config.gamma ** (step // every)
 
 
-def cosine(config: CosineConfig, total: int) -> Schedule:
-    """From 1 down to `final` along half a cosine (Loshchilov & Hutter 2017, equation 5)."""
-    return lambda step: half_cosine(step / max(1, total), config.final)
+def multistep(config: MultiStepConfig, total: int) -> Schedule:
+    """γ to the number of milestones that are reached, as torch's MultiStepLR."""
+    milestones = sorted(max(1, in_steps(length, total)) for length in config.milestones)
+    return lambda step: config.gamma ** bisect_right(milestones, step)
 
 
-def warmup_cosine(config: WarmupCosineConfig, total: int) -> Schedule:
-    """A straight line from `start` to 1 over the warm-up, then half a cosine to `final`.
+def exponential(config: ExponentialConfig, total: int) -> Schedule:
+    """γ^(step / every); with `every` at 1 it is torch's ExponentialLR."""
+    every = max(1, in_steps(config.every, total))
+    return lambda step: config.gamma ** (step / every)
 
-    As optax.warmup_cosine_decay_schedule, whose `decay_steps` includes the warm-up.
+
+def polynomial(config: PolynomialConfig, total: int) -> Schedule:
+    """From 1 to `final` by the power of the share that is left, as torch's PolynomialLR, which has no
+    `final`, and optax.polynomial_schedule.
     """
-    warmup = in_steps(config.warmup, total)
+    return lambda step: line(config.final, 1.0, max(0.0, 1 - step / total) ** config.power, 1)
+
+
+def cosine(config: CosineConfig, total: int) -> Schedule:
+    """From 1 to `final` along half a cosine, `cycles` times (Loshchilov & Hutter 2017, equation 5).
+
+    As torch's CosineAnnealingLR and CosineAnnealingWarmRestarts, `cycle_factor` being its T_mult. The
+    cycles fill the run; where it does not split so, they begin at the nearest whole step.
+    """
+    lengths = [config.cycle_factor**cycle for cycle in range(config.cycles)]
+    ends = [round(total * end / sum(lengths)) for end in accumulate(lengths)]
+    begins = [0, *ends[:-1]]
 
     def factor(step: int) -> float:
-        if step < warmup:
-            return config.start + (1 - config.start) * step / warmup
-        return half_cosine((step - warmup) / max(1, total - warmup), config.final)
+        cycle = bisect_right(begins, step) - 1
+        return arc(1.0, config.final, step - begins[cycle], ends[cycle] - begins[cycle])
 
     return factor
 
 
-def half_cosine(progress: float, final: float) -> float:
-    """1 at progress 0, `final` at progress 1 and after it."""
-    return final + (1 - final) * (1 + cos(pi * min(1.0, progress))) / 2
+def one_cycle(config: OneCycleConfig, total: int) -> Schedule:
+    """Up to 1 and down to next to nothing (Smith & Topin 2018), as torch's OneCycleLR of two phases.
+
+    Of the learning rate only: the momentum stays, as with torch's cycle_momentum=False.
+    """
+    between = {Anneal.cos: arc, Anneal.linear: line}[config.anneal]
+    first = 1 / config.div_factor
+    last = first / config.final_div_factor
+    top = config.pct_start * total - 1  # between two steps, mostly
+
+    def factor(step: int) -> float:
+        if step <= top:
+            return between(first, 1.0, step, top)
+        return between(1.0, last, step - top, total - 1 - top)
+
+    return factor
+
+
+def line(start: float, end: float, done: float, length: float) -> float:
+    """`start` where nothing is done, in a straight line to `end`, where it stays."""
+    return start + (end - start) * done / length if done < length else end
+
+
+def arc(start: float, end: float, done: float, length: float) -> float:
+    """`start` where nothing is done, along half a cosine to `end`, where it stays."""
+    return end + (start - end) * (1 + cos(pi * (done / length))) / 2 if done < length else end
 
 
 def in_steps(length: float, total: int) -> int:
@@ -67,7 +135,13 @@ def in_steps(length: float, total: int) -> int:
 
 SCHEDULES: dict[str, Callable[[ScheduleConfig, int], Schedule]] = {
     "constant": constant,
+    "linear": linear,
     "step": step,
+    "multistep": multistep,
+    "exponential": exponential,
+    "polynomial": polynomial,
     "cosine": cosine,
-    "warmup_cosine": warmup_cosine,
+    "warmup_cosine": cosine,
+    "one_cycle": one_cycle,
+    "plateau": constant,
 }

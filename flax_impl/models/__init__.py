@@ -6,9 +6,12 @@ from typing import Any
 import flax.linen as nn
 
 from flax_impl.models.cnn import CNN
+from flax_impl.models.gpt import GPT
 from flax_impl.models.linear import Linear
 from flax_impl.models.mlp import MLP
+from flax_impl.models.resnet18 import ResNet18
 from flax_impl.models.simple_cnn import SimpleCNN
+from flax_impl.models.vit import ViT
 from pipeline.config import ModelConfig
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -16,13 +19,16 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "cnn": CNN,
     "simple_cnn": SimpleCNN,
+    "resnet18": ResNet18,
+    "vit": ViT,
+    "gpt": GPT,
 }
 
 
 def build_model(
     config: ModelConfig, input_shape: tuple[int, ...], outputs: int, **dtypes: Any
 ) -> nn.Module:
-    """A model for samples of `input_shape` ([height, width, channels] or [features]).
+    """A model for samples of `input_shape` ([height, width, channels], [features] or [length]).
 
     Args:
         config: of the `model` group.

@@ -21,7 +21,7 @@ class CNN(nn.Module):
     param_dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """`[batch, height, width, channels]` to `[batch, outputs]`."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         size, padding = self.config.kernel_size, self.config.padding

@@ -19,7 +19,7 @@ class Linear(nn.Module):
     param_dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """`[batch, height, width, channels]` or `[batch, features]` to `[batch, outputs]`."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         return nn.Dense(self.outputs, name="fc", **types)(flatten(x))

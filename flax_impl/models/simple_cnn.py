@@ -19,7 +19,7 @@ class SimpleCNN(nn.Module):
     param_dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """`[batch, height, width, channels]` to `[batch, outputs]`."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         convolution = nn.Conv(self.config.channels, (3, 3), padding=1, name="conv", **types)

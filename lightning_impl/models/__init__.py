@@ -5,9 +5,12 @@ from collections.abc import Callable
 from torch import nn
 
 from lightning_impl.models.cnn import CNN
+from lightning_impl.models.gpt import GPT
 from lightning_impl.models.linear import Linear
 from lightning_impl.models.mlp import MLP
+from lightning_impl.models.resnet18 import ResNet18
 from lightning_impl.models.simple_cnn import SimpleCNN
+from lightning_impl.models.vit import ViT
 from pipeline.config import ModelConfig
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -15,9 +18,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "cnn": CNN,
     "simple_cnn": SimpleCNN,
+    "resnet18": ResNet18,
+    "vit": ViT,
+    "gpt": GPT,
 }
 
 
 def build_model(config: ModelConfig, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """A model for samples of `input_shape` ([height, width, channels] or [features])."""
+    """A model for samples of `input_shape` ([height, width, channels], [features] or [length])."""
     return MODELS[config.name](config, input_shape, outputs)

@@ -70,9 +70,44 @@ class ImagesConfig(DatasetConfig):
     source: Source = option(Source.torchvision, "which library reads the raw files")
 
 
+@dataclass(kw_only=True)
+class TextConfig(DatasetConfig):
+    """Any text, read byte by byte: 256 tokens, and none that is unknown."""
+
+    name: str = "text"
+    path: str | None = option(
+        None, "a text file, or a folder of them; null: the source of Python's standard library"
+    )
+    pattern: str = option("*.txt", "which files of a folder, joined in the order of their names")
+    length: int = option(128, "bytes that a sample predicts, and the most it is predicted from")
+    max_bytes: int | None = option(None, "use only so many bytes from the start of the text")
+    test_fraction: float = option(0.1, "share of the text, its end, held out for testing")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.path != "", "dataset.path", "''", "null, or a file or folder")
+        require(
+            self.pattern not in ("", ".") and not self.pattern.startswith("/"),
+            "dataset.pattern",
+            self.pattern or "''",
+            "a pattern of names below dataset.path, like *.txt or **/*.md",
+        )
+        require(self.length >= 1, "dataset.length", self.length, "at least 1")
+        require(
+            self.max_bytes is None or self.max_bytes >= 1,
+            "dataset.max_bytes",
+            self.max_bytes,
+            "null or at least 1",
+        )
+        require(
+            0 < self.test_fraction < 1, "dataset.test_fraction", self.test_fraction, "in (0, 1)"
+        )
+
+
 DATASETS = {
     "digits": DigitsConfig,
     "line": LineConfig,
     "synthetic": SyntheticConfig,
     "images": ImagesConfig,
+    "text": TextConfig,
 }

@@ -7,12 +7,16 @@ from omegaconf import MISSING
 
 from pipeline.config.fields import option, require
 
+DISTRIBUTION = "distribution of the weights at step 0"
+NORM_EPSILON = "added to the variance in layer normalisation"
+
 
 class Activation(Enum):
     relu = "relu"
     sigmoid = "sigmoid"
     tanh = "tanh"
     gelu = "gelu"
+    gelu_tanh = "gelu_tanh"
 
 
 class Initial(Enum):
@@ -22,12 +26,29 @@ class Initial(Enum):
     lecun_normal = "lecun_normal"
     he_normal = "he_normal"
     xavier_uniform = "xavier_uniform"
+    resnet = "resnet"
+    vit = "vit"
+    gpt2 = "gpt2"
+
+
+class Stem(Enum):
+    """How a residual network begins."""
+
+    cifar = "cifar"
+    imagenet = "imagenet"
+
+
+class Pool(Enum):
+    """What a vision transformer classifies by: its class token, or the mean of its patches."""
+
+    token = "token"
+    mean = "mean"
 
 
 @dataclass(kw_only=True)
 class ModelConfig:
     name: str = option(MISSING, "the model's name in both backends' registries")
-    init: Initial = option(Initial.torch, "distribution of the weights at step 0")
+    init: Initial = option(Initial.torch, DISTRIBUTION)
 
 
 @dataclass(kw_only=True)
@@ -74,6 +95,87 @@ class SimpleCNNConfig(ModelConfig):
         require(self.channels >= 1, "model.channels", self.channels, "at least 1")
 
 
+@dataclass(kw_only=True)
+class ResNet18Config(ModelConfig):
+    name: str = "resnet18"
+    init: Initial = option(Initial.resnet, DISTRIBUTION)
+    stem: Stem = option(
+        Stem.cifar, "first layers; imagenet: 7×7 and a pool, for sides of 100 and more; cifar: 3×3"
+    )
+    width: int = option(
+        64, "channels of the first stage; each of the other three has twice as many"
+    )
+
+    def __post_init__(self) -> None:
+        require(self.width >= 1, "model.width", self.width, "at least 1")
+
+
+@dataclass(kw_only=True)
+class TransformerConfig(ModelConfig):
+    """What vision and language transformers share."""
+
+    depth: int = option(4, "blocks of attention and MLP")
+    heads: int = option(4, "heads of each attention")
+    width: int = option(128, "numbers that stand for a patch or token")
+    dropout: float = option(0.0, "share of the numbers that is dropped after embedding and layers")
+    norm_epsilon: float = option(1e-5, NORM_EPSILON)
+
+    def __post_init__(self) -> None:
+        require(self.depth >= 1, "model.depth", self.depth, "at least 1")
+        require(self.width >= 1, "model.width", self.width, "at least 1")
+        require(
+            self.heads >= 1 and self.width % self.heads == 0,
+            "model.heads",
+            self.heads,
+            f"a divisor of model.width={self.width}",
+            "Each head has an equal share of the width.",
+        )
+        require_rate("model.dropout", self.dropout)
+        require(self.norm_epsilon > 0, "model.norm_epsilon", self.norm_epsilon, "above 0")
+
+
+@dataclass(kw_only=True)
+class ViTConfig(TransformerConfig):
+    name: str = "vit"
+    init: Initial = option(Initial.vit, DISTRIBUTION)
+    depth: int = option(6, "blocks of attention and MLP")
+    norm_epsilon: float = option(1e-6, NORM_EPSILON)  # of the paper's code and timm; GPT-2 has 1e-5
+    patch: int = option(4, "side of the square patches that the image is cut into")
+    pool: Pool = option(Pool.token, "what is classified: a class token, or the mean of all patches")
+    drop_path: float = option(
+        0.0, "share of the samples that skip a layer of the last block; grows with depth, from 0"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.patch >= 1, "model.patch", self.patch, "at least 1")
+        require_rate("model.drop_path", self.drop_path)
+
+
+@dataclass(kw_only=True)
+class GPTConfig(TransformerConfig):
+    name: str = "gpt"
+    init: Initial = option(Initial.gpt2, DISTRIBUTION)
+    max_length: int | None = option(
+        None, "tokens that have a position; null: as many as a sample of the data set has"
+    )
+    bias: bool = option(True, "whether dense layers have biases, as GPT-2's")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.max_length is None or self.max_length >= 1,
+            "model.max_length",
+            self.max_length,
+            "null or at least 1",
+        )
+
+
+def require_rate(key: str, rate: float) -> None:
+    """Raise unless something may be dropped at this rate."""
+    require(0 <= rate < 1, key, rate, "in [0, 1)")
+
+
 def require_widths(key: str, widths: list[int]) -> None:
     """Raise unless every layer width is positive."""
     require(all(width >= 1 for width in widths), key, widths, "a list of positive numbers")
@@ -84,4 +186,7 @@ MODELS = {
     "mlp": MLPConfig,
     "cnn": CNNConfig,
     "simple_cnn": SimpleCNNConfig,
+    "resnet18": ResNet18Config,
+    "vit": ViTConfig,
+    "gpt": GPTConfig,
 }

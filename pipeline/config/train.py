@@ -15,6 +15,11 @@ class Precision(Enum):
     fp64 = "fp64"
 
 
+class Randomness(Enum):
+    native = "native"
+    shared = "shared"
+
+
 @dataclass(kw_only=True)
 class TrainConfig:
     epochs: int = option(30, "passes over the training set")
@@ -22,12 +27,19 @@ class TrainConfig:
     batch_size: int = option(32, "samples per step, over all devices and accumulation")
     accumulate: int = option(1, "split each batch into so many parts, one after the other")
     clip_norm: float | None = option(None, "scale gradients down to this global norm")
+    clip_value: float | None = option(None, "cut every gradient off at ± this")
+    randomness: Randomness = option(
+        Randomness.native, "of dropout: native is fast; shared: the same masks on both backends"
+    )
     precision: Precision = option(Precision.fp32, "fp32, bf16 (mixed) or fp64")
     log_every: int = option(10, "steps between two lines of training metrics")
     eval_every: int | str = option(1, "epochs between evaluations; 100steps counts steps")
     eval_batch_size: int | None = option(None, "null: as train.batch_size; changes no metric")
     label_smoothing: float = option(0.0, "share of the target spread over all classes")
     ema: float | None = option(None, "decay of an average of the weights, used to evaluate")
+    frozen: list[str] = option(
+        [], "parameters that stay as they are: bias, norm, or names with wildcards like 'fc.*'"
+    )
     early_stopping: int | None = option(None, "stop after so many evaluations without a new best")
     stop_after: int | None = option(None, "end after so many steps as an interruption would")
     profile: int | None = option(None, "trace so many steps after the first ones into profile/")
@@ -52,11 +64,14 @@ class TrainConfig:
             self.accumulate,
             f"a divisor of train.batch_size={self.batch_size}",
         )
+        for name in ("clip_norm", "clip_value"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"train.{name}", value, "null or above 0")
         require(
-            self.clip_norm is None or self.clip_norm > 0,
-            "train.clip_norm",
-            self.clip_norm,
-            "null or above 0",
+            self.clip_norm is None or self.clip_value is None,
+            "train.clip_value",
+            self.clip_value,
+            f"null when train.clip_norm={self.clip_norm}",
         )
         require(
             0 <= self.label_smoothing < 1,

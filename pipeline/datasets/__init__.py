@@ -7,17 +7,18 @@ To add one: a module with `load(config) -> Data`, a row in `LOADERS`, a dataclas
 from collections.abc import Callable
 
 from pipeline.config import DatasetConfig
-from pipeline.datasets import digits, images, line, synthetic
-from pipeline.datasets.data import Data, Split, Task
+from pipeline.datasets import digits, images, line, synthetic, text
+from pipeline.datasets.data import Data, Form, Split, Task
 from pipeline.datasets.strata import stratified_split
 from pipeline.errors import UserError
 
-__all__ = ["LOADERS", "Data", "Split", "Task", "load", "stratified_split"]
+__all__ = ["LOADERS", "Data", "Form", "Split", "Task", "load", "stratified_split"]
 
 LOADERS: dict[str, Callable[..., Data]] = {
     "digits": digits.load,
     "line": line.load,
     "synthetic": synthetic.load,
+    "text": text.load,
     **{name: images.load for name in images.CLASSES},
 }
 

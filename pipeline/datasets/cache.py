@@ -1,4 +1,4 @@
-"""The array cache: decoded data sets as plain `.npy` files, written once, memory-mapped by all.
+"""The array cache: data sets as plain `.npy` files, written once, memory-mapped by all.
 
 A cache is a folder `<root>/cache/<label>/` with one file per array and `meta.json`. It is made in
 a folder beside it and renamed, so that it is there as a whole or not at all.
@@ -11,34 +11,18 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.moments import moments
 from pipeline.errors import UserError
 
-FORMAT = 1
-ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+FORMAT = 2
+
+Arrays = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True, eq=False)
-class Cached:
-    """An open cache.
-
-    Attributes:
-        arrays: the four of `ARRAYS`, memory-mapped read-only.
-        mean: float64 [channels], of the training inputs.
-        std: as `mean`.
-    """
-
-    arrays: dict[str, np.ndarray]
-    mean: np.ndarray
-    std: np.ndarray
-
-
-def load_or_build(root: Path, label: str, build: Callable[[Path], dict[str, np.ndarray]]) -> Cached:
+def load_or_build(root: Path, label: str, build: Callable[[Path], Arrays]) -> Arrays:
     """Open the cache; whoever comes first builds it while the others wait.
 
     Opening takes no lock and writes nothing, so that a finished cache may lie on a disk that the
@@ -49,15 +33,18 @@ def load_or_build(root: Path, label: str, build: Callable[[Path], dict[str, np.n
         label: the cache's folder below `<root>/cache/`.
         build: called with an empty folder for its own temporary files, returns the arrays.
 
+    Returns:
+        What `build` returned, memory-mapped read-only.
+
     Raises:
         UserError: `root` cannot be used, or `build` raised it.
     """
     folder = root / "cache" / label
-    if cached := open_cache(folder):
-        return cached
+    if arrays := open_cache(folder):
+        return arrays
     with locked(root, label):
-        if cached := open_cache(folder):  # another process built it while this one waited
-            return cached
+        if arrays := open_cache(folder):  # another process built it while this one waited
+            return arrays
         try:
             build_cache(folder, build)
         except UserError as error:
@@ -70,17 +57,16 @@ def load_or_build(root: Path, label: str, build: Callable[[Path], dict[str, np.n
         return open_cache(folder)
 
 
-def open_cache(folder: Path) -> Cached | None:
-    """The cache in `folder`, or None where it is absent, torn or of another format."""
+def open_cache(folder: Path) -> Arrays | None:
+    """The arrays in `folder`, or None where it is absent, torn or of another format."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
         if meta["format"] != FORMAT:
             return None
-        arrays = {name: open_array(folder / f"{name}.npy", meta["arrays"][name]) for name in ARRAYS}
-        mean, std = np.array(meta["mean"], np.float64), np.array(meta["std"], np.float64)
-    except (OSError, ValueError, KeyError, TypeError):  # all that a half-written file can cause
+        files = {name: (folder / f"{name}.npy", told) for name, told in meta["arrays"].items()}
+        return {name: open_array(file, told) for name, (file, told) in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # of a half-written file
         return None
-    return Cached(arrays, mean, std)
 
 
 def open_array(file: Path, expected: dict) -> np.ndarray:
@@ -97,7 +83,7 @@ def open_array(file: Path, expected: dict) -> np.ndarray:
     return array
 
 
-def build_cache(folder: Path, build: Callable[[Path], dict[str, np.ndarray]]) -> None:
+def build_cache(folder: Path, build: Callable[[Path], Arrays]) -> None:
     """Build in a folder beside it, then rename; call under the lock only."""
     for left_over in folder.parent.glob(f"{folder.name}.part-*"):  # of a process that was killed
         shutil.rmtree(left_over, ignore_errors=True)
@@ -115,26 +101,18 @@ def build_cache(folder: Path, build: Callable[[Path], dict[str, np.ndarray]]) ->
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_cache(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_cache(folder: Path, arrays: Arrays) -> None:
     """Write the arrays and, last, `meta.json`; all of it on the disk before this returns."""
     described = {}
-    for name in ARRAYS:
+    for name, array in arrays.items():
         file = folder / f"{name}.npy"
         with file.open("wb") as stream:
-            np.save(stream, arrays[name], allow_pickle=False)
+            np.save(stream, array, allow_pickle=False)
             stream.flush()
             os.fsync(stream.fileno())
-        described[name] = describe(file, arrays[name])
-    mean, std = moments(arrays["train_inputs"])
-    meta = {
-        "format": FORMAT,
-        "mean": mean.tolist(),
-        "std": std.tolist(),
-        "counts": {split: len(arrays[f"{split}_targets"]) for split in ("train", "test")},
-        "arrays": described,
-    }
+        described[name] = describe(file, array)
     with (folder / "meta.json").open("w") as stream:
-        json.dump(meta, stream, indent=2)
+        json.dump({"format": FORMAT, "arrays": described}, stream, indent=2)
         stream.flush()
         os.fsync(stream.fileno())
 

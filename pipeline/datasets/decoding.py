@@ -19,9 +19,10 @@ import numpy as np
 import pipeline
 from pipeline.config import Source
 from pipeline.datasets import mirror
-from pipeline.datasets.cache import ARRAYS, unusable
+from pipeline.datasets.cache import unusable
 from pipeline.errors import UserError
 
+ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
 MODULES = {
     Source.torchvision: "lightning_impl.sources",
     Source.tfds: "flax_impl.sources",

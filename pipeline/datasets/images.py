@@ -15,6 +15,7 @@ from pipeline.config import ImagesConfig, Source
 from pipeline.datasets.cache import load_or_build
 from pipeline.datasets.data import Data, Split, Task
 from pipeline.datasets.decoding import decode
+from pipeline.datasets.moments import moments
 from pipeline.datasets.strata import divide, stratified_order
 from pipeline.errors import UserError
 
@@ -34,28 +35,28 @@ def load(config: ImagesConfig) -> Data:
     root = checked_root(config)
     label = f"{config.name}-{config.source.name}-v1"
     build = partial(ordered, config.source, config.name, root, config.download)
-    cached = load_or_build(root, label, build)
+    arrays = load_or_build(root, label, build)
 
-    training = Split(cached.arrays["train_inputs"], cached.arrays["train_targets"])
-    test = Split(cached.arrays["test_inputs"], cached.arrays["test_targets"])
+    training = Split(arrays["train_inputs"], arrays["train_targets"])
+    test = Split(arrays["test_inputs"], arrays["test_targets"])
+    mean, std = (np.array(arrays[name]) for name in ("mean", "std"))  # not mapped: a few numbers
     train, val = divide(training, config)
     outputs = CLASSES[config.name]
-    return Data(
-        config.name, Task.classification, train, val, test, outputs, cached.mean, cached.std
-    )
+    return Data(config.name, Task.classification, train, val, test, outputs, mean, std)
 
 
 def ordered(
     source: Source, name: str, root: Path, download: bool, scratch: Path
 ) -> dict[str, np.ndarray]:
-    """The decoded arrays, the training set brought into the stratified order once and for all.
+    """The decoded arrays with their moments, the training set in the stratified order for ever.
 
     In that order any held-out or limited part is a slice, which stays memory-mapped.
     """
     arrays = decode(source, name, root, download, scratch)
     order = stratified_order(arrays["train_targets"])
     training = {part: arrays[part][order] for part in ("train_inputs", "train_targets")}
-    return arrays | training
+    mean, std = moments(training["train_inputs"])
+    return arrays | training | {"mean": mean, "std": std}
 
 
 def checked_root(config: ImagesConfig) -> Path:

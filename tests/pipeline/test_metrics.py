@@ -7,13 +7,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.datasets import Task
+from pipeline.datasets import Data, Split, Task
 from pipeline.metrics import MONITOR, SUMS, better, summarise
 
 
+def data(task, outputs=1, length=1):
+    """A data set of a task; of it only the width of the target and the length of a sample count."""
+    inputs, targets = np.zeros((3, length)), np.zeros((3, length))
+    split = Split(inputs, targets)
+    return Data("test", task, split, split, split, outputs, np.zeros(1), np.ones(1))
+
+
 def test_a_classification_is_judged_by_its_mean_loss_and_accuracy():
-    found = summarise(Task.classification, {"loss": 6.0, "correct": 3.0}, 4, 10)
+    found = summarise(data(Task.classification, outputs=10), {"loss": 6.0, "correct": 3.0}, 4)
     assert found == {"loss": 1.5, "accuracy": 0.75}
+
+
+def test_a_language_task_is_judged_by_token():
+    found = summarise(data(Task.language, 256, length=5), {"loss": 6.0, "correct": 3.0}, 4)
+    assert found == pytest.approx({"loss": 0.3, "perplexity": np.exp(0.3), "accuracy": 0.15})
+
+
+def test_a_guess_among_all_bytes_has_the_perplexity_of_their_number():
+    sums = {"loss": 4 * 5 * np.log(256), "correct": 0.0}
+    assert summarise(data(Task.language, 256, 5), sums, 4)["perplexity"] == pytest.approx(256)
+
+
+@pytest.mark.parametrize(("loss", "perplexity"), [(1e9, inf), (inf, inf), (-inf, 0.0)])
+def test_the_perplexity_of_a_loss_without_bound_is_infinite(loss, perplexity):
+    found = summarise(data(Task.language), {"loss": loss, "correct": 0.0}, 1)
+    assert found["perplexity"] == perplexity
+    assert isnan(summarise(data(Task.language), {"loss": nan, "correct": 0.0}, 1)["perplexity"])
 
 
 @given(st.integers(2, 30), st.integers(1, 3), st.floats(-1e3, 1e3), st.integers(0, 99))
@@ -28,7 +52,7 @@ def test_a_regression_is_judged_as_its_definitions_say(samples, outputs, offset,
         "squared_deviation": ((targets - center) ** 2).sum(),
     }
     assert tuple(sums) == SUMS[Task.regression]
-    found = summarise(Task.regression, sums, samples, outputs)
+    found = summarise(data(Task.regression, outputs), sums, samples)
     variation = ((targets - targets.mean()) ** 2).sum()
     assert found == pytest.approx(
         {
@@ -43,7 +67,7 @@ def test_a_regression_is_judged_as_its_definitions_say(samples, outputs, offset,
 
 def test_r2_of_equal_targets_is_no_number():
     sums = {"loss": 1.0, "absolute_error": 1.0, "deviation": 0.0, "squared_deviation": 0.0}
-    assert isnan(summarise(Task.regression, sums, 2, 1)["r2"])
+    assert isnan(summarise(data(Task.regression), sums, 2)["r2"])
 
 
 @pytest.mark.parametrize(
@@ -67,5 +91,5 @@ def test_every_task_has_sums_that_begin_with_the_loss_and_a_metric_that_is_made_
     for task in Task:
         assert SUMS[task][0] == "loss"
         key, mode = MONITOR[task]
-        assert key.removeprefix("val/") in summarise(task, dict.fromkeys(SUMS[task], 1.0), 2, 1)
+        assert key.removeprefix("val/") in summarise(data(task), dict.fromkeys(SUMS[task], 1.0), 2)
         assert mode in ("min", "max")

@@ -195,6 +195,41 @@ def test_the_cross_entropy_is_its_definition(smoothing, scale):
     np.testing.assert_allclose(by_outputs, gradient, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_cross_entropy_of_tokens_is_that_of_as_many_samples(smoothing):
+    outputs, targets = RANDOM.normal(size=(4, 3, 5)), RANDOM.integers(0, 5, (4, 3))
+    total, gradient = cross_entropy(outputs.reshape(12, 5), targets.ravel(), smoothing)
+    expected = (total, (outputs.argmax(axis=2) == targets).sum())
+    task = Task.language
+    tensor, tokens = torch.tensor(outputs, requires_grad=True), torch.tensor(targets)
+    sums = torch_losses.sums(task, tensor, tokens, torch.zeros(1).double(), smoothing)
+    (sums[0] / torch_losses.mean_over(task, tokens)).backward()
+    assert [value.item() for value in sums] == pytest.approx(expected, rel=1e-12)
+    by_mean = gradient.reshape(outputs.shape) / 12
+    np.testing.assert_allclose(tensor.grad.numpy(), by_mean, rtol=1e-12, atol=1e-14)
+
+    def loss(outputs, targets):
+        sums = flax_losses.sums(task, outputs, targets, jnp.zeros(1), smoothing)
+        return sums[0] / flax_losses.mean_over(task, targets), sums
+
+    by_outputs, sums = jax.jit(jax.grad(loss, has_aux=True))(outputs, jnp.asarray(targets))
+    assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(by_outputs, by_mean, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("task", "shape", "expected"),
+    [
+        (Task.classification, (4,), 4),
+        (Task.regression, (4, 3), 4),
+        (Task.language, (4, 3), 12),
+    ],
+)
+def test_a_mean_loss_is_over_samples_and_in_a_language_task_over_tokens(task, shape, expected):
+    assert torch_losses.mean_over(task, torch.zeros(shape)) == expected
+    assert flax_losses.mean_over(task, jnp.zeros(shape)) == expected
+
+
 def test_the_squared_error_is_its_definition_and_not_half_of_it():
     outputs, targets = RANDOM.normal(size=(6, 2)), RANDOM.normal(size=(6, 2))
     center = targets.mean(axis=0) + 0.5
@@ -208,8 +243,12 @@ def test_the_squared_error_is_its_definition_and_not_half_of_it():
 
 @pytest.mark.parametrize("task", list(Task), ids=lambda task: task.name)
 def test_the_filling_of_a_last_batch_is_not_counted(task):
-    outputs = jnp.asarray(RANDOM.normal(size=(5, 3)))
-    targets = jnp.arange(5) % 3 if task is Task.classification else outputs * 0.5 + 1
+    outputs = jnp.asarray(RANDOM.normal(size=(5, 2, 3) if task is Task.language else (5, 3)))
+    targets = {
+        Task.classification: jnp.arange(5) % 3,
+        Task.regression: outputs * 0.5 + 1,
+        Task.language: jnp.arange(10).reshape(5, 2) % 3,
+    }[task]
     center, counted = jnp.ones(3), jnp.array([1.0, 1, 1, 0, 0])
     found = flax_losses.sums(task, outputs, targets, center, counted=counted)
     expected = flax_losses.sums(task, outputs[:3], targets[:3], center)

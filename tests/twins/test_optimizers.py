@@ -1,4 +1,7 @@
-"""Optimizers, clipping and schedules: the Flax side against torch.optim, in float64."""
+"""Optimizers and clipping: the Flax side against torch.optim or our own of torch, in float64."""
+
+from dataclasses import replace
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +11,38 @@ import pytest
 import torch
 
 from flax_impl import optimizers as flax_optimizers
+from flax_impl.optimizers.adam import average_length
 from lightning_impl import optimizers as torch_optimizers
-from pipeline.config import AdamConfig, AdamWConfig, CosineConfig, SGDConfig, StepConfig
+from pipeline.config import (
+    AdadeltaConfig,
+    AdagradConfig,
+    AdamaxConfig,
+    AdamConfig,
+    AdamWConfig,
+    AdjustLR,
+    AMSGradConfig,
+    Config,
+    LambConfig,
+    LionConfig,
+    MuonConfig,
+    NAdamConfig,
+    RAdamConfig,
+    RMSpropConfig,
+    SGDConfig,
+    TrainConfig,
+)
 from pipeline.config import WarmupCosineConfig as WarmupConfig
+from pipeline.config.optimizers import OPTIMIZERS as CONFIGS
+from pipeline.groups import groups
 from pipeline.schedules import schedule
 
-SHAPES = {"a.weight": (4, 3), "a.bias": (4,), "b.weight": (2, 3, 2, 2), "c": ()}
+SHAPES = {
+    "a.weight": (4, 3), "a.bias": (4,), "b.weight": (2, 3, 2, 2), "b.bias": (2,),
+    "bn.weight": (3,), "bn.bias": (3,), "scale": (),
+}  # fmt: skip
+KINDS = {"a": "linear", "b": "conv", "bn": "norm"}
 STEPS = 200
+FACTOR = schedule(WarmupConfig(warmup=20, final=0.1), STEPS)
 
 OPTIMIZERS = {
     "sgd": SGDConfig(lr=0.1),
@@ -25,74 +53,388 @@ OPTIMIZERS = {
     "adam without a first moment": AdamConfig(lr=0.01, betas=[0.0, 0.99]),
     "adamw": AdamWConfig(lr=0.01),
     "adamw with more decay": AdamWConfig(lr=0.01, weight_decay=0.3, eps=1e-4),
-}
+    "amsgrad": AMSGradConfig(lr=0.01, weight_decay=0.01, betas=[0.9, 0.9]),
+    "amsgrad decoupled": AMSGradConfig(lr=0.01, weight_decay=0.1, decoupled_weight_decay=True),
+    "rmsprop": RMSpropConfig(lr=0.01, weight_decay=0.01),
+    "rmsprop with momentum": RMSpropConfig(lr=0.01, momentum=0.9, alpha=0.9, eps=1e-3),
+    "rmsprop centered": RMSpropConfig(lr=0.01, centered=True, momentum=0.5),
+    "adagrad": AdagradConfig(lr=0.1, weight_decay=0.01),
+    "adagrad slowing down": AdagradConfig(
+        lr=0.1, lr_decay=0.05, initial_accumulator_value=0.3, eps=1e-2
+    ),
+    "adadelta": AdadeltaConfig(weight_decay=0.01),
+    "adadelta with a long memory": AdadeltaConfig(lr=0.5, rho=0.99, eps=1e-4),
+    "adamax": AdamaxConfig(weight_decay=0.01),
+    "adamax with a short memory": AdamaxConfig(lr=0.01, betas=[0.5, 0.6], eps=1e-2),
+    "nadam": NAdamConfig(weight_decay=0.01),
+    "nadam decoupled": NAdamConfig(
+        lr=0.01, weight_decay=0.1, decoupled_weight_decay=True, momentum_decay=0.3, eps=1e-4
+    ),
+    "nadam with a still momentum": NAdamConfig(momentum_decay=0, betas=[0.99, 0.9]),
+    "nadam without a first moment": NAdamConfig(betas=[0.0, 0.99]),
+    "radam": RAdamConfig(lr=0.01, weight_decay=0.01),
+    "radam decoupled": RAdamConfig(
+        lr=0.01, weight_decay=0.1, decoupled_weight_decay=True, betas=[0.8, 0.95], eps=1e-3
+    ),
+    "lion": LionConfig(lr=0.01),
+    "lion with decay": LionConfig(lr=0.01, weight_decay=0.5, betas=[0.8, 0.95]),
+    "lamb": LambConfig(lr=0.01),
+    "lamb with more decay": LambConfig(lr=0.01, weight_decay=0.5, betas=[0.8, 0.95], eps=1e-2),
+    "muon": MuonConfig(lr=0.02),
+    "muon as large as adamw": MuonConfig(
+        lr=0.02, adjust_lr_fn=AdjustLR.match_rms_adamw, nesterov=False, momentum=0.8
+    ),
+    "muon as told by the spectrum": MuonConfig(
+        lr=0.02, adjust_lr_fn=AdjustLR.spectral_unclamped, ns_steps=3, weight_decay=0, eps=1e-3,
+        betas=[0.8, 0.95], adamw=["b.weight"],
+    ),
+}  # fmt: skip
+
+# A treatment for every kind of parameter; with both, what is frozen is not clipped by either.
+ALIKE = {}
+GROUPED = {"no_decay": ["bias", "norm"], "lr_factors": {"*": 0.5, "b.*": 3.0}}
+FROZEN = ["a.bias", "bn.weight"]
 
 
-def trees(count, seed=0, scale=1.0):
+def treatment(config, frozen=()):
+    whole = Config(optimizer=config, train=TrainConfig(frozen=list(frozen)))
+    return groups(SHAPES, KINDS, whole)
+
+
+def trees(count, seed=0, scale=1.0, shapes=SHAPES):
     random = np.random.default_rng(seed)
     return [
-        {name: scale * random.normal(size=shape) for name, shape in SHAPES.items()}
+        {name: scale * random.normal(size=shape) for name, shape in shapes.items()}
         for _ in range(count)
     ]
 
 
-def clipped(parameters, gradients, limit):
-    for name, parameter in parameters.items():
-        parameter.grad = torch.tensor(gradients[name], dtype=parameter.dtype)
-    if limit is not None:
-        torch.nn.utils.clip_grad_norm_(parameters.values(), limit)
+def variants(optimizer):
+    """The ways in which torch can compute an optimizer: fused, several at once, one by one."""
+    settings = [{"fused": True}, {"foreach": True}, {}]
+    known = [each for each in settings if set(each) <= set(optimizer.defaults)]
+    return [{"fused": False, "foreach": False} | each for each in known]
 
 
 class Torch:
-    """Parameters that torch.optim updates under a schedule."""
+    """Parameters that an optimizer updates under a schedule."""
 
-    def __init__(self, config, factor, dtype, fused):
-        (start,) = trees(1)
+    def __init__(self, config, treated=None, start=None, **options):
+        self.config, self.treated = config, treated or treatment(config)
         self.parameters = {
-            n: torch.tensor(a, dtype=dtype, requires_grad=True) for n, a in start.items()
+            name: torch.tensor(array, dtype=torch.float64, requires_grad=True)
+            for name, array in (start or trees(1)[0]).items()
         }
-        build = torch_optimizers.OPTIMIZERS[config.name]
-        self.optimizer = build(config, self.parameters.items(), fused=fused)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        self.optimizer = torch_optimizers.build_optimizer(
+            config, self.parameters.items(), self.treated
+        )
+        for group in self.optimizer.param_groups:
+            group |= {name: value for name, value in options.items() if name in group}
 
-    def step(self, gradients, limit):
-        clipped(self.parameters, gradients, limit)
+    def step(self, step, gradients, clip=lambda parameters: None):
+        trained = [name for name in self.parameters if not self.treated[name].frozen]
+        for name in trained:
+            self.parameters[name].grad = torch.tensor(gradients[name])
+        clip([self.parameters[name] for name in trained])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * FACTOR(step) * group["lr_factor"]
         self.optimizer.step()
-        self.scheduler.step()
-        return {name: parameter.detach().numpy() for name, parameter in self.parameters.items()}
+        return {n: parameter.detach().numpy().copy() for n, parameter in self.parameters.items()}
+
+    def slots(self):
+        found = {}
+        for name, parameter in self.parameters.items():
+            for slot, value in self.optimizer.state.get(parameter, {}).items():
+                if slot != "step" and value is not None:
+                    found[slot, name] = value.numpy()
+        return found
 
 
-def worst_difference(config, limit, steps, factor, dtype):
-    """Largest relative difference between Flax's and torch's parameters after any of the steps."""
-    references = [Torch(config, factor, getattr(torch, dtype), fused) for fused in (True, False)]
-    (start,) = trees(1)
-    params = {name: jnp.asarray(array, dtype) for name, array in start.items()}
-    transform = flax_optimizers.build_optimizer(config, limit)
-    state = transform.init(params)
+class Flax:
+    """The same, all steps in one compiled loop."""
 
-    @jax.jit
-    def update(gradients, state, params, lr):
-        updates, state = transform.update(gradients, state, params)
-        return jax.tree.map(lambda p, u: p - lr * u, params, updates), state
+    def __init__(self, config, treated=None, start=None, layouts=None, **clipping):
+        self.config, treated = config, treated or treatment(config)
+        self.transform = flax_optimizers.build_optimizer(
+            config, treated, layouts=layouts, **clipping
+        )
+        self.params = jax.tree.map(jnp.asarray, start or trees(1)[0])
+        self.state = self.transform.init(self.params)
 
-    worst = 0.0
-    for step, gradients in enumerate(trees(steps, seed=1)):
-        rate = np.asarray(config.lr * factor(step), dtype)
-        arrays = {name: np.asarray(array, dtype) for name, array in gradients.items()}
-        params, state = update(arrays, state, params, rate)
-        for reference in references:
-            for name, expected in reference.step(gradients, limit).items():
-                gap = np.abs(np.asarray(params[name]) - expected).max() / np.abs(expected).max()
-                worst = max(worst, float(gap))
+    def steps(self, first, gradients):
+        """Parameters after each step, stacked."""
+        rates = [self.config.lr * FACTOR(first + index) for index in range(len(gradients))]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *gradients)
+
+        @jax.jit
+        def loop(params, state):
+            def body(carry, inputs):
+                (params, state), (gradients, rate) = carry, inputs
+                updates, state = self.transform.update(gradients, state, params)
+                params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+                return (params, state), params
+
+            return jax.lax.scan(body, (params, state), (stacked, jnp.asarray(rates)))
+
+        (self.params, self.state), after = loop(self.params, self.state)
+        return jax.device_get(after)
+
+    def states(self):
+        known = lambda node: type(node) in flax_optimizers.SLOTS  # noqa: E731
+        return [node for node in jax.tree.leaves(self.state, is_leaf=known) if known(node)]
+
+    def slots(self):
+        return {
+            (slot, name): np.asarray(value)
+            for state in self.states()
+            for slot, field in flax_optimizers.SLOTS[type(state)].items()
+            for name, value in getattr(state, field).items()
+            if not isinstance(value, optax.MaskedNode)
+        }
+
+
+def gap(found, expected):
+    """Largest relative difference between arrays of the same names."""
+    assert found.keys() == expected.keys()
+    return max(
+        np.abs(np.asarray(found[name]) - expected[name]).max() / np.abs(expected[name]).max()
+        for name in expected
+        if np.abs(expected[name]).max() > 0 or np.abs(found[name]).max() > 0
+    )
+
+
+def worst_gap(config, frozen=(), clip=lambda parameters: None, **clipping):
+    """Largest relative difference of parameters after any step, and of the slots after the last."""
+    treated, gradients = treatment(config, frozen), trees(STEPS, seed=1)
+    flax = Flax(config, treated, **clipping)
+    after, worst = flax.steps(0, gradients), 0.0
+    for options in variants(Torch(config).optimizer):
+        reference = Torch(config, treated, **options)
+        for index, each in enumerate(gradients):
+            found = {name: array[index] for name, array in after.items()}
+            worst = max(worst, gap(found, reference.step(index, each, clip)))
+        worst = max(worst, gap(flax.slots(), reference.slots()))
     return worst
 
 
+def one_of_each():
+    return {config.name: config for config in OPTIMIZERS.values()}
+
+
+def test_the_table_has_every_optimizer_and_a_change_of_every_setting():
+    assert set(one_of_each()) == set(CONFIGS) == set(torch_optimizers.OPTIMIZERS)
+    assert set(CONFIGS) == set(flax_optimizers.OPTIMIZERS)
+    for name, schema in CONFIGS.items():
+        cases = [config for config in OPTIMIZERS.values() if config.name == name]
+        for setting in vars(schema()).keys() - {"name", "no_decay", "lr_factors"}:
+            values = {str(getattr(config, setting)) for config in (*cases, schema())}
+            assert len(values) > 1, f"{name}: no case changes {setting}"
+
+
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("limit", [None, 1.0], ids=["unclipped", "clipped"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimizer_takes_the_steps_of_torch_fused_or_not_under_a_schedule(name, limit):
-    factor = schedule(WarmupConfig(warmup=20, final=0.1), STEPS)
-    assert worst_difference(OPTIMIZERS[name], limit, STEPS, factor, "float64") < 1e-12
+def test_an_optimizer_takes_the_steps_of_torch_and_keeps_its_slots_under_a_schedule(name):
+    assert worst_gap(OPTIMIZERS[name]) < 1e-12
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", one_of_each())
+def test_groups_decay_learn_and_freeze_as_in_torch(name):
+    config = replace(one_of_each()[name], weight_decay=0.1, **GROUPED)
+    assert worst_gap(config, FROZEN) < 1e-12
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("frozen", [[], FROZEN], ids=["all learn", "some are frozen"])
+def test_gradients_are_clipped_before_the_optimizer_sees_them(name, frozen):
+    config = one_of_each()[name]
+    by_norm = lambda parameters: torch.nn.utils.clip_grad_norm_(parameters, 1.0)  # noqa: E731
+    assert worst_gap(config, frozen, by_norm, clip_norm=1.0) < 1e-12
+    by_value = lambda parameters: torch.nn.utils.clip_grad_value_(parameters, 0.3)  # noqa: E731
+    assert worst_gap(config, frozen, by_value, clip_value=0.3) < 1e-12
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", one_of_each())
+def test_what_is_frozen_stays_and_has_no_slots(name):
+    config = replace(one_of_each()[name], weight_decay=0.1)
+    flax = Flax(config, treatment(config, FROZEN))
+    (start,) = trees(1)
+    after = flax.steps(0, trees(3, seed=1))
+    for parameter, array in start.items():
+        assert (after[parameter][-1] == array).all() == (parameter in FROZEN), parameter
+    assert not {parameter for _, parameter in flax.slots()} & set(FROZEN)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", one_of_each())
+def test_slots_and_the_step_are_all_that_an_optimizer_keeps(name):
+    """Filled into a fresh one after 100 steps, they go on to the same bits."""
+    config = replace(one_of_each()[name], **GROUPED)
+    treated, gradients = treatment(config, FROZEN), trees(104, seed=1)
+    flax = Flax(config, treated)
+    flax.steps(0, gradients[:100])
+    fresh, slots = Flax(config, treated), flax.slots()
+    fresh.params = flax.params
+
+    def fill(node):
+        if type(node) not in flax_optimizers.SLOTS:
+            return node
+        fields = {
+            field: {
+                parameter: slots[slot, parameter] if (slot, parameter) in slots else old
+                for parameter, old in getattr(node, field).items()
+            }
+            for slot, field in flax_optimizers.SLOTS[type(node)].items()
+        }
+        count = {"count": jnp.int32(100)} if hasattr(node, "count") else {}
+        return node._replace(**fields, **count)
+
+    known = lambda node: type(node) in flax_optimizers.SLOTS  # noqa: E731
+    fresh.state = jax.tree.map(fill, fresh.state, is_leaf=known)
+    expected, found = flax.steps(100, gradients[100:]), fresh.steps(100, gradients[100:])
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert len(jax.tree.leaves(flax.state)) == len(slots) + sum(
+        hasattr(state, "count") for state in flax.states()
+    )
+
+    reference = Torch(config, treated)
+    for index, each in enumerate(gradients[:100]):
+        reference.step(index, each)
+    again = Torch(config, treated, {n: p.detach() for n, p in reference.parameters.items()})
+    for parameter, twin in zip(
+        reference.parameters.values(), again.parameters.values(), strict=True
+    ):
+        if state := reference.optimizer.state.get(parameter):
+            kept = {slot: torch.clone(value) for slot, value in state.items() if slot != "step"}
+            again.optimizer.state[twin] = kept | {"step": torch.tensor(100.0)}
+    for index, each in enumerate(gradients[100:], start=100):
+        expected, found = reference.step(index, each), again.step(index, each)
+        for parameter in expected:
+            np.testing.assert_array_equal(found[parameter], expected[parameter])
+
+
+@pytest.mark.parametrize("name", one_of_each())
+def test_a_state_dict_of_torch_goes_on_to_the_same_bits_in_float32(name, tmp_path):
+    config, gradients = one_of_each()[name], trees(14, seed=1)
+    runs = [Torch(config), Torch(config)]
+    for run in runs:
+        for parameter in run.parameters.values():
+            parameter.data = parameter.data.float()
+        if name == "adagrad":  # its state is made with it
+            run.optimizer = torch_optimizers.build_optimizer(
+                config, run.parameters.items(), run.treated
+            )
+    first, second = runs
+    singles = [{n: array.astype(np.float32) for n, array in each.items()} for each in gradients]
+    for index, each in enumerate(singles[:10]):
+        first.step(index, each)
+    torch.save(first.optimizer.state_dict(), tmp_path / "state")
+    second.optimizer.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    for parameter, array in first.parameters.items():
+        second.parameters[parameter].data.copy_(array.data)
+    for index, each in enumerate(singles[10:], start=10):
+        expected, found = first.step(index, each), second.step(index, each)
+        for parameter in expected:
+            np.testing.assert_array_equal(found[parameter], expected[parameter])
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name.startswith("nadam")])
+def test_nadam_is_that_of_torch_where_torch_keeps_its_product_in_double(name, monkeypatch):
+    config = OPTIMIZERS[name]
+    ours, theirs = Torch(config), Torch(config)
+    theirs.optimizer = torch.optim.NAdam(
+        [{"params": list(theirs.parameters.values()), "lr_factor": 1.0}],
+        betas=tuple(config.betas),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        momentum_decay=config.momentum_decay,
+        decoupled_weight_decay=config.decoupled_weight_decay,
+    )
+    torch.set_default_dtype(torch.float64)
+    try:
+        for index, each in enumerate(trees(STEPS, seed=1)):
+            assert gap(ours.step(index, each), theirs.step(index, each)) < 1e-13
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("adjust", AdjustLR)
+@pytest.mark.parametrize("shape", [(40, 20), (20, 40)])
+def test_muon_is_that_of_torch_within_the_digits_of_bfloat16(adjust, shape):
+    config = MuonConfig(lr=0.1, adjust_lr_fn=adjust)
+    start, *gradients = trees(11, shapes={"a.weight": shape})
+    whole = Config(optimizer=config, train=TrainConfig())
+    ours = Torch(config, groups({"a.weight": shape}, KINDS, whole), start)
+    theirs = torch.nn.Parameter(torch.tensor(start["a.weight"]))
+    optimizer = torch.optim.Muon([theirs], lr=0.1, adjust_lr_fn=adjust.name)
+    for each in gradients:
+        ours.step(20, each)
+        theirs.grad = torch.tensor(each["a.weight"])
+        optimizer.param_groups[0]["lr"] = 0.1 * FACTOR(20)
+        optimizer.step()
+    moved = np.abs(theirs.detach().numpy() - start["a.weight"]).max()
+    apart = np.abs((theirs - ours.parameters["a.weight"]).detach().numpy()).max()
+    assert 1e-6 < apart / moved < 2e-2
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["lamb", "muon"])
+def test_a_matrix_is_that_of_the_canonical_layout_and_attention_has_three(name):
+    shapes = {
+        "fc.weight": (6, 4), "conv.weight": (5, 3, 2, 2), "attn.in_proj_weight": (12, 4),
+        "attn.in_proj_bias": (12,), "attn.out_proj.weight": (4, 4),
+    }  # fmt: skip
+    kinds = {"fc": "linear", "conv": "conv", "attn": "attention", "attn.out_proj": "linear"}
+    config = one_of_each()[name] if name == "lamb" else OPTIMIZERS["muon"]
+    canonical = groups(shapes, kinds, Config(optimizer=config, train=TrainConfig()))
+
+    def native(tree):
+        """As Flax has it: kernels [in, out], HWIO, and [in, heads, per head] in three."""
+        weights = [rows.T.reshape(4, 2, 2) for rows in np.split(tree["attn.in_proj_weight"], 3)]
+        biases = [rows.reshape(2, 2) for rows in np.split(tree["attn.in_proj_bias"], 3)]
+        return {
+            "fc": tree["fc.weight"].T,
+            "conv": tree["conv.weight"].transpose(2, 3, 1, 0),
+            "out": tree["attn.out_proj.weight"].T.reshape(2, 2, 4),
+            "weights": weights,
+            "biases": biases,
+        }
+
+    treated = {
+        "fc": canonical["fc.weight"],
+        "conv": canonical["conv.weight"],
+        "out": canonical["attn.out_proj.weight"],
+        "weights": [canonical["attn.in_proj_weight"]] * 3,
+        "biases": [canonical["attn.in_proj_bias"]] * 3,
+    }
+    layouts = {
+        "fc": ((4, 6), (1, 0)),
+        "conv": ((2, 2, 3, 5), (3, 2, 0, 1)),
+        "out": ((4, 4), (1, 0)),
+        "weights": [((4, 4), (1, 0))] * 3,
+        "biases": [((4,), (0,))] * 3,
+    }
+    start, *gradients = trees(STEPS + 1, shapes=shapes)
+    reference = Torch(config, canonical, start)
+    flax = Flax(config, treated, native(start), layouts)
+    after = flax.steps(0, [native(each) for each in gradients])
+    for index, each in enumerate(gradients):
+        expected = native(reference.step(index, each))
+        found = jax.tree.map(lambda leaf, index=index: leaf[index], after)
+        jax.tree.map(
+            lambda ours, theirs: np.testing.assert_allclose(
+                ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max()
+            ),
+            found,
+            expected,
+        )
+    matrices = {name for name, group in canonical.items() if group.matrix}
+    assert matrices == (
+        {n for n in shapes if n != "attn.in_proj_bias"} if name == "muon" else set()
+    )
 
 
 def test_adam_keeps_its_digits_in_float32():
@@ -107,76 +449,87 @@ def test_adam_keeps_its_digits_in_float32():
         np.testing.assert_allclose(direction, np.sign(gradient), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "cls"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
-def test_every_setting_reaches_the_optimizer_of_torch(name, cls):
-    config = {
-        "sgd": SGDConfig(lr=0.3, momentum=0.7, nesterov=True, weight_decay=0.2),
-        "adam": AdamConfig(lr=0.3, betas=[0.7, 0.8], eps=0.4, weight_decay=0.2),
-        "adamw": AdamWConfig(lr=0.3, betas=[0.7, 0.8], eps=0.4, weight_decay=0.2),
-    }[name]
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch_optimizers.build_optimizer(config, [("p", parameter)])
-    assert type(optimizer) is getattr(torch.optim, cls)
-    wanted = {"lr": 0.3, "weight_decay": 0.2, "fused": True, "maximize": False}
-    if name == "sgd":
-        wanted |= {"momentum": 0.7, "nesterov": True, "dampening": 0}
-    else:
-        wanted |= {"betas": (0.7, 0.8), "eps": 0.4, "amsgrad": False}
-    assert {key: optimizer.param_groups[0][key] for key in wanted} == wanted
+@pytest.mark.parametrize("name", ["adam", "amsgrad", "adamax", "nadam", "radam", "lamb"])
+def test_bias_is_corrected_in_float32_as_in_float64(name):
+    config = replace(CONFIGS[name](), eps=1e-12)
+    gradients = np.random.default_rng(0).normal(size=(20, 5))
+
+    def directions(dtype):
+        params = jnp.ones(5, dtype)
+        transform = flax_optimizers.build_optimizer(config)
+        state, update, found = transform.init(params), jax.jit(transform.update), []
+        for gradient in gradients:
+            direction, state = update(jnp.asarray(gradient, dtype), state, params)
+            found.append(np.asarray(direction))
+        return np.array(found)
+
+    single = directions(jnp.float32)
+    with jax.enable_x64(True):
+        double = directions(jnp.float64)
+    assert single.dtype == np.float32
+    assert double.dtype == np.float64
+    np.testing.assert_allclose(single, double, rtol=0, atol=4e-6 * np.abs(double).max())
+
+
+@pytest.mark.parametrize("beta", [0.9, 0.99, 0.999, 0.9999])
+def test_the_length_of_the_average_in_radam_keeps_its_digits_in_float32(beta):
+    for step in [*range(1, 20), 100, 1000, 10**5]:
+        power = -np.expm1(np.longdouble(step) * np.log(np.longdouble(beta)))
+        expected = 2 / (1 - np.longdouble(beta)) - 1 - 2 * step * (1 - power) / power
+        found = average_length(jnp.float32(step), beta)
+        assert float(found) == pytest.approx(float(expected), rel=2e-6)
+
+
+CLASSES = {
+    "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "amsgrad": "Adam", "rmsprop": "RMSprop",
+    "adagrad": "Adagrad", "adadelta": "Adadelta", "adamax": "Adamax", "radam": "RAdam",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_setting_reaches_the_optimizer_of_torch(name):
+    config = OPTIMIZERS[name]
+    optimizer = Torch(config).optimizer
+    if config.name in CLASSES:
+        assert type(optimizer) is getattr(torch.optim, CLASSES[config.name])
+    settings = vars(config).keys() - {"name", "no_decay", "lr_factors", "adamw"}
+    for group in optimizer.param_groups:
+        for setting in settings:
+            value = getattr(config, setting)
+            value = tuple(value) if isinstance(value, list) else getattr(value, "name", value)
+            assert group[setting] == value, setting
+        assert group.get("fused") is (True if config.name in torch_optimizers.FUSED else None)
+        assert group.get("amsgrad", False) is (config.name == "amsgrad")
+
+
+def test_parameters_that_are_treated_alike_are_one_group_with_their_names():
+    (group,) = Torch(AdamWConfig()).optimizer.param_groups
+    assert (group["param_names"], group["lr_factor"]) == (list(SHAPES), 1.0)
+    assert len(Torch(MuonConfig()).optimizer.param_groups) == 2
+    config = AdamWConfig(lr=0.4, weight_decay=0.3, no_decay=["bias"], lr_factors={"b.*": 0.5})
+    found = {
+        tuple(group["param_names"]): (group["weight_decay"], group["lr"], group["lr_factor"])
+        for group in Torch(config).optimizer.param_groups
+    }
+    assert found == {
+        ("a.weight", "bn.weight", "scale"): (0.3, 0.4, 1.0),
+        ("a.bias", "bn.bias"): (0.0, 0.4, 1.0),
+        ("b.weight",): (0.3, 0.2, 0.5),
+        ("b.bias",): (0.0, 0.2, 0.5),
+    }
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 1e3])
-@pytest.mark.parametrize("limit", [0.1, 1.0, 50.0])
+@pytest.mark.parametrize(("scale", "limit"), product([0.0, 1e-3, 1.0, 1e3], [0.1, 1.0, 50.0]))
 def test_clipping_is_that_of_torch_its_millionth_included(scale, limit):
     (gradients,) = trees(1, scale=scale)
     parameters = {name: torch.zeros(shape).double() for name, shape in SHAPES.items()}
-    clipped(parameters, gradients, limit)
+    for name, parameter in parameters.items():
+        parameter.grad = torch.tensor(gradients[name])
+    torch.nn.utils.clip_grad_norm_(parameters.values(), limit)
     transform = flax_optimizers.clip_by_global_norm(limit)
     found, _ = transform.update(
         {n: jnp.asarray(a) for n, a in gradients.items()}, optax.EmptyState()
     )
     for name, parameter in parameters.items():
         np.testing.assert_allclose(found[name], parameter.grad.numpy(), rtol=1e-12, atol=0)
-
-
-def torch_schedule(kind, *args, warmup=0, start=1.0):
-    """What torch's own schedulers make of a learning rate of 1."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = kind(optimizer, *args)
-    if warmup:
-        line = torch.optim.lr_scheduler.LinearLR(optimizer, start, total_iters=warmup)
-        scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [line, scheduler], [warmup])
-    rates = []
-    for _ in range(STEPS):
-        rates.append(scheduler.get_last_lr()[0])
-        optimizer.step()
-        scheduler.step()
-    return rates
-
-
-STEP_LR, COSINE_LR = torch.optim.lr_scheduler.StepLR, torch.optim.lr_scheduler.CosineAnnealingLR
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        (StepConfig(every=30, gamma=0.5), (STEP_LR, 30, 0.5)),
-        (StepConfig(every=0.25), (STEP_LR, 50, 0.1)),
-        (CosineConfig(final=0.05), (COSINE_LR, STEPS, 0.05)),
-    ],
-)
-def test_a_schedule_is_that_of_torch(config, expected):
-    factor = schedule(config, STEPS)
-    found = [factor(step) for step in range(STEPS)]
-    assert found == pytest.approx(torch_schedule(*expected), rel=1e-12, abs=1e-14)
-
-
-@pytest.mark.usefixtures("float64")
-def test_warmup_and_cosine_are_those_of_torch_and_of_optax():
-    factor = schedule(WarmupConfig(warmup=0.1, start=0.2, final=0.05), STEPS)
-    found = [factor(step) for step in range(STEPS)]
-    with_torch = torch_schedule(COSINE_LR, STEPS - 20, 0.05, warmup=20, start=0.2)
-    assert found == pytest.approx(with_torch, rel=1e-11)
-    with_optax = optax.warmup_cosine_decay_schedule(0.2, 1.0, 20, STEPS, 0.05)
-    assert found == pytest.approx([float(with_optax(step)) for step in range(STEPS)], rel=1e-11)

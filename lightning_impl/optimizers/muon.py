@@ -1,0 +1,71 @@
+"""Muon: orthogonal updates for the matrices of hidden layers, AdamW for the rest."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_impl.optimizers.adam import common
+from lightning_impl.optimizers.own import Own, pieces
+from pipeline.config import AdjustLR, MuonConfig
+
+# Of the polynomial a X + b XXᵀX + c (XXᵀ)²X, steep at zero (Jordan 2024, github.com/KellerJordan/Muon).
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def muon(config: MuonConfig, parameters: Any, **options: Any) -> torch.optim.Optimizer:
+    """Muon (Jordan et al. 2024; Liu et al. 2025, "Muon is Scalable for LLM Training")."""
+    return Muon(
+        parameters,
+        **common(config),
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        ns_steps=config.ns_steps,
+        adjust_lr_fn=config.adjust_lr_fn.name,
+        **options,
+    )
+
+
+class Muon(Own):
+    """Muon for parameter groups with `matrix`, AdamW for the others.
+
+    torch.optim.Muon takes matrices only, knows nothing of the rest and computes in bfloat16, which
+    leaves three digits. Here convolutions count as matrices `[out, in × height × width]`, and the
+    number type is the parameter's.
+    """
+
+    def update(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]
+    ) -> None:
+        """One update of the parameters of a group."""
+        rate = group["lr"]
+        if not group["matrix"]:
+            directions = self.adam_directions(group, parameters, gradients)
+            torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+            torch._foreach_add_(parameters, directions, alpha=-rate)
+            return
+        averages = self.slot("momentum_buffer", parameters)
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        if group["nesterov"]:
+            averages = torch._foreach_lerp(gradients, averages, group["momentum"])
+        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+        adjust = AdjustLR[group["adjust_lr_fn"]]
+        for piece, average in zip(
+            pieces(parameters, group["parts"]), pieces(averages, group["parts"]), strict=True
+        ):
+            matrix = orthogonal(average.reshape(len(average), -1), group["ns_steps"])
+            piece.add_(matrix.reshape(piece.shape), alpha=-rate * adjust.factor(*matrix.shape))
+
+
+def orthogonal(matrix: Tensor, steps: int) -> Tensor:
+    """UVᵀ of a matrix UΣVᵀ, roughly: its singular values end between 0.7 and 1.2.
+
+    Newton-Schulz iterations (Jordan 2024) in the matrix's own number type.
+    """
+    a, b, c = NEWTON_SCHULZ
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide = wide / wide.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = wide @ wide.T
+        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+    return wide.T if matrix.shape[0] > matrix.shape[1] else wide

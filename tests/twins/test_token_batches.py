@@ -1,0 +1,96 @@
+"""Tokens on both backends: the same batches and the same digest, as whole numbers, never normalised."""
+
+import dataclasses
+from collections import Counter
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import flax_impl.data
+import flax_impl.device
+import lightning_impl.data
+import lightning_impl.device
+from pipeline import datasets
+from pipeline.plan import data_plan
+
+LENGTH, BATCH = 9, 4
+
+
+@pytest.fixture(params=["resident", "mapped"])
+def plan(request, configure, tmp_path, monkeypatch):
+    """The plan of a small text whose splits live on the device, or stay on the disk."""
+    if request.param == "mapped":
+        for module in (lightning_impl.data, flax_impl.data):
+            monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
+    text = np.random.default_rng(0).integers(0, 256, 543, dtype=np.uint8)
+    (tmp_path / "text").write_bytes(text.tobytes())
+    config = configure(
+        f"dataset=text dataset.path={tmp_path}/text dataset.root={tmp_path} "
+        f"dataset.length={LENGTH} train.batch_size={BATCH} accelerator=cpu"
+    )
+    return data_plan(config, datasets.load(config.dataset))
+
+
+@pytest.fixture
+def devices(configure):
+    """Both backends' devices."""
+    config = configure("accelerator=cpu")
+    return lightning_impl.device.prepare(config), flax_impl.device.prepare(config)
+
+
+def test_a_training_batch_holds_the_windows_of_the_plan_on_both_backends(plan, devices):
+    by_torch = lightning_impl.data.TrainBatches(plan, devices[0], 2, lambda: 0)
+    by_jax = flax_impl.data.TrainBatches(plan, devices[1])
+    parts = list(by_torch)
+    for step in range(plan.steps_per_epoch):
+        chosen = plan.indices(step)
+        first, second = parts[2 * step : 2 * step + 2]
+        inputs, targets = (torch.cat(halves) for halves in zip(first, second, strict=True))
+        assert (inputs.dtype, targets.dtype) == (torch.int64, torch.int64)
+        np.testing.assert_array_equal(inputs, plan.data.train.inputs[chosen])
+        np.testing.assert_array_equal(targets, plan.data.train.targets[chosen])
+        np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
+
+        samples, indices, draws = by_jax(step, 1)
+        assert samples.inputs.dtype == samples.targets.dtype == jnp.uint8  # a byte on the device
+        stored, classes = flax_impl.data.raw(samples, indices[0], draws)
+        tokens = flax_impl.data.normalised(samples, stored)
+        assert (tokens.dtype, classes.dtype) == (jnp.int32, jnp.int32)
+        np.testing.assert_array_equal(tokens, inputs)
+        np.testing.assert_array_equal(classes, targets)
+
+
+def test_the_digest_is_the_same_on_both_and_another_for_another_text(plan, devices):
+    def digests(plan):
+        return {
+            lightning_impl.data.TrainBatches(plan, devices[0], 1, lambda: 0).digest(),
+            flax_impl.data.TrainBatches(plan, devices[1]).digest(),
+        }
+
+    (one,) = digests(plan)
+    edited = plan.data.train.inputs.copy()
+    edited[plan.indices(0)[0], 0] ^= 1
+    train = datasets.Split(edited, plan.data.train.targets)
+    changed = dataclasses.replace(plan, data=dataclasses.replace(plan.data, train=train))
+    (other,) = digests(changed)
+    assert one != other
+
+
+def test_an_evaluation_sees_every_window_once_on_both_backends(plan, devices):
+    split = plan.data.test
+    wanted = Counter(map(bytes, np.c_[split.inputs, split.targets]))
+    assert len(split) % BATCH
+
+    seen = Counter()
+    for inputs, targets in lightning_impl.data.EvalBatches(split, plan, devices[0], BATCH):
+        seen.update(map(bytes, np.c_[inputs, targets].astype(np.uint8)))
+    assert seen == wanted
+
+    seen = Counter()
+    for samples, indices, counted in flax_impl.data.EvalBatches(split, plan, devices[1], BATCH):
+        inputs, targets = flax_impl.data.raw(samples, indices)
+        rows = np.c_[flax_impl.data.normalised(samples, inputs), targets].astype(np.uint8)
+        seen.update(bytes(row) for row, count in zip(rows, counted, strict=True) if count)
+    assert seen == wanted
