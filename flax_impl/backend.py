@@ -1,8 +1,9 @@
 """What the core asks of this backend."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import flax
 import jax
@@ -11,6 +12,7 @@ import optax
 import orbax.checkpoint
 
 from flax_impl.checkpoints import read_checkpoint
+from flax_impl.crossing import pack, unpack
 from flax_impl.device import Device, prepare
 from flax_impl.layers import Layout, layer_kinds, layout_of
 from flax_impl.loop import evaluate
@@ -23,8 +25,10 @@ from pipeline.checkpoints import Checkpoint, first_readable
 from pipeline.datasets import Task
 from pipeline.experiment import Experiment
 from pipeline.groups import groups
+from pipeline.parcels import Parcel
+from pipeline.portable import PortableState
 
-__all__ = ["prepare", "test", "train", "versions"]
+__all__ = ["adopt", "export", "prepare", "test", "train", "versions"]
 
 # Orbax tells of every file it opens, JAX of every backend it does not find.
 for name in ("absl", "jax"):
@@ -58,8 +62,34 @@ def test(experiment: Experiment, device: Device, checkpoint: Checkpoint) -> Mapp
     """
     state, layout = build(experiment, device)
     read = partial(read_checkpoint, template=state, layout=layout)
-    _, content = first_readable([checkpoint], read, lambda message: None)
+    _, content = first_readable([checkpoint], read, lambda message: None, "checkpoint")
     return evaluate(experiment, device, content["state"])
+
+
+def export(
+    experiment: Experiment, device: Device, checkpoint: Checkpoint
+) -> tuple[PortableState, dict[str, Any]]:
+    """A checkpoint's state, and what its recorder remembers, for another backend or a file.
+
+    Raises:
+        BrokenCheckpoint: it is torn or corrupt.
+        UserError: it is of another model.
+    """
+    return pack(checkpoint, *build(experiment, device))
+
+
+def adopt(experiment: Experiment, device: Device, parcels: Sequence[Parcel]) -> None:
+    """Write a run that comes from elsewhere as checkpoints in the experiment's folder.
+
+    Args:
+        experiment: that will go on with it.
+        device: where.
+        parcels: the run at one or more steps, in their order.
+
+    Raises:
+        UserError: it is of another model.
+    """
+    unpack(parcels, experiment, device, *build(experiment, device))
 
 
 def versions() -> dict[str, str]:
@@ -81,7 +111,11 @@ def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
     cast = partial(jax.tree.map, partial(jnp.asarray, dtype=device.dtype))
     params = cast(from_canonical(initial.parameters, layout))
     shapes = {name: array.shape for name, array in initial.parameters.items()}
-    folds = {place.name: (place.folded, place.axes) for place in layout.values()}
+    folds = {
+        place.name: (place.folded, place.axes)
+        for place in layout.values()
+        if place.collection == "params"
+    }
     chosen = by_path(groups(shapes, layer_kinds(layout), config), layout)
     state = TrainState.create(
         apply_fn=with_frozen(model.apply, chosen),

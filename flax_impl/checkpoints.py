@@ -113,7 +113,7 @@ def read_checkpoint(checkpoint: Checkpoint, template: TrainState, layout: Layout
     options = ocp.CheckpointManagerOptions(step_format_fixed_length=STEP_DIGITS, create=False)
     with ocp.CheckpointManager(checkpoint.path.parent.absolute(), options=options) as manager:
         memory = _restore(manager, checkpoint, memory=ocp.args.JsonRestore())["memory"]
-        check_shapes(checkpoint, memory["shapes"], shapes_of(layout))
+        check_shapes(checkpoint.path, memory["shapes"], shapes_of(layout))
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         state = _restore(manager, checkpoint, state=ocp.args.StandardRestore(shapes))["state"]
     if _checksum(state) != memory["checksum"]:

@@ -43,7 +43,7 @@ class Dropout(nn.Module):
         key = self.scope.rngs["dropout"].rng
         key = jax.random.fold_in(key, crc32(".".join(self.path).encode()))
         bits = jax.random.bits(key, self.mask_shape(x), jnp.uint32)
-        kept = bits >= jnp.uint32(round(self.rate * 2**32))
+        kept = bits >= jnp.uint32(round(self.rate * (2**32 - 1)))
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
 
     def mask_shape(self, x: jax.Array) -> tuple[int, ...]:

@@ -72,7 +72,7 @@ def from_portable(portable: PortableState, state: Any, layout: Layout) -> Any:
             for slot, field in SLOTS[type(node)].items()
             if slot in portable.slots
         }
-        if hasattr(node, "count"):
+        if "count" in node._fields:  # not hasattr: every tuple has a method of that name
             fields["count"] = jnp.full_like(node.count, portable.step)
         return node._replace(**fields)
 
@@ -127,7 +127,11 @@ def to_canonical(tree: Any, layout: Layout) -> Arrays:
 def from_canonical(arrays: Arrays, layout: Layout) -> dict[str, Any]:
     """Canonical arrays as a tree shaped like the parameters; the inverse of `to_canonical`."""
     return unflatten_dict(
-        {path: place.native(arrays[place.name]) for path, place in layout.items() if place.name in arrays}
+        {
+            path: place.native(arrays[place.name])
+            for path, place in layout.items()
+            if place.name in arrays
+        }
     )
 
 
@@ -160,7 +164,9 @@ def _has_slots(node: object) -> bool:
 def shapes_of(layout: Layout) -> dict[str, tuple[int, ...]]:
     """Canonical names and shapes of the model's parameters and buffers."""
     zeros = {path: np.broadcast_to(np.zeros(()), place.shape) for path, place in layout.items()}
-    return {name: array.shape for name, array in to_canonical(unflatten_dict(zeros), layout).items()}
+    return {
+        name: array.shape for name, array in to_canonical(unflatten_dict(zeros), layout).items()
+    }
 
 
 _MASKED = optax.MaskedNode()

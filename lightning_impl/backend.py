@@ -2,13 +2,15 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import lightning
 import torch
 
 from lightning_impl.checkpoints import read_checkpoint
+from lightning_impl.crossing import pack, unpack
 from lightning_impl.device import Device, prepare
 from lightning_impl.loop import evaluate
 from lightning_impl.loop import train as train_loop
@@ -18,8 +20,10 @@ from lightning_impl.state import from_portable, initial_state
 from lightning_impl.step import TrainingModule
 from pipeline.checkpoints import Checkpoint, first_readable
 from pipeline.experiment import Experiment
+from pipeline.parcels import Parcel
+from pipeline.portable import PortableState
 
-__all__ = ["prepare", "test", "train", "versions"]
+__all__ = ["adopt", "export", "prepare", "test", "train", "versions"]
 
 # Its advice (more loader workers, tensor cores) is about choices that are made here on purpose.
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -53,9 +57,35 @@ def test(experiment: Experiment, device: Device, checkpoint: Checkpoint) -> Mapp
     """
     module = build(experiment, device)
     read = partial(read_checkpoint, template=module)
-    _, content = first_readable([checkpoint], read, lambda message: None)
+    _, content = first_readable([checkpoint], read, lambda message: None, "checkpoint")
     module.load_state_dict(content["state_dict"], strict=True)
     return evaluate(experiment, device, module)
+
+
+def export(
+    experiment: Experiment, device: Device, checkpoint: Checkpoint
+) -> tuple[PortableState, dict[str, Any]]:
+    """A checkpoint's state, and what its recorder remembers, for another backend or a file.
+
+    Raises:
+        BrokenCheckpoint: it is torn or corrupt.
+        UserError: it is of another model.
+    """
+    return pack(checkpoint, build(experiment, device))
+
+
+def adopt(experiment: Experiment, device: Device, parcels: Sequence[Parcel]) -> None:
+    """Write a run that comes from elsewhere as checkpoints in the experiment's folder.
+
+    Args:
+        experiment: that will go on with it.
+        device: where.
+        parcels: the run at one or more steps, in their order.
+
+    Raises:
+        UserError: it is of another model.
+    """
+    unpack(parcels, experiment, device, build(experiment, device))
 
 
 def versions() -> dict[str, str]:

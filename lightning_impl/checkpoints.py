@@ -22,6 +22,10 @@ class _AtEvaluation(ModelCheckpoint):
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Nothing."""
 
+    def keep(self, trainer: Trainer) -> None:
+        """Save now, off the beat of the evaluations."""
+        self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
 
 class BestCheckpoint(_AtEvaluation):
     """Keeps the best checkpoint; what is best, the recorder decides.
@@ -83,7 +87,7 @@ class Checkpoints(_AtEvaluation):
         if exit_code is None or step == self.recorder.timetable.total:
             return
         if not saved:
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            self.keep(trainer)
         raise Interrupted(step, exit_code)
 
     @property
@@ -114,7 +118,7 @@ def read_checkpoint(checkpoint: Checkpoint, template: TrainingModule) -> dict[st
         raise BrokenCheckpoint(f"{damaged} in it is not what was saved")
     if "recorder" not in content or "state_dict" not in content:
         raise BrokenCheckpoint("it is no checkpoint of a run")
-    check_shapes(checkpoint, _shapes(content["state_dict"]), _shapes(template.state_dict()))
+    check_shapes(checkpoint.path, _shapes(content["state_dict"]), _shapes(template.state_dict()))
     return content
 
 

@@ -56,7 +56,7 @@ class Dropout(nn.Module):
             return F.dropout(x, self.rate) if whole else x * F.dropout(x.new_ones(shape), self.rate)
         drawn = bits(fold_in(self.key, crc32(self.path.encode())), shape, x.device)
         # Unsigned numbers in signed ones: with the sign bit flipped they are in the same order.
-        kept = drawn ^ _SIGN >= round(self.rate * 2**32) - 2**31
+        kept = drawn ^ _SIGN >= round(self.rate * (2**32 - 1)) - 2**31
         return torch.where(kept, x / (1 - self.rate), torch.zeros_like(x))
 
     def mask_shape(self, x: torch.Tensor) -> torch.Size:

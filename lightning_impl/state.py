@@ -76,7 +76,7 @@ def from_portable(
         return
     for name, parameter in model.named_parameters():
         slots = {
-            slot: torch.from_numpy(arrays[name]).to(parameter)
+            slot: torch.from_numpy(arrays[name]).to(parameter, copy=True)
             for slot, arrays in portable.slots.items()
             if name in arrays
         }
@@ -104,7 +104,11 @@ def slots_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Ar
     slots: dict[str, Arrays] = {}
     for name, parameter in model.named_parameters():
         for slot, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and slot != "step":
+            if (
+                isinstance(value, torch.Tensor)
+                and value.shape == parameter.shape
+                and slot != "step"
+            ):
                 slots.setdefault(slot, {})[name] = _to_numpy(value)
     return slots
 

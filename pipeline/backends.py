@@ -1,10 +1,11 @@
 """The backends, looked up by name and imported only when a job asks for one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
 from pipeline.errors import UserError
+from pipeline.portable import PortableState
 
 # A third backend is a third folder with the same files, and a line here.
 BACKENDS = {"torch": "lightning_impl", "jax": "flax_impl"}
@@ -27,6 +28,14 @@ class Backend(Protocol):
 
     def test(self, experiment: Any, device: Device, checkpoint: Any) -> Mapping[str, float]:
         """Sums over the test set of the weights in a checkpoint."""
+
+    def export(
+        self, experiment: Any, device: Device, checkpoint: Any
+    ) -> tuple[PortableState, dict[str, Any]]:
+        """A checkpoint's state, and what its recorder remembers, for another backend or a file."""
+
+    def adopt(self, experiment: Any, device: Device, parcels: Sequence[Any]) -> None:
+        """Write a run that comes from elsewhere as checkpoints in the experiment's folder."""
 
     def versions(self) -> dict[str, str]:
         """The versions of the libraries that decide the result."""

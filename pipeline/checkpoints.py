@@ -4,17 +4,22 @@ torch: `checkpoints/last-000120.ckpt`, files of torch.save. jax: `checkpoints/00
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.runs import IDENTITY
+from pipeline.runs import IDENTITY, RESULT, read_json
 
 FOLDER = "checkpoints"
 TORCH_FILE = re.compile(r"(?:best|last)-(\d+)\.ckpt")
 ORBAX_STEP = re.compile(r"\d+")
+
+NAMED = 8  # parameters that do not fit, in one message
+
+# What else there is to do where no checkpoint can be read, by the key that asked for one.
+WAY_OUT = {"resume": "Start the run again without resume."}
 
 
 class BrokenCheckpoint(Exception):
@@ -97,10 +102,35 @@ def checkpoint_of_step(run: Path, step: int) -> Checkpoint | None:
     return next((found for found in checkpoints_of(run) if found.step == step), None)
 
 
+def tested_checkpoint(path: Path, key: str) -> Checkpoint:
+    """The checkpoint whose weights are meant by `path`: itself; of a run that is named whole the best.
+
+    Of a run that did not get as far as to know its best, the newest.
+
+    Raises:
+        UserError: there is none.
+    """
+    newest = candidates(path, key)[0]
+    if checkpoint_at(path):
+        return newest
+    run = run_of(path, key)
+    best = (read_json(run / RESULT) or {}).get("best")
+    return (checkpoint_of_step(run, best["step"]) if best else None) or newest
+
+
 def first_readable(
-    found: list[Checkpoint], read: Callable[[Checkpoint], Any], report: Callable[[str], None]
+    found: Sequence[Checkpoint],
+    read: Callable[[Checkpoint], Any],
+    report: Callable[[str], None],
+    key: str = "resume",
 ) -> tuple[Checkpoint, Any]:
     """The first checkpoint that can be read, and its content; broken ones are named and passed over.
+
+    Args:
+        found: best choice first.
+        read: gives the content.
+        report: what to say of a broken one that has one before it.
+        key: that asked for it.
 
     Raises:
         UserError: none can be read.
@@ -109,25 +139,33 @@ def first_readable(
         try:
             return checkpoint, read(checkpoint)
         except BrokenCheckpoint as error:
-            report(f"{checkpoint.path} is broken ({error}); trying the one before it")
+            reason = error
+            if checkpoint is not found[-1]:
+                report(f"{checkpoint.path} is broken ({error}); trying the one before it")
+    if len(found) == 1:
+        raise broken(key, found[0].path, reason)
     raise UserError(
-        "resume",
+        key,
         found[0].path,
         "a run with a checkpoint that can be read (all of its checkpoints are broken)",
-        "Start the run again without resume.",
+        WAY_OUT.get(key, "Name another run."),
     )
 
 
+def broken(key: str, path: Path, reason: BrokenCheckpoint) -> UserError:
+    """What to say of the one checkpoint or file that was asked for."""
+    hint = WAY_OUT.get(key, "Name another one.")
+    return UserError(key, path, f"whole, but it is broken: {reason}", hint)
+
+
 def check_shapes(
-    checkpoint: Checkpoint,
-    saved: Mapping[str, tuple[int, ...]],
-    model: Mapping[str, tuple[int, ...]],
+    path: Path, saved: Mapping[str, Sequence[int]], model: Mapping[str, Sequence[int]]
 ) -> None:
     """Refuse a checkpoint of another model, naming what is missing, left over or of another shape.
 
     Args:
-        checkpoint: that was read.
-        saved: canonical parameter names and shapes in it.
+        path: of the checkpoint or file.
+        saved: canonical names and shapes of the parameters and batch statistics in it.
         model: those that the experiment's model has.
 
     Raises:
@@ -141,9 +179,10 @@ def check_shapes(
         if name in saved and tuple(saved[name]) != tuple(model[name])
     ]
     if faults:
+        more = [f"and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
         raise UserError(
             "model",
-            checkpoint.path,
-            "the model that the checkpoint was made with: " + "; ".join(faults[:5]),
+            path,
+            "the model that the checkpoint was made with: " + "; ".join(faults[:NAMED] + more),
             "Name the model and data set of that run, or leave them out: its own config is used.",
         )

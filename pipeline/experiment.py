@@ -4,14 +4,16 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline import backends, datasets
 from pipeline.announce import announce, announce_result
+from pipeline.backends import Backend, Device
 from pipeline.checkpoints import (
     Checkpoint,
     candidates,
@@ -19,13 +21,17 @@ from pipeline.checkpoints import (
     checkpoint_of_step,
     checkpoints_of,
     run_of,
+    tested_checkpoint,
 )
 from pipeline.config import Config, Mode, plain
+from pipeline.crossing import carry_history, exported
 from pipeline.errors import Diverged, Interrupted, RunFailed, UserError
 from pipeline.hardware import bound_threads, hardware
 from pipeline.interruption import Interruption
 from pipeline.metrics import MONITOR
 from pipeline.models import check_model
+from pipeline.outline import outline
+from pipeline.parcels import Parcel
 from pipeline.plan import DataPlan, data_plan
 from pipeline.plateau import plateau
 from pipeline.progress import Progress
@@ -136,12 +142,16 @@ def run(config: Config, job: Job) -> int:
 
 
 def refuse_a_second_run(config: Config, folder: Path) -> None:
-    """Never write over the checkpoints of another run.
+    """Never write over the checkpoints of another run, nor among those of another backend.
 
     Raises:
         UserError: the folder holds some, and they are not gone on from.
     """
-    if checkpoints_of(folder) and not config.resume:
+    found = checkpoints_of(folder)
+    own = found and config.resume and found[0].backend == config.backend.name
+    if own and run_of(Path(config.resume), "resume").resolve() == folder.resolve():
+        return
+    if found:
         raise UserError(
             "name" if config.name else "hydra.run.dir",
             config.name or folder,
@@ -177,10 +187,17 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -
     """The part of `run` that can fail; fills `outcome` as it goes."""
     started = time.perf_counter()
     data = datasets.load(config.dataset)
+    folder.describe(outline(data))
     check_model(config, data)
     plan = data_plan(config, data)
     times = timetable(config.train, len(data.train))
     resume = candidates(Path(config.resume), "resume") if config.resume else []
+    parcels: list[Parcel] = []
+    if resume and resume[0].backend != config.backend.name:
+        parcels = exported(resume, "resume")
+        resume = [checkpoint_at(parcels[-1].source)]
+        outcome["resumed_from"] = str(resume[0].path)
+        carry_history(resume[0].run, job.folder, resume[0].step, config.logger)
     bound_threads(config.accelerator.threads)
     backend = backends.load(config.backend.name)
     device = backend.prepare(config)
@@ -209,12 +226,17 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -
         recorder = experiment.recorder
         recorder.seconds["setup"] += time.perf_counter() - started
         try:
+            if parcels:
+                backend.adopt(experiment, device, parcels)
+                experiment = replace(experiment, resume=checkpoints_of(job.folder))
             if config.mode is Mode.train:
                 backend.train(experiment, device)
                 outcome["best"] = best_checkpoint(recorder, job.folder)
-            chosen = chosen_checkpoint(config, outcome)
+                chosen = checkpoint_at(Path(outcome["best"]["checkpoint"]))
+            else:
+                chosen = tested_checkpoint(Path(config.checkpoint), "checkpoint")
             recorder.pause()
-            sums = backend.test(experiment, device, chosen)
+            sums = tested(backend, experiment, device, chosen)
             recorder.resume("eval")
             outcome["test"] = recorder.tested(chosen.step, sums)
             code = 0
@@ -227,20 +249,16 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -
     return code
 
 
-def chosen_checkpoint(config: Config, outcome: dict[str, Any]) -> Checkpoint:
-    """The checkpoint to test: the best of this run, or with `mode=test` the one asked for.
-
-    Of a run that is named whole, the best; the newest where the run did not get that far.
-    """
-    if config.mode is Mode.train:
-        return checkpoint_at(Path(outcome["best"]["checkpoint"]))
-    asked = Path(config.checkpoint)
-    newest = candidates(asked, "checkpoint")[0]
-    if checkpoint_at(asked):
-        return newest
-    run = run_of(asked, "checkpoint")
-    best = (RunFolder(run).result or {}).get("best")
-    return (checkpoint_of_step(run, best["step"]) if best else None) or newest
+def tested(
+    backend: Backend, experiment: Experiment, device: Device, chosen: Checkpoint
+) -> Mapping[str, float]:
+    """Sums over the test set of the weights in a checkpoint, whatever backend wrote it."""
+    if chosen.backend == experiment.config.backend.name:
+        return backend.test(experiment, device, chosen)
+    with TemporaryDirectory() as folder:
+        there = replace(experiment, folder=Path(folder))
+        backend.adopt(there, device, exported([chosen], "checkpoint", best=False))
+        return backend.test(experiment, device, checkpoints_of(there.folder)[0])
 
 
 def best_checkpoint(recorder: Recorder, folder: Path) -> dict[str, Any]:

@@ -43,3 +43,8 @@ def bound_threads(threads: int | None) -> None:
 def resident_memory_mb() -> float:
     """The highest resident memory of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def gpu_is_there() -> bool:
+    """Whether the machine has an Nvidia GPU, known without loading a framework."""
+    return Path("/dev/nvidia0").exists()

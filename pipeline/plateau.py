@@ -47,6 +47,7 @@ class Plateau(Steady):
 
     def __init__(self, config: PlateauConfig, mode: str, lr: float) -> None:
         self.config, self.mode, self.lr = config, mode, lr
+        self.factor = 1.0
         self.best: float | None = None
         self.stale = 0  # evaluations without a better value
         self.resting = 0  # evaluations of the cooldown that are left

@@ -1,7 +1,8 @@
 """Everything that a run is at a step, in plain NumPy with canonical names and layouts.
 
 Canonical means torch's: `conv1.weight` in OIHW, dense weights `[out, in]`. A backend offers
-`to_portable` and `from_portable`; the shared initialisation, resuming and comparing come out of them.
+`to_portable` and `from_portable`; the shared initialisation, resuming, converting and comparing come
+out of them.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,11 @@ from hashlib import sha256
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+Shapes = dict[str, tuple[int, ...]]
+
+# Batch statistics, and torch's count of the batches in them, which follows from the run's step.
+STATISTICS = ("running_mean", "running_var")
+COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,23 @@ class PortableState:
     buffers: Arrays = field(default_factory=dict)
     slots: dict[str, Arrays] = field(default_factory=dict)
     averages: Arrays = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> Shapes:
+        """Canonical names and shapes of parameters and batch statistics."""
+        return {name: array.shape for name, array in (self.parameters | self.buffers).items()}
+
+    def counters(self, accumulate: int) -> Arrays:
+        """torch's counts of the batches that its layers with statistics have seen: int64 `[]`.
+
+        Args:
+            accumulate: parts of a batch, `train.accumulate`.
+        """
+        return {
+            name.replace(STATISTICS[0], COUNTER): np.full((), self.step * accumulate)
+            for name in self.buffers
+            if name.endswith(STATISTICS[0])
+        }
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

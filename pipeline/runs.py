@@ -121,3 +121,7 @@ class RunFolder:
                 f"a folder that can be written ({error.strerror})",
                 "Free some space, or choose another with hydra.run.dir=FOLDER.",
             ) from error
+
+    def describe(self, data: dict[str, Any]) -> None:
+        """Note the outline of the run's data beside who it is."""
+        write_json(self.path / IDENTITY, read_json(self.path / IDENTITY) | {"data": data})

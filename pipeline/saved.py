@@ -1,13 +1,15 @@
 """Going on from a run, or testing one: its own saved config, and its own folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.checkpoints import checkpoints_of, run_of
 from pipeline.config import SCHEMAS, Config, typed
+from pipeline.errors import UserError
 from pipeline.runs import IDENTITY, RunFolder, read_json, signature
 
 OUTPUTS = Path("outputs")
@@ -34,22 +36,66 @@ def with_saved_config(composed: DictConfig, path: Path, keys: Sequence[str]) -> 
         UserError: there is no run at `path`.
     """
     key = "resume" if composed.resume else "checkpoint"
-    saved = read_json(run_of(path, key) / IDENTITY)["config"]
-    config = OmegaConf.structured(Config)
-    for group, schemas in SCHEMAS.items():
-        schema = schemas.get(saved[group]["name"], schemas.get("images"))
-        config[group] = OmegaConf.structured(schema)
-    config = OmegaConf.merge(config, saved)
-    for taken in (*OF_THE_COMMAND, *keys):
+    config = structured(identity_of(path, key)["config"])
+    return overlaid(config, composed, (*OF_THE_COMMAND, *keys))
+
+
+def overlaid(config: DictConfig, composed: DictConfig, keys: Sequence[str]) -> DictConfig:
+    """A config with some keys and groups of another."""
+    for taken in keys:
         value = OmegaConf.select(composed, taken)
         OmegaConf.update(config, taken, value, merge=False, force_add=True)
     return config
 
 
+def composed_of(overrides: Sequence[str]) -> DictConfig:
+    """The config that `run.py` would compose of overrides."""
+    from hydra import compose, initialize_config_dir
+
+    root = Path(__file__).resolve().parent.parent
+    with initialize_config_dir(str(root / "conf"), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def saved_config(path: Path, key: str) -> Config:
+    """The config that a run was made with.
+
+    Args:
+        path: of the run, or of a checkpoint in it.
+        key: of the configuration that asks.
+
+    Raises:
+        UserError: there is no run at `path`.
+    """
+    return typed(structured(identity_of(path, key)["config"]))
+
+
+def structured(saved: Mapping[str, Any]) -> DictConfig:
+    """A config as it was saved, with its schemas."""
+    config = OmegaConf.structured(Config)
+    for group, schemas in SCHEMAS.items():
+        schema = schemas.get(saved[group]["name"], schemas.get("images"))
+        config[group] = OmegaConf.structured(schema)
+    return OmegaConf.merge(config, saved)
+
+
+def identity_of(path: Path, key: str) -> dict[str, Any]:
+    """What `run.json` says of the run at `path`.
+
+    Raises:
+        UserError: there is none that can be read.
+    """
+    identity = read_json(run_of(path, key) / IDENTITY)
+    if identity is None:
+        raise UserError(key, path, f"a run whose {IDENTITY} is whole", "Name another one.")
+    return identity
+
+
 def resumed_arguments(arguments: list[str]) -> list[str]:
     """The command line with `resume=auto` or `resume=PATH` made into a run and its folder.
 
-    A resumed run goes on in its own folder, which Hydra has to be told before it starts.
+    A resumed run goes on in its own folder, which Hydra has to be told before it starts; on another
+    backend in a new one, as any run.
 
     Raises:
         UserError: there is no run at PATH.
@@ -67,8 +113,17 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
         return rest
     target = run if path == "auto" else path
     quoted = str(target).replace("\\", "\\\\").replace("'", "\\'")
+    if crosses(run, rest):
+        return [*rest, f"resume='{quoted}'"]
     rest = [argument for argument in rest if not argument.startswith("hydra.run.dir=")]
     return [*rest, f"resume='{quoted}'", f"hydra.run.dir='{run}'"]
+
+
+def crosses(run: Path, arguments: Sequence[str]) -> bool:
+    """Whether a run is to go on with on another backend, and so in a folder of its own."""
+    named = [argument for argument in arguments if argument.startswith("backend=")]
+    own = identity_of(run, "resume")["config"]["backend"]["name"]
+    return bool(named) and named[-1].removeprefix("backend=").strip("'\"") != own
 
 
 def is_sweep(arguments: Sequence[str]) -> bool:
@@ -86,13 +141,8 @@ def unfinished_run(arguments: list[str]) -> Path | None:
     if "hydra.run.dir" in named or "name" in named:
         run = Path((named.get("hydra.run.dir") or f"{OUTPUTS}/{named['name']}").strip("'\""))
         return run if checkpoints_of(run) else None
-    from hydra import compose, initialize_config_dir
-
     overrides = [argument for argument in arguments if not argument.startswith(("-", "hydra"))]
-    root = Path(__file__).resolve().parent.parent
-    with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        wanted = signature(typed(compose("config", overrides)))
-    return resumable_run(OUTPUTS, wanted)
+    return resumable_run(OUTPUTS, signature(typed(composed_of(overrides))))
 
 
 def resumable_run(outputs: Path, wanted: str) -> Path | None:

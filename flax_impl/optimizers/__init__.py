@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from flax_impl.optimizers.adam import (
@@ -59,19 +58,13 @@ SLOTS: dict[type, dict[str, str]] = {
 
 
 def build_optimizer(
-    config: OptimizerConfig,
-    groups: Any = None,
-    clip_norm: float | None = None,
-    clip_value: float | None = None,
-    layouts: Any = None,
+    config: OptimizerConfig, groups: Any = None, layouts: Any = None
 ) -> optax.GradientTransformation:
     """An optimizer; its updates are still to be scaled by the learning rate and subtracted.
 
     Args:
         config: of the `optimizer` group.
         groups: a `pipeline.groups.Group` for each leaf of the parameters; None: all are treated alike.
-        clip_norm: bound on the gradients' global norm. Only here: Lightning's step clips on its own.
-        clip_value: bound on each gradient. Only here, too.
         layouts: of Muon, for each leaf of the parameters, a pair: the shape to fold it to, and the axes
             that then transpose it to its canonical layout; None: the leaves have that layout.
     """
@@ -80,44 +73,14 @@ def build_optimizer(
     if not all(group.decay for group in every):
         decays = jax.tree.map(lambda group: group.decay and not group.frozen, groups)
     decay = optax.add_decayed_weights(config.weight_decay, decays)
-    optimizer = OPTIMIZERS[config.name](config, decay, groups=groups, layouts=layouts)
-    parts = [optimizer]
-    if clip_value is not None:
-        parts = [optax.clip(clip_value), *parts]
-    if clip_norm is not None:
-        parts = [clip_by_global_norm(clip_norm), *parts]
+    parts = [OPTIMIZERS[config.name](config, decay, groups=groups, layouts=layouts)]
     if any(group.frozen for group in every):
-        trains = jax.tree.map(lambda group: not group.frozen, groups)
-        parts = [without_frozen(groups), *parts[:-1], optax.masked(optimizer, trains)]
+        learns = jax.tree.map(lambda group: not group.frozen, groups)
+        stays = jax.tree.map(lambda group: group.frozen, groups)
+        parts = [optax.masked(*parts, learns), optax.masked(optax.set_to_zero(), stays)]
     if any(group.lr_factor != 1 for group in every):
-        parts = [*parts, scale_by_factors(groups)]
+        parts.append(scale_by_factors(groups))
     return optax.chain(*parts)
-
-
-def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-    """Scale gradients by min(1, limit / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does.
-
-    optax.clip_by_global_norm lacks the 1e-6.
-    """
-
-    def clip(gradients: optax.Updates, params: optax.Params | None) -> optax.Updates:
-        factor = jnp.minimum(1.0, limit / (optax.tree.norm(gradients) + 1e-6))
-        return jax.tree.map(lambda gradient: gradient * factor, gradients)
-
-    return optax.stateless(clip)
-
-
-def without_frozen(groups: Any) -> optax.GradientTransformation:
-    """Zero the gradients of frozen parameters, which so count in no norm. torch computes none."""
-
-    def zero(gradients: optax.Updates, params: optax.Params | None) -> optax.Updates:
-        return jax.tree.map(
-            lambda group, gradient: jnp.zeros_like(gradient) if group.frozen else gradient,
-            groups,
-            gradients,
-        )
-
-    return optax.stateless(zero)
 
 
 def scale_by_factors(groups: Any) -> optax.GradientTransformation:

@@ -179,8 +179,15 @@ def average_length(time: jax.Array, beta: float) -> jax.Array:
     # beta=0: no length ever exceeds 5.
     rate = -log(beta) if beta else jnp.inf
     x = time * rate
-    series = x / 2 - x**2 / 12 + x**4 / 720 - x**6 / 30240 + x**8 / 1209600
-    bracket = jnp.where(x < 0.1, series, 1 - x / jnp.expm1(x))
+    bernoulli = (
+        x / 2,
+        -(x**2) / 12,
+        x**4 / 720,
+        -(x**6) / 30240,
+        x**8 / 1209600,
+        -(x**10) / 47900160,
+    )
+    bracket = jnp.where(x < 0.25, sum(bernoulli), 1 - x / jnp.expm1(x))
     return 2 / (1 - beta) - 1 - 2 / rate + 2 / rate * bracket
 
 

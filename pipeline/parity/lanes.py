@@ -94,8 +94,11 @@ def follow(config: Config, backend: str, perturbed: bool, put: Put) -> None:
             )
             loaded.train(experiment, device)
             put({"facts": experiment.recorder.facts, "device": device.description})
+    except Stopped:
+        return
     except Exception as error:
         put(error)
+        return
     put(None)
 
 
@@ -105,7 +108,8 @@ def perturbation(config: Config) -> Callable[[Arrays], Arrays]:
 
     def perturb(arrays: Arrays) -> Arrays:
         return {
-            name: array * (1 + unit * generator(config.seed, "ulp", name).choice([-1, 1], array.shape))
+            name: array
+            * (1 + unit * generator(config.seed, "ulp", name).choice([-1, 1], array.shape))
             for name, array in arrays.items()
         }
 

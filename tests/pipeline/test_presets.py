@@ -28,10 +28,25 @@ SMALL = (
     "dataset.limit=64",
     "train.batch_size=16",
 )
+PHOTOGRAPHS = ("dataset=synthetic", "dataset.samples=256")  # as large as CIFAR's
 NEEDS = {
     "dataset=line": ("model=linear", "dataset.limit=null", "train.batch_size=5"),
     "experiment=line": ("dataset.limit=null", "train.batch_size=5"),
-    "experiment=cifar10_cnn": ("dataset=synthetic", "dataset.samples=256"),
+    "experiment=cifar10_cnn": PHOTOGRAPHS,
+    "experiment=cifar10_resnet18": (*PHOTOGRAPHS, "model.width=8"),
+    "dataset=text": ("model=gpt", "dataset.max_bytes=50_000"),
+    "experiment=text_gpt": ("dataset.max_bytes=50_000",),
+    **{f"model=vit_{size}": (*PHOTOGRAPHS, "model.depth=1") for size in ("tiny", "small", "base")},
+    **{
+        f"model={name}": ("dataset=text", "dataset.max_bytes=50_000", *smaller)
+        for name, smaller in {
+            "gpt": (),
+            "gpt2": ("model.depth=1",),
+            "gpt2_medium": ("model.depth=1", "model.width=64"),
+            "gpt2_large": ("model.depth=1", "model.width=80"),
+            "gpt2_xl": ("model.depth=1", "model.width=100"),
+        }.items()
+    },
 }
 # Sets that have to be fetched are read in tests/pipeline/datasets; a GPU is not everywhere.
 NOT_HERE = {f"dataset={name}" for name in images.CLASSES} | {"accelerator=gpu"}

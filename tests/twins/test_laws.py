@@ -29,9 +29,46 @@ ONE_SIDED = {
         "Compiled": "torch compiles nothing",
         "Evaluation": "a compiled function and its data, kept between evaluations",
     },
-    "flax_impl/optimizers.py": {
-        "clip_by_global_norm": "optax's differs from torch's",
+    "lightning_impl/optimizers/own.py": {
+        "Own": "torch's optimizers are objects that update in place, optax's pairs of functions",
+        "pieces": "Flax has the weights of an attention apart",
+    },
+    "flax_impl/optimizers/own.py": {
+        "own": "twin of Own",
+        "lerp": "torch has it",
+        "correction": "torch's is a Python number, with all digits",
+    },
+    "flax_impl/optimizers/__init__.py": {
+        "scale_by_factors": "torch's groups have rates of their own",
+    },
+    "flax_impl/optimizers/descent.py": {
+        "AdagradState": "a state of optax's is a type, torch's a dictionary",
+        "scale_by_adagrad": "optax's differs from torch's",
+        "momentum": "torch's optimizers have it",
+    },
+    "lightning_impl/optimizers/adam.py": {
+        "NAdam": "torch's own loses digits; twin of scale_by_nadam",
+        "common": "optax's parts take fewer settings",
+    },
+    "flax_impl/optimizers/adam.py": {
+        "AdamState": "a state of optax's is a type, torch's a dictionary",
+        "AMSGradState": "the same",
+        "AdamaxState": "the same",
         "scale_by_adam": "optax's loses digits",
+        "scale_by_amsgrad": "optax's differs from torch's",
+        "scale_by_adamax": "optax's loses digits",
+        "scale_by_nadam": "optax's differs from torch's",
+        "scale_by_radam": "optax's differs from torch's",
+        "average_length": "torch has doubles for it",
+        "with_decay": "torch's optimizers have it",
+    },
+    "lightning_impl/optimizers/lion.py": {"Lion": "torch has none; optax has its parts"},
+    "lightning_impl/optimizers/lamb.py": {"Lamb": "torch has none; optax has its parts"},
+    "lightning_impl/optimizers/muon.py": {"Muon": "twin of the chain in flax_impl's muon"},
+    "flax_impl/optimizers/muon.py": {
+        "MuonState": "a state of optax's is a type, torch's a dictionary",
+        "average_gradients": "a part of torch's Muon",
+        "orthogonalise": "a part of torch's Muon",
     },
     "flax_impl/state.py": {
         "to_canonical": "canonical layouts are torch's own",

@@ -94,3 +94,27 @@ def test_an_evaluation_sees_every_window_once_on_both_backends(plan, devices):
         rows = np.c_[flax_impl.data.normalised(samples, inputs), targets].astype(np.uint8)
         seen.update(bytes(row) for row, count in zip(rows, counted, strict=True) if count)
     assert seen == wanted
+
+
+def test_a_language_model_trains_and_is_tested_alike_on_both_backends(run, tmp_path):
+    text = np.random.default_rng(0).choice(list(b"tandem "), 2000).astype(np.uint8)
+    (tmp_path / "text").write_bytes(text.tobytes())
+    by_torch, by_jax = run(
+        f"model=gpt model.depth=1 model.heads=2 model.width=8 dataset=text dataset.length={LENGTH} "
+        f"dataset.path={tmp_path}/text dataset.root={tmp_path} train.batch_size=16 train.steps=6 "
+        "train.eval_every=3steps train.accumulate=2 train.eval_batch_size=7 train.precision=fp64 "
+        "optimizer.lr=0.03 train.label_smoothing=0.1"
+    )
+    assert by_torch.result["data_digest"] == by_jax.result["data_digest"]
+    assert len(by_torch.rows) == len(by_jax.rows)
+    for one, other in zip(by_torch.rows, by_jax.rows, strict=True):
+        wanted = {key: value for key, value in one.items() if not key.startswith("perf/")}
+        assert {key: other[key] for key in wanted} == pytest.approx(wanted, rel=1e-10)
+    test = by_jax.result["test"]
+    assert test.keys() == {"test/loss", "test/perplexity", "test/accuracy"}
+    assert test["test/perplexity"] == pytest.approx(np.exp(test["test/loss"]))
+    assert by_jax.result["best"]["metric"] == "val/loss"
+    # Seven letters among 256 bytes are found at once; which of them comes next cannot be known.
+    losses = [row["train/loss"] for row in by_jax.rows if "train/loss" in row]
+    assert losses[0] == pytest.approx(np.log(256), rel=0.1)
+    assert losses[-1] < losses[0] - 0.2

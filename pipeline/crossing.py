@@ -1,0 +1,100 @@
+"""From one backend to the other, through files that both can read.
+
+What needs another framework than the job's own is done in a short process (`pipeline.carrier`), so
+that a torch job never loads jax, nor a jax job torch.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pipeline
+from pipeline.checkpoints import Checkpoint
+from pipeline.config import LoggerConfig
+from pipeline.datasets.decoding import failure
+from pipeline.loggers.metrics_file import MetricsFile
+from pipeline.parcels import SUFFIX, Parcel, read_parcel, write_parcel
+
+METRICS = "metrics.jsonl"
+
+
+def exported(found: Sequence[Checkpoint], key: str, best: bool = True) -> list[Parcel]:
+    """A run as its own backend reads it.
+
+    Args:
+        found: checkpoints of the run, best choice first; a broken one is named and passed over.
+        key: of the configuration that asks.
+        best: whether to bring the best evaluation before it, too.
+
+    Returns:
+        In the order of their steps: the run at its best evaluation so far, if that is an earlier one
+        whose checkpoint is still there; the run at the first checkpoint that can be read.
+
+    Raises:
+        UserError: no checkpoint can be read, or it does not fit the run's own config.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(checkpoint.path) for checkpoint in found]
+        _carry("export", "--key", key, *(["--best"] if best else []), folder, *paths)
+        return [read_parcel(path) for path in sorted(Path(folder).iterdir())]
+
+
+def adopted(run: Path, parcels: Sequence[Parcel]) -> None:
+    """Write parcels as checkpoints of a run, by the backend that its `run.json` names.
+
+    Args:
+        run: its folder.
+        parcels: in the order of their steps.
+
+    Raises:
+        UserError: a parcel is of another model.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{place}{SUFFIX}" for place in range(len(parcels))]
+        for path, parcel in zip(paths, parcels, strict=True):
+            write_parcel(path, parcel)
+        _carry("adopt", str(run), *map(str, paths))
+
+
+def carry_history(source: Path, folder: Path, step: int, loggers: LoggerConfig) -> None:
+    """Copy what a run has logged up to a step, so that the curve of the one that goes on is whole.
+
+    W&B is told again from `metrics.jsonl`.
+
+    Args:
+        source: folder of the run.
+        folder: of the run that goes on.
+        step: of the checkpoint.
+        loggers: of the run that goes on.
+    """
+    names = [METRICS]
+    names += [loggers.csv.file] if loggers.csv else []
+    names += [loggers.tensorboard.folder] if loggers.tensorboard else []
+    for name in names:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
+        elif (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    metrics = MetricsFile(folder / METRICS)
+    metrics.rewind(step)
+    metrics.finish(0, {})
+
+
+def _carry(*arguments: str) -> None:
+    """Run `pipeline.carrier`.
+
+    Raises:
+        UserError: as told by it.
+        RuntimeError: it ended otherwise; its traceback is on stderr.
+    """
+    command = [sys.executable, "-P", "-m", "pipeline.carrier", *arguments]
+    repository = str(Path(pipeline.__file__).parents[1])
+    search = os.pathsep.join(filter(None, [repository, os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": search}
+    child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if child.returncode != 0:
+        raise failure(child, command)

@@ -1,0 +1,175 @@
+"""A run that changes its backend halfway goes on as if nothing had happened."""
+
+from dataclasses import replace
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import torch
+
+from pipeline import carrier, crossing
+from pipeline.checkpoints import FOLDER, checkpoint_of_step
+from pipeline.config import BackendConfig
+from pipeline.experiment import Job
+from pipeline.experiment import run as run_experiment
+from pipeline.loggers.metrics_file import read_metrics
+from pipeline.runs import RunFolder
+
+SMALL = "logger=none accelerator=cpu dataset.limit=112 train.batch_size=16"
+FP64 = f"{SMALL} train.precision=fp64 train.steps=30 train.log_every=4 train.eval_every=5steps"
+OTHER = {"torch": "jax", "jax": "torch"}
+EPOCH = 6  # steps in one: a tenth of the samples is held out
+
+
+@pytest.fixture(autouse=True)
+def _carried_here(monkeypatch):
+    """What a process of its own would do is done in this one, which has both frameworks anyway."""
+    monkeypatch.setattr(crossing, "_carry", lambda *arguments: carrier.carry(arguments))
+
+
+@pytest.fixture
+def train(configure, tmp_path):
+    """A function that runs an experiment in the folder of a name, and gives its exit code."""
+
+    def trained(name, backend, overrides):
+        config = replace(configure(overrides), backend=BackendConfig(name=backend))
+        return run_experiment(config, Job(tmp_path / name, name))
+
+    return trained
+
+
+def lines(run):
+    """What a run has logged, without what the clock and the memory say."""
+    rows = read_metrics(run / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in rows]
+
+
+def assert_close(ours, theirs, tolerance=1e-10):
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            gap = abs(one[key] - other[key])
+            assert gap <= tolerance * abs(one[key]), f"{key} at step {one['step']}: {gap:.1e}"
+
+
+MLP = "model=mlp model.hidden=[16]"
+EVERYTHING = (
+    f"{MLP} optimizer=adamw train.ema=0.9 train.clip_norm=0.5 train.accumulate=2 "
+    "schedule=warmup_cosine dataset.augment=true dataset.crop_padding=1"
+)
+CASES = [
+    pytest.param(EVERYTHING, [12, 15, 20], id="averages, clipping, parts"),
+    pytest.param(
+        f"{MLP} optimizer=sgd optimizer.lr=0.3 schedule=plateau schedule.patience=0 "
+        "train.label_smoothing=0.1",
+        [12, 15],
+        id="momentum, plateau",
+    ),
+    # The best checkpoint lies before the crossing, and is tested after it.
+    pytest.param(
+        "model=linear optimizer=rmsprop optimizer.lr=1e-9 schedule=constant",
+        [12, 13],
+        id="the best at first",
+    ),
+    pytest.param(
+        "model=resnet18 model.width=4 optimizer=sgd optimizer.lr=0.05 train.accumulate=2 "
+        "train.ema=0.8 schedule=step",
+        [12, 15],
+        id="batch statistics",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        "model=vit model.width=8 model.heads=2 model.depth=1 model.patch=4 optimizer=muon "
+        "train.ema=0.9 schedule=cosine",
+        [12, 15],
+        id="attention, muon",
+        marks=pytest.mark.slow,
+    ),
+]
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize(("case", "stops"), CASES)
+def test_half_on_one_and_half_on_the_other_equals_the_uninterrupted_run(
+    train, tmp_path, backend, case, stops
+):
+    overrides, other = f"{FP64} {case}", OTHER[backend]
+    assert train("whole", backend, overrides) == 0
+    whole = RunFolder(tmp_path / "whole").result
+    for step in stops:
+        first, second = tmp_path / f"{step}-first", tmp_path / f"{step}-second"
+        assert train(first.name, backend, f"{overrides} train.stop_after={step}") == 130
+        before = (first / "run.json").read_text(), sorted((first / FOLDER).iterdir())
+        assert train(second.name, other, f"{overrides} resume={first}") == 0
+        assert_close(lines(tmp_path / "whole"), lines(second))
+        result = RunFolder(second).result
+        assert result["backend"] == other
+        assert result["resumed_from"] == str(checkpoint_of_step(first, step).path)
+        assert (result["steps"], result["best"]["step"]) == (30, whole["best"]["step"])
+        for key in ("parameters", "init_digest", "data_digest"):
+            assert result[key] == whole[key]
+        after = (first / "run.json").read_text(), sorted((first / FOLDER).iterdir())
+        assert after == before, "the run that was gone on from is left as it was"
+    assert [12 % EPOCH, 13 % EPOCH, 15 % EPOCH] == [0, 1, 3], "at an epoch boundary, and inside one"
+
+
+def test_the_best_of_the_third_case_is_its_first(train, tmp_path):
+    assert train("whole", "jax", f"{FP64} {CASES[2].values[0]}") == 0
+    assert RunFolder(tmp_path / "whole").result["best"]["step"] == 5
+
+
+def content(checkpoint):
+    """All that a checkpoint holds, in plain containers."""
+    if checkpoint.backend == "torch":
+        return torch.load(checkpoint.path, weights_only=True)
+    with ocp.CheckpointManager(
+        checkpoint.path.parent, options=ocp.CheckpointManagerOptions(step_format_fixed_length=6)
+    ) as manager:
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(), memory=ocp.args.JsonRestore())
+        return dict(manager.restore(checkpoint.step, args=items))
+
+
+def assert_same(one, other, path=""):
+    """Equal to the last bit, all the way down."""
+    assert type(one) is type(other), path
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key in one:
+            assert_same(one[key], other[key], f"{path}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        for place, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{path}/{place}")
+    elif hasattr(one, "shape"):
+        one, other = np.asarray(one), np.asarray(other)
+        assert (one.dtype, one.shape) == (other.dtype, other.shape), path
+        assert one.tobytes() == other.tobytes(), path
+    else:
+        assert one == other, path
+
+
+# In parts: eval every 5 steps, epochs of 6.
+@pytest.mark.parametrize("step", [3, 5, 6, 12, 15, 17, 20, 30])
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_checkpoint_that_is_taken_out_and_put_in_again_is_the_same_checkpoint(
+    train, tmp_path, backend, step
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    stop = "" if step == 30 else f"train.stop_after={step}"
+    train(first.name, backend, f"{FP64} {EVERYTHING} {stop}")
+    second.mkdir()
+    (second / "run.json").write_text((first / "run.json").read_text())
+    chosen = checkpoint_of_step(first, step)
+    crossing.adopted(second, crossing.exported([chosen], "resume"))
+    ours, theirs = content(chosen), content(checkpoint_of_step(second, step))
+    if backend == "torch":
+        for one in (ours, theirs):
+            # Each has its own folder, and older files in it.
+            stores = one.pop("callbacks")
+            assert set(stores) == {"BestCheckpoint", "LastCheckpoints"}
+            newest = stores["LastCheckpoints"]["best_model_path"]
+            assert newest.endswith(f"last-{step:06d}.ckpt")
+            for group in one["optimizer_states"][0]["param_groups"]:
+                del group["lr"]  # of the last update; set anew before the next
+    assert_same(ours, theirs)

@@ -1,0 +1,157 @@
+"""Every model's and optimizer's state goes from backend to backend and through files bit for bit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import flax_impl.backend as flax_backend
+import lightning_impl.backend as torch_backend
+from flax_impl import state as flax_state
+from flax_impl.optimizers import OPTIMIZERS
+from lightning_impl import state as torch_state
+from lightning_impl.models import MODELS
+from pipeline.datasets import Task
+from pipeline.experiment import assemble
+from pipeline.outline import hollow
+from pipeline.parcels import Parcel, read_parcel, write_parcel
+from pipeline.plan import data_plan
+from pipeline.portable import digest
+
+SMALL = {
+    "linear": "",
+    "mlp": "model.hidden=[3]",
+    "cnn": "model.channels=[2,3] model.hidden=[4]",
+    "simple_cnn": "model.channels=2",
+    "resnet18": "model.width=2",
+    "vit": "model.width=8 model.heads=2 model.depth=1 model.patch=4",
+    "gpt": "model.width=8 model.heads=2 model.depth=2",
+}
+IMAGES = {
+    "name": "made", "task": Task.classification.name, "outputs": 5, "features": 3,
+    "inputs": [[8, 8, 3], "uint8"], "targets": [[], "int64"],
+    "samples": {"train": 32, "val": 8, "test": 8},
+}  # fmt: skip
+TOKENS = IMAGES | {
+    "task": Task.language.name, "outputs": 11, "features": 1,
+    "inputs": [[6], "uint8"], "targets": [[6], "uint8"],
+}  # fmt: skip
+ODD = [np.nan, np.inf, -np.inf, -0.0, 5e-324, 1e-45]  # nothing is computed with them, so they stay
+
+
+def test_every_model_is_here():
+    assert SMALL.keys() == MODELS.keys()
+
+
+class Pair:
+    """The same experiment on both backends, at step 0, with room for a state."""
+
+    def __init__(self, configure, overrides):
+        config = configure(f"accelerator=cpu logger=none train.batch_size=8 {overrides}")
+        outline = TOKENS if config.model.name == "gpt" else IMAGES
+        plan = data_plan(config, hollow(outline))
+        around = dict.fromkeys(("tracker", "progress", "interruption"))
+        self.config, self.experiment = config, assemble(config, plan, None, **around)
+
+    def through_torch(self, portable):
+        """The state after it was torch's."""
+        module = torch_backend.build(self.experiment, torch_backend.prepare(self.config))
+        optimizer = module.configure_optimizers()
+        average = module.average and module.average.module
+        torch_state.from_portable(portable, module.model, optimizer, average)
+        averages = {} if average is None else dict(average.named_parameters())
+        return torch_state.to_portable(portable.step, module.model, optimizer, averages)
+
+    def through_jax(self, portable=None):
+        """The state after it was JAX's; that at step 0 where none is given."""
+        state, layout = flax_backend.build(self.experiment, flax_backend.prepare(self.config))
+        if portable is not None:
+            state = flax_state.from_portable(portable, state, layout)
+        return flax_state.to_portable(state, layout)
+
+
+def filled(portable, seed, step, odd):
+    """A state of the same names and shapes with other numbers in it."""
+    random = np.random.default_rng(seed)
+
+    def numbers(arrays):
+        return {name: draw(array) for name, array in arrays.items()}
+
+    def draw(array):
+        drawn = random.normal(size=array.shape).astype(array.dtype)
+        drawn.flat[: len(odd)] = np.array(odd, array.dtype)[: drawn.size]
+        return drawn
+
+    return replace(
+        portable,
+        step=step,
+        parameters=numbers(portable.parameters),
+        buffers=numbers(portable.buffers),
+        averages=numbers(portable.averages),
+        slots={slot: numbers(arrays) for slot, arrays in portable.slots.items()},
+    )
+
+
+def fingerprint(portable):
+    """Digests of all parts of a state."""
+    groups = {"parameters": portable.parameters, "buffers": portable.buffers}
+    groups |= {"averages": portable.averages} | portable.slots
+    return portable.step, {name: digest(arrays) for name, arrays in groups.items() if arrays}
+
+
+@pytest.fixture
+def journeys(configure, tmp_path):
+    """A function that sends a state around and holds that it stays the same."""
+    pairs = {}
+
+    def sent(overrides, seed, step, odd):
+        if overrides not in pairs:
+            pairs[overrides] = Pair(configure, overrides)
+        pair = pairs[overrides]
+        start = filled(pair.through_jax(), seed, step, odd)
+        wanted = fingerprint(start)
+        torch = pair.through_torch(start)
+        assert fingerprint(torch) == wanted
+        path = tmp_path / "parcel.safetensors"
+        write_parcel(path, Parcel(torch, {"best": None}, {"source": "made"}))
+        jax = pair.through_jax(read_parcel(path).state)
+        assert fingerprint(jax) == wanted
+        assert fingerprint(pair.through_torch(jax)) == wanted
+        return start
+
+    return sent
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_every_optimizer_crosses_bit_for_bit(journeys, optimizer, precision):
+    model = f"model=cnn {SMALL['cnn']} train.frozen=[conv1.*] optimizer.lr_factors={conv2.weight:0.5}"
+    state = journeys(
+        f"{model} optimizer={optimizer} train.precision={precision} train.ema=0.9", 1, 7, ODD
+    )
+    assert len(state.averages) == len(state.parameters) == 8
+    assert state.parameters["conv2.weight"].dtype == {"fp32": "f4", "fp64": "f8"}[precision]
+    for arrays in state.slots.values():
+        assert 0 < len(arrays) <= 6, "frozen parameters have none"
+
+
+# The fixture only remembers what was built.
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    model=st.sampled_from(sorted(SMALL)),
+    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    ema=st.sampled_from(["null", "0.9"]),
+    precision=st.sampled_from(["fp32", "bf16", "fp64"]),
+    seed=st.integers(0, 99),
+    step=st.integers(1, 10**6),
+    odd=st.lists(st.sampled_from(ODD), max_size=4),
+)
+def test_every_model_crosses_bit_for_bit_with_any_optimizer(
+    journeys, model, optimizer, ema, precision, seed, step, odd
+):
+    chosen = f"model={model} {SMALL[model]} optimizer={optimizer}"
+    journeys(f"{chosen} train.ema={ema} train.precision={precision}", seed, step, odd)
