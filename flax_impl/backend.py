@@ -20,7 +20,7 @@ from flax_impl.loop import train as train_loop
 from flax_impl.models import build_model
 from flax_impl.optimizers import build_optimizer
 from flax_impl.state import by_path, from_canonical, initial_state
-from flax_impl.step import TrainState, with_frozen
+from flax_impl.step import TrainState, apply_of
 from pipeline.checkpoints import Checkpoint, first_readable
 from pipeline.datasets import Task
 from pipeline.experiment import Experiment
@@ -118,7 +118,7 @@ def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
     }
     chosen = by_path(groups(shapes, layer_kinds(layout), config), layout)
     state = TrainState.create(
-        apply_fn=with_frozen(model.apply, chosen),
+        apply_fn=apply_of(model, chosen),
         params=params,
         tx=build_optimizer(config.optimizer, chosen, layouts=by_path(folds, layout)),
         batch_stats=cast(from_canonical(initial.buffers, layout)),

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from operator import itemgetter
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -53,22 +55,24 @@ class TrainState(train_state.TrainState):
         )
 
 
-def with_frozen(apply: Callable, groups: Any) -> Callable:
-    """A model's `apply` through which no gradient reaches the frozen parameters.
+def apply_of(model: nn.Module, groups: Any) -> Callable:
+    """A model's `apply`, through which no gradient reaches the frozen parameters.
 
     Args:
-        apply: of the model.
+        model: a user's own may do without the argument `train`.
         groups: a `Group` for each leaf of the parameters.
     """
+    told = "train" in signature(type(model).__call__).parameters
 
     # A function of its own: the model's bound method would be hashed by its fields.
-    def apply_fn(variables: Any, *args: Any, **options: Any) -> Any:
+    def apply_fn(variables: Any, inputs: Any, train: bool = False, **options: Any) -> Any:
         params = jax.tree.map(
             lambda group, leaf: jax.lax.stop_gradient(leaf) if group.frozen else leaf,
             groups,
             variables["params"],
         )
-        return apply({**variables, "params": params}, *args, **options)
+        options |= {"train": train} if told else {}
+        return model.apply({**variables, "params": params}, inputs, **options)
 
     return apply_fn
 

@@ -1,6 +1,8 @@
 """Which models fit which data, known without loading a framework."""
 
+from importlib import import_module
 from math import gcd, prod
+from typing import Any
 
 from pipeline.config import (
     CNNConfig,
@@ -68,6 +70,34 @@ def check_model(config: Config, data: Data) -> None:
             config.train.label_smoothing,
             f"0 for dataset={data.name}, which has no classes",
         )
+
+
+def imported(
+    key: str, path: str | None, input_shape: tuple[int, ...], outputs: int, options: dict[str, Any]
+) -> Any:
+    """A user's own model, made.
+
+    Args:
+        key: of the configuration that names it.
+        path: `package.module:Class`.
+        input_shape: its first argument, of one sample as the data set has it.
+        outputs: its second.
+        options: its others, by name.
+
+    Raises:
+        UserError: there is no such class, or it does not take these arguments.
+    """
+    hint = "Name a class as package.module:Class, from this folder or PYTHONPATH."
+    module, _, name = (path or "").partition(":")
+    try:
+        made = getattr(import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise UserError(key, path, f"a class that can be imported ({error})", hint) from error
+    try:
+        return made(input_shape, outputs, **options)
+    except TypeError as error:
+        hint = f"It is called as {name}(input_shape, outputs, **model.options)."
+        raise UserError(key, path, f"a class that takes these arguments ({error})", hint) from error
 
 
 def check_input_size(model: CNNConfig, dataset: str, shape: tuple[int, ...]) -> None:

@@ -9,6 +9,7 @@ from flax_impl.models.cnn import CNN
 from flax_impl.models.gpt import GPT
 from flax_impl.models.linear import Linear
 from flax_impl.models.mlp import MLP
+from flax_impl.models.own import own
 from flax_impl.models.resnet18 import ResNet18
 from flax_impl.models.simple_cnn import SimpleCNN
 from flax_impl.models.vit import ViT
@@ -22,6 +23,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": ResNet18,
     "vit": ViT,
     "gpt": GPT,
+    "own": own,
 }
 
 

@@ -8,6 +8,7 @@ from lightning_impl.models.cnn import CNN
 from lightning_impl.models.gpt import GPT
 from lightning_impl.models.linear import Linear
 from lightning_impl.models.mlp import MLP
+from lightning_impl.models.own import own
 from lightning_impl.models.resnet18 import ResNet18
 from lightning_impl.models.simple_cnn import SimpleCNN
 from lightning_impl.models.vit import ViT
@@ -21,6 +22,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": ResNet18,
     "vit": ViT,
     "gpt": GPT,
+    "own": own,
 }
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -171,6 +172,16 @@ class GPTConfig(TransformerConfig):
         )
 
 
+@dataclass(kw_only=True)
+class OwnConfig(ModelConfig):
+    """A user's own pair of models."""
+
+    name: str = "own"
+    torch: str | None = option(None, "your torch.nn.Module, as package.module:Class")
+    jax: str | None = option(None, "your flax.linen.Module, as package.module:Class")
+    options: dict[str, Any] = option({}, "arguments of both, after input_shape and outputs")
+
+
 def require_rate(key: str, rate: float) -> None:
     """Raise unless something may be dropped at this rate."""
     require(0 <= rate < 1, key, rate, "in [0, 1)")
@@ -189,4 +200,5 @@ MODELS = {
     "resnet18": ResNet18Config,
     "vit": ViTConfig,
     "gpt": GPTConfig,
+    "own": OwnConfig,
 }

@@ -15,7 +15,10 @@ from pipeline.parity.lanes import Lane
 # What may be between the two in the proof's own precision, and at least in the others (PARITY.md: the
 # elementary functions of the two frameworks differ by a few units in the last place).
 BARS = {Precision.fp64: 1e-10, Precision.fp32: 1e-5, Precision.bf16: 2e-2}
-NOISE_MARGIN = 3  # times the noise that a run has of its own
+# Times the noise that a run has of its own. In fp64 of each quantity by itself: there nothing is near
+# its noise but what is zero save for rounding, such as the gradient of a bias before a norm, of which
+# Adam's division makes something. Otherwise of the noisiest of a part: one quantity is too few draws.
+MARGINS = {Precision.fp64: 100, Precision.fp32: 3, Precision.bf16: 3}
 
 
 @dataclass
@@ -26,13 +29,13 @@ class Quantity:
         part: of a step.
         name: in it.
         values: difference by step.
-        noise: how far a run is from itself, perturbed, at most; 0 in fp64.
+        noise: by step, how far a run is from itself, perturbed.
     """
 
     part: str
     name: str
     values: dict[int, float] = field(default_factory=dict)
-    noise: float = 0.0
+    noise: dict[int, float] = field(default_factory=dict)
 
     @property
     def worst(self) -> tuple[float, int]:
@@ -47,34 +50,38 @@ class Comparison:
 
     Args:
         backends: their names.
-        floor: see `BARS`.
+        precision: that it was run in.
         quantities: by part and name, in the order of cause and effect.
-        noise: of each part, by step; empty in fp64.
+        noise: of each part, by step; empty where it was not measured.
         facts: of each backend: digests, number of parameters.
         steps: compared.
         losses: of each backend, by step from 1.
     """
 
     backends: tuple[str, str]
-    floor: float
+    precision: Precision
     quantities: dict[tuple[str, str], Quantity] = field(default_factory=dict)
     noise: dict[str, dict[int, float]] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     steps: int = 0
     losses: dict[str, list[float]] = field(default_factory=dict)
 
-    def bar(self, part: str, step: int) -> float:
-        """How far apart the two may be in a part at `step`.
+    @property
+    def floor(self) -> float:
+        """How far apart the two may be in any case."""
+        return BARS[self.precision]
 
-        By what the noisiest quantity of the part has shown so far: one alone is too few draws.
-        """
-        noise = (value for at, value in self.noise.get(part, {}).items() if at <= step)
-        return max([self.floor, *(NOISE_MARGIN * value for value in noise)])
+    def bar(self, quantity: Quantity, step: int) -> float:
+        """How far apart the two may be in a quantity at `step`, by what noise has shown so far."""
+        proof = self.precision is Precision.fp64
+        noise = quantity.noise if proof else self.noise.get(quantity.part, {})
+        so_far = (value for at, value in noise.items() if at <= step)
+        return max(self.floor, MARGINS[self.precision] * max(so_far, default=0.0))
 
     def parts_at(self, quantity: Quantity) -> int | None:
         """The first step at which the two are further apart in a quantity than they may be."""
         for step, value in quantity.values.items():
-            if value > self.floor and not value <= self.bar(quantity.part, step):
+            if value > self.floor and not value <= self.bar(quantity, step):
                 return step
         return None
 
@@ -105,7 +112,7 @@ class Comparison:
             if (quantity := self.quantities.get((difference.part, difference.name))) is not None:
                 part = self.noise.setdefault(difference.part, {})
                 part[step] = max(difference.value, part.get(step, 0.0))
-                quantity.noise = max(difference.value, quantity.noise)
+                quantity.noise[step] = max(difference.value, quantity.noise.get(step, 0.0))
 
 
 def compare(
@@ -113,6 +120,7 @@ def compare(
     backends: tuple[str, str],
     apart: bool,
     report: Callable[[int, Comparison], None],
+    noise: bool = False,
 ) -> Comparison:
     """Run an experiment on two backends in lockstep.
 
@@ -121,17 +129,17 @@ def compare(
         backends: their names.
         apart: whether each gets a process of its own.
         report: called after each step.
+        noise: whether each also runs beside itself, perturbed.
 
     Raises:
         Exception: what stopped one of the runs.
     """
-    comparison = Comparison(backends, BARS[config.train.precision])
-    twice = config.train.precision is not Precision.fp64
+    comparison = Comparison(backends, config.train.precision)
     with ExitStack() as stack:
         lanes = [
             # Two managers of Orbax in one process wait for each other.
             stack.enter_context(Lane(config, backend, perturbed, apart or perturbed))
-            for perturbed in ((False, True) if twice else (False,))
+            for perturbed in ((False, True) if noise else (False,))
             for backend in backends
         ]
         while True:

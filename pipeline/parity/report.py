@@ -7,7 +7,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from pipeline.config import Config, plain
+from pipeline.config import Config, Precision, plain
 from pipeline.parity.differences import (
     AVERAGE,
     BATCH,
@@ -51,15 +51,20 @@ PICTURED = (LOSS, NORM, FORWARD, GRADIENT, SLOT, UPDATE)
 def verdict(comparison: Comparison) -> str:
     """One sentence: whether the two are the same, or where they part first."""
     if (parting := comparison.parting) is None:
-        if comparison.noise:
+        if comparison.precision is not Precision.fp64:
             loss = comparison.quantities[LOSS, "loss"]
             return (
                 f"the same within their own noise: over {comparison.steps} steps the losses differ by "
                 f"at most {loss.worst[0]:.1e}, those of a run and the same run perturbed by "
-                f"{loss.noise:.1e}"
+                f"{max(loss.noise.values()):.1e}"
             )
-        worst = max(quantity.worst[0] for quantity in comparison.quantities.values())
-        return f"the same: over {comparison.steps} steps nothing differs by more than {worst:.1e}"
+        worst = max((q for q in comparison.quantities.values()), key=lambda q: q.worst[0])
+        noise = max(worst.noise.values(), default=0.0)
+        more = f" (there a run and the same run perturbed differ by {noise:.1e})" if noise else ""
+        return (
+            f"the same: over {comparison.steps} steps nothing differs by more than "
+            f"{worst.worst[0]:.1e}{more}"
+        )
     step, quantity = parting
     return (
         f"they part at step {step}: {quantity.part}: {place(comparison, quantity, step)}, "
@@ -98,8 +103,8 @@ def table(comparison: Comparison) -> Table:
         shown.add_row(
             part,
             f"[{'red' if parted else 'green'}]{value:.1e}[/]",
-            *([f"{worst.noise:.1e}"] if noisy else []),
-            f"{comparison.bar(part, step):.1e}",
+            *([f"{max(worst.noise.values(), default=0.0):.1e}"] if noisy else []),
+            f"{comparison.bar(worst, step):.1e}",
             f"{worst.name}, step {step}" if value else "",
             f"[red]step {first}[/]" if first is not None else "never",
         )
@@ -127,7 +132,7 @@ def layers_table(comparison: Comparison) -> Table:
                 (column, f"{name} output")
             )
             value = quantity.values.get(step) if quantity else None
-            parted = value is not None and not value <= comparison.bar(column, step)
+            parted = value is not None and not value <= comparison.bar(quantity, step)
             cells.append("" if value is None else f"[{'red' if parted else 'green'}]{value:.1e}[/]")
         shown.add_row(name, *cells)
     return shown
@@ -163,7 +168,7 @@ def as_json(comparison: Comparison, config: Config) -> dict[str, Any]:
                     "worst": finite(quantity.worst[0]),
                     "at_step": quantity.worst[1],
                     "parts_at": comparison.parts_at(quantity),
-                    "noise": finite(quantity.noise),
+                    "noise": finite(max(quantity.noise.values(), default=0.0)),
                 }
                 for quantity in quantities
             }

@@ -8,6 +8,7 @@ import jax
 import pytest
 import torch
 
+from pipeline import carrier, crossing
 from pipeline.config import BackendConfig
 from pipeline.experiment import Job
 from pipeline.experiment import run as run_experiment
@@ -63,3 +64,18 @@ def run(configure, tmp_path):
         return tuple(finished)
 
     return both
+
+
+@pytest.fixture
+def train(configure, tmp_path, monkeypatch):
+    """A function that runs an experiment in a folder of that name, and gives its exit code.
+
+    What crosses from backend to backend does so in this process, which has loaded both.
+    """
+    monkeypatch.setattr(crossing, "_carry", lambda *arguments: carrier.carry(arguments))
+
+    def trained(name: str, backend: str, overrides: str) -> int:
+        config = replace(configure(overrides), backend=BackendConfig(name=backend))
+        return run_experiment(config, Job(tmp_path / name, name))
+
+    return trained

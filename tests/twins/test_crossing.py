@@ -1,63 +1,16 @@
 """A run that changes its backend halfway goes on as if nothing had happened."""
 
-from dataclasses import replace
-
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import torch
+from crossings import EPOCH, EVERYTHING, FP64, MLP, OTHER, assert_close, lines
 
-from pipeline import carrier, crossing
+from pipeline import crossing
 from pipeline.checkpoints import FOLDER, checkpoint_of_step
-from pipeline.config import BackendConfig
-from pipeline.experiment import Job
-from pipeline.experiment import run as run_experiment
-from pipeline.loggers.metrics_file import read_metrics
+from pipeline.errors import UserError
 from pipeline.runs import RunFolder
 
-SMALL = "logger=none accelerator=cpu dataset.limit=112 train.batch_size=16"
-FP64 = f"{SMALL} train.precision=fp64 train.steps=30 train.log_every=4 train.eval_every=5steps"
-OTHER = {"torch": "jax", "jax": "torch"}
-EPOCH = 6  # steps in one: a tenth of the samples is held out
-
-
-@pytest.fixture(autouse=True)
-def _carried_here(monkeypatch):
-    """What a process of its own would do is done in this one, which has both frameworks anyway."""
-    monkeypatch.setattr(crossing, "_carry", lambda *arguments: carrier.carry(arguments))
-
-
-@pytest.fixture
-def train(configure, tmp_path):
-    """A function that runs an experiment in the folder of a name, and gives its exit code."""
-
-    def trained(name, backend, overrides):
-        config = replace(configure(overrides), backend=BackendConfig(name=backend))
-        return run_experiment(config, Job(tmp_path / name, name))
-
-    return trained
-
-
-def lines(run):
-    """What a run has logged, without what the clock and the memory say."""
-    rows = read_metrics(run / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in rows]
-
-
-def assert_close(ours, theirs, tolerance=1e-10):
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.keys() == other.keys()
-        for key in one:
-            gap = abs(one[key] - other[key])
-            assert gap <= tolerance * abs(one[key]), f"{key} at step {one['step']}: {gap:.1e}"
-
-
-MLP = "model=mlp model.hidden=[16]"
-EVERYTHING = (
-    f"{MLP} optimizer=adamw train.ema=0.9 train.clip_norm=0.5 train.accumulate=2 "
-    "schedule=warmup_cosine dataset.augment=true dataset.crop_padding=1"
-)
 CASES = [
     pytest.param(EVERYTHING, [12, 15, 20], id="averages, clipping, parts"),
     pytest.param(
@@ -173,3 +126,63 @@ def test_a_checkpoint_that_is_taken_out_and_put_in_again_is_the_same_checkpoint(
             for group in one["optimizer_states"][0]["param_groups"]:
                 del group["lr"]  # of the last update; set anew before the next
     assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_either_backend_evaluates_the_checkpoints_of_both(train, tmp_path, backend):
+    first = tmp_path / "first"
+    assert train("first", backend, f"{FP64} {EVERYTHING}") == 0
+    result = RunFolder(first).result
+    last = checkpoint_of_step(first, 30).path
+    for name, checkpoint in {"best": first, "last": last}.items():
+        for tester in ("torch", "jax"):
+            chosen = f"mode=test checkpoint={checkpoint}"
+            assert train(f"{name}-{tester}", tester, f"{FP64} {EVERYTHING} {chosen}") == 0
+        ours, theirs = (RunFolder(tmp_path / f"{name}-{tester}").result for tester in OTHER)
+        for key, value in ours["test"].items():
+            assert abs(theirs["test"][key] - value) <= 1e-10 * abs(value)
+        assert not (tmp_path / f"{name}-{OTHER[backend]}" / FOLDER).exists()
+        if name == "best":
+            assert theirs["test"].keys() == result["test"].keys()
+            assert ours["test"] == result["test"] or theirs["test"] == result["test"]
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_broken_checkpoint_is_named_and_the_one_before_it_crosses(
+    train, tmp_path, capfd, backend
+):
+    assert train("whole", backend, f"{FP64} {EVERYTHING}") == 0
+    assert train("first", backend, f"{FP64} {EVERYTHING} train.stop_after=17") == 130
+    newest = checkpoint_of_step(tmp_path / "first", 17).path
+    files = [newest] if newest.is_file() else [file for file in newest.rglob("*") if file.is_file()]
+    largest = max(files, key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    crossed = f"{FP64} {EVERYTHING} resume={tmp_path / 'first'}"
+    assert train("second", OTHER[backend], crossed) == 0
+    assert f"{newest} is broken" in capfd.readouterr().err
+    assert_close(lines(tmp_path / "whole"), lines(tmp_path / "second"))
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_run_of_another_model_names_the_parameters(train, tmp_path, backend):
+    assert train("first", backend, f"{FP64} {MLP} train.stop_after=5") == 130
+    other = f"model=mlp model.hidden=[8,4] resume={tmp_path / 'first'}"
+    with pytest.raises(UserError) as told:
+        train("second", OTHER[backend], f"{FP64} {other}")
+    for part in (
+        str(checkpoint_of_step(tmp_path / "first", 5).path),
+        "layers.2.weight is missing",
+        "layers.0.weight is [16, 64] where the model has [8, 64]",
+    ):
+        assert part in str(told.value)
+    assert RunFolder(tmp_path / "second").result["status"] == "failed"
+
+
+def test_a_run_does_not_cross_into_a_folder_that_holds_one(train, tmp_path):
+    assert train("first", "torch", f"{FP64} {MLP} train.stop_after=5") == 130
+    before = (tmp_path / "first" / "run.json").read_text()
+    assert train("second", "jax", f"{FP64} {MLP} train.stop_after=5 seed=1") == 130
+    for name in ("first", "second"):
+        with pytest.raises(UserError, match=f"{name} holds a run already"):
+            train(name, "jax", f"{FP64} {MLP} resume={tmp_path / 'first'}")
+    assert (tmp_path / "first" / "run.json").read_text() == before

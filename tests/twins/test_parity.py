@@ -58,7 +58,9 @@ def clip_without_epsilon(patch):
 def other_norm_epsilon(patch):
     made = flax_impl.models.vit.LayerNorm
     patch.setattr(
-        flax_impl.models.vit, "LayerNorm", lambda epsilon, *args, **options: made(1e-5, *args, **options)
+        flax_impl.models.vit,
+        "LayerNorm",
+        lambda epsilon, *args, **options: made(1e-5, *args, **options),
     )
 
 
@@ -129,7 +131,7 @@ def same_padding(patch):
             return getattr(flax_impl.models.vit.nn, name)
 
         @staticmethod
-        def Conv(features, kernel_size, strides=1, padding=0, **options):  # noqa: N802
+        def Conv(features, kernel_size, strides=1, padding=0, **options):
             padding = "SAME" if kernel_size == (3, 3) else padding
             return made(features, kernel_size, strides, padding, **options)
 
@@ -204,9 +206,7 @@ SLIPS = {
         clip_without_epsilon, f"{MLP} train.clip_norm=0.01", CLIPPED, "layers.0.weight"
     ),
     "another LayerNorm epsilon": Slip(other_norm_epsilon, VIT, FORWARD, "blocks.0.norm1"),
-    "another Adam epsilon": Slip(
-        other_optimizer_setting(eps=1e-7), MLP, UPDATE, "layers.0.weight"
-    ),
+    "another Adam epsilon": Slip(other_optimizer_setting(eps=1e-7), MLP, UPDATE, "layers.0.weight"),
     "the other GELU": Slip(approximate_gelu, MLP, FORWARD, "between layers.0 and layers.1"),
     "another weight decay": Slip(less_decay, MLP, UPDATE, "layers.0.weight"),
     "a learning rate off by one": Slip(rate_of_the_next_step, MLP, RATE, "learning rate"),
@@ -237,7 +237,9 @@ def test_the_same_experiment_is_found_the_same_in_everything(compared, overrides
     comparison = compared(overrides)
     assert comparison.parting is None, verdict(comparison)
     assert verdict(comparison).startswith(f"the same: over {comparison.steps} steps")
-    names = {part: {quantity.name for quantity in found} for part, found in comparison.parts.items()}
+    names = {
+        part: {quantity.name for quantity in found} for part, found in comparison.parts.items()
+    }
     assert {"inputs", "targets"} == names[BATCH]
     assert len(names[FORWARD]) > 3
     assert names[GRADIENT] == names[UPDATE] == names[WEIGHTS] == names[CLIPPED]

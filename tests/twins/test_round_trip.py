@@ -127,7 +127,7 @@ def journeys(configure, tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_every_optimizer_crosses_bit_for_bit(journeys, optimizer, precision):
-    model = f"model=cnn {SMALL['cnn']} train.frozen=[conv1.*] optimizer.lr_factors={conv2.weight:0.5}"
+    model = f"model=cnn {SMALL['cnn']} train.frozen=[conv1.*] +optimizer.lr_factors={{conv2.weight:0.5}}"
     state = journeys(
         f"{model} optimizer={optimizer} train.precision={precision} train.ema=0.9", 1, 7, ODD
     )
