@@ -74,6 +74,13 @@ def from_portable(
         _fill(average, portable.averages or portable.parameters, portable.buffers, portable.step)
     if optimizer is None or not portable.step:
         return
+    # Where torch keeps its count: fused kernels beside the parameter, the others on the CPU.
+    fused = {
+        parameter
+        for group in optimizer.param_groups
+        if group.get("fused")
+        for parameter in group["params"]
+    }
     for name, parameter in model.named_parameters():
         slots = {
             slot: torch.from_numpy(arrays[name]).to(parameter, copy=True)
@@ -81,7 +88,9 @@ def from_portable(
             if name in arrays
         }
         if parameter.requires_grad:
-            optimizer.state[parameter] = slots | {"step": torch.tensor(float(portable.step))}
+            device = parameter.device if parameter in fused else "cpu"
+            step = torch.tensor(float(portable.step), device=device)
+            optimizer.state[parameter] = slots | {"step": step}
 
 
 def parameters_of(model: nn.Module) -> Arrays:

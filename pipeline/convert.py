@@ -1,10 +1,10 @@
 """A checkpoint of one backend for the other, or for safetensors, and back.
 
-    python -m pipeline.convert outputs/first outputs/first-jax          # torch to jax, or jax to torch
-    python -m pipeline.convert outputs/first weights.safetensors        # weights alone, for anybody
-    python -m pipeline.convert outputs/first run.safetensors --whole    # optimizer state included
-    python -m pipeline.convert run.safetensors outputs/back --backend torch
-    python -m pipeline.convert theirs.safetensors outputs/new --backend jax model=resnet18
+python -m pipeline.convert outputs/first outputs/first-jax          # torch to jax, or jax to torch
+python -m pipeline.convert outputs/first weights.safetensors        # weights alone, for anybody
+python -m pipeline.convert outputs/first run.safetensors --whole    # optimizer state included
+python -m pipeline.convert run.safetensors outputs/back --backend torch
+python -m pipeline.convert theirs.safetensors outputs/new --backend jax model=resnet18
 """
 
 import argparse

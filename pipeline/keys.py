@@ -86,6 +86,8 @@ def words(kind: Any) -> str:
     if get_origin(kind) is list:
         example = {int: "[1,2]", float: "[0.1,0.2]"}.get(get_args(kind)[0], "[a,b]")
         return f"a list, like {example}"
+    if get_origin(kind) is dict:
+        return "a map, like {fc.*:0.1}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "one of " + ", ".join(kind.__members__)
     if is_dataclass(kind):

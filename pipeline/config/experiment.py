@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, get_origin
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -78,7 +78,16 @@ def register() -> None:
     store.store(name="schema", node=Config)
     for group, options in SCHEMAS.items():
         for name, schema in options.items():
-            store.store(group=f"schema/{group}", name=name, node=schema)
+            store.store(group=f"schema/{group}", name=name, node=opened(schema))
+
+
+def opened(schema: type) -> DictConfig:
+    """A schema whose maps take new keys; Hydra would want a `+` before them."""
+    node = OmegaConf.structured(schema)
+    for entry in fields(schema):
+        if get_origin(entry.type) is dict:
+            OmegaConf.set_struct(node[entry.name], False)
+    return node
 
 
 def typed(composed: DictConfig) -> Config:

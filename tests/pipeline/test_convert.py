@@ -111,7 +111,8 @@ def flip(content):
 
 
 @pytest.mark.parametrize(
-    "damage", [flip, lambda content: content[: len(content) // 2], lambda content: b"", lambda c: c[9:]]
+    "damage",
+    [flip, lambda content: content[: len(content) // 2], lambda content: b"", lambda c: c[9:]],
 )
 def test_a_damaged_file_is_told_and_not_read(tmp_path, capsys, damage):
     path = tmp_path / "run.safetensors"
@@ -162,7 +163,11 @@ def test_an_outline_is_enough_for_what_a_model_asks_of_its_data(configure):
     assert outline(again) == told
     assert again.train.inputs.shape == data.train.inputs.shape
     assert again.train.inputs.strides == (0, 0, 0, 0), "which takes no memory"
-    assert (again.task, again.outputs, again.train.form) == (data.task, data.outputs, data.train.form)
+    assert (again.task, again.outputs, again.train.form) == (
+        data.task,
+        data.outputs,
+        data.train.form,
+    )
 
 
 @pytest.mark.parametrize(

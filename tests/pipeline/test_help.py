@@ -39,14 +39,44 @@ sweep.retry_failed sweep.dry_run
 """
 # Free to grow; what is here is written in README and --help.
 OTHER_KEYS = """
-backend.name model.name dataset.name optimizer.name schedule.name
-model.init model.hidden model.activation model.channels model.kernel_size model.padding
-model.input_size
-dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip
-dataset.samples dataset.shape dataset.classes
-schedule.every schedule.gamma schedule.final schedule.warmup schedule.start
+backend.name
+model.name model.init model.name model.init model.hidden model.activation model.name model.init
+model.channels model.kernel_size model.padding model.hidden model.activation model.input_size
+model.name model.init model.channels model.name model.init model.stem model.width model.name
+model.init model.depth model.heads model.width model.dropout model.norm_epsilon model.patch
+model.pool model.drop_path model.name model.init model.depth model.heads model.width model.dropout
+model.norm_epsilon model.max_length model.bias model.name model.init model.torch model.jax
+model.options
+dataset.name dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.name
+dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.name
+dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.samples dataset.shape
+dataset.classes dataset.name dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip
+dataset.name dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.path
+dataset.pattern dataset.length dataset.max_bytes dataset.test_fraction
+optimizer.name optimizer.no_decay optimizer.lr_factors optimizer.name optimizer.no_decay
+optimizer.lr_factors optimizer.name optimizer.no_decay optimizer.lr_factors optimizer.name
+optimizer.no_decay optimizer.lr_factors optimizer.decoupled_weight_decay optimizer.name
+optimizer.no_decay optimizer.lr_factors optimizer.alpha optimizer.centered optimizer.name
+optimizer.no_decay optimizer.lr_factors optimizer.lr_decay optimizer.initial_accumulator_value
+optimizer.name optimizer.no_decay optimizer.lr_factors optimizer.rho optimizer.name
+optimizer.no_decay optimizer.lr_factors optimizer.name optimizer.no_decay optimizer.lr_factors
+optimizer.momentum_decay optimizer.decoupled_weight_decay optimizer.name optimizer.no_decay
+optimizer.lr_factors optimizer.decoupled_weight_decay optimizer.name optimizer.no_decay
+optimizer.lr_factors optimizer.name optimizer.no_decay optimizer.lr_factors optimizer.name
+optimizer.no_decay optimizer.lr_factors optimizer.ns_steps optimizer.adjust_lr_fn optimizer.adamw
+schedule.name schedule.warmup schedule.start schedule.name schedule.warmup schedule.start
+schedule.final schedule.initial schedule.name schedule.warmup schedule.start schedule.every
+schedule.gamma schedule.name schedule.warmup schedule.start schedule.milestones schedule.gamma
+schedule.name schedule.warmup schedule.start schedule.every schedule.gamma schedule.name
+schedule.warmup schedule.start schedule.final schedule.power schedule.name schedule.warmup
+schedule.start schedule.final schedule.cycles schedule.cycle_factor schedule.name schedule.warmup
+schedule.start schedule.final schedule.cycles schedule.cycle_factor schedule.name schedule.warmup
+schedule.start schedule.pct_start schedule.div_factor schedule.final_div_factor schedule.anneal
+schedule.name schedule.warmup schedule.start schedule.factor schedule.patience schedule.threshold
+schedule.threshold_mode schedule.cooldown schedule.min_factor
 accelerator.threads accelerator.steps_per_call
 logger.wandb.project logger.wandb.entity logger.csv.file logger.tensorboard.folder
+train.clip_value train.randomness train.frozen
 """
 
 
@@ -98,7 +128,7 @@ def test_help_shows_six_examples_before_the_groups_and_the_groups_before_the_key
 def test_help_shows_every_group_with_its_options_and_marks_the_chosen_one(help_text):
     assert set(GROUPS) == set(groups())
     text = " ".join(help_text.split())
-    assert "model cnn*, linear, mlp, simple_cnn (" in text
+    assert "model cnn*, gpt, gpt2, " in text
     assert "backend jax, torch* (" in text
     assert "logger csv, none, tensorboard, wandb* (" in text
     for group in groups():

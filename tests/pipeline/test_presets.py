@@ -34,6 +34,7 @@ NEEDS = {
     "experiment=line": ("dataset.limit=null", "train.batch_size=5"),
     "experiment=cifar10_cnn": PHOTOGRAPHS,
     "experiment=cifar10_resnet18": (*PHOTOGRAPHS, "model.width=8"),
+    "model=own": ("model.torch=tests.own_models:TorchNet", "model.jax=tests.own_models:FlaxNet"),
     "dataset=text": ("model=gpt", "dataset.max_bytes=50_000"),
     "experiment=text_gpt": ("dataset.max_bytes=50_000",),
     **{f"model=vit_{size}": (*PHOTOGRAPHS, "model.depth=1") for size in ("tiny", "small", "base")},

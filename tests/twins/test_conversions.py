@@ -47,7 +47,9 @@ def test_there_and_back_nothing_has_changed(train, tmp_path, backend):
     convert(tmp_path / "first", tmp_path / "there")
     convert(tmp_path / "there", tmp_path / "run.safetensors", whole=True)
     convert(tmp_path / "run.safetensors", tmp_path / "back")
-    ours, theirs = (exported(checkpoints_of(tmp_path / run), "SRC")[-1] for run in ("first", "back"))
+    ours, theirs = (
+        exported(checkpoints_of(tmp_path / run), "SRC")[-1] for run in ("first", "back")
+    )
     assert ours.memory == theirs.memory
     assert ours.state.step == theirs.state.step == 17
     for group in ("parameters", "averages"):
@@ -70,7 +72,11 @@ def test_from_weights_alone_both_backends_train_the_same_run(train, tmp_path):
     ours, theirs = (RunFolder(tmp_path / backend).result for backend in OTHER)
     assert_close(lines(tmp_path / "torch"), lines(tmp_path / "jax"))
     assert [row["step"] for row in lines(tmp_path / "torch")][0] == 4
-    assert ours["init_digest"] == theirs["init_digest"] == digest(load_file(tmp_path / "w.safetensors"))
+    assert (
+        ours["init_digest"]
+        == theirs["init_digest"]
+        == digest(load_file(tmp_path / "w.safetensors"))
+    )
     assert ours["steps"] == theirs["steps"] == 30
 
 

@@ -102,20 +102,24 @@ def assert_same(one, other, path=""):
         assert one == other, path
 
 
-# In parts: eval every 5 steps, epochs of 6.
+def again(run, step, folder):
+    """What a checkpoint holds, and what it does after it was taken out and put in again."""
+    folder.mkdir()
+    (folder / "run.json").write_text((run / "run.json").read_text())
+    chosen = checkpoint_of_step(run, step)
+    crossing.adopted(folder, crossing.exported([chosen], "resume"))
+    return content(chosen), content(checkpoint_of_step(folder, step))
+
+
+# Evaluations are every five steps and at the end, epochs have six.
 @pytest.mark.parametrize("step", [3, 5, 6, 12, 15, 17, 20, 30])
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_a_checkpoint_that_is_taken_out_and_put_in_again_is_the_same_checkpoint(
     train, tmp_path, backend, step
 ):
-    first, second = tmp_path / "first", tmp_path / "second"
     stop = "" if step == 30 else f"train.stop_after={step}"
-    train(first.name, backend, f"{FP64} {EVERYTHING} {stop}")
-    second.mkdir()
-    (second / "run.json").write_text((first / "run.json").read_text())
-    chosen = checkpoint_of_step(first, step)
-    crossing.adopted(second, crossing.exported([chosen], "resume"))
-    ours, theirs = content(chosen), content(checkpoint_of_step(second, step))
+    train("first", backend, f"{FP64} {EVERYTHING} {stop}")
+    ours, theirs = again(tmp_path / "first", step, tmp_path / "second")
     if backend == "torch":
         for one in (ours, theirs):
             # Each has its own folder, and older files in it.
@@ -126,6 +130,16 @@ def test_a_checkpoint_that_is_taken_out_and_put_in_again_is_the_same_checkpoint(
             for group in one["optimizer_states"][0]["param_groups"]:
                 del group["lr"]  # of the last update; set anew before the next
     assert_same(ours, theirs)
+
+
+def test_the_batches_that_torch_has_counted_are_counted_again(train, tmp_path):
+    case = "model=resnet18 model.width=2 train.accumulate=2 train.ema=0.9 train.stop_after=3"
+    train("first", "torch", f"{FP64} {case}")
+    ours, theirs = again(tmp_path / "first", 3, tmp_path / "second")
+    for prefix in ("model", "average.module"):
+        assert ours["state_dict"][f"{prefix}.bn1.num_batches_tracked"] == 3 * 2
+    assert ours["state_dict"]["average.n_averaged"] == 3
+    assert_same(ours["state_dict"], theirs["state_dict"])
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])

@@ -18,8 +18,14 @@ ONE_SIDED = {
         "Home": "a compiled step takes samples as a pytree, so that where they live is apart",
     },
     "flax_impl/layers.py": {
-        "LayerKind": "canonical names and layouts are torch's own",
+        "Leaf": "canonical names and layouts are torch's own",
+        "LayerKind": "the same",
+        "Place": "the same",
+        "layout_of": "the same",
         "flatten": "torch's own flatten has the canonical order",
+    },
+    "lightning_impl/crossing.py": {
+        "progress_at": "Lightning's loops keep counters, the Flax loop nothing but the step",
     },
     "lightning_impl/loop.py": {
         "Recording": "Lightning calls back; the Flax loop calls",
@@ -73,12 +79,27 @@ ONE_SIDED = {
     "flax_impl/state.py": {
         "to_canonical": "canonical layouts are torch's own",
         "from_canonical": "its inverse",
+        "by_path": "torch asks by name",
+    },
+    "lightning_impl/observing.py": {
+        "WatchedModule": "Lightning's steps are methods of a module; Flax's return what was watched",
+    },
+    "flax_impl/observing.py": {
+        "watching": "torch's modules keep their hooks",
+    },
+    "lightning_impl/randomness.py": {
+        "use_key": "Flax hands keys down itself",
+        "threefry": "torch has no counter-based generator",
+        "fold_in": "a part of it",
+        "bits": "a part of it",
     },
     "lightning_impl/step.py": {
         "TrainingModule": "Lightning's steps are methods of a module, Flax's functions of a state",
     },
     "flax_impl/step.py": {
         "TrainState": "twin of TrainingModule",
+        "apply_of": "torch's parameters know whether they are frozen, its modules whether they train",
+        "clip": "Lightning's module clips by torch's own functions",
         "make_train_step": "twin of TrainingModule.training_step, compiled",
         "make_eval_step": "twin of TrainingModule.validation_step, compiled",
     },
@@ -170,9 +191,12 @@ def test_a_backend_offers_what_the_core_asks_for(package):
         for node in nodes
         if isinstance(node, ast.FunctionDef)
     }
-    assert {name: offered[name] for name in ("prepare", "train", "test", "versions")} == {
+    asked = ("prepare", "train", "test", "export", "adopt", "versions")
+    assert {name: offered[name] for name in asked} == {
         "prepare": ["config"],
         "train": ["experiment", "device"],
         "test": ["experiment", "device", "checkpoint"],
+        "export": ["experiment", "device", "checkpoint"],
+        "adopt": ["experiment", "device", "parcels"],
         "versions": [],
     }

@@ -5,7 +5,7 @@ Each number array is compared on its own scale: the largest difference over the 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import flax.linen as linen
 import jax
@@ -96,27 +96,32 @@ class Twins:
 
     def with_flax(self, train: bool, key: jax.Array | None = None) -> dict:
         """The same."""
-        rngs = {} if key is None else {"dropout": key}
-
-        def loss(params: dict, x: jax.Array) -> tuple:
-            variables = {"params": params, "batch_stats": self.stats}
-            outputs, changed = self.flax.apply(
-                variables, x, train, rngs=rngs, mutable=["batch_stats"]
-            )
-            return (outputs * weights(outputs.shape)).sum(), (outputs, changed)
-
-        gradient = jax.grad(loss, (0, 1) if self.smooth else 0, has_aux=True)
-        by, (outputs, changed) = compiled(gradient)(self.params, self.x)
+        by, (outputs, changed) = self.differentiated(self.params, self.x, train, key)
         by_params, by_inputs = by if self.smooth else (by, None)
         found = {f"by {name}": a for name, a in to_canonical(by_params, self.layout).items()}
         found |= to_canonical(changed.get("batch_stats", {}), self.layout)
         found["outputs"] = np.asarray(outputs)
         return found | ({"by inputs": np.asarray(by_inputs)} if self.smooth else {})
 
+    @cached_property
+    def differentiated(self) -> Callable:
+        """Gradients, outputs and statistics of (parameters, inputs, train, key), compiled once."""
 
-def compiled(function: Callable) -> Callable:
+        def loss(params: dict, x: jax.Array, train: bool, key: jax.Array | None) -> tuple:
+            variables = {"params": params, "batch_stats": self.stats}
+            rngs = {} if key is None else {"dropout": key}
+            outputs, changed = self.flax.apply(
+                variables, x, train, rngs=rngs, mutable=["batch_stats"]
+            )
+            return (outputs * weights(outputs.shape)).sum(), (outputs, changed)
+
+        gradient = jax.grad(loss, (0, 1) if self.smooth else 0, has_aux=True)
+        return compiled(gradient, static_argnames="train")
+
+
+def compiled(function: Callable, **options: str) -> Callable:
     """Compiled in a quarter of the time: what is called once need not be fast."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
 
 
 def randomised(model: nn.Module) -> nn.Module:
