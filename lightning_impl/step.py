@@ -45,6 +45,7 @@ class TrainingModule(LightningModule):
         self.groups = groups(shapes, layer_kinds(model), config)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not self.groups[name].frozen)
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         decay = config.train.ema
         self.average = None
         if decay is not None:
@@ -69,7 +70,9 @@ class TrainingModule(LightningModule):
         """The mean loss of one part of the batch; its sums stay on the device."""
         inputs, targets = batch
         smoothing = self.config.train.label_smoothing
-        use_key(self.model, step_key(self.config, self.trainer.global_step, len(self.parts)))
+        key = step_key(self.config, self.trainer.global_step, len(self.parts))
+        if key is not None:
+            use_key(self.model, key)
         part = sums(self.task, self.model(inputs), targets, self.center, smoothing)
         self.parts.append(torch.stack([value.detach().to(self.center.dtype) for value in part]))
         return part[0] / mean_over(self.task, targets)
@@ -84,18 +87,13 @@ class TrainingModule(LightningModule):
         self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any
     ) -> None:
         """Clip; without clipping by norm, take the norm only where it will be logged."""
-        train, parameters = self.config.train, self.trainable
+        train, parameters = self.config.train, self.trained
         if train.clip_norm is not None:
             self.norm = clip_grad_norm_(parameters, train.clip_norm).detach()
         elif self.recorder.timetable.logs(self.trainer.global_step + 1):
             self.norm = get_total_norm([parameter.grad for parameter in parameters]).detach()
         if train.clip_value is not None:
             clip_grad_value_(parameters, train.clip_value)
-
-    @property
-    def trainable(self) -> list[nn.Parameter]:
-        """The parameters that are not frozen."""
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer; the learning rate is set before every step."""

@@ -23,6 +23,7 @@ from pipeline.checkpoints import (
     first_readable,
 )
 from pipeline.config import Config, Kind
+from pipeline.crossing import check_optimizer
 from pipeline.errors import UserError
 from pipeline.experiment import Experiment, assemble
 from pipeline.models import check_model
@@ -72,7 +73,9 @@ def adopt(run: Path, paths: list[Path]) -> None:
     experiment = experiment_of(run)
     backend = backends.load(experiment.config.backend.name)
     device = backend.prepare(experiment.config)
-    backend.adopt(experiment, device, [read_parcel(path) for path in paths])
+    parcels = [read_parcel(path) for path in paths]
+    check_optimizer(parcels[-1], experiment.config)
+    backend.adopt(experiment, device, parcels)
 
 
 def experiment_of(run: Path) -> Experiment:

@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import pipeline
 from pipeline.checkpoints import Checkpoint
-from pipeline.config import LoggerConfig
+from pipeline.config import Config, LoggerConfig
 from pipeline.datasets.decoding import failure
+from pipeline.errors import UserError
 from pipeline.loggers.metrics_file import MetricsFile
 from pipeline.parcels import SUFFIX, Parcel, read_parcel, write_parcel
 
@@ -60,6 +60,25 @@ def adopted(run: Path, parcels: Sequence[Parcel]) -> None:
         _carry("adopt", str(run), *map(str, paths))
 
 
+def check_optimizer(parcel: Parcel, config: Config) -> None:
+    """Refuse the state of another optimizer.
+
+    Raises:
+        UserError: the parcel is of a run with another one.
+    """
+    if parcel.state.step == 0:
+        return  # there is none yet
+    saved = parcel.run["config"]["optimizer"]["name"]
+    if saved != config.optimizer.name:
+        raise UserError(
+            "optimizer",
+            config.optimizer.name,
+            f"{saved}, whose state {parcel.source} holds",
+            "To change it, start from the weights alone: "
+            f"python -m pipeline.convert {parcel.source} weights.safetensors",
+        )
+
+
 def carry_history(source: Path, folder: Path, step: int, loggers: LoggerConfig) -> None:
     """Copy what a run has logged up to a step, so that the curve of the one that goes on is whole.
 
@@ -92,8 +111,8 @@ def _carry(*arguments: str) -> None:
         RuntimeError: it ended otherwise; its traceback is on stderr.
     """
     command = [sys.executable, "-P", "-m", "pipeline.carrier", *arguments]
-    repository = str(Path(pipeline.__file__).parents[1])
-    search = os.pathsep.join(filter(None, [repository, os.environ.get("PYTHONPATH")]))
+    # What this process can import, a user's own model included.
+    search = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     environment = os.environ | {"PYTHONPATH": search}
     child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if child.returncode != 0:

@@ -24,7 +24,7 @@ from pipeline.checkpoints import (
     tested_checkpoint,
 )
 from pipeline.config import Config, Mode, plain
-from pipeline.crossing import carry_history, exported
+from pipeline.crossing import carry_history, check_optimizer, exported
 from pipeline.errors import Diverged, Interrupted, RunFailed, UserError
 from pipeline.hardware import bound_threads, hardware
 from pipeline.interruption import Interruption
@@ -195,6 +195,7 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -
     parcels: list[Parcel] = []
     if resume and resume[0].backend != config.backend.name:
         parcels = exported(resume, "resume")
+        check_optimizer(parcels[-1], config)
         resume = [checkpoint_at(parcels[-1].source)]
         outcome["resumed_from"] = str(resume[0].path)
         carry_history(resume[0].run, job.folder, resume[0].step, config.logger)

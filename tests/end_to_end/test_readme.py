@@ -21,7 +21,7 @@ def commands():
 
 def test_the_readme_shows_commands_of_every_kind():
     shown = " ".join(commands())
-    for part in ("-m ", "resume=", "mode=test", "debug=", "logger=", "pipeline.compare", "--help"):
+    for part in ("-m ", "resume=", "mode=test", "debug=", "logger=", "pipeline.compare", "pipeline.convert", "--help"):
         assert part in shown, part
 
 

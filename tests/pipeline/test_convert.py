@@ -16,10 +16,13 @@ from safetensors.numpy import load_file, save_file
 from pipeline.checkpoints import BrokenCheckpoint, check_shapes
 from pipeline.config import plain
 from pipeline.convert import convert, main
+from pipeline.crossing import check_optimizer
 from pipeline.errors import UserError
 from pipeline.outline import hollow, outline
 from pipeline.parcels import Parcel, read_parcel, write_parcel, write_weights
 from pipeline.portable import PortableState, digest
+from pipeline.runs import RunFolder
+from pipeline.saved import resumed_arguments
 
 ROOT = Path(__file__).parents[2]
 
@@ -149,7 +152,7 @@ def test_parameters_that_do_not_fit_are_named_and_many_are_counted():
         "made with: c.weight is missing; c.bias is missing; b.weight is left over; "
         "a.weight is [2, 3] where the model has [2, 4]"
     )
-    with pytest.raises(UserError, match="7.weight is missing; and 4 more"):
+    with pytest.raises(UserError, match=r"7\.weight is missing; and 4 more"):
         check_shapes(Path("there"), {}, {f"{place}.weight": (1,) for place in range(12)})
     check_shapes(Path("there"), saved, {name: list(shape) for name, shape in saved.items()})
 
@@ -203,6 +206,24 @@ def test_bad_input_gets_one_message_and_makes_nothing(
     assert told in output.err
     assert output.err.startswith("error: ")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_goes_on_in_its_own_folder_but_on_another_backend_in_a_new_one(configure, tmp_path):
+    RunFolder(tmp_path).identify(configure("backend=torch"))
+    asked = [f"resume={tmp_path}", "name=second"]
+    own = f"hydra.run.dir='{tmp_path}'"
+    assert own in resumed_arguments(asked)
+    assert own in resumed_arguments([*asked, "backend=torch"])
+    assert resumed_arguments([*asked, "backend=jax"]) == [
+        "name=second", "backend=jax", f"resume='{tmp_path}'",
+    ]  # fmt: skip
+
+
+def test_slots_of_another_optimizer_are_refused(configure, run):
+    check_optimizer(Parcel(STATE, MEMORY, run), configure(""))
+    with pytest.raises(UserError, match=r"optimizer=sgd: must be adamw, .* weights\.safetensors"):
+        check_optimizer(Parcel(STATE, MEMORY, run), configure("optimizer=sgd"))
+    check_optimizer(Parcel(replace(STATE, step=0), None, run), configure("optimizer=sgd"))
 
 
 def test_help_shows_every_option_and_examples():

@@ -105,7 +105,9 @@ def test_a_folder_that_holds_checkpoints_of_a_run_is_not_written_over(configure,
         refuse_a_second_run(config, tmp_path)
     with pytest.raises(UserError, match=r"name=mine: must be another one"):
         refuse_a_second_run(configure("name=mine"), tmp_path)
-    refuse_a_second_run(configure(f"resume={tmp_path}"), tmp_path)
+    refuse_a_second_run(configure(f"resume={tmp_path} backend=jax"), tmp_path)
+    with pytest.raises(UserError, match="holds a run already"):  # a checkpoint of jax's
+        refuse_a_second_run(configure(f"resume={tmp_path} backend=torch"), tmp_path)
 
 
 def test_a_run_that_is_still_running_is_left_to_itself(configure, tmp_path):

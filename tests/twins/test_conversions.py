@@ -22,7 +22,7 @@ from pipeline.runs import RunFolder, read_json
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.slow), "jax"])
 def test_a_converted_run_goes_on_as_the_run_itself_would(train, tmp_path, backend):
     first, second = tmp_path / "first", tmp_path / "second"
     assert train("whole", backend, f"{FP64} {EVERYTHING}") == 0
@@ -71,7 +71,7 @@ def test_from_weights_alone_both_backends_train_the_same_run(train, tmp_path):
         assert train(backend, backend, f"{tuned} resume={folder}") == 0
     ours, theirs = (RunFolder(tmp_path / backend).result for backend in OTHER)
     assert_close(lines(tmp_path / "torch"), lines(tmp_path / "jax"))
-    assert [row["step"] for row in lines(tmp_path / "torch")][0] == 4
+    assert lines(tmp_path / "torch")[0]["step"] == 4
     assert (
         ours["init_digest"]
         == theirs["init_digest"]
@@ -146,7 +146,7 @@ class PlainFlax(linen.Module):
         return linen.Dense(10, name="fc.2")(x)
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 def test_the_readme_loads_the_weights_into_plain_torch_and_plain_flax(
     train, configure, tmp_path, monkeypatch, backend
 ):

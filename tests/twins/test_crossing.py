@@ -12,18 +12,20 @@ from pipeline.errors import UserError
 from pipeline.runs import RunFolder
 
 CASES = [
-    pytest.param(EVERYTHING, [12, 15, 20], id="averages, clipping, parts"),
+    pytest.param(EVERYTHING, [12, 15], id="averages, clipping, parts"),
     pytest.param(
         f"{MLP} optimizer=sgd optimizer.lr=0.3 schedule=plateau schedule.patience=0 "
         "train.label_smoothing=0.1",
         [12, 15],
         id="momentum, plateau",
+        marks=pytest.mark.slow,
     ),
     # The best checkpoint lies before the crossing, and is tested after it.
     pytest.param(
         "model=linear optimizer=rmsprop optimizer.lr=1e-9 schedule=constant",
         [12, 13],
         id="the best at first",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         "model=resnet18 model.width=4 optimizer=sgd optimizer.lr=0.05 train.accumulate=2 "
@@ -112,8 +114,18 @@ def again(run, step, folder):
 
 
 # Evaluations are every five steps and at the end, epochs have six.
-@pytest.mark.parametrize("step", [3, 5, 6, 12, 15, 17, 20, 30])
-@pytest.mark.parametrize("backend", ["torch", "jax"])
+FEW, MANY = (5, 6, 12, 17), (3, 15, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("backend", "step"),
+    [
+        *(("torch", step) for step in FEW),
+        *(pytest.param("torch", step, marks=pytest.mark.slow) for step in MANY),
+        ("jax", 17),
+        *(pytest.param("jax", step, marks=pytest.mark.slow) for step in (5, 6, 12, 30)),
+    ],
+)
 def test_a_checkpoint_that_is_taken_out_and_put_in_again_is_the_same_checkpoint(
     train, tmp_path, backend, step
 ):
@@ -161,7 +173,7 @@ def test_either_backend_evaluates_the_checkpoints_of_both(train, tmp_path, backe
             assert ours["test"] == result["test"] or theirs["test"] == result["test"]
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 def test_a_broken_checkpoint_is_named_and_the_one_before_it_crosses(
     train, tmp_path, capfd, backend
 ):

@@ -28,6 +28,7 @@ SMALL = {
     "resnet18": "model.width=2",
     "vit": "model.width=8 model.heads=2 model.depth=1 model.patch=4",
     "gpt": "model.width=8 model.heads=2 model.depth=2",
+    "own": "model.torch=own_models:TorchNet model.jax=own_models:FlaxNet",
 }
 IMAGES = {
     "name": "made", "task": Task.classification.name, "outputs": 5, "features": 3,
@@ -124,17 +125,22 @@ def journeys(configure, tmp_path):
     return sent
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp64"])
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
-def test_every_optimizer_crosses_bit_for_bit(journeys, optimizer, precision):
-    model = f"model=cnn {SMALL['cnn']} train.frozen=[conv1.*] +optimizer.lr_factors={{conv2.weight:0.5}}"
-    state = journeys(
-        f"{model} optimizer={optimizer} train.precision={precision} train.ema=0.9", 1, 7, ODD
-    )
+# What decides whether there is a slot.
+VARIANTS = [
+    "sgd optimizer.momentum=0",
+    "rmsprop optimizer.centered=true optimizer.momentum=0.9",
+]
+
+
+@pytest.mark.parametrize("optimizer", [*sorted(OPTIMIZERS), *VARIANTS])
+def test_every_optimizer_crosses_bit_for_bit(journeys, optimizer):
+    treated = "train.frozen=[conv1.*] +optimizer.lr_factors={conv2.weight:0.5} train.ema=0.9"
+    model = f"model=cnn {SMALL['cnn']} train.precision=fp64"
+    state = journeys(f"{model} {treated} optimizer={optimizer}", 1, 7, ODD)
     assert len(state.averages) == len(state.parameters) == 8
-    assert state.parameters["conv2.weight"].dtype == {"fp32": "f4", "fp64": "f8"}[precision]
     for arrays in state.slots.values():
         assert 0 < len(arrays) <= 6, "frozen parameters have none"
+        assert {array.dtype for array in arrays.values()} == {np.dtype(float)}
 
 
 # The fixture only remembers what was built.

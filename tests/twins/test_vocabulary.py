@@ -28,7 +28,7 @@ SHARED = "train.randomness=shared model.dropout=0.1"
 MODELS = {
     "resnet18": f"model=resnet18 model.width=4 {DIGITS} optimizer=adamw train.ema=0.9",
     "vit": f"model=vit model.patch=2 model.width=16 model.depth=2 model.drop_path=0.2 {DIGITS} "
-    f"optimizer=adamw optimizer.lr=1e-3 train.accumulate=2 {SHARED}",
+    f"optimizer=sgd optimizer.lr=0.05 train.accumulate=2 {SHARED}",
     "gpt": "model=gpt model.width=16 model.depth=2 dataset=text dataset.length=16 "
     f"dataset.max_bytes=20_000 optimizer=muon optimizer.lr=0.005 train.clip_norm=1 {SHARED}",
     "own": "model=own model.torch=tests.own_models:TorchNet model.jax=tests.own_models:FlaxNet "
