@@ -4,12 +4,14 @@ import errno
 import os
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from zlib import crc32
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
@@ -86,6 +88,7 @@ class Checkpoints:
         memory = {
             "recorder": self.recorder.state(step),
             "shapes": shapes_of(self.layout),
+            "dtype": jax.tree.leaves(state.params)[0].dtype.name,
             "checksum": _checksum(state),
         }
         if step in self.manager.all_steps():  # found broken on resuming, and passed over
@@ -114,11 +117,22 @@ def read_checkpoint(checkpoint: Checkpoint, template: TrainState, layout: Layout
     with ocp.CheckpointManager(checkpoint.path.parent.absolute(), options=options) as manager:
         memory = _restore(manager, checkpoint, memory=ocp.args.JsonRestore())["memory"]
         check_shapes(checkpoint.path, memory["shapes"], shapes_of(layout))
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        state = _restore(manager, checkpoint, state=ocp.args.StandardRestore(shapes))["state"]
+        saved = jax.tree.map(partial(_as_saved, memory.get("dtype")), template)
+        state = _restore(manager, checkpoint, state=ocp.args.StandardRestore(saved))["state"]
     if _checksum(state) != memory["checksum"]:
         raise BrokenCheckpoint("its arrays are not those that were saved")
-    return {"state": state, "recorder": memory["recorder"]}
+    return {"state": jax.tree.map(_like, state, template), "recorder": memory["recorder"]}
+
+
+def _as_saved(dtype: str | None, leaf: jax.Array) -> np.ndarray:
+    """What Orbax is to read in a leaf's place: NumPy arrays, in the number type of the saving run."""
+    floating = dtype is not None and jnp.issubdtype(leaf.dtype, jnp.floating)
+    return np.broadcast_to(np.zeros((), dtype if floating else leaf.dtype), leaf.shape)
+
+
+def _like(array: np.ndarray, leaf: jax.Array) -> jax.Array:
+    """An array in the number type and on the device of a leaf."""
+    return jax.device_put(np.asarray(array, leaf.dtype), leaf.sharding)
 
 
 def _restore(manager: ocp.CheckpointManager, checkpoint: Checkpoint, **items: Any) -> Any:

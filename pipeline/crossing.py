@@ -22,13 +22,16 @@ from pipeline.parcels import SUFFIX, Parcel, read_parcel, write_parcel
 METRICS = "metrics.jsonl"
 
 
-def exported(found: Sequence[Checkpoint], key: str, best: bool = True) -> list[Parcel]:
+def exported(
+    found: Sequence[Checkpoint], key: str, best: bool = True, scratch: Path | None = None
+) -> list[Parcel]:
     """A run as its own backend reads it.
 
     Args:
         found: checkpoints of the run, best choice first; a broken one is named and passed over.
         key: of the configuration that asks.
         best: whether to bring the best evaluation before it, too.
+        scratch: a folder for temporary files, as large as the checkpoints; None: the system's.
 
     Returns:
         In the order of their steps: the run at its best evaluation so far, if that is an earlier one
@@ -37,7 +40,7 @@ def exported(found: Sequence[Checkpoint], key: str, best: bool = True) -> list[P
     Raises:
         UserError: no checkpoint can be read, or it does not fit the run's own config.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         paths = [str(checkpoint.path) for checkpoint in found]
         _carry("export", "--key", key, *(["--best"] if best else []), folder, *paths)
         return [read_parcel(path) for path in sorted(Path(folder).iterdir())]
@@ -53,7 +56,7 @@ def adopted(run: Path, parcels: Sequence[Parcel]) -> None:
     Raises:
         UserError: a parcel is of another model.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=run) as folder:
         paths = [Path(folder) / f"{place}{SUFFIX}" for place in range(len(parcels))]
         for path, parcel in zip(paths, parcels, strict=True):
             write_parcel(path, parcel)

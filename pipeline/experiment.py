@@ -194,7 +194,7 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -
     resume = candidates(Path(config.resume), "resume") if config.resume else []
     parcels: list[Parcel] = []
     if resume and resume[0].backend != config.backend.name:
-        parcels = exported(resume, "resume")
+        parcels = exported(resume, "resume", scratch=job.folder)
         check_optimizer(parcels[-1], config)
         resume = [checkpoint_at(parcels[-1].source)]
         outcome["resumed_from"] = str(resume[0].path)
@@ -256,9 +256,10 @@ def tested(
     """Sums over the test set of the weights in a checkpoint, whatever backend wrote it."""
     if chosen.backend == experiment.config.backend.name:
         return backend.test(experiment, device, chosen)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=experiment.folder) as folder:
         there = replace(experiment, folder=Path(folder))
-        backend.adopt(there, device, exported([chosen], "checkpoint", best=False))
+        parcels = exported([chosen], "checkpoint", best=False, scratch=there.folder)
+        backend.adopt(there, device, parcels)
         return backend.test(experiment, device, checkpoints_of(there.folder)[0])
 
 

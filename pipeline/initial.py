@@ -94,17 +94,13 @@ def draw(
     return truncated_normal(random, shape) * sqrt(variance) / 0.87962566103423978
 
 
-def draw_embedding(
-    random: np.random.Generator, shape: Shape, distribution: Initial
-) -> np.ndarray:
+def draw_embedding(random: np.random.Generator, shape: Shape, distribution: Initial) -> np.ndarray:
     """N(0, 1) as torch.nn.Embedding, or N(0, 0.02²) in a transformer."""
     small = distribution in (Initial.gpt2, Initial.vit)
     return random.normal(0, SMALL if small else 1.0, shape)
 
 
-def draw_attention(
-    random: np.random.Generator, shape: Shape, distribution: Initial
-) -> np.ndarray:
+def draw_attention(random: np.random.Generator, shape: Shape, distribution: Initial) -> np.ndarray:
     """The packed projections of torch.nn.MultiheadAttention: Glorot & Bengio 2010; no bias."""
     bound = sqrt(6 / sum(shape))
     return random.uniform(-bound, bound, shape) if len(shape) == 2 else np.zeros(shape)

@@ -144,8 +144,8 @@ def compare(
         ]
         while True:
             events = [lane.next() for lane in lanes]
-            if None in events:
-                return comparison
+            if None in events or len({type(event) for event in events}) > 1:
+                return comparison  # they part so far that one stops early, or evaluates when not due
             if isinstance(events[0], Trace):
                 step = comparison.steps = events[0].step
                 comparison.add(step, list(differences(*events[:2])))

@@ -45,7 +45,7 @@ MEANING = {
     EVALUATION: "training is the same, the evaluation is not",
 }
 
-PICTURED = (LOSS, NORM, FORWARD, GRADIENT, SLOT, UPDATE)
+BY_STEP = (LOSS, NORM, RATE, FORWARD, GRADIENT, BUFFERS, SLOT, UPDATE)
 
 
 def verdict(comparison: Comparison) -> str:
@@ -175,7 +175,7 @@ def as_json(comparison: Comparison, config: Config) -> dict[str, Any]:
             for part, quantities in comparison.parts.items()
         },
         "by_step": {
-            part: over_steps(comparison, part) for part in PICTURED if part in comparison.parts
+            part: over_steps(comparison, part) for part in BY_STEP if part in comparison.parts
         },
         "config": plain(config),
     }
@@ -220,10 +220,10 @@ def draw(comparison: Comparison, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    for part in PICTURED:
-        if part not in comparison.parts:
+    for part in BY_STEP:
+        series = over_steps(comparison, part) if part in comparison.parts else {"worst": []}
+        if not any(series["worst"]):
             continue
-        series = over_steps(comparison, part)
         # A logarithmic axis has no room for "the same to the last bit".
         line = axes.plot(series["step"], [value or 1e-17 for value in series["worst"]], label=part)
         if any(series["noise"]):

@@ -72,7 +72,9 @@ CASES = [
     Case("null for a group", "model=null", "model=null|one of cnn, gpt"),
     Case("null for a preset", "experiment=null", "experiment=null|Leave experiment out."),
     Case("a group left out", "~model", "model=???|one of cnn, gpt"),
-    Case("a misspelt group", "optimizr=sgd", "optimizr=sgd|the group optimizer|adam, adamax, adamw"),
+    Case(
+        "a misspelt group", "optimizr=sgd", "optimizr=sgd|the group optimizer|adam, adamax, adamw"
+    ),
     Case("an unknown group", "flavour=sweet", "flavour=sweet|a key or a group"),
     Case("a group of a group", "model/size=big", "model/size=big|a key or a group"),
     Case("several options", "optimizer=[sgd,adam]", "optimizer=[sgd,adam]|-m optimizer=sgd,adam"),
@@ -93,9 +95,16 @@ CASES = [
     Case(
         "a misspelt key of another option",
         "optimizer.momentun=0.9",
-        "optimizer=adamw (lr, weight_decay, no_decay, lr_factors, betas, eps)|optimizer.momentum, a key of optimizer=sgd",
+        "optimizer=adamw (lr, weight_decay, no_decay, lr_factors, betas, eps)"
+        "|optimizer.momentum, a key of optimizer=sgd",
     ),
-    Case("a key of another option", "optimizer.nesterov=true", "It is a key of optimizer=sgd or optimizer=muon."),
+    Case(
+        "a key of another option",
+        "optimizer.nesterov=true",
+        "It is a key of optimizer=sgd or optimizer=muon.",
+    ),
+    Case("a pattern of no parameter", "train.frozen=[conv9]", "train.frozen=conv9|Closest names: conv"),
+    Case("two clippings", "train.clip_norm=1 train.clip_value=1", "null when train.clip_norm=1"),
     Case("an added key", "+foo=1", "foo=1|a key or a group"),
     Case("an added key in a group", "++train.foo=1", "train.foo=1|a key of train"),
     Case("an added key that is there", "+train.epochs=3", "+train.epochs|Write train.epochs=VALUE"),

@@ -212,3 +212,23 @@ def test_a_run_does_not_cross_into_a_folder_that_holds_one(train, tmp_path):
         with pytest.raises(UserError, match=f"{name} holds a run already"):
             train(name, "jax", f"{FP64} {MLP} resume={tmp_path / 'first'}")
     assert (tmp_path / "first" / "run.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "precisions",
+    [pytest.param(("fp32", "fp64"), marks=pytest.mark.slow), ("fp64", "fp32")],
+    ids="-".join,
+)
+def test_a_run_may_be_gone_on_with_in_another_precision_on_either_backend(
+    train, tmp_path, precisions
+):
+    one, other = (f"{FP64} {MLP} train.precision={precision}" for precision in precisions)
+    found = {}
+    for first in OTHER:
+        assert train(first, first, f"{one} train.stop_after=9") == 130
+        crossed = f"{first}-crossed"
+        assert train(crossed, OTHER[first], f"{other} resume={tmp_path / first}") == 0
+        assert train(first, first, f"{other} resume={tmp_path / first}") == 0
+        for name in (first, crossed):
+            found[name] = lines(tmp_path / name)[-3]["train/loss"]
+    np.testing.assert_allclose([*found.values()], found["torch"], rtol=1e-4)

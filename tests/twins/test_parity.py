@@ -17,6 +17,7 @@ import flax_impl.step
 import lightning_impl.optimizers
 import lightning_impl.step
 from pipeline.config import Activation
+from pipeline.errors import Diverged
 from pipeline.parity.differences import (
     BATCH,
     BUFFERS,
@@ -259,3 +260,22 @@ def test_a_slip_on_one_side_is_found_and_named(compared, monkeypatch, configure,
     assert told["verdict"] == "parted"
     assert (told["first"]["part"], told["first"]["place"]) == (slip.part, slip.place)
     assert f"they part at step {step}: {slip.part}: {slip.place}" in told["sentence"]
+
+
+@pytest.mark.slow
+def test_in_two_processes_as_on_a_gpu_it_is_the_same(configure):
+    overrides = f"{SMALL} model=linear train.steps=3"
+    comparison = compare(configure(overrides), ("torch", "jax"), True, lambda *news: None)
+    assert comparison.parting is None, verdict(comparison)
+    assert comparison.steps == 3
+    digests = {facts["facts"]["init_digest"] for facts in comparison.facts.values()}
+    assert len(comparison.facts) == 2
+    assert len(digests) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [False, True], ids=["one process", "two processes"])
+def test_what_stops_one_of_the_two_is_told(configure, apart):
+    overrides = f"{SMALL} model=mlp optimizer=sgd optimizer.lr=1e300"
+    with pytest.raises(Diverged, match="train/loss is"):
+        compare(configure(overrides), ("torch", "jax"), apart, lambda *news: None)
