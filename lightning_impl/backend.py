@@ -45,6 +45,8 @@ def train(experiment: Experiment, device: Device) -> None:
         resume, content = first_readable(
             experiment.resume, read, experiment.recorder.progress.message
         )
+        # Lightning loads it once more; but what a run starts from is told before that.
+        module.load_state_dict(content["state_dict"], strict=True)
         experiment.recorder.restore(resume.step, content["recorder"])
     train_loop(experiment, device, module, resume)
 

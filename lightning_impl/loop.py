@@ -50,7 +50,7 @@ def train(
         callbacks=[Recording(experiment, device, last), BestCheckpoint(folder, recorder), last],
     )
     batches = TrainBatches(plan, device, config.accumulate, lambda: trainer.global_step)
-    if resume is None:
+    if recorder.step == 0:
         weights = parameters_of(module.model)
         recorder.describe(
             parameters=sum(weight.size for weight in weights.values()),

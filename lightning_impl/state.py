@@ -9,10 +9,7 @@ from torch import nn
 from lightning_impl.layers import layer_kinds
 from pipeline.config import Config
 from pipeline.initial import initial_parameters
-from pipeline.portable import Arrays, PortableState
-
-# Batch normalisation counts its batches; the run's step says the same.
-COUNTER = "num_batches_tracked"
+from pipeline.portable import COUNTER, Arrays, PortableState
 
 
 def initial_state(model: nn.Module, config: Config) -> PortableState:
@@ -69,9 +66,9 @@ def from_portable(
     Raises:
         KeyError: the model has a parameter that the portable state lacks.
     """
-    _fill(model, portable.parameters, portable.buffers, portable.step)
+    _fill(model, portable.parameters, portable.buffers)
     if average is not None:  # before its first update an average is a copy
-        _fill(average, portable.averages or portable.parameters, portable.buffers, portable.step)
+        _fill(average, portable.averages or portable.parameters, portable.buffers)
     if optimizer is None or not portable.step:
         return
     # Where torch keeps its count: fused kernels beside the parameter, the others on the CPU.
@@ -127,7 +124,7 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in (parameters_of(model) | buffers_of(model)).items()}
 
 
-def _fill(model: nn.Module, parameters: Arrays, buffers: Arrays, step: int) -> None:
+def _fill(model: nn.Module, parameters: Arrays, buffers: Arrays) -> None:
     """Copy arrays into a model, in its own number type."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -135,8 +132,6 @@ def _fill(model: nn.Module, parameters: Arrays, buffers: Arrays, step: int) -> N
         for name, buffer in model.named_buffers():
             if name in buffers:
                 buffer.copy_(torch.from_numpy(buffers[name]))
-            elif name.endswith(COUNTER):
-                buffer.fill_(step)
 
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -18,7 +18,7 @@ from pipeline.explain import explain, in_our_words
 from pipeline.help import help_text
 from pipeline.precheck import BadSweep, check_arguments, checked
 from pipeline.runs import write_json
-from pipeline.saved import given, resumed_arguments, with_saved_config
+from pipeline.saved import check_resumable, given, resumed_arguments, with_saved_config
 from pipeline.sweep import GROUP, NAME, SWEPT, run_child, swept_keys
 
 EXPECTED_ERRORS = (UserError, RunFailed, HydraException, OmegaConfBaseException)
@@ -88,6 +88,7 @@ def run_here(composed: DictConfig, hydra: DictConfig, folder: Path) -> int:
     if path:
         merged = with_saved_config(composed, Path(path), given(hydra.overrides.task))
         config = typed(merged)
+        check_resumable(config)
         OmegaConf.save(merged, folder / hydra.output_subdir / "config.yaml")
     check_mode(config)
     from pipeline.experiment import Job, run  # after the config is known to be good

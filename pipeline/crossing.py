@@ -14,8 +14,7 @@ from pathlib import Path
 
 from pipeline.checkpoints import Checkpoint
 from pipeline.config import Config, LoggerConfig
-from pipeline.datasets.decoding import failure
-from pipeline.errors import UserError
+from pipeline.errors import UserError, failure
 from pipeline.loggers.metrics_file import MetricsFile
 from pipeline.parcels import SUFFIX, Parcel, read_parcel, write_parcel
 

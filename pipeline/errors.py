@@ -1,5 +1,8 @@
 """The one error that is the user's to mend: it says what, where, what is allowed and what to do."""
 
+import json
+import subprocess
+
 
 class UserError(Exception):
     """Bad input, told in one message without a traceback.
@@ -57,3 +60,14 @@ class Diverged(Exception):
 
 class RunFailed(Exception):
     """The run could not go on; the message says why and what to do."""
+
+
+def failure(child: subprocess.CompletedProcess, command: list[str]) -> Exception:
+    """What a child process ended with: its own error where it told one in its last line."""
+    lines = child.stdout.strip().splitlines()
+    if child.returncode == 1 and lines:
+        try:
+            return UserError(**json.loads(lines[-1]))
+        except (ValueError, TypeError):
+            pass  # not ours: the library printed something and crashed
+    return RuntimeError(f"{' '.join(command)} ended with exit code {child.returncode}")

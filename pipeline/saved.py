@@ -40,6 +40,30 @@ def with_saved_config(composed: DictConfig, path: Path, keys: Sequence[str]) -> 
     return overlaid(config, composed, (*OF_THE_COMMAND, *keys))
 
 
+def check_resumable(config: Config) -> None:
+    """Refuse to go on, on the same backend, with what its checkpoints do not hold.
+
+    Raises:
+        UserError: the optimizer is another, or an average of the weights was not kept.
+    """
+    if not config.resume:
+        return
+    saved = identity_of(Path(config.resume), "resume")["config"]
+    if config.backend.name != saved["backend"]["name"]:
+        return  # `pipeline.crossing` sees to that
+    hint = (
+        "To change it, start from the weights alone: "
+        f"python -m pipeline.convert {config.resume} weights.safetensors"
+    )
+    wanted, had = config.optimizer.name, saved["optimizer"]["name"]
+    if wanted != had:
+        raise UserError("optimizer", wanted, f"{had}, whose state {config.resume} holds", hint)
+    averaged = saved["train"]["ema"] is not None
+    if averaged != (config.train.ema is not None):
+        allowed = f"{'a number' if averaged else 'null'}, as {config.resume} was made with"
+        raise UserError("train.ema", config.train.ema, allowed, hint)
+
+
 def overlaid(config: DictConfig, composed: DictConfig, keys: Sequence[str]) -> DictConfig:
     """A config with some keys and groups of another."""
     for taken in keys:

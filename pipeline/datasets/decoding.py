@@ -20,7 +20,7 @@ import pipeline
 from pipeline.config import Source
 from pipeline.datasets import mirror
 from pipeline.datasets.cache import unusable
-from pipeline.errors import UserError
+from pipeline.errors import UserError, failure
 
 ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
 MODULES = {
@@ -64,17 +64,6 @@ def decode(
     return {
         array: np.load(out / f"{array}.npy", mmap_mode="r", allow_pickle=False) for array in ARRAYS
     }
-
-
-def failure(child: subprocess.CompletedProcess, command: list[str]) -> Exception:
-    """The child's own error where it told one in the last line of its output."""
-    lines = child.stdout.strip().splitlines()
-    if child.returncode == 1 and lines:
-        try:
-            return UserError(**json.loads(lines[-1]))
-        except (ValueError, TypeError):
-            pass  # not ours: the library printed something and crashed
-    return RuntimeError(f"{' '.join(command)} ended with exit code {child.returncode}")
 
 
 def serve(read: Callable[[str, Path, bool], dict[str, np.ndarray]]) -> None:

@@ -144,8 +144,9 @@ def compare(
         ]
         while True:
             events = [lane.next() for lane in lanes]
+            # Of two that have parted one may stop early, or evaluate when the other does not.
             if None in events or len({type(event) for event in events}) > 1:
-                return comparison  # they part so far that one stops early, or evaluates when not due
+                return comparison
             if isinstance(events[0], Trace):
                 step = comparison.steps = events[0].step
                 comparison.add(step, list(differences(*events[:2])))

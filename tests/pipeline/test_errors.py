@@ -103,7 +103,11 @@ CASES = [
         "optimizer.nesterov=true",
         "It is a key of optimizer=sgd or optimizer=muon.",
     ),
-    Case("a pattern of no parameter", "train.frozen=[conv9]", "train.frozen=conv9|Closest names: conv"),
+    Case(
+        "a pattern of no parameter",
+        "train.frozen=[conv9]",
+        "train.frozen=conv9|Closest names: conv",
+    ),
     Case("two clippings", "train.clip_norm=1 train.clip_value=1", "null when train.clip_norm=1"),
     Case("an added key", "+foo=1", "foo=1|a key or a group"),
     Case("an added key in a group", "++train.foo=1", "train.foo=1|a key of train"),
@@ -202,6 +206,10 @@ CASES = [
     ),
     Case("a resume of nothing", "resume={tmp}/no", "resume={tmp}/no|an existing run"),
     Case("a resume of what is no run", "resume={tmp}", "resume={tmp}|Name a run's folder"),
+    Case(
+        "another optimizer", "resume={run} optimizer=sgd", "optimizer=sgd|adamw, whose|convert {run}"
+    ),
+    Case("an average", "resume={run} train.ema=0.9", "train.ema=0.9|null, as {run} was made with"),
     Case("another model", "mode=test checkpoint={run} model=mlp", "model=|is missing", True),
     Case("a folder in use", "hydra.run.dir={run} model=mlp", "{run}|holds a run already", True),
     Case("a file for a folder", "hydra.run.dir={file}/run", "hydra.run.dir={file}|can be written"),
