@@ -207,7 +207,9 @@ CASES = [
     Case("a resume of nothing", "resume={tmp}/no", "resume={tmp}/no|an existing run"),
     Case("a resume of what is no run", "resume={tmp}", "resume={tmp}|Name a run's folder"),
     Case(
-        "another optimizer", "resume={run} optimizer=sgd", "optimizer=sgd|adamw, whose|convert {run}"
+        "another optimizer",
+        "resume={run} optimizer=sgd",
+        "optimizer=sgd|adamw, whose|convert {run}",
     ),
     Case("an average", "resume={run} train.ema=0.9", "train.ema=0.9|null, as {run} was made with"),
     Case("another model", "mode=test checkpoint={run} model=mlp", "model=|is missing", True),
