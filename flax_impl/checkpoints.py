@@ -3,7 +3,8 @@
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,23 @@ from pipeline.recorder import Recorder
 
 KEPT = 2  # newest checkpoints: should one turn out broken, there is one before it
 STEP_DIGITS = 6  # of a step's folder name, at least
+
+
+def _without_stragglers(tell: Callable[[Any], None]) -> Callable[[Any], None]:
+    """How Python tells of an error that nobody can catch, but for those of Orbax's stragglers.
+
+    Of many arrays whose reading or writing fails at once Orbax hears of one, raises that and closes
+    its loop; what the others say to the closed loop would be printed as tracebacks.
+    """
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            tell(unraisable)
+
+    return hook
+
+
+sys.unraisablehook = _without_stragglers(sys.unraisablehook)
 
 
 class BestCheckpoint(policies.PreservationPolicy):
@@ -148,7 +166,7 @@ def _restore(manager: ocp.CheckpointManager, checkpoint: Checkpoint, **items: An
 
 
 def _require_space(folder: Path, needed: int) -> None:
-    """Ask before the arrays are written: of many writers that fail at once, Orbax hears only one.
+    """Ask before the arrays are written, rather than leave half of them.
 
     Raises:
         OSError: fewer than `needed` bytes are free.

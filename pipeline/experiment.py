@@ -1,8 +1,6 @@
 """One experiment from its config to its result: what every job does, on either backend."""
 
-import errno
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -25,7 +23,8 @@ from pipeline.checkpoints import (
 )
 from pipeline.config import Config, Mode, plain
 from pipeline.crossing import carry_history, check_optimizer, exported
-from pipeline.errors import Diverged, Interrupted, RunFailed, UserError
+from pipeline.errors import Interrupted, UserError
+from pipeline.failures import in_words
 from pipeline.hardware import bound_threads, hardware
 from pipeline.interruption import Interruption
 from pipeline.metrics import MONITOR
@@ -160,29 +159,6 @@ def refuse_a_second_run(config: Config, folder: Path) -> None:
         )
 
 
-def in_words(error: Exception, folder: Path) -> Exception:
-    """An error as the user can act on it; any other is a fault of ours, and stays what it is."""
-    if isinstance(error, Diverged):
-        return RunFailed(diverged_message(error, folder))
-    if disk_is_full(error):
-        hint = f"Free some space, then go on with resume={folder}"
-        full = UserError("hydra.run.dir", folder, "on a disk with space left: it is full", hint)
-        full.__cause__ = error
-        return full
-    if not isinstance(error, UserError):
-        log.error("the run failed", exc_info=error)
-    return error
-
-
-def disk_is_full(error: BaseException | None) -> bool:
-    """Whether an error came of a full disk; libraries tell it in their own ways."""
-    if error is None:
-        return False
-    if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
-        return True
-    return disk_is_full(error.__cause__ or error.__context__)
-
-
 def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -> int:
     """The part of `run` that can fail; fills `outcome` as it goes."""
     started = time.perf_counter()
@@ -271,10 +247,3 @@ def best_checkpoint(recorder: Recorder, folder: Path) -> dict[str, Any]:
         checkpoint = checkpoints_of(folder)[0]
         recorder.progress.message(f"the best checkpoint is gone; testing {checkpoint.path}")
     return best | {"checkpoint": str(checkpoint.path)}
-
-
-def diverged_message(error: Diverged, folder: Path) -> str:
-    """What to say of a loss that is no number."""
-    good = checkpoints_of(folder)
-    kept = f"The last good checkpoint is {good[0].path}" if good else "No checkpoint was kept yet"
-    return f"{error}. {kept}. Lower optimizer.lr or set train.clip_norm=1."

@@ -36,6 +36,8 @@ A key that holds a list: model.hidden=[64,32]. Text with spaces or signs: "name=
 --cfg job shows the config without running it, --hydra-help the flags of Hydra.
 Tab completion in bash: eval "$(python run.py -sc install=bash)"
 Comparing runs: python -m pipeline.compare outputs/RUN…
+The same on both? python -m pipeline.parity OVERRIDES
+Checkpoints for the other backend, or for anybody: python -m pipeline.convert SRC DST
 """
 
 

@@ -1,0 +1,41 @@
+"""What stopped a run, as the user can act on it."""
+
+import errno
+import logging
+import os
+from pathlib import Path
+
+from pipeline.checkpoints import checkpoints_of
+from pipeline.errors import Diverged, RunFailed, UserError
+
+log = logging.getLogger(__name__)
+
+
+def in_words(error: Exception, folder: Path) -> Exception:
+    """An error as the user can act on it; any other is a fault of ours, and stays what it is."""
+    if isinstance(error, Diverged):
+        return RunFailed(diverged_message(error, folder))
+    if disk_is_full(error):
+        hint = f"Free some space, then go on with resume={folder}"
+        full = UserError("hydra.run.dir", folder, "on a disk with space left: it is full", hint)
+        full.__cause__ = error
+        return full
+    if not isinstance(error, UserError):
+        log.error("the run failed", exc_info=error)
+    return error
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error came of a full disk; libraries tell it in their own ways."""
+    if error is None:
+        return False
+    if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+        return True
+    return disk_is_full(error.__cause__ or error.__context__)
+
+
+def diverged_message(error: Diverged, folder: Path) -> str:
+    """What to say of a loss that is no number."""
+    good = checkpoints_of(folder)
+    kept = f"The last good checkpoint is {good[0].path}" if good else "No checkpoint was kept yet"
+    return f"{error}. {kept}. Lower optimizer.lr or set train.clip_norm=1."
