@@ -27,6 +27,7 @@ def test_the_readme_shows_commands_of_every_kind():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # some forty commands, most of which load a framework
 def test_every_command_of_the_readme_works_in_the_order_it_stands_there(tmp_path):
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
