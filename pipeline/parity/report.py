@@ -60,7 +60,11 @@ def verdict(comparison: Comparison) -> str:
             )
         worst = max((q for q in comparison.quantities.values()), key=lambda q: q.worst[0])
         noise = max(worst.noise.values(), default=0.0)
-        more = f" (there a run and the same run perturbed differ by {noise:.1e})" if noise else ""
+        more = (
+            f" (rounding alone: the same run perturbed differs there by {noise:.1e})"
+            if noise
+            else ""
+        )
         return (
             f"the same: over {comparison.steps} steps nothing differs by more than "
             f"{worst.worst[0]:.1e}{more}"

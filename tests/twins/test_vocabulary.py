@@ -1,5 +1,9 @@
 """Every optimizer, schedule and model there is, two hundred steps in float64 on both backends."""
 
+import re
+import subprocess
+import sys
+
 import pytest
 from test_lockstep import FP64, TOLERANCE, assert_agree
 
@@ -58,3 +62,21 @@ def test_the_two_backends_agree_with_every_optimizer_and_every_schedule(run, nam
 def test_the_two_backends_agree_on_every_model(run, name):
     torch_run, jax_run = run(f"{FP64} {MODELS[name]}")
     assert_agree(torch_run, jax_run, TOLERANCE)
+
+
+@pytest.mark.slow
+def test_the_table_of_agreement_has_a_cell_for_every_model_and_optimizer():
+    script = CONF.parent / "benchmarks" / "agreement.py"
+    few = ["--models", "linear", "--optimizers", "sgd,muon", "--steps", "5"]
+    done = subprocess.run(
+        [sys.executable, script, *few], capture_output=True, text=True, timeout=300, check=True
+    )
+    *_, header, _, row = done.stdout.splitlines()
+    assert header == "| | sgd | muon |"
+    values = [float(value) for value in re.findall(r"\de[-+]\d+", row)]
+    assert row.startswith("| linear |")
+    assert len(values) == 4
+    assert max(values) < TOLERANCE
+    shown = script.with_suffix(".md").read_text()
+    assert all(f"\n| {name} | " in shown for name in OPTIMIZERS)
+    assert all(f"| {name} |" in shown for name in ("resnet18", "vit", "gpt"))
