@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.config import Config, Kind, MatmulPrecision, Precision
 from pipeline.errors import UserError
 from pipeline.hardware import resident_memory_mb
+from pipeline.world import ALONE, World
 
 STEPS_PER_CALL = 32  # on a GPU, where a call costs more than a small step
 
@@ -50,6 +51,13 @@ class Device:
         host = [np.atleast_2d(value) for value in jax.device_get(values)]
         return np.concatenate(host).astype(np.float64)
 
+    def highest(self, number: int) -> int:
+        """See `pipeline.backends.Device`."""
+        return number
+
+    def wait_for_all(self) -> None:
+        """Return when all processes of the run have come here."""
+
     def peak_memory_mb(self) -> float:
         """Highest memory so far in MB: the device's, or on a CPU the process's."""
         if self.kind == "gpu":
@@ -57,7 +65,7 @@ class Device:
         return resident_memory_mb()
 
 
-def prepare(config: Config) -> Device:
+def prepare(config: Config, world: World = ALONE) -> Device:
     """Choose the device and set JAX's precision and determinism flags.
 
     Raises:

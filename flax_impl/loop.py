@@ -53,7 +53,7 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
     evaluate_split = Evaluation(experiment, device, plan.data.val)
     if watch:
         observer.stepped(start_of(state, layout))
-    recorder.begin(start, device.read, device.peak_memory_mb)
+    recorder.begin(start, device)
     profiler = Profiler(experiment.folder, experiment.config.train.profile)
     stop = experiment.config.train.stop_after
     with Checkpoints(experiment.folder / FOLDER, recorder, layout) as checkpoints:

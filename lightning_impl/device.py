@@ -9,6 +9,7 @@ import torch
 from pipeline.config import Config, Kind, MatmulPrecision, Precision
 from pipeline.errors import UserError
 from pipeline.hardware import resident_memory_mb
+from pipeline.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ class Device:
         """Per-step values `[values]` off the device in one transfer: float64 `[steps, values]`."""
         return torch.stack(values).double().cpu().numpy()
 
+    def highest(self, number: int) -> int:
+        """See `pipeline.backends.Device`."""
+        return number
+
+    def wait_for_all(self) -> None:
+        """Return when all processes of the run have come here."""
+
     def peak_memory_mb(self) -> float:
         """Highest memory so far in MB: the device's, or on a CPU the process's."""
         if self.kind == "gpu":
@@ -55,7 +63,7 @@ class Device:
         return resident_memory_mb()
 
 
-def prepare(config: Config) -> Device:
+def prepare(config: Config, world: World = ALONE) -> Device:
     """Choose the device and set torch's precision and determinism flags.
 
     Raises:

@@ -95,7 +95,7 @@ class Recording(Callback):
         module.heed_config()
         if self.recorder.observer.watching:
             self.recorder.observer.stepped(start_of(module))
-        self.recorder.begin(trainer.global_step, self.device.read, self.device.peak_memory_mb)
+        self.recorder.begin(trainer.global_step, self.device)
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *args: Any) -> None:
         """After each update: keep its values; end the run at its last step."""

@@ -4,24 +4,48 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
+import numpy as np
+
 from pipeline.errors import UserError
 from pipeline.portable import PortableState
+from pipeline.world import World
 
 # A third backend is a third folder with the same files, and a line here.
 BACKENDS = {"torch": "lightning_impl", "jax": "flax_impl"}
 
+# torch computes on one device in each process; a process of jax holds all devices that it is given.
+PROCESS_PER_DEVICE = {"torch"}
+
 
 class Device(Protocol):
-    """Where a backend computes."""
+    """Where a backend computes: this process's share of all devices of the run."""
 
     description: str
+
+    def read(self, values: list[Any]) -> np.ndarray:
+        """Values of steps `[values]` off the devices, summed over them: float64 `[steps, values]`."""
+
+    def peak_memory_mb(self) -> float:
+        """Highest memory so far in MB, of one device, or on a CPU of the process."""
+
+    def highest(self, number: int) -> int:
+        """The highest of a number over all processes of the run; all of them ask in the same order.
+
+        Nobody waits for it: among several processes it is what they said when they asked last.
+        """
+
+    def wait_for_all(self) -> None:
+        """Return when all processes of the run have come here."""
 
 
 class Backend(Protocol):
     """What `<package>/backend.py` offers."""
 
-    def prepare(self, config: Any) -> Device:
-        """Set up the device, threads and precision; raises `UserError` where they are not to be had."""
+    def prepare(self, config: Any, world: World) -> Device:
+        """Set up devices, threads and precision, and join the other processes of the run.
+
+        Raises `UserError` where they are not to be had.
+        """
 
     def train(self, experiment: Any, device: Device) -> None:
         """Train to the end of the timetable, from scratch or from `experiment.resume`."""

@@ -22,7 +22,7 @@ from pipeline.checkpoints import (
     checkpoint_of_step,
     first_readable,
 )
-from pipeline.config import Config, Kind
+from pipeline.config import AcceleratorConfig, Config, Kind
 from pipeline.crossing import check_optimizer
 from pipeline.errors import UserError
 from pipeline.experiment import Experiment, assemble
@@ -32,6 +32,7 @@ from pipeline.parcels import SUFFIX, Parcel, read_parcel, write_parcel
 from pipeline.plan import data_plan
 from pipeline.runs import IDENTITY, read_json
 from pipeline.saved import saved_config
+from pipeline.world import ALONE
 
 
 def export(found: list[Checkpoint], key: str, best: bool, out: Path) -> None:
@@ -42,7 +43,7 @@ def export(found: list[Checkpoint], key: str, best: bool, out: Path) -> None:
     """
     experiment = experiment_of(found[0].run)
     backend = backends.load(experiment.config.backend.name)
-    device = backend.prepare(experiment.config)
+    device = backend.prepare(experiment.config, ALONE)
     identity = read_json(found[0].run / IDENTITY)
     about = {"backend": found[0].backend, "config": identity["config"]}
     about["data"] = outline(experiment.plan.data)
@@ -72,7 +73,7 @@ def adopt(run: Path, paths: list[Path]) -> None:
     """
     experiment = experiment_of(run)
     backend = backends.load(experiment.config.backend.name)
-    device = backend.prepare(experiment.config)
+    device = backend.prepare(experiment.config, ALONE)
     parcels = [read_parcel(path) for path in paths]
     check_optimizer(parcels[-1], experiment.config)
     backend.adopt(experiment, device, parcels)
@@ -97,7 +98,7 @@ def experiment_of(run: Path) -> Experiment:
 
 def on_cpu(config: Config) -> Config:
     """The config for a process that computes nothing."""
-    return replace(config, accelerator=replace(config.accelerator, kind=Kind.cpu))
+    return replace(config, accelerator=AcceleratorConfig(kind=Kind.cpu))
 
 
 def carry(arguments: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,14 +13,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.arguments import RUN_FOLDER, quiet_rank
 from pipeline.config import Config, Mode, typed
 from pipeline.errors import RunFailed, UserError
 from pipeline.explain import explain, in_our_words
 from pipeline.help import help_text
 from pipeline.precheck import BadSweep, check_arguments, checked
+from pipeline.ranks import run_rank, supervise
 from pipeline.runs import write_json
-from pipeline.saved import check_resumable, given, resumed_arguments, with_saved_config
+from pipeline.saved import check_resumable, given, is_sweep, resumed_arguments, with_saved_config
+from pipeline.sharing import check_sharing, device_count, needs_processes
 from pipeline.sweep import GROUP, NAME, SWEPT, run_child, swept_keys
+from pipeline.world import World, common_name, find_world
 
 EXPECTED_ERRORS = (UserError, RunFailed, HydraException, OmegaConfBaseException)
 
@@ -45,6 +50,7 @@ def command_line(job: Callable[[], None]) -> int:
         check_arguments(sys.argv[1:])
         os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
         sys.argv[1:] = resumed_arguments(sys.argv[1:])
+        sys.argv[1:] = arguments_of_rank(sys.argv[1:], find_world())
         job()
         if _refusal:
             raise _refusal
@@ -83,18 +89,51 @@ def run_job(composed: DictConfig) -> None:
 
 def run_here(composed: DictConfig, hydra: DictConfig, folder: Path) -> int:
     """Check the config, that of the run to go on from included, then run."""
+    world = find_world()
     config = checked(composed)
     path = config.resume or config.checkpoint
     if path:
         merged = with_saved_config(composed, Path(path), given(hydra.overrides.task))
         config = typed(merged)
         check_resumable(config)
-        OmegaConf.save(merged, folder / hydra.output_subdir / "config.yaml")
+        if world.first:
+            OmegaConf.save(merged, folder / hydra.output_subdir / "config.yaml")
     check_mode(config)
+    check_sharing(config, world)
+    if needs_processes(config, world):
+        return supervise(sys.argv[1:], folder, device_count(config, world))
     from pipeline.experiment import Job, run  # after the config is known to be good
 
     name = os.environ.get(NAME) or config.name or folder.name
-    return run(config, Job(folder, name, os.environ.get(GROUP)))
+    work = partial(run, config, Job(folder, name, os.environ.get(GROUP)), world)
+    return work() if world.size == 1 else run_rank(work, folder, world)
+
+
+def arguments_of_rank(arguments: list[str], world: World) -> list[str]:
+    """The command line as one process of several takes it.
+
+    Raises:
+        UserError: it is a sweep, or the processes have no folder in common.
+    """
+    if world.size == 1:
+        return arguments
+    if is_sweep(arguments):
+        raise UserError(
+            "-m",
+            f"{world.size} processes",
+            "given to one process, which starts those of each job",
+            "Leave out the launcher, or use hydra/launcher=slurm.",
+        )
+    if world.origin == "hand" and not any(
+        argument.startswith(("name=", RUN_FOLDER)) for argument in arguments
+    ):
+        raise UserError(
+            "name",
+            None,
+            "given where processes are started by hand: all of them need the same folder",
+            "Add name=NAME to the command of each.",
+        )
+    return arguments if world.first else [*arguments, *quiet_rank(world.rank)]
 
 
 def check_mode(config: Config) -> None:
@@ -113,8 +152,11 @@ def check_mode(config: Config) -> None:
 
 
 def folder_name(name: str | None, now: str) -> str:
-    """The folder of a run or sweep below outputs/: its name, or the time."""
-    return name or now
+    """The folder of a run or sweep below outputs/: its name, or the time.
+
+    Processes that somebody else started need one that they all know.
+    """
+    return name or common_name() or now
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

@@ -17,6 +17,7 @@ from pipeline.config import Config, LoggerConfig
 from pipeline.errors import UserError, failure
 from pipeline.loggers.metrics_file import MetricsFile
 from pipeline.parcels import SUFFIX, Parcel, read_parcel, write_parcel
+from pipeline.world import alone
 
 METRICS = "metrics.jsonl"
 
@@ -115,7 +116,7 @@ def _carry(*arguments: str) -> None:
     command = [sys.executable, "-P", "-m", "pipeline.carrier", *arguments]
     # What this process can import, a user's own model included.
     search = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    environment = os.environ | {"PYTHONPATH": search}
+    environment = alone() | {"PYTHONPATH": search}
     child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if child.returncode != 0:
         raise failure(child, command)

@@ -4,15 +4,16 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
 from typing import Any
 
 from pipeline import backends, datasets
 from pipeline.announce import announce, announce_result
 from pipeline.backends import Backend, Device
 from pipeline.checkpoints import (
+    FOLDER,
     Checkpoint,
     candidates,
     checkpoint_at,
@@ -22,7 +23,7 @@ from pipeline.checkpoints import (
     tested_checkpoint,
 )
 from pipeline.config import Config, Mode, plain
-from pipeline.crossing import carry_history, check_optimizer, exported
+from pipeline.crossing import adopted, carry_history, check_optimizer, exported
 from pipeline.errors import Interrupted, UserError
 from pipeline.failures import in_words
 from pipeline.hardware import bound_threads, hardware
@@ -30,15 +31,15 @@ from pipeline.interruption import Interruption
 from pipeline.metrics import MONITOR
 from pipeline.models import check_model
 from pipeline.outline import outline
-from pipeline.parcels import Parcel
 from pipeline.plan import DataPlan, data_plan
 from pipeline.plateau import plateau
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Silence
 from pipeline.recorder import Recorder
 from pipeline.runs import RunFolder, signature
 from pipeline.schedules import schedule
 from pipeline.timetable import timetable
-from pipeline.tracker import Identity, open_tracker
+from pipeline.tracker import Identity, Tracker, open_tracker
+from pipeline.world import ALONE, World
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,10 @@ def assemble(
     return Experiment(config, plan, recorder, folder, list(resume))
 
 
-def run(config: Config, job: Job) -> int:
+def run(config: Config, job: Job, world: World = ALONE) -> int:
     """Train and test, or only test; write `result.json` whatever happens.
+
+    Of several processes each does its share of the work, and the first alone writes.
 
     Returns:
         The exit code: 0 done, 1 failed, 130 or 143 interrupted.
@@ -113,8 +116,9 @@ def run(config: Config, job: Job) -> int:
     """
     started = time.perf_counter()
     folder = RunFolder(job.folder)
-    refuse_a_second_run(config, job.folder)
-    folder.identify(config)
+    if world.first:
+        refuse_a_second_run(config, job.folder)
+        folder.identify(config)
     outcome: dict[str, Any] = {
         "status": "failed",
         "error": None,
@@ -126,17 +130,19 @@ def run(config: Config, job: Job) -> int:
     }
     failure: Exception | None = None
     try:
-        code = _run(config, job, folder, outcome)
+        code = _run(config, job, folder, outcome, world)
         outcome["status"] = "completed" if code == 0 else "interrupted"
     except Exception as error:
         failure, code = in_words(error, job.folder), 1
         outcome["error"] = str(failure)
     outcome.setdefault("seconds", {})["total"] = time.perf_counter() - started
-    with suppress(OSError) if failure else nullcontext():  # a full disk has already been told
-        folder.write_result(outcome)
+    if world.first:
+        with suppress(OSError) if failure else nullcontext():  # a full disk has already been told
+            folder.write_result(outcome)
     if failure:
         raise failure
-    announce_result(outcome, str(job.folder))
+    if world.first:
+        announce_result(outcome, str(job.folder))
     return code
 
 
@@ -159,28 +165,26 @@ def refuse_a_second_run(config: Config, folder: Path) -> None:
         )
 
 
-def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -> int:
+def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], world: World) -> int:
     """The part of `run` that can fail; fills `outcome` as it goes."""
     started = time.perf_counter()
     data = datasets.load(config.dataset)
-    folder.describe(outline(data))
+    if world.first:
+        folder.describe(outline(data))
     check_model(config, data)
     plan = data_plan(config, data)
     times = timetable(config.train, len(data.train))
-    resume = candidates(Path(config.resume), "resume") if config.resume else []
-    parcels: list[Parcel] = []
-    if resume and resume[0].backend != config.backend.name:
-        parcels = exported(resume, "resume", scratch=job.folder)
-        check_optimizer(parcels[-1], config)
-        resume = [checkpoint_at(parcels[-1].source)]
-        outcome["resumed_from"] = str(resume[0].path)
-        carry_history(resume[0].run, job.folder, resume[0].step, config.logger)
-    bound_threads(config.accelerator.threads)
+    bound_threads(config.accelerator.threads, world)
     backend = backends.load(config.backend.name)
-    device = backend.prepare(config)
-    announce(config, str(job.folder), device.description)
+    device = backend.prepare(config, world)
+    if world.first:
+        announce(config, str(job.folder), device.description)
     outcome["versions"] = backend.versions()
     outcome["devices"] = device.description
+    resume = candidates(Path(config.resume), "resume") if config.resume else []
+    if resume and resume[0].backend != config.backend.name:
+        outcome["resumed_from"] = str(resume[0].path)
+        resume = brought_over(resume, "resume", config, job, device, world)
     identity = Identity(
         group=job.group,
         job=job.name,
@@ -188,9 +192,12 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -
         tags=tuple(config.tags),
         config=plain(config),
     )
-    tracker = open_tracker(config, job.folder, identity, resume[0].step if resume else None)
+    tracker = Tracker()
+    if world.first:
+        tracker = open_tracker(config, job.folder, identity, resume[0].step if resume else None)
+    progress = Progress(times.total, config.backend.name) if world.first else Silence()
     code = 1
-    with Interruption() as interruption, Progress(times.total, config.backend.name) as progress:
+    with Interruption() as interruption, progress:
         experiment = assemble(
             config,
             plan,
@@ -203,22 +210,21 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -
         recorder = experiment.recorder
         recorder.seconds["setup"] += time.perf_counter() - started
         try:
-            if parcels:
-                backend.adopt(experiment, device, parcels)
-                experiment = replace(experiment, resume=checkpoints_of(job.folder))
             if config.mode is Mode.train:
                 backend.train(experiment, device)
+                device.wait_for_all()  # until the first has written the last checkpoint
                 outcome["best"] = best_checkpoint(recorder, job.folder)
                 chosen = checkpoint_at(Path(outcome["best"]["checkpoint"]))
             else:
                 chosen = tested_checkpoint(Path(config.checkpoint), "checkpoint")
             recorder.pause()
-            sums = tested(backend, experiment, device, chosen)
+            sums = tested(backend, experiment, device, chosen, job, world)
             recorder.resume("eval")
             outcome["test"] = recorder.tested(chosen.step, sums)
             code = 0
         except Interrupted as interrupted:
-            log.warning("%s; go on with: python run.py resume=%s", interrupted, job.folder)
+            if world.first:
+                log.warning("%s; go on with: python run.py resume=%s", interrupted, job.folder)
             code = interrupted.exit_code
         finally:
             outcome |= recorder.outcome()
@@ -226,17 +232,48 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any]) -
     return code
 
 
+def brought_over(
+    found: Sequence[Checkpoint],
+    key: str,
+    config: Config,
+    job: Job,
+    device: Device,
+    world: World,
+) -> list[Checkpoint]:
+    """Checkpoints of another backend, written anew by this one in the job's folder.
+
+    The first process does it, in short processes of their own; all of them can read it then.
+    """
+    if world.first:
+        going_on = key == "resume"
+        parcels = exported(found, key, best=going_on, scratch=job.folder)
+        if going_on:
+            check_optimizer(parcels[-1], config)
+            source = checkpoint_at(parcels[-1].source)
+            carry_history(source.run, job.folder, source.step, config.logger)
+        adopted(job.folder, parcels)
+    device.wait_for_all()
+    return checkpoints_of(job.folder)
+
+
 def tested(
-    backend: Backend, experiment: Experiment, device: Device, chosen: Checkpoint
+    backend: Backend,
+    experiment: Experiment,
+    device: Device,
+    chosen: Checkpoint,
+    job: Job,
+    world: World,
 ) -> Mapping[str, float]:
     """Sums over the test set of the weights in a checkpoint, whatever backend wrote it."""
-    if chosen.backend == experiment.config.backend.name:
+    config = experiment.config
+    if chosen.backend == config.backend.name:
         return backend.test(experiment, device, chosen)
-    with TemporaryDirectory(dir=experiment.folder) as folder:
-        there = replace(experiment, folder=Path(folder))
-        parcels = exported([chosen], "checkpoint", best=False, scratch=there.folder)
-        backend.adopt(there, device, parcels)
-        return backend.test(experiment, device, checkpoints_of(there.folder)[0])
+    [here] = brought_over([chosen], "checkpoint", config, job, device, world)
+    sums = backend.test(experiment, device, here)
+    device.wait_for_all()
+    if world.first:
+        rmtree(job.folder / FOLDER)  # it has served: the checkpoint is where it was
+    return sums
 
 
 def best_checkpoint(recorder: Recorder, folder: Path) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 import errno
 import logging
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 from pipeline.checkpoints import checkpoints_of
 from pipeline.errors import Diverged, RunFailed, UserError
+from pipeline.runs import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -39,3 +42,20 @@ def diverged_message(error: Diverged, folder: Path) -> str:
     good = checkpoints_of(folder)
     kept = f"The last good checkpoint is {good[0].path}" if good else "No checkpoint was kept yet"
     return f"{error}. {kept}. Lower optimizer.lr or set train.clip_norm=1."
+
+
+def note_failure(folder: Path, rank: int, error: Exception) -> None:
+    """Leave a rank's error in the run's folder, for the process that will tell it."""
+    write_json(folder / f"rank-{rank}.json", {"rank": rank, "error": str(error), "at": time.time()})
+
+
+def first_failure(folder: Path) -> dict[str, Any] | None:
+    """What the rank noted that failed first: the others fail when it no longer answers them."""
+    notes = [note for path in folder.glob("rank-*.json") if (note := read_json(path))]
+    return min(notes, key=lambda note: note["at"], default=None)
+
+
+def forget_failures(folder: Path) -> None:
+    """Remove what ranks have noted in an earlier attempt."""
+    for path in folder.glob("rank-*.json"):
+        path.unlink(missing_ok=True)

@@ -6,18 +6,29 @@ Saving inside a signal handler can corrupt the file, so the handler only notes t
 import signal
 from types import FrameType, TracebackType
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+# Slurm warns of a time limit by the signal that a job asks for, by convention one of SIGUSR1 and 2.
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143} | dict.fromkeys(WARNINGS, 143)
 
 
 class Interruption:
-    """Ctrl-C or SIGTERM, as a flag; a second Ctrl-C ends the process at once.
+    """Ctrl-C, SIGTERM or a warning of Slurm's, as a flag; a second Ctrl-C ends the process at once.
 
     Used as a context manager, which puts the former handlers back.
+
+    Attributes:
+        signal: the first that came.
     """
 
     def __init__(self) -> None:
-        self.exit_code: int | None = None
+        self.signal: int | None = None
         self._former: dict[int, object] = {}
+
+    @property
+    def exit_code(self) -> int | None:
+        """That the process will end with, if it was asked to stop."""
+        return None if self.signal is None else EXIT_CODES[signal.Signals(self.signal)]
 
     def __enter__(self) -> "Interruption":
         self._former = {number: signal.getsignal(number) for number in EXIT_CODES}
@@ -39,7 +50,7 @@ class Interruption:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.exit_code is not None and number == signal.SIGINT:
+        if self.signal is not None and number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.exit_code = EXIT_CODES[signal.Signals(number)]
+        self.signal = self.signal or number

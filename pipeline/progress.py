@@ -76,6 +76,14 @@ class Progress:
         self.stop()
 
 
+class Silence(Progress):
+    """Of a process that leaves it to another to tell."""
+
+    def __init__(self) -> None:
+        self._view = self._log = View(0, "")
+        self._step, self._values, self._due = 0, {}, 0.0
+
+
 class View:
     """A way to show progress. The base shows nothing."""
 

@@ -5,12 +5,13 @@ device until a line is due, so the loop never waits for it.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from pipeline.backends import Device
 from pipeline.config import Config
 from pipeline.datasets import Data
 from pipeline.errors import Diverged
@@ -22,8 +23,6 @@ from pipeline.progress import Progress
 from pipeline.schedules import Schedule
 from pipeline.timetable import Timetable
 from pipeline.tracker import Tracker
-
-Read = Callable[[list[Any]], np.ndarray]
 
 
 @dataclass
@@ -63,15 +62,14 @@ class Recorder:
     _away: float = 0.0  # seconds since the last line that were not training
     facts: dict[str, Any] = field(default_factory=dict)  # parameters, init_digest, data_digest
 
-    def begin(self, step: int, read: Read, peak_memory_mb: Callable[[], float]) -> None:
+    def begin(self, step: int, device: Device) -> None:
         """Start or go on after `step`.
 
         Args:
             step: updates done.
-            read: takes a list of per-step values off the device: float64 `[steps, values]`.
-            peak_memory_mb: memory of the device at its highest, in MB.
+            device: that the values of steps are read from.
         """
-        self.step, self._read, self._peak_memory_mb = step, read, peak_memory_mb
+        self.step, self._device = step, device
         self._waiting: list[Any] = []  # values on the device
         self._window = getattr(self, "_window", np.empty((0, len(SUMS[self.data.task]) + 1)))
         self._warm = False
@@ -106,7 +104,7 @@ class Recorder:
         names = SUMS[self.data.task]
         sums = dict(zip(names, window[:, : len(names)].sum(axis=0).tolist(), strict=True))
         metrics = summarise(self.data, sums, len(window) * batch)
-        self.peak_memory_mb = max(self.peak_memory_mb, self._peak_memory_mb())
+        self.peak_memory_mb = max(self.peak_memory_mb, self._device.peak_memory_mb())
         values = {f"train/{key}": value for key, value in metrics.items()} | {
             "optim/lr": self.learning_rate(step - 1),
             "optim/grad_norm": float(window[-1, -1]),
@@ -128,7 +126,7 @@ class Recorder:
     def _settle(self, step: int) -> None:
         """Read what waits on the device into the window."""
         if self._waiting:
-            self._window = np.concatenate([self._window, self._read(self._waiting)])
+            self._window = np.concatenate([self._window, self._device.read(self._waiting)])
             self._waiting = []
         bad = np.flatnonzero(~np.isfinite(self._window[:, 0]))
         if bad.size:
@@ -172,10 +170,12 @@ class Recorder:
         return patience is not None and self.stale >= patience
 
     def interrupted(self, step: int) -> int | None:
-        """The exit code to end with after `step`, if somebody asked to stop."""
-        if self.interruption.exit_code is not None:
-            return self.interruption.exit_code
-        return 130 if self.config.train.stop_after == step else None
+        """The exit code to end with after `step`, if somebody asked to stop; asked once a step.
+
+        All processes of the run end at the same step, whichever of them was told to stop.
+        """
+        exit_code = self._device.highest(self.interruption.exit_code or 0)
+        return exit_code or (130 if self.config.train.stop_after == step else None)
 
     def state(self, step: int) -> dict[str, Any]:
         """What a checkpoint holds of this, as plain containers.

@@ -18,16 +18,17 @@ class Tracker:
     """One fan-out for metrics.
 
     Args:
-        file: metrics.jsonl, the record of the run from which everything else can be told.
+        file: metrics.jsonl, the record of the run from which everything else can be told; None in a
+            process that writes nothing.
         loggers: the others.
 
     Attributes:
         last: the last value of each key.
     """
 
-    def __init__(self, file: MetricsFile, loggers: Sequence[Logger] = ()) -> None:
+    def __init__(self, file: MetricsFile | None = None, loggers: Sequence[Logger] = ()) -> None:
         self._file = file
-        self._loggers = [file, *loggers]
+        self._loggers = [file, *loggers] if file else [*loggers]
         self._recall()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -66,7 +67,7 @@ class Tracker:
                 stack.callback(logger.finish, exit_code, summary)
 
     def _recall(self) -> None:
-        rows = read_metrics(self._file.path)
+        rows = read_metrics(self._file.path) if self._file else []
         self.last = last_values(rows)
         self._step = rows[-1]["step"] if rows else 0
 

@@ -4,7 +4,13 @@ Each field carries its one line of `--help`. What YAML types cannot say (ranges,
 checked in `__post_init__`, which runs once, when `typed` converts the composed config at the door.
 """
 
-from pipeline.config.accelerator import AcceleratorConfig, Kind, MatmulPrecision
+from pipeline.config.accelerator import (
+    AUTO,
+    AcceleratorConfig,
+    Kind,
+    MatmulPrecision,
+    Strategy,
+)
 from pipeline.config.datasets import (
     DatasetConfig,
     DigitsConfig,
@@ -77,6 +83,7 @@ from pipeline.config.schedules import (
 from pipeline.config.train import EVAL_EVERY, Precision, Randomness, TrainConfig
 
 __all__ = [
+    "AUTO",
     "EVAL_EVERY",
     "SCHEMAS",
     "AMSGradConfig",
@@ -133,6 +140,7 @@ __all__ = [
     "Source",
     "Stem",
     "StepConfig",
+    "Strategy",
     "SweepConfig",
     "SyntheticConfig",
     "TensorboardConfig",

@@ -5,11 +5,19 @@ from enum import Enum
 
 from pipeline.config.fields import option, require
 
+AUTO = "auto"
+
 
 class Kind(Enum):
     auto = "auto"
     cpu = "cpu"
     gpu = "gpu"
+
+
+class Strategy(Enum):
+    auto = "auto"
+    ddp = "ddp"
+    fsdp = "fsdp"
 
 
 class MatmulPrecision(Enum):
@@ -20,14 +28,19 @@ class MatmulPrecision(Enum):
 @dataclass(kw_only=True)
 class AcceleratorConfig:
     kind: Kind = option(Kind.auto, "auto takes the GPU when there is one")
-    devices: int = option(1, "devices per node")
-    nodes: int = option(1, "machines")
-    strategy: str = option("auto", "how several devices share the work")
+    devices: int | str = option(1, "devices per node; auto: all GPUs, or what the launcher started")
+    nodes: int | str = option(1, "machines; auto: as many as the launcher started")
+    strategy: Strategy = option(
+        Strategy.auto, "ddp: each device holds the model; fsdp: a share of it; auto: ddp"
+    )
+    sync_batchnorm: bool = option(
+        True, "batch statistics over all devices; false: torch's per device, another experiment"
+    )
     matmul_precision: MatmulPrecision = option(
         MatmulPrecision.highest, "highest: full float32; tf32: Nvidia's 19-bit products"
     )
     deterministic: bool = option(True, "only algorithms that repeat bit for bit")
-    threads: int | None = option(None, "CPU threads of the run; null: as many as cores")
+    threads: int | None = option(None, "CPU threads of a process; null: as many as cores")
     steps_per_call: int | None = option(
         None, "jax: steps in one compiled call; null: 1 on CPU, up to 32 on GPU"
     )
@@ -35,8 +48,8 @@ class AcceleratorConfig:
     def __post_init__(self) -> None:
         for name in ("devices", "nodes"):
             value = getattr(self, name)
-            require(value == 1, f"accelerator.{name}", value, "1", "More is not built yet.")
-        require(self.strategy == "auto", "accelerator.strategy", self.strategy, "auto")
+            fits = value == AUTO or (isinstance(value, int) and value >= 1)
+            require(fits, f"accelerator.{name}", value, "auto or a whole number, at least 1")
         for name in ("threads", "steps_per_call"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"accelerator.{name}", value, "null or at least 1")
