@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.arguments import RUN_FOLDER, quiet_rank
 from pipeline.config import Config, Mode, typed
-from pipeline.errors import RunFailed, UserError
+from pipeline.errors import BadArgument, RunFailed, UserError
 from pipeline.explain import explain, in_our_words
 from pipeline.help import help_text
 from pipeline.precheck import BadSweep, check_arguments, checked
@@ -24,7 +24,7 @@ from pipeline.runs import write_json
 from pipeline.saved import check_resumable, given, is_sweep, resumed_arguments, with_saved_config
 from pipeline.sharing import check_sharing, device_count, needs_processes
 from pipeline.sweep import GROUP, NAME, SWEPT, run_child, swept_keys
-from pipeline.world import World, common_name, find_world
+from pipeline.world import ALONE, World, common_name, find_world
 
 EXPECTED_ERRORS = (UserError, RunFailed, HydraException, OmegaConfBaseException)
 
@@ -46,11 +46,13 @@ def command_line(job: Callable[[], None]) -> int:
     asked = os.environ.get("HYDRA_FULL_ERROR", "0")
     full_error = os.environ.setdefault(FULL_ERROR, asked) == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own message
+    world = ALONE
     try:
+        world = find_world()
         check_arguments(sys.argv[1:])
         os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
         sys.argv[1:] = resumed_arguments(sys.argv[1:])
-        sys.argv[1:] = arguments_of_rank(sys.argv[1:], find_world())
+        sys.argv[1:] = arguments_of_rank(sys.argv[1:], world)
         job()
         if _refusal:
             raise _refusal
@@ -61,7 +63,8 @@ def command_line(job: Callable[[], None]) -> int:
         error = raised.error if isinstance(raised, BadSweep) else raised
         if full_error or (isinstance(error, OSError) and _began):
             raise error from raised.__cause__
-        print(explain(error), file=sys.stderr)
+        if world.first:  # what is bad for one process of several is bad for all
+            print(explain(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted before the first step: nothing to go on from", file=sys.stderr)
@@ -69,22 +72,30 @@ def command_line(job: Callable[[], None]) -> int:
     return _exit_code
 
 
-def run_job(composed: DictConfig) -> None:
-    """One job of a sweep in a child process, or a run in this one."""
+def run_job(composed: DictConfig) -> float | None:
+    """One job of a sweep in a child process, or a run in this one.
+
+    Returns:
+        What a sweeper is told of a job: how good it was.
+    """
     global _exit_code, _refusal, _began
     _began = True
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
-        _exit_code = run_child(hydra)
-        return
+        run_child(hydra)
+        from pipeline.objective import objective  # which the parts before a run do not need
+
+        return objective(Path(hydra.runtime.output_dir))
     folder = Path(hydra.runtime.output_dir)
     try:
         _exit_code = run_here(composed, hydra, folder)
     except EXPECTED_ERRORS as error:
         _refusal = error  # told by `command_line`: Hydra would add lines of its own
-        if NAME in os.environ and not (folder / "result.json").exists():
+        told = (folder / "result.json").exists() or not find_world().first
+        if NAME in os.environ and not told:
             refused = {"name": os.environ[NAME], "status": "failed"}
             write_json(folder / "result.json", refused | {"error": str(in_our_words(error))})
+    return None
 
 
 def run_here(composed: DictConfig, hydra: DictConfig, folder: Path) -> int:
@@ -118,11 +129,10 @@ def arguments_of_rank(arguments: list[str], world: World) -> list[str]:
     if world.size == 1:
         return arguments
     if is_sweep(arguments):
-        raise UserError(
+        raise BadArgument(
             "-m",
-            f"{world.size} processes",
-            "given to one process, which starts those of each job",
-            "Leave out the launcher, or use hydra/launcher=slurm.",
+            f"given to one process, which starts those of each job, and not to {world.size}",
+            "Leave out what started them, or use hydra/launcher=slurm.",
         )
     if world.origin == "hand" and not any(
         argument.startswith(("name=", RUN_FOLDER)) for argument in arguments

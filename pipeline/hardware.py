@@ -5,7 +5,7 @@ import platform
 import resource
 from pathlib import Path
 
-from pipeline.world import World
+from pipeline.world import ALONE, World
 
 
 def hardware() -> dict[str, object]:
@@ -29,7 +29,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def bound_threads(threads: int | None, world: World) -> None:
+def bound_threads(threads: int | None, world: World = ALONE) -> None:
     """Keep this process and its thread pools to so many cores; before a framework is imported.
 
     OpenMP (torch) and XLA both size their pools by the cores that the process may run on. The ranks

@@ -18,7 +18,7 @@ class Interruption:
     Used as a context manager, which puts the former handlers back.
 
     Attributes:
-        signal: the first that came.
+        signal: the last that came.
     """
 
     def __init__(self) -> None:
@@ -53,4 +53,4 @@ class Interruption:
         if self.signal is not None and number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.signal = self.signal or number
+        self.signal = number

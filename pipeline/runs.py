@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import secrets
+import subprocess
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -61,6 +62,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def slurm_runs(job: str) -> bool:
+    """Whether Slurm, where it is at hand, has a job running or waiting to run again."""
+    try:
+        command = ["squeue", "--noheader", "--jobs", job]
+        return bool(subprocess.run(command, capture_output=True, text=True).stdout.strip())
+    except FileNotFoundError:
+        return False
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run.
@@ -87,9 +97,14 @@ class RunFolder:
 
     @property
     def running(self) -> bool:
-        """Whether another process of this machine is at work on the run."""
+        """Whether another process, of this machine or in a job of Slurm's, is at work on the run."""
         known = read_json(self.path / IDENTITY)
-        if not known or self.result or known.get("host") != platform.node():
+        if not known or self.result:
+            return False
+        job = known.get("slurm_job")
+        if job is not None:
+            return job != os.environ.get("SLURM_JOB_ID") and slurm_runs(job)
+        if known.get("host") != platform.node():
             return False
         command = Path(f"/proc/{known['process']}/cmdline")
         at_work = command.exists() and "run.py" in command.read_text(errors="replace")
@@ -113,6 +128,7 @@ class RunFolder:
             (self.path / RESULT).unlink(missing_ok=True)  # of the part before an interruption
             identity = {"signature": signature(config), "wandb_id": self.wandb_id()}
             identity |= {"host": platform.node(), "process": os.getpid()}
+            identity |= {"slurm_job": os.environ.get("SLURM_JOB_ID")}
             write_json(self.path / IDENTITY, identity | {"config": plain(config)})
         except OSError as error:
             raise UserError(

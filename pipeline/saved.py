@@ -7,10 +7,12 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.arguments import RUN_FOLDER, quoted
 from pipeline.checkpoints import checkpoints_of, run_of
 from pipeline.config import SCHEMAS, Config, typed
 from pipeline.errors import UserError
 from pipeline.runs import IDENTITY, RunFolder, read_json, signature
+from pipeline.world import find_world
 
 OUTPUTS = Path("outputs")
 
@@ -136,11 +138,10 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
         print("resume=auto: no unfinished run of this experiment, starting from scratch")
         return rest
     target = run if path == "auto" else path
-    quoted = str(target).replace("\\", "\\\\").replace("'", "\\'")
     if crosses(run, rest):
-        return [*rest, f"resume='{quoted}'"]
-    rest = [argument for argument in rest if not argument.startswith("hydra.run.dir=")]
-    return [*rest, f"resume='{quoted}'", f"hydra.run.dir='{run}'"]
+        return [*rest, f"resume={quoted(target)}"]
+    rest = [argument for argument in rest if not argument.startswith(RUN_FOLDER)]
+    return [*rest, f"resume={quoted(target)}", f"{RUN_FOLDER}{quoted(run)}"]
 
 
 def crosses(run: Path, arguments: Sequence[str]) -> bool:
@@ -180,7 +181,9 @@ def unfinished(run: Path, wanted: str) -> bool:
     known, result = read_json(run / IDENTITY), RunFolder(run).result
     completed = result is not None and result["status"] == "completed"
     ours = known is not None and known["signature"] == wanted
-    return ours and not completed and bool(checkpoints_of(run)) and not RunFolder(run).running
+    # The first process of this run may have begun with it already.
+    busy = find_world().first and RunFolder(run).running
+    return ours and not completed and bool(checkpoints_of(run)) and not busy
 
 
 def last_written(run: Path) -> float:

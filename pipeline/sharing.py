@@ -44,7 +44,7 @@ def check_sharing(config: Config, world: World) -> None:
         UserError: one of them.
     """
     machines, devices = nodes(config, world), devices_per_node(config, world)
-    check_batch(config, machines * devices)
+    config.train.check_shared(machines * devices)
     if world.size == 1:
         if machines > 1:
             raise UserError(
@@ -70,26 +70,4 @@ def check_sharing(config: Config, world: World) -> None:
             f"{'' if one_each else 'a multiple of '}{world.local_size}, the processes that were "
             "started on each machine",
             "Set accelerator.devices=auto to take what there is.",
-        )
-
-
-def check_batch(config: Config, devices: int) -> None:
-    """Refuse a batch that so many devices cannot share evenly.
-
-    Raises:
-        UserError: its parts would not be of one size.
-    """
-    train = config.train
-    parts = devices * train.accumulate
-    if train.batch_size % parts:
-        what = f"{devices} devices" + (
-            f" × train.accumulate={train.accumulate}" if train.accumulate > 1 else ""
-        )
-        below, above = train.batch_size // parts * parts, -(-train.batch_size // parts) * parts
-        choices = " or ".join(str(size) for size in (below, above) if size)
-        raise UserError(
-            "train.batch_size",
-            train.batch_size,
-            f"a multiple of {parts} ({what}): it is shared by all",
-            f"Set train.batch_size={choices}.",
         )

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
+from math import prod
 from typing import Any, get_origin
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from pipeline.config.accelerator import AcceleratorConfig
+from pipeline.config.accelerator import AUTO, AcceleratorConfig
 from pipeline.config.datasets import DATASETS, DatasetConfig
 from pipeline.config.fields import option, require
 from pipeline.config.loggers import LoggerConfig
@@ -68,6 +69,9 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number, 0 or more")
+        shape = self.accelerator.nodes, self.accelerator.devices
+        if AUTO not in shape:
+            self.train.check_shared(prod(shape))
 
 
 def register() -> None:

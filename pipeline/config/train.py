@@ -85,3 +85,20 @@ class TrainConfig:
     def eval_batch(self) -> int:
         """Samples in a batch of an evaluation."""
         return self.eval_batch_size or self.batch_size
+
+    def check_shared(self, devices: int) -> None:
+        """Refuse a batch that so many devices cannot share evenly.
+
+        Raises:
+            UserError: its parts would not be of one size.
+        """
+        parts, size = devices * self.accumulate, self.batch_size
+        around = {size // parts * parts, -(-size // parts) * parts} - {0}
+        what = f"{devices} devices" + (f" × {self.accumulate} parts" if self.accumulate > 1 else "")
+        require(
+            size % parts == 0,
+            "train.batch_size",
+            size,
+            f"a multiple of {parts}: it is shared by {what}",
+            f"Set train.batch_size={' or '.join(map(str, sorted(around)))}.",
+        )

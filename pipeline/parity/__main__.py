@@ -90,7 +90,17 @@ def configured(overrides: Sequence[str]) -> Config:
         defaults = [default for default in defaults if not default.startswith("train.steps")]
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return checked(compose("config", [*defaults, *overrides, *ALWAYS]))
+        config = checked(compose("config", [*defaults, *overrides, *ALWAYS]))
+    for key in ("devices", "nodes"):
+        value = getattr(config.accelerator, key)
+        if value != 1:
+            raise UserError(
+                f"accelerator.{key}",
+                value,
+                "1: parity holds one device of each framework beside the other",
+                "To compare numbers of devices: python run.py -m accelerator.devices=1,2",
+            )
+    return config
 
 
 def run(config: Config) -> Comparison:

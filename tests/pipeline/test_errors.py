@@ -158,7 +158,17 @@ CASES = [
         "optimizer.nesterov|Set optimizer.momentum=0.9",
     ),
     Case("a batch that does not divide", "train.accumulate=7", "train.accumulate=7|a divisor of"),
-    Case("two devices", "accelerator.devices=2", "accelerator.devices=2|must be 1"),
+    Case(
+        "a batch that devices cannot share",
+        "accelerator.devices=3",
+        "train.batch_size=32|a multiple of 3|3 devices|Set train.batch_size=30 or 33",
+    ),
+    Case("no device", "accelerator.devices=0", "accelerator.devices=0|auto or a whole number"),
+    Case(
+        "two machines from one",
+        "accelerator.nodes=2",
+        "accelerator.nodes=2|started alone|use srun, torchrun or hydra/launcher=slurm",
+    ),
     # data and model
     Case(
         "a batch above the data",

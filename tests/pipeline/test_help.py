@@ -74,7 +74,7 @@ schedule.start schedule.final schedule.cycles schedule.cycle_factor schedule.nam
 schedule.start schedule.pct_start schedule.div_factor schedule.final_div_factor schedule.anneal
 schedule.name schedule.warmup schedule.start schedule.factor schedule.patience schedule.threshold
 schedule.threshold_mode schedule.cooldown schedule.min_factor
-accelerator.threads accelerator.steps_per_call
+accelerator.threads accelerator.sync_batchnorm accelerator.steps_per_call
 logger.wandb.project logger.wandb.entity logger.csv.file logger.tensorboard.folder
 train.clip_value train.randomness train.frozen
 """

@@ -1,0 +1,60 @@
+"""How devices share a run, and which processes fit."""
+
+import pytest
+
+from pipeline import sharing
+from pipeline.errors import UserError
+from pipeline.sharing import check_sharing, device_count, devices_per_node, needs_processes
+from pipeline.world import ALONE, World
+
+FOUR = World(0, 4, 0, 2, "n1:1234", "slurm")  # two machines, two processes on each
+PER_NODE = World(0, 2, 0, 1, "n1:1234", "slurm")  # two machines, one process on each
+
+
+def test_torch_starts_a_process_for_each_device_and_jax_none(configure):
+    assert needs_processes(configure("backend=torch accelerator.devices=2"), ALONE)
+    assert not needs_processes(configure("backend=torch accelerator.devices=1"), ALONE)
+    assert not needs_processes(configure("backend=jax accelerator.devices=2"), ALONE)
+    started = World(0, 2, 0, 2, "localhost:1", "torchrun")
+    assert not needs_processes(configure("backend=torch accelerator.devices=2"), started)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_auto_takes_what_was_started(configure, backend):
+    config = configure(f"backend={backend} accelerator=slurm accelerator.kind=cpu")
+    check_sharing(config, FOUR)
+    assert (devices_per_node(config, FOUR), device_count(config, FOUR)) == (2, 4)
+    assert device_count(config, ALONE) == 1
+
+
+def test_auto_takes_all_gpus_of_the_machine(configure, monkeypatch):
+    monkeypatch.setattr(sharing, "gpu_count", lambda: 8)
+    config = configure("backend=jax accelerator=multi_gpu")
+    assert devices_per_node(config, ALONE) == 8
+    assert devices_per_node(config, PER_NODE) == 8  # a process of jax holds them all
+    assert devices_per_node(configure("accelerator=fsdp accelerator.kind=cpu"), ALONE) == 1
+
+
+def test_jax_may_hold_several_devices_in_each_process_and_torch_not(configure):
+    shape = "accelerator.nodes=2 accelerator.devices=4 train.batch_size=32"
+    check_sharing(configure(f"backend=jax {shape}"), PER_NODE)
+    check_sharing(configure(f"backend=jax {shape}"), FOUR)
+    message = r"accelerator.devices=4: must be 1, the processes.*devices=auto"
+    with pytest.raises(UserError, match=message):
+        check_sharing(configure(f"backend=torch {shape}"), PER_NODE)
+    message = r"accelerator.devices=1: must be a multiple of 2, the processes"
+    with pytest.raises(UserError, match=message):
+        check_sharing(configure("backend=jax accelerator.nodes=2"), FOUR)
+
+
+def test_other_machines_than_were_started_are_refused(configure):
+    message = r"accelerator.nodes=1: must be 2, as the processes were started \(4, 2 on each"
+    with pytest.raises(UserError, match=message):
+        check_sharing(configure("accelerator.devices=2"), FOUR)
+
+
+def test_a_batch_is_checked_against_the_devices_that_auto_finds(configure):
+    config = configure("accelerator=slurm train.batch_size=30 train.accumulate=3")
+    message = r"train.batch_size=30: must be a multiple of 12: it is shared by 4 devices × 3 parts"
+    with pytest.raises(UserError, match=message):
+        check_sharing(config, FOUR)
