@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: run test bench lint clean
+.PHONY: run test bench lint slurm clean
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED)  ## the same experiment on both frameworks, compared; ARGS="..." are overrides
@@ -19,6 +19,9 @@ bench: $(INSTALLED)  ## what is claimed about speed
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+slurm:  ## a Slurm of two nodes on this machine, for tests/cluster; needs root, and Debian to install it
+	tests/cluster/slurm.sh start
 
 clean:
 	rm -rf .venv build *.egg-info

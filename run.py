@@ -16,9 +16,9 @@ register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def job(composed: DictConfig) -> None:
+def job(composed: DictConfig) -> float | None:
     """One job: of a sweep, in a process of its own; otherwise here."""
-    run_job(composed)
+    return run_job(composed)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import orbax.checkpoint
 
@@ -19,10 +20,13 @@ from flax_impl.loop import evaluate
 from flax_impl.loop import train as train_loop
 from flax_impl.models import build_model
 from flax_impl.optimizers import build_optimizer
+from flax_impl.sharding import made_in_place
 from flax_impl.state import by_path, from_canonical, initial_state
 from flax_impl.step import TrainState, apply_of
 from pipeline.checkpoints import Checkpoint, first_readable
+from pipeline.config import Config
 from pipeline.datasets import Task
+from pipeline.errors import UserError
 from pipeline.experiment import Experiment
 from pipeline.groups import groups
 from pipeline.parcels import Parcel
@@ -107,9 +111,8 @@ def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
     )
     kind = jnp.int32 if data.task is Task.language else device.dtype
     layout = layout_of(model, jax.ShapeDtypeStruct((1, *shape), kind))
+    check_statistics(layout, config, device)
     initial = experiment.recorder.observer.begins(initial_state(layout, config))
-    cast = partial(jax.tree.map, partial(jnp.asarray, dtype=device.dtype))
-    params = cast(from_canonical(initial.parameters, layout))
     shapes = {name: array.shape for name, array in initial.parameters.items()}
     folds = {
         place.name: (place.folded, place.axes)
@@ -117,11 +120,37 @@ def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
         if place.collection == "params"
     }
     chosen = by_path(groups(shapes, layer_kinds(layout), config), layout)
-    state = TrainState.create(
-        apply_fn=apply_of(model, chosen),
-        params=params,
+    create = partial(
+        TrainState.create,
+        apply_fn=apply_of(model, chosen, device),
         tx=build_optimizer(config.optimizer, chosen, layouts=by_path(folds, layout)),
-        batch_stats=cast(from_canonical(initial.buffers, layout)),
-        averages=None if config.train.ema is None else jax.tree.map(jnp.copy, params),
     )
-    return state.replace(step=jnp.zeros((), jnp.int32)), layout
+
+    def begin(params: Any, batch_stats: Any) -> TrainState:
+        averages = None if config.train.ema is None else jax.tree.map(jnp.copy, params)
+        state = create(params=params, batch_stats=batch_stats, averages=averages)
+        return state.replace(step=jnp.zeros((), jnp.int32))
+
+    arrays = tuple(
+        jax.tree.map(partial(np.asarray, dtype=device.dtype), from_canonical(canonical, layout))
+        for canonical in (initial.parameters, initial.buffers)
+    )
+    return made_in_place(begin, arrays, device), layout
+
+
+def check_statistics(layout: Layout, config: Config, device: Device) -> None:
+    """Refuse batch statistics of each device by itself.
+
+    Only here: torch's processes see no batch but their own.
+
+    Raises:
+        UserError: they were asked for.
+    """
+    has_statistics = any(place.collection == "batch_stats" for place in layout.values())
+    if has_statistics and device.devices > 1 and not config.accelerator.sync_batchnorm:
+        raise UserError(
+            "accelerator.sync_batchnorm",
+            False,
+            f"true for jax on {device.devices} devices: a compiled step sees the global batch",
+            "Leave it out, or use backend=torch.",
+        )

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from flax_impl.layers import Layout
+from flax_impl.sharding import place, whole
 from flax_impl.state import shapes_of
 from flax_impl.step import TrainState
 from pipeline.checkpoints import BrokenCheckpoint, Checkpoint, check_shapes
@@ -120,7 +121,7 @@ class Checkpoints:
 
 
 def read_checkpoint(checkpoint: Checkpoint, template: TrainState, layout: Layout) -> dict[str, Any]:
-    """A checkpoint's content: the state, on the device, and the recorder's memory.
+    """A checkpoint's content: the state, on the devices, and the recorder's memory.
 
     Args:
         checkpoint: on disk.
@@ -149,8 +150,8 @@ def _as_saved(dtype: str | None, leaf: jax.Array) -> np.ndarray:
 
 
 def _like(array: np.ndarray, leaf: jax.Array) -> jax.Array:
-    """An array in the number type and on the device of a leaf."""
-    return jax.device_put(np.asarray(array, leaf.dtype), leaf.sharding)
+    """An array in the number type and on the devices of a leaf."""
+    return place(np.asarray(array, leaf.dtype), leaf.sharding)
 
 
 def _restore(manager: ocp.CheckpointManager, checkpoint: Checkpoint, **items: Any) -> Any:
@@ -178,6 +179,6 @@ def _require_space(folder: Path, needed: int) -> None:
 def _checksum(state: TrainState) -> int:
     """CRC-32 of all arrays; Orbax reads a flipped bit in its files without complaint."""
     total = 0
-    for leaf in jax.device_get(jax.tree.leaves(state)):
-        total = crc32(np.ascontiguousarray(leaf), total)
+    for leaf in jax.tree.leaves(state):  # one by one: shared ones are put together for it
+        total = crc32(np.ascontiguousarray(whole(leaf)), total)
     return total

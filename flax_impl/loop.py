@@ -12,6 +12,7 @@ from flax_impl.device import Device
 from flax_impl.layers import Layout
 from flax_impl.observing import Watch, start_of, trace
 from flax_impl.profiling import Profiler
+from flax_impl.sharding import share
 from flax_impl.state import parameters_of
 from flax_impl.step import TrainState, make_eval_step, make_train_step
 from pipeline.checkpoints import FOLDER
@@ -39,7 +40,7 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
     if recorder.stopped_early:
         return  # the run that was to go on had come to its end
     start = int(state.step)
-    batches = TrainBatches(plan, device)
+    batches = TrainBatches(plan, device, experiment.config.train.accumulate)
     if start == 0:
         weights = parameters_of(state, layout)
         recorder.describe(
@@ -54,14 +55,15 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
     if watch:
         observer.stepped(start_of(state, layout))
     recorder.begin(start, device)
-    profiler = Profiler(experiment.folder, experiment.config.train.profile)
+    traced = experiment.config.train.profile if device.world.first else None
+    profiler = Profiler(experiment.folder, traced)
     stop = experiment.config.train.stop_after
     with Checkpoints(experiment.folder / FOLDER, recorder, layout) as checkpoints:
         for first, count in timetable.calls(start, device.steps_per_call, stop):
             step = first + count
-            rates = [recorder.learning_rate(done) for done in range(first, step)]
+            rates = np.array([recorder.learning_rate(done) for done in range(first, step)])
             state, values, seen = train_step(
-                count, state, *batches(first, count), np.array(rates, device.dtype)
+                count, state, *batches(first, count), share(rates.astype(device.dtype), device)
             )
             recorder.stepped(step, values)
             if watch:

@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flax_impl.layers import Layout, layer_kinds
 from flax_impl.optimizers import SLOTS
+from flax_impl.sharding import whole
 from pipeline.config import Config
 from pipeline.initial import initial_buffers, initial_parameters
 from pipeline.portable import Arrays, PortableState
@@ -113,7 +114,7 @@ def to_canonical(tree: Any, layout: Layout) -> Arrays:
     Only here, with its inverse: canonical names and layouts are torch's own.
     """
     parts: dict[str, list[np.ndarray]] = {}
-    leaves = flatten_dict(jax.device_get(tree))
+    leaves = flatten_dict(whole(tree))
     # In the layout's order, not in that of the tree: parts of one array come one after the other.
     for path, place in layout.items():
         if not isinstance(leaves.get(path, _MASKED), optax.MaskedNode):

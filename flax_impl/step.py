@@ -13,11 +13,12 @@ import optax
 from flax import struct
 from flax.training import train_state
 
-from flax_impl.data import Samples, normalised, raw
+from flax_impl.data import Chosen, Samples, normalised, raw_on_each
 from flax_impl.device import Device
 from flax_impl.losses import mean_over, sums
 from flax_impl.observing import Watch, watching
 from flax_impl.randomness import step_key
+from flax_impl.sharding import gathered, shardings
 from pipeline.config import Config, TrainConfig
 from pipeline.metrics import SUMS
 from pipeline.plan import DataPlan
@@ -55,17 +56,19 @@ class TrainState(train_state.TrainState):
         )
 
 
-def apply_of(model: nn.Module, groups: Any) -> Callable:
+def apply_of(model: nn.Module, groups: Any, device: Device) -> Callable:
     """A model's `apply`, through which no gradient reaches the frozen parameters.
 
     Args:
         model: a user's own may do without the argument `train`.
         groups: a `Group` for each leaf of the parameters.
+        device: on which the variables are shared or not; the model sees them whole.
     """
     told = "train" in signature(type(model).__call__).parameters
 
     # A function of its own: the model's bound method would be hashed by its fields.
     def apply_fn(variables: Any, inputs: Any, train: bool = False, **options: Any) -> Any:
+        variables = gathered(variables, device)
         params = jax.tree.map(
             lambda group, leaf: jax.lax.stop_gradient(leaf) if group.frozen else leaf,
             groups,
@@ -95,7 +98,7 @@ def clip(gradients: Any, norm: jax.Array, train: TrainConfig) -> Any:
 def make_train_step(
     config: Config, plan: DataPlan, device: Device, watch: Watch | None = None
 ) -> Callable:
-    """A function of (state, samples, indices, draws, learning rates) for one or more steps.
+    """A function of (state, samples, chosen, draws, learning rates) for one or more steps.
 
     Args:
         config: of the experiment.
@@ -110,6 +113,7 @@ def make_train_step(
     """
     center = jnp.asarray(plan.center, device.dtype)
     task, train = plan.data.task, config.train
+    raw = raw_on_each(device, plan.padding)
 
     def loss(params: Any, stats: Any, state: TrainState, part: tuple) -> tuple[Any, tuple]:
         """The mean loss of one part of the batch; its sums, the statistics after it, what was seen."""
@@ -126,60 +130,62 @@ def make_train_step(
         aux = jnp.stack(values), changed.get("batch_stats", {}), dict(seen)
         return values[0] / mean_over(task, targets), aux
 
-    def gradients(state: TrainState, inputs: Any, targets: Any) -> tuple[tuple, Any]:
+    def gradients(
+        samples: Samples, state: TrainState, chosen: Chosen, draws: Any
+    ) -> tuple[tuple, Any]:
         """Gradients of the mean loss, sums over all parts of the batch, statistics; what was seen."""
         differentiate = jax.value_and_grad(loss, has_aux=True)
 
         def add(total: tuple, part: tuple) -> tuple[tuple, Any]:
             grads, values, stats = total
-            (_, (more, stats, seen)), new = differentiate(state.params, stats, state, part)
+            index, chosen, draws = part
+            inputs, targets = raw(samples, chosen, draws)
+            inputs = normalised(samples, inputs)
+            (_, (more, stats, forward)), new = differentiate(
+                state.params, stats, state, (index, inputs, targets)
+            )
             grads = jax.tree.map(lambda old, grad: old + grad / train.accumulate, grads, new)
+            seen = {"batch": (inputs, targets), "forward": forward} if watch else {}
             return (grads, values + more, stats), seen
 
-        if train.accumulate == 1:
-            whole = (0, inputs, targets)
-            (_, (values, stats, seen)), grads = differentiate(
-                state.params, state.batch_stats, state, whole
-            )
-            return (grads, values, stats), seen
-        split = lambda x: x.reshape(train.accumulate, -1, *x.shape[1:])  # noqa: E731
-        parts = (jnp.arange(train.accumulate), split(inputs), split(targets))
+        parts = (jnp.arange(train.accumulate), chosen, draws)
         nothing = jax.tree.map(jnp.zeros_like, state.params)
         values = jnp.zeros(len(SUMS[task]), center.dtype)
         total, seen = _repeat(device, add, (nothing, values, state.batch_stats), parts)
         return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
 
     def step(samples: Samples, state: TrainState, batch: tuple) -> tuple[TrainState, tuple]:
-        indices, draws, learning_rate = batch
-        inputs, targets = raw(samples, indices, draws, plan.padding)
-        inputs = normalised(samples, inputs)
-        (grads, values, stats), forward = gradients(state, inputs, targets)
+        chosen, draws, learning_rate = batch
+        (grads, values, stats), seen = gradients(samples, state, chosen, draws)
         norm = optax.tree.norm(grads).astype(values.dtype)
         clipped = clip(grads, norm, train)
         state = state.apply_gradients(
             grads=clipped, learning_rate=learning_rate, ema=train.ema, batch_stats=stats
         )
-        seen = {"batch": (inputs, targets), "forward": forward, "gradients": (grads, clipped)}
-        return state, (jnp.append(values, norm), seen if watch else {})
+        state = jax.lax.with_sharding_constraint(state, shardings(state, device))
+        if watch:
+            seen["gradients"] = (grads, clipped)
+        return state, (jnp.append(values, norm), seen)
 
     @partial(jax.jit, donate_argnums=0)
     def steps(
-        state: TrainState, samples: Samples, indices: Any, draws: Any, learning_rates: Any
+        state: TrainState, samples: Samples, chosen: Any, draws: Any, learning_rates: Any
     ) -> tuple[TrainState, Values, Any]:
         body = partial(step, samples)
-        state, (values, seen) = _repeat(device, body, state, (indices, draws, learning_rates))
-        return state, values, seen
+        state, (values, seen) = _repeat(device, body, state, (chosen, draws, learning_rates))
+        return state, jax.lax.with_sharding_constraint(values, device.everywhere), seen
 
     return steps
 
 
 def make_eval_step(config: Config, plan: DataPlan, device: Device) -> Callable:
-    """A jitted function of (state, samples, indices, counted): sums over one batch `[values]`."""
+    """A jitted function of (state, samples, chosen, counted): sums over one batch `[values]`."""
     center = jnp.asarray(plan.center, device.dtype)
+    raw = raw_on_each(device)
 
-    @jax.jit
-    def step(state: TrainState, samples: Samples, indices: Any, counted: Any) -> Values:
-        inputs, targets = raw(samples, indices)
+    @partial(jax.jit, out_shardings=device.everywhere)
+    def step(state: TrainState, samples: Samples, chosen: Chosen, counted: Any) -> Values:
+        inputs, targets = raw(samples, chosen, None)
         params = state.params if state.averages is None else state.averages
         variables = {"params": params, "batch_stats": state.batch_stats}
         outputs = state.apply_fn(variables, normalised(samples, inputs))
@@ -191,12 +197,15 @@ def make_eval_step(config: Config, plan: DataPlan, device: Device) -> Callable:
 def _repeat(device: Device, body: Callable, state: Any, batches: Any) -> tuple[Any, Any]:
     """`jax.lax.scan`, or on a CPU the same written out: XLA's convolutions are slow in its loops.
 
+    One round is no loop.
+
     `unroll=True` is no help: what a scan lowers to keeps the slow path (6 times slower for `cnn`).
     """
-    if device.kind == "gpu":
+    rounds = len(jax.tree.leaves(batches)[0])
+    if device.kind == "gpu" and rounds > 1:
         return jax.lax.scan(body, state, batches)
     outputs = []
-    for index in range(len(jax.tree.leaves(batches)[0])):
+    for index in range(rounds):
         state, output = body(state, jax.tree.map(itemgetter(index), batches))
         outputs.append(output)
     return state, jax.tree.map(lambda *parts: jnp.stack(parts), *outputs)

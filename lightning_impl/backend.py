@@ -15,6 +15,7 @@ from lightning_impl.device import Device, prepare
 from lightning_impl.loop import evaluate
 from lightning_impl.loop import train as train_loop
 from lightning_impl.models import build_model
+from lightning_impl.norms import synchronise
 from lightning_impl.observing import WatchedModule
 from lightning_impl.state import from_portable, initial_state
 from lightning_impl.step import TrainingModule
@@ -99,6 +100,8 @@ def build(experiment: Experiment, device: Device) -> TrainingModule:
     """The module with its weights at step 0, in the run's number type."""
     config, data = experiment.config, experiment.plan.data
     model = build_model(config.model, data.train.inputs.shape[1:], data.outputs)
+    if device.devices > 1 and config.accelerator.sync_batchnorm:
+        synchronise(model, device.kind)
     observer = experiment.recorder.observer
     from_portable(observer.begins(initial_state(model, config)), model.to(device.dtype))
     kind = WatchedModule if observer.watching else TrainingModule

@@ -56,7 +56,7 @@ def unpack(
     courier, folder = Courier(), str(experiment.folder / FOLDER)
     stores = BestCheckpoint(folder, courier), Checkpoints(folder, courier)
     trainer = trainer_on(
-        device, max_steps=timetable.total, max_epochs=-1, callbacks=[courier, *stores]
+        device, template, max_steps=timetable.total, max_epochs=-1, callbacks=[courier, *stores]
     )
     # What `fit` does before its first step.
     trainer.strategy.connect(template)

@@ -94,7 +94,7 @@ def crop(images: torch.Tensor, draws: torch.Tensor, padding: int) -> torch.Tenso
 
 
 class TrainBatches:
-    """The rest of the epoch that the step lies in, as Lightning asks for it each epoch.
+    """This device's rows of the rest of the epoch that the step lies in, as Lightning asks for it.
 
     Args:
         plan: which samples when.
@@ -108,6 +108,9 @@ class TrainBatches:
     ) -> None:
         self.plan, self.accumulate, self.step = plan, accumulate, step
         self.samples = Samples(plan.data.train, plan, device)
+        # Each part is shared by all devices, so that it is the same for any number of them.
+        parts = np.arange(plan.batch_size).reshape(accumulate, -1)
+        self.rows = parts[:, device.share(parts.shape[1])].flatten()
 
     def __len__(self) -> int:
         return self.plan.steps_per_epoch * self.accumulate
@@ -117,16 +120,17 @@ class TrainBatches:
         for step in range(
             first, first - first % self.plan.steps_per_epoch + self.plan.steps_per_epoch
         ):
-            inputs, targets = self.augmented(step)
+            inputs, targets = self.augmented(step, self.rows)
             inputs = normalised(self.samples, inputs)
             yield from zip(
                 inputs.chunk(self.accumulate), targets.chunk(self.accumulate), strict=True
             )
 
-    def augmented(self, step: int) -> Batch:
-        """The whole batch after `step` updates, augmented, before normalisation."""
+    def augmented(self, step: int, rows: np.ndarray | slice = slice(None)) -> Batch:
+        """Rows of the batch after `step` updates, augmented, before normalisation."""
         indices, draws = self.plan.indices(step), self.plan.draws(step)
-        return raw(self.samples, indices, draws, self.plan.padding)
+        draws = None if draws is None else draws[rows]
+        return raw(self.samples, indices[rows], draws, self.plan.padding)
 
     def digest(self) -> str:
         """SHA-256 of the pixels and targets of the first batches, as they reach the device."""
@@ -144,7 +148,10 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """Every sample of a split once, in order; the last batch may be smaller.
+    """Every sample of a split once, in order, each batch shared by all devices; the last may be smaller.
+
+    All devices take the same number of batches. One that has no sample in a batch gets an input without
+    a target.
 
     Args:
         split: to evaluate.
@@ -155,17 +162,16 @@ class EvalBatches:
 
     def __init__(self, split: Split, plan: DataPlan, device: Device, batch_size: int) -> None:
         self.samples = Samples(split, plan, device)
-        self.batches = np.array_split(
-            np.arange(len(split)), range(batch_size, len(split), batch_size)
-        )
+        batches = np.array_split(np.arange(len(split)), range(batch_size, len(split), batch_size))
+        self.batches = [(batch, batch[device.share(len(batch))]) for batch in batches]
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for indices in self.batches:
-            inputs, targets = raw(self.samples, indices)
-            yield normalised(self.samples, inputs), targets
+        for batch, mine in self.batches:
+            inputs, targets = raw(self.samples, mine if mine.size else batch[:1])
+            yield normalised(self.samples, inputs), targets[: mine.size]
 
 
 def _as_tensor(array: np.ndarray) -> torch.Tensor:

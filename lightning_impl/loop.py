@@ -11,6 +11,7 @@ from lightning_impl.data import EvalBatches, TrainBatches
 from lightning_impl.device import Device
 from lightning_impl.observing import start_of, trace
 from lightning_impl.profiling import Profiler
+from lightning_impl.sharding import sharing
 from lightning_impl.state import parameters_of
 from lightning_impl.step import TrainingModule
 from pipeline.checkpoints import FOLDER, Checkpoint
@@ -40,6 +41,7 @@ def train(
     last = Checkpoints(folder, recorder)
     trainer = trainer_on(
         device,
+        module,
         max_steps=recorder.timetable.total,
         max_epochs=-1,
         accumulate_grad_batches=config.accumulate,
@@ -69,7 +71,7 @@ def evaluate(experiment: Experiment, device: Device, module: TrainingModule) -> 
     """Sums over the test set of the module's weights."""
     plan, config = experiment.plan, experiment.config.train
     batches = EvalBatches(plan.data.test, plan, device, config.eval_batch)
-    trainer_on(device).test(module, dataloaders=batches, verbose=False)
+    trainer_on(device, module).test(module, dataloaders=batches, verbose=False)
     return module.evaluation_sums()
 
 
@@ -87,11 +89,11 @@ class Recording(Callback):
     def __init__(self, experiment: Experiment, device: Device, last: Checkpoints) -> None:
         self.recorder, self.device, self.last = experiment.recorder, device, last
         self.timetable = experiment.recorder.timetable
-        self.profiler = Profiler(experiment.folder, experiment.config.train.profile)
+        profiled = experiment.config.train.profile if device.world.first else None
+        self.profiler = Profiler(experiment.folder, profiled)
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Start the clock, and take the signals back from Lightning."""
-        self.recorder.interruption.install()
+        """Start the clock."""
         module.heed_config()
         if self.recorder.observer.watching:
             self.recorder.observer.stepped(start_of(module))
@@ -130,20 +132,23 @@ class Recording(Callback):
         checkpoint["recorder"] = self.recorder.state(trainer.global_step)
 
 
-def trainer_on(device: Device, **options: Any) -> Trainer:
-    """A Trainer that leaves logging, progress and the order of the data to the core.
+def trainer_on(device: Device, module: TrainingModule, **options: Any) -> Trainer:
+    """A Trainer that leaves logging, progress, signals and the order of the data to the core.
 
     Only here: the Trainer is the loop that the Flax side writes out.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        return Trainer(
-            accelerator=device.kind,
-            devices=1,
-            precision=device.lightning_precision,
+        trainer = Trainer(
+            **sharing(device, module),
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
             **options,
         )
+    # Of several processes Lightning's handler of SIGTERM waits for the others, wherever they are, and
+    # its loop asks all before every batch, which a GPU has to wait for.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+    return trainer

@@ -14,15 +14,15 @@ Key = tuple[torch.Tensor, torch.Tensor]  # two int32 scalars, read as unsigned
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
-def step_key(config: Config, step: int, part: int = 0) -> Key | None:
+def step_key(config: Config, step: int, part: int = 0, rank: int = 0) -> Key | None:
     """The key of one part of the batch after `step` updates; layers fold their names into it.
 
     With `train.randomness=native` there is none: torch's own generator is seeded instead, so that
-    masks follow from the step alone.
+    masks follow from the step alone, and on several devices from the rank.
     """
     words = key_words(config.seed, "dropout")
     if config.train.randomness is Randomness.native:
-        seed = key_words(config.seed, "dropout", step, part)
+        seed = key_words(config.seed, "dropout", step, part, *([rank] if rank else []))
         seed = seed[0] << 32 | seed[1]
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():
@@ -34,7 +34,8 @@ def step_key(config: Config, step: int, part: int = 0) -> Key | None:
 class Dropout(nn.Module):
     """Zeros each number with probability `rate`, and scales the others by 1 / (1 - rate).
 
-    Srivastava et al. 2014, in the "inverted" form of both libraries.
+    Srivastava et al. 2014, in the "inverted" form of both libraries. The first axis is the batch's: of
+    a batch that several devices share each draws its own rows of the mask.
 
     Args:
         rate: of the numbers, or of whatever shares one draw.
@@ -43,8 +44,9 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.path = ""  # canonical name, and the step's key: `use_key` sets them
+        self.path = ""  # canonical name, the step's key, and the device's rank: `use_key` sets them
         self.key: Key | None = None
+        self.rank = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Any shape to the same."""
@@ -54,7 +56,8 @@ class Dropout(nn.Module):
         if self.key is None:
             whole = shape == x.shape
             return F.dropout(x, self.rate) if whole else x * F.dropout(x.new_ones(shape), self.rate)
-        drawn = bits(fold_in(self.key, crc32(self.path.encode())), shape, x.device)
+        first = self.rank * shape.numel()
+        drawn = bits(fold_in(self.key, crc32(self.path.encode())), shape, x.device, first)
         # Unsigned numbers in signed ones: with the sign bit flipped they are in the same order.
         kept = drawn ^ _SIGN >= round(self.rate * (2**32 - 1)) - 2**31
         return torch.where(kept, x / (1 - self.rate), torch.zeros_like(x))
@@ -72,11 +75,11 @@ class DropPath(Dropout):
         return torch.Size((len(x),) + (1,) * (x.ndim - 1))
 
 
-def use_key(model: nn.Module, key: Key | None) -> None:
+def use_key(model: nn.Module, key: Key | None, rank: int = 0) -> None:
     """Give a step's key to the layers that draw. Only here: Flax hands keys down itself."""
     for name, module in model.named_modules():
         if isinstance(module, Dropout):
-            module.path, module.key = name, key
+            module.path, module.key, module.rank = name, key, rank
 
 
 def threefry(key: Key, high: torch.Tensor, low: torch.Tensor) -> Key:
@@ -107,9 +110,16 @@ def fold_in(key: Key, number: int) -> Key:
     return threefry(key, _word(0), _word(number))
 
 
-def bits(key: Key, shape: torch.Size, device: torch.device) -> torch.Tensor:
-    """Random bits, int32 of the given shape, as `jax.random.bits` in uint32."""
-    counters = torch.arange(shape.numel(), device=device)
+def bits(key: Key, shape: torch.Size, device: torch.device, first: int = 0) -> torch.Tensor:
+    """Random bits, int32 of the given shape, as `jax.random.bits` in uint32.
+
+    Args:
+        key: two words.
+        shape: of the result.
+        device: to draw on.
+        first: counter; so many draws come before these.
+    """
+    counters = torch.arange(first, first + shape.numel(), device=device)
     high, low = (counters >> 32).int(), counters.int()
     left, right = threefry(tuple(word.to(device) for word in key), high, low)
     return (left ^ right).reshape(shape)

@@ -15,7 +15,9 @@ from lightning_impl.layers import layer_kinds
 from lightning_impl.losses import mean_over, sums
 from lightning_impl.optimizers import build_optimizer
 from lightning_impl.randomness import step_key, use_key
+from lightning_impl.sharding import shard, whole
 from pipeline.config import Config
+from pipeline.errors import UserError
 from pipeline.groups import groups
 from pipeline.metrics import SUMS
 from pipeline.plan import DataPlan
@@ -33,7 +35,7 @@ class TrainingModule(LightningModule):
         config: of the experiment.
         plan: for the task and the mean of the targets.
         recorder: knows the learning rates, and when gradients' norms are read.
-        device: for the number type.
+        device: for the number type, and which part of the batch is its own.
     """
 
     def __init__(
@@ -41,15 +43,16 @@ class TrainingModule(LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.config, self.task, self.recorder = model, config, plan.data.task, recorder
+        self.where = device
         shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         self.groups = groups(shapes, layer_kinds(model), config)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not self.groups[name].frozen)
-        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         decay = config.train.ema
         self.average = None
         if decay is not None:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+            self.average.requires_grad_(False)
         center = torch.as_tensor(plan.center, dtype=device.dtype)
         self.register_buffer("center", center, persistent=False)
         self.register_buffer("norm", center.new_zeros(()), persistent=False)
@@ -66,38 +69,58 @@ class TrainingModule(LightningModule):
         else:
             super().__setattr__(name, value)
 
+    def configure_model(self) -> None:
+        """With fsdp, keep this device's part of the model; Lightning asks for it here."""
+        if self.where.sharded:
+            for model in (self.model, self.average and self.average.module):
+                if model is not None:
+                    shard(model, self.device_mesh["data_parallel"])
+
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The mean loss of one part of the batch; its sums stay on the device."""
         inputs, targets = batch
-        smoothing = self.config.train.label_smoothing
-        key = step_key(self.config, self.trainer.global_step, len(self.parts))
+        smoothing, rank = self.config.train.label_smoothing, self.where.world.rank
+        key = step_key(self.config, self.trainer.global_step, len(self.parts), rank)
         if key is not None:
-            use_key(self.model, key)
+            use_key(self.model, key, rank)
         part = sums(self.task, self.model(inputs), targets, self.center, smoothing)
         self.parts.append(torch.stack([value.detach().to(self.center.dtype) for value in part]))
         return part[0] / mean_over(self.task, targets)
 
+    def nothing(self) -> torch.Tensor:
+        """Zero, which all trained parameters have a part in."""
+        return sum((parameter * 0).sum() for parameter in self.trained)
+
     def step_values(self) -> torch.Tensor:
-        """Sums over the batch, then the gradients' norm: `[values]`, on the device."""
+        """Sums over the batch, then the gradients' norm: `[values]`, on the device.
+
+        Of several devices' the sum is that of the whole batch; so the norm, which is of the whole
+        already, is told by the first alone.
+        """
         total = self.parts[0] if len(self.parts) == 1 else torch.stack(self.parts).sum(dim=0)
         self.parts = []
-        return torch.cat([total, self.norm.reshape(1)])
+        norm = self.norm if self.where.world.first else torch.zeros_like(self.norm)
+        return torch.cat([total, norm.reshape(1)])
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any
     ) -> None:
         """Clip; without clipping by norm, take the norm only where it will be logged."""
         train, parameters = self.config.train, self.trained
+        if self.where.devices > 1 and not self.where.sharded:
+            check_gradients(self.model, self.config)
         if train.clip_norm is not None:
-            self.norm = clip_grad_norm_(parameters, train.clip_norm).detach()
+            self.norm = whole(clip_grad_norm_(parameters, train.clip_norm)).detach()
         elif self.recorder.timetable.logs(self.trainer.global_step + 1):
-            self.norm = get_total_norm([parameter.grad for parameter in parameters]).detach()
+            gradients = [value.grad for value in parameters if value.grad is not None]
+            self.norm = whole(get_total_norm(gradients)).detach()
         if train.clip_value is not None:
             clip_grad_value_(parameters, train.clip_value)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer; the learning rate is set before every step."""
-        named = self.model.named_parameters()
+        named = list(self.model.named_parameters())
+        self.trained = [parameter for _, parameter in named if parameter.requires_grad]
         self.optimizer = build_optimizer(self.config.optimizer, named, self.groups)
         self.settings = [
             {key: value for key, value in group.items() if key not in ("params", "param_names")}
@@ -126,13 +149,40 @@ class TrainingModule(LightningModule):
         """Sums over one batch, kept on the device."""
         inputs, targets = batch
         model = self.model if self.average is None else self.average
-        part = sums(self.task, model(inputs), targets, self.center)
+        outputs = model(inputs)[: len(targets)]
+        part = sums(self.task, outputs, targets, self.center)
         self.evaluated.append(torch.stack([value.to(self.center.dtype) for value in part]))
 
     test_step = validation_step
 
     def evaluation_sums(self) -> Mapping[str, float]:
-        """Sums over all batches evaluated since the last call, read off the device."""
-        totals = torch.stack(self.evaluated).double().sum(dim=0).tolist()
+        """Sums over all batches evaluated since the last call, read off the devices."""
+        totals = self.where.read(self.evaluated).sum(axis=0).tolist()
         self.evaluated = []
         return dict(zip(SUMS[self.task], totals, strict=True))
+
+
+def check_gradients(model: nn.Module, config: Config) -> None:
+    """Refuse a model of which a part has no gradient: with ddp the devices wait for each.
+
+    Only here: XLA has a gradient for every parameter.
+
+    Args:
+        model: after a backward pass.
+        config: for the key to be told.
+
+    Raises:
+        UserError: such a part.
+    """
+    waiting = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    if waiting:
+        raise UserError(
+            "accelerator.strategy",
+            config.accelerator.strategy.name,
+            f"fsdp for a model whose loss does not depend on {', '.join(waiting)}",
+            f"Or set train.frozen=[{','.join(waiting)}].",
+        )

@@ -20,6 +20,7 @@ from pipeline.explain import explain, in_our_words
 from pipeline.help import help_text
 from pipeline.precheck import BadSweep, check_arguments, checked
 from pipeline.ranks import run_rank, supervise
+from pipeline.requeue import going_on, hold_signals, last_word
 from pipeline.runs import write_json
 from pipeline.saved import check_resumable, given, is_sweep, resumed_arguments, with_saved_config
 from pipeline.sharing import check_sharing, device_count, needs_processes
@@ -46,12 +47,13 @@ def command_line(job: Callable[[], None]) -> int:
     asked = os.environ.get("HYDRA_FULL_ERROR", "0")
     full_error = os.environ.setdefault(FULL_ERROR, asked) == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own message
+    hold_signals()
     world = ALONE
     try:
         world = find_world()
         check_arguments(sys.argv[1:])
         os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
-        sys.argv[1:] = resumed_arguments(sys.argv[1:])
+        sys.argv[1:] = resumed_arguments(going_on(sys.argv[1:]))
         sys.argv[1:] = arguments_of_rank(sys.argv[1:], world)
         job()
         if _refusal:
@@ -82,7 +84,7 @@ def run_job(composed: DictConfig) -> float | None:
     _began = True
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
-        run_child(hydra)
+        run_child(composed, hydra)
         from pipeline.objective import objective  # which the parts before a run do not need
 
         return objective(Path(hydra.runtime.output_dir))
@@ -117,7 +119,8 @@ def run_here(composed: DictConfig, hydra: DictConfig, folder: Path) -> int:
 
     name = os.environ.get(NAME) or config.name or folder.name
     work = partial(run, config, Job(folder, name, os.environ.get(GROUP)), world)
-    return work() if world.size == 1 else run_rank(work, folder, world)
+    code = work() if world.size == 1 else run_rank(work, folder, world)
+    return last_word(code, folder, world)
 
 
 def arguments_of_rank(arguments: list[str], world: World) -> list[str]:
@@ -147,7 +150,11 @@ def arguments_of_rank(arguments: list[str], world: World) -> list[str]:
 
 
 def check_mode(config: Config) -> None:
-    """Refuse `mode=test` without a checkpoint, and a checkpoint without it."""
+    """Refuse `mode=test` without a checkpoint, a checkpoint without it, and a dry run of one job."""
+    if config.sweep.dry_run:
+        raise UserError(
+            "sweep.dry_run", "true", "left out without -m", "--cfg=job shows what a run is made of."
+        )
     if config.mode is Mode.test and not config.checkpoint:
         raise UserError(
             "checkpoint", None, "a run or a checkpoint when mode=test", "Set checkpoint=PATH."

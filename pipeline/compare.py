@@ -18,6 +18,9 @@ from pipeline.runs import IDENTITY, RESULT, flat, read_json
 
 Result = dict[str, Any]
 
+# How a run came to its end, which is nothing to tell it by.
+OF_THE_COMMAND = ("resume", "train.stop_after", "sweep.retry_failed", "sweep.dry_run")
+
 WIDE = 120  # columns of a terminal that takes the whole table
 
 
@@ -55,6 +58,7 @@ def differences(results: Sequence[Result]) -> list[str]:
         key
         for key in keys
         if len({str(config.get(key)) for config in configs if config}) > 1
+        and key not in OF_THE_COMMAND
         and not renamed(key, configs)
     ]
     return [

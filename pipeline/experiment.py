@@ -226,6 +226,7 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
             if world.first:
                 log.warning("%s; go on with: python run.py resume=%s", interrupted, job.folder)
             code = interrupted.exit_code
+            outcome["interrupted_by"] = interruption.name
         finally:
             outcome |= recorder.outcome()
             tracker.finish(code, {"best": recorder.best} if recorder.best else {})

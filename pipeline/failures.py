@@ -5,7 +5,6 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from pipeline.checkpoints import checkpoints_of
 from pipeline.errors import Diverged, RunFailed, UserError
@@ -49,10 +48,18 @@ def note_failure(folder: Path, rank: int, error: Exception) -> None:
     write_json(folder / f"rank-{rank}.json", {"rank": rank, "error": str(error), "at": time.time()})
 
 
-def first_failure(folder: Path) -> dict[str, Any] | None:
-    """What the rank noted that failed first: the others fail when it no longer answers them."""
+def first_failure(folder: Path, ranks: int) -> str | None:
+    """The error of the rank that failed first, if it noted one: the others fail for want of it.
+
+    What the first rank has found as well is no matter of one rank, such as bad input.
+    """
     notes = [note for path in folder.glob("rank-*.json") if (note := read_json(path))]
-    return min(notes, key=lambda note: note["at"], default=None)
+    if not notes:
+        return None
+    earliest = min(notes, key=lambda note: note["at"])
+    if any(note["rank"] == 0 and note["error"] == earliest["error"] for note in notes):
+        return earliest["error"]
+    return f"rank {earliest['rank']} of {ranks} failed: {earliest['error']}"
 
 
 def forget_failures(folder: Path) -> None:

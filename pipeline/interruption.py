@@ -15,7 +15,7 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143} | dict.fromkeys(WARNINGS,
 class Interruption:
     """Ctrl-C, SIGTERM or a warning of Slurm's, as a flag; a second Ctrl-C ends the process at once.
 
-    Used as a context manager, which puts the former handlers back.
+    Used as a context manager, which puts the former handlers (and what was held back) back.
 
     Attributes:
         signal: the last that came.
@@ -30,9 +30,16 @@ class Interruption:
         """That the process will end with, if it was asked to stop."""
         return None if self.signal is None else EXIT_CODES[signal.Signals(self.signal)]
 
+    @property
+    def name(self) -> str | None:
+        """Of the signal that came."""
+        return None if self.signal is None else signal.Signals(self.signal).name
+
     def __enter__(self) -> "Interruption":
         self._former = {number: signal.getsignal(number) for number in EXIT_CODES}
         self.install()
+        # What was held back until now is noted here; see `pipeline.requeue`.
+        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
         return self
 
     def __exit__(
@@ -41,6 +48,7 @@ class Interruption:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         for number, handler in self._former.items():
             signal.signal(number, handler)
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config import SCHEMAS, Config, typed
@@ -97,35 +96,30 @@ class BadSweep(SystemExit):
 
 
 class Precheck(Callback):
-    """Hydra's callback that composes and checks the jobs of a sweep before the first one starts."""
+    """Hydra's callback by which the jobs of a sweep are checked before the first one starts."""
 
-    def on_multirun_start(self, config: DictConfig, config_name: str, **kwargs: Any) -> None:
-        """Stop a sweep none of whose jobs can run; where some can, each bad one tells it itself.
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Have our sweeper take the place of Hydra's basic one, which is a plugin of Hydra's own.
 
         Raises:
-            BadSweep: with the error of the first job.
+            BadSweep: the launcher is not installed.
         """
-        if config.hydra.sweeper._target_ != BASIC_SWEEPER:
-            return  # what the jobs will be is known to the sweeper alone
-        given = list(config.hydra.overrides.task)
-        swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-        hydra, refused = GlobalHydra.instance().hydra, None
-        parser = OverridesParser.create(hydra.config_loader)
-        overrides = parser.parse_overrides(swept + given)
-        for batch in BasicSweeper.split_arguments(overrides, None):
-            for job in batch:
-                try:
-                    composed = hydra.compose_config(config_name, job, RunMode.RUN)
-                    check_job(composed)
-                    return
-                except Exception as error:
-                    refused = refused or error
-        if refused:
-            raise BadSweep(refused) from refused
+        from pipeline.sweeper import Sweeper  # which checks by what is above
+
+        plugins = Plugins.instance().class_name_to_class
+        plugins[BASIC_SWEEPER] = Sweeper
+        if config.hydra.launcher._target_ not in plugins:
+            chosen = config.hydra.runtime.choices["hydra/launcher"]
+            hint = f"Install it: pip install -e '.[{chosen}]'"
+            raise BadSweep(UserError("hydra/launcher", chosen, "installed", hint))
 
 
-def check_job(composed: DictConfig) -> None:
-    """Check the config of one job, Hydra's own part left aside."""
+def check_job(composed: DictConfig) -> Config:
+    """The typed config of one job, Hydra's own part taken out of it.
+
+    Raises:
+        UserError: it is refused.
+    """
     OmegaConf.set_struct(composed, False)
-    del composed["hydra"]
-    checked(composed)
+    composed.pop("hydra", None)
+    return checked(composed)

@@ -127,16 +127,10 @@ def told(folder: Path, codes: Sequence[int], killed: set[int]) -> str:
     for rank, code in enumerate(codes):
         if code < 0 and rank not in killed:  # it had no time to note anything
             return f"rank {rank} of {len(codes)} was killed by {signal.Signals(-code).name}"
-    if noted := noted_error(folder, len(codes)):
+    if noted := first_failure(folder, len(codes)):
         return noted
     failed = next(rank for rank, code in enumerate(codes) if code not in (0, 130, 143))
     return f"rank {failed} of {len(codes)} ended with exit code {codes[failed]}"
-
-
-def noted_error(folder: Path, count: int) -> str | None:
-    """The error of the rank that failed first, if it had time to note it."""
-    noted = first_failure(folder)
-    return noted and f"rank {noted['rank']} of {count} failed: {noted['error']}"
 
 
 def run_rank(run: Callable[[], int], folder: Path, world: World) -> int:
@@ -165,7 +159,7 @@ def tell(error: Exception, folder: Path, world: World) -> None:
         print_exception(error)
     if world.first:
         time.sleep(GRACE)
-        amend(folder, noted_error(folder, world.size))
+        amend(folder, first_failure(folder, world.size))
 
 
 def leave(code: int) -> NoReturn:

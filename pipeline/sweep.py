@@ -4,29 +4,37 @@ A job of its own process gets DDP right under `-m`, and keeps one framework's me
 crashes away from the next job, whatever the launcher.
 """
 
-import ctypes
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.arguments import quoted, run_command
+from pipeline.config import Config
+from pipeline.explain import in_our_words
 from pipeline.interruption import Interruption
-from pipeline.runs import RESULT, irrelevant, read_json, write_json
+from pipeline.precheck import check_job
+from pipeline.processes import die_with_parent
+from pipeline.prospects import Fate, place, prospect
+from pipeline.runs import RESULT, irrelevant, read_json, signature, write_json
+from pipeline.shares import Share, share
+from pipeline.world import find_world
 
 # How a sweep tells its jobs who they are.
 GROUP, NAME, SWEPT = "TANDEM_GROUP", "TANDEM_JOB", "TANDEM_SWEPT"
 
-SIGNAL_PARENT_DIED = 1  # PR_SET_PDEATHSIG, linux/prctl.h
-
-_stopped: int | None = None  # exit code of the interruption that ended the sweep
+SWEEPER = "TANDEM_SWEEPER"  # the process of the sweep, for the workers that joblib starts
 
 
 def swept_keys(arguments: Sequence[str]) -> list[str]:
@@ -50,55 +58,162 @@ def job_folder(number: int, overrides: Sequence[str]) -> str:
     return f"{number}_{words[:120]}".rstrip("_")
 
 
-OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+def folder_of_job(number: int, overrides: Sequence[str], *, _root_: DictConfig) -> str:
+    """The folder that Hydra makes for a job: the one that it had before, if the sweep knows it."""
+    try:
+        config = check_job(deepcopy(_root_))
+    except Exception:
+        config = None  # told at the job's turn
+    return place(Path(_root_.hydra.sweep.dir), job_folder(number, overrides), config).name
 
 
-def run_child(hydra: DictConfig) -> int:
-    """Run one job of a sweep as a process of its own; tell at once if it fails.
+OmegaConf.register_new_resolver("job_folder", folder_of_job, replace=True)
+
+
+class Stop(Interruption):
+    """The interruption of a sweep: noted from the first job on, so that no other is started.
+
+    Attributes:
+        passes_on: whether joblib's workers are told; they stop their jobs, and start no other.
+    """
+
+    passes_on = False
+    listening = False
+
+    def listen(self) -> None:
+        """Take the signals, for as long as this process lives."""
+        if not self.listening:
+            self.listening = True
+            self.__enter__()
+            if os.environ.get(SWEEPER) == str(os.getppid()):
+                # A worker would go on with what is in its queue. Unlike SIGTERM this ends it even
+                # now, and that has its job save and end.
+                die_with_parent(signal.SIGHUP)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.passes_on and self.signal is None:
+            for worker in own_children():
+                os.kill(worker, signal.SIGTERM)
+        super()._note(number, frame)
+
+
+stop = Stop()
+
+
+def own_children() -> list[int]:
+    """The processes that this one has started."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return [int(child) for file in lists for child in file.read_text().split()]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do for a job of a sweep.
 
     Args:
-        hydra: Hydra's own config of the job.
-
-    Returns:
-        The exit code of the job.
+        config: typed.
+        folder: of the job.
+        name: by what tells it from the others.
+        command: that does it.
+        environment: what the command is told beside its arguments.
     """
-    global _stopped
+
+    config: Config
+    folder: Path
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+    def tell(self, text: str, file: Any = None) -> None:
+        """Print a line about the job."""
+        say(self.folder, self.name, text, file)
+
+
+def work_of(composed: DictConfig, hydra: DictConfig) -> Work | None:
+    """What there is to do for a job, if anything; where not, it is told why.
+
+    Args:
+        composed: the config of the job.
+        hydra: Hydra's own.
+    """
     folder = Path(hydra.runtime.output_dir)
     name = " ".join(differing(hydra.overrides.task)) or f"job {hydra.job.num}"
-    if _stopped is not None:
-        return _stopped
-    environment = os.environ | {GROUP: Path(hydra.sweep.dir).name, NAME: name}
-    with Interruption() as interruption:
-        child = subprocess.Popen(
-            child_command(hydra, folder),
-            env=environment,
-            start_new_session=True,  # signals reach it once, from here
-            preexec_fn=die_with_parent,
-        )
-        code = wait(child, interruption)
-        if interruption.exit_code is not None:
-            _stopped = interruption.exit_code
-    if code not in (0, 130, 143):
-        note_crash(folder, name, code)
-        print(f"job {hydra.job.num} ({name}) failed: {error_of(folder)}", file=sys.stderr)
-    return code
+    try:
+        config = check_job(composed)
+    except Exception as error:
+        refused = {"name": name, "status": "failed", "error": str(in_our_words(error))}
+        write_json(folder / RESULT, refused)
+        say(folder, name, f"failed: {refused['error']}", file=sys.stderr)
+        return None
+    expected = prospect(config, folder)
+    if not expected.runs:
+        say(folder, name, expected.words)
+        return None
+    command = child_command(hydra, folder, resumed=expected.fate is Fate.resumed)
+    environment = {GROUP: Path(hydra.sweep.dir).name, NAME: name}
+    return Work(config, folder, name, command, environment)
 
 
-def wait(child: subprocess.Popen, interruption: Interruption) -> int:
+def run_child(composed: DictConfig, hydra: DictConfig) -> None:
+    """Run one job of a sweep as a process of its own, if there is anything to do; tell how it ends.
+
+    Args:
+        composed: the config of the job.
+        hydra: Hydra's own.
+    """
+    stop.listen()
+    if stop.exit_code is not None:
+        return
+    work = work_of(composed, hydra)
+    if work is None:
+        return
+    jobs = hydra.launcher.get("n_jobs")
+    with share(work.config, jobs, lambda: stop.exit_code is not None, work.tell) as part:
+        if part is None:
+            return
+        code = wait(start(work.command, os.environ | work.environment, part))
+    if code not in (0, 130, 143) and find_world().first:
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        note_crash(work, how)
+        work.tell(f"failed: {error_of(work.folder)}", file=sys.stderr)
+
+
+def say(folder: Path, name: str, text: str, file: Any = None) -> None:
+    """Print a line about a job; of several processes that have it the first does."""
+    if find_world().first:
+        print(f"job {folder.name.partition('_')[0]} ({name}) {text}", file=file, flush=True)
+
+
+def start(command: Sequence[str], environment: dict[str, str], part: Share) -> subprocess.Popen:
+    """Start a job on its share of the machine, which is taken until the last of the two ends."""
+
+    def prepare() -> None:
+        die_with_parent()
+        if part.cores is not None:
+            os.sched_setaffinity(0, part.cores)
+
+    return subprocess.Popen(
+        command,
+        env=environment | part.environment,
+        start_new_session=True,  # signals reach it once, from here
+        preexec_fn=prepare,
+        pass_fds=part.descriptors,
+    )
+
+
+def wait(child: subprocess.Popen) -> int:
     """Wait for the child, passing a signal on to it."""
-    passed_on = False
+    passed_on = None
     while True:
         try:
             return child.wait(timeout=0.2)
         except subprocess.TimeoutExpired:
-            if interruption.exit_code is not None and not passed_on:
-                child.send_signal(
-                    signal.SIGINT if interruption.exit_code == 130 else signal.SIGTERM
-                )
-                passed_on = True
+            if stop.signal not in (None, passed_on):
+                passed_on = stop.signal
+                child.send_signal(passed_on)
 
 
-def child_command(hydra: DictConfig, folder: Path) -> list[str]:
+def child_command(hydra: DictConfig, folder: Path, resumed: bool) -> list[str]:
     """The same command for one job, in RUN mode in its own folder."""
     sources = [
         source for source in hydra.runtime.config_sources if source.provider == "command-line"
@@ -111,31 +226,19 @@ def child_command(hydra: DictConfig, folder: Path) -> list[str]:
             ("hydra.searchpath", "hydra.verbose", "hydra/job_logging")
         )
     ]
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [
-        sys.executable,
-        str(Path(__file__).resolve().parent.parent / "run.py"),
-        *directories,
-        f"--config-name={hydra.job.config_name}",
-        *hydra.overrides.task,
-        *kept,
-        "hydra.mode=RUN",
-        f"hydra.run.dir='{quoted}'",
-    ]
+    name = f"--config-name={hydra.job.config_name}"
+    resume = [f"resume={quoted(folder)}"] if resumed else []
+    return run_command([*directories, name, *hydra.overrides.task, *resume, *kept], folder)
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when the sweep dies without a word (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(SIGNAL_PARENT_DIED, signal.SIGTERM)
-
-
-def note_crash(folder: Path, name: str, code: int) -> None:
+def note_crash(work: Work, how: str) -> None:
     """Write the result of a job that had no time to do so itself."""
-    result = read_json(folder / RESULT) or {"name": name}
+    result = read_json(work.folder / RESULT) or {
+        "name": work.name,
+        "signature": signature(work.config),
+    }
     if result.get("status") not in ("completed", "failed"):
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        write_json(folder / RESULT, result | {"status": "failed", "error": how})
+        write_json(work.folder / RESULT, result | {"status": "failed", "error": how})
 
 
 def error_of(folder: Path) -> str:
@@ -152,11 +255,17 @@ class Comparison(Callback):
         Raises:
             SystemExit: a job failed (1) or the sweep was interrupted (130, 143).
         """
+        if config.sweep.dry_run:
+            return
         from pipeline.compare import compare
+        from pipeline.objective import tell_best
 
-        results = compare([Path(config.hydra.sweep.dir)])
-        if _stopped is not None:
-            raise SystemExit(_stopped)
+        folder = Path(config.hydra.sweep.dir)
+        results = compare([folder])
+        if stop.exit_code is not None:
+            raise SystemExit(stop.exit_code)
         statuses = {result["status"] for result in results}
+        if tell_best(folder):
+            statuses.discard("failed")  # of a search: an answer like any other
         if statuses - {"completed"}:
             raise SystemExit(1 if "failed" in statuses else 130)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from lightning_impl.optimizers.adam import adam, adamax, adamw, amsgrad, nadam, radam
@@ -29,8 +30,10 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "muon": muon,
 }
 
-# Those that torch has one kernel for that updates all parameters at once.
+# Those that torch has one kernel for that updates all parameters at once; and of these, those whose
+# kernel knows parameters that each device has a part of.
 FUSED = {"sgd", "adam", "adamw", "amsgrad", "adagrad"}
+FUSED_SHARDED = {"adam", "adamw", "amsgrad"}
 
 
 def build_optimizer(
@@ -50,7 +53,8 @@ def build_optimizer(
         group = groups[name] if groups else Group()
         if not group.frozen:
             treated.setdefault(group, []).append((name, parameter))
-    options = {"fused": True} if config.name in FUSED else {}
+    sharded = any(isinstance(tensor, DTensor) for group in treated.values() for _, tensor in group)
+    options = {"fused": True} if config.name in (FUSED_SHARDED if sharded else FUSED) else {}
     return OPTIMIZERS[config.name](
         config,
         [

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_impl.optimizers.adam import common
 from lightning_impl.optimizers.own import Own, pieces
+from lightning_impl.sharding import part, whole
 from pipeline.config import LambConfig
 
 
@@ -24,12 +25,26 @@ class Lamb(Own):
         """One update of the parameters of a group."""
         directions = self.adam_directions(group, parameters, gradients)
         torch._foreach_add_(directions, parameters, alpha=group["weight_decay"])
-        weights = torch._foreach_norm(pieces(parameters, group["parts"]))
-        updates = pieces(directions, group["parts"])
-        norms = torch._foreach_norm(updates)
+        weights = _norms(parameters, group["parts"])
+        updates = _norms(directions, group["parts"])
         ratios = [
-            torch.where((weight > 0) & (norm > 0), weight / norm, 1.0)
-            for weight, norm in zip(weights, norms, strict=True)
+            torch.where((weight > 0) & (update > 0), weight / update, 1.0)
+            for weight, update in zip(weights, updates, strict=True)
         ]
-        torch._foreach_mul_(updates, ratios)
+        torch._foreach_mul_(directions, list(map(_spread, ratios, directions)))
         torch._foreach_add_(parameters, directions, alpha=-group["lr"])
+
+
+def _norms(tensors: list[Tensor], parts: int) -> list[Tensor]:
+    """The norm of each tensor; of a tensor in several parts the norm of each, `[parts]`."""
+    if parts == 1:
+        return [whole(norm) for norm in torch._foreach_norm(tensors)]
+    return [torch.stack(torch._foreach_norm(pieces(whole(tensor), parts))) for tensor in tensors]
+
+
+def _spread(ratios: Tensor, tensor: Tensor) -> Tensor:
+    """The factor on each row of a tensor: one for all, or that of its part."""
+    if not ratios.ndim:
+        return ratios
+    rows = ratios.repeat_interleave(len(tensor) // len(ratios))
+    return part(rows.view(-1, *[1] * (tensor.ndim - 1)), tensor)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_impl.optimizers.adam import common
 from lightning_impl.optimizers.own import Own, pieces
+from lightning_impl.sharding import part, whole
 from pipeline.config import AdjustLR, MuonConfig
 
 # Of the polynomial a X + b XXᵀX + c (XXᵀ)²X, steep at zero (Jordan 2024, github.com/KellerJordan/Muon).
@@ -50,11 +51,14 @@ class Muon(Own):
             averages = torch._foreach_lerp(gradients, averages, group["momentum"])
         torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
         adjust = AdjustLR[group["adjust_lr_fn"]]
-        for piece, average in zip(
-            pieces(parameters, group["parts"]), pieces(averages, group["parts"]), strict=True
-        ):
-            matrix = orthogonal(average.reshape(len(average), -1), group["ns_steps"])
-            piece.add_(matrix.reshape(piece.shape), alpha=-rate * adjust.factor(*matrix.shape))
+        for parameter, average in zip(parameters, averages, strict=True):
+            # With fsdp every device does the whole matrix, and keeps its part of the result.
+            matrices = [
+                orthogonal(piece.reshape(len(piece), -1), group["ns_steps"])
+                for piece in pieces(whole(average), group["parts"])
+            ]
+            direction = part(torch.cat(matrices).reshape(parameter.shape), parameter)
+            parameter.add_(direction, alpha=-rate * adjust.factor(*matrices[0].shape))
 
 
 def orthogonal(matrix: Tensor, steps: int) -> Tensor:

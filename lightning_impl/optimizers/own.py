@@ -82,8 +82,6 @@ class Own(torch.optim.Optimizer):
         return list(directions)
 
 
-def pieces(tensors: list[Tensor], parts: int) -> list[Tensor]:
-    """Views of the weights that lie in each tensor one after the other, along the first axis."""
-    if parts == 1:
-        return tensors
-    return [piece for tensor in tensors for piece in tensor.chunk(parts)]
+def pieces(tensor: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """Views of the weights that lie in a tensor one after the other, along the first axis."""
+    return tensor.chunk(parts)

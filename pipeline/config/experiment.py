@@ -1,8 +1,10 @@
 """One experiment, whole; and how Hydra learns of it."""
 
+import sys
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from math import prod
+from pathlib import Path
 from typing import Any, get_origin
 
 from hydra.core.config_store import ConfigStore
@@ -26,6 +28,11 @@ SCHEMAS: dict[str, dict[str, type]] = {
 }
 
 
+# Hydra takes launchers and sweepers from the namespace package `hydra_plugins` alone, wherever on the
+# path its parts lie.
+PLUGINS = str(Path(__file__).resolve().parent.parent / "plugins")
+
+
 class Mode(Enum):
     train = "train"
     test = "test"
@@ -40,11 +47,6 @@ class BackendConfig:
 class SweepConfig:
     retry_failed: bool = option(False, "run failed jobs of the same name again")
     dry_run: bool = option(False, "show what would run, and stop")
-
-    def __post_init__(self) -> None:
-        for name in ("retry_failed", "dry_run"):
-            value = getattr(self, name)
-            require(not value, f"sweep.{name}", value, "false", "It is not built yet.")
 
 
 @dataclass(kw_only=True)
@@ -75,7 +77,9 @@ class Config:
 
 
 def register() -> None:
-    """Tell Hydra the schema; call before composing."""
+    """Tell Hydra the schema, and where our plugins are; call before composing."""
+    if PLUGINS not in sys.path:
+        sys.path.append(PLUGINS)
     store = ConfigStore.instance()
     # Hydra copies the store for every group that it lists, which is half of the time of --help.
     store.__deepcopy__ = lambda memo: store

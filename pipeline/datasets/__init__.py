@@ -1,7 +1,7 @@
 """The data sets: `load` gives any of them as plain NumPy arrays, whatever library decoded them.
 
-To add one: a module with `load(config) -> Data`, a row in `LOADERS`, a dataclass in
-`pipeline/config/datasets.py` and a YAML file in `conf/dataset/`.
+To add one: a module with `load(config) -> Data`, a row in `LOADERS` (and in `TASKS`, if it is not
+classified), a dataclass in `pipeline/config/datasets.py` and a YAML file in `conf/dataset/`.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from pipeline.datasets.data import Data, Form, Split, Task
 from pipeline.datasets.strata import stratified_split
 from pipeline.errors import UserError
 
-__all__ = ["LOADERS", "Data", "Form", "Split", "Task", "load", "stratified_split"]
+__all__ = ["LOADERS", "Data", "Form", "Split", "Task", "load", "stratified_split", "task"]
 
 LOADERS: dict[str, Callable[..., Data]] = {
     "digits": digits.load,
@@ -21,6 +21,13 @@ LOADERS: dict[str, Callable[..., Data]] = {
     "text": text.load,
     **{name: images.load for name in images.CLASSES},
 }
+
+TASKS = {"line": Task.regression, "text": Task.language}
+
+
+def task(config: DatasetConfig) -> Task:
+    """What is learned from a data set, known before it is loaded."""
+    return TASKS.get(config.name, Task.classification)
 
 
 def load(config: DatasetConfig) -> Data:

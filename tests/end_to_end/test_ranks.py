@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 # Two processes of torch, long enough to be met on their way.
 TWO = (
     "backend=torch", "accelerator=cpu", "accelerator.devices=2", "model=mlp", "logger=none",
-    "train.steps=1500", "train.eval_every=50steps", "train.precision=fp64",
+    "train.steps=600", "train.eval_every=50steps", "train.precision=fp64",
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def started(workspace, name, *arguments):
     """A run in two processes that has logged some steps."""
     process = workspace.start(*TWO, f"name={name}", *arguments)
     deadline = time.monotonic() + 120
-    while workspace.step(f"outputs/{name}") < 100:
+    while workspace.step(f"outputs/{name}") < 60:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "it does not get going"
         time.sleep(0.05)
@@ -87,17 +87,18 @@ FAILING = """
 import os
 import torch
 
-class Net(torch.nn.Linear):
+class Net(torch.nn.Module):
     batches = 0
 
     def __init__(self, input_shape, outputs):
-        super().__init__(64, outputs)
+        super().__init__()
+        self.head = torch.nn.Linear(64, outputs)
 
     def forward(self, x):
         self.batches += self.training
         if os.environ["RANK"] == "1" and self.batches == 30:
             raise RuntimeError("out of luck in batch 30")
-        return super().forward(x.flatten(1))
+        return self.head(x.flatten(1))
 """
 
 
@@ -144,5 +145,7 @@ def test_when_the_command_itself_is_killed_its_ranks_end_with_a_checkpoint(works
 def test_bad_input_that_only_a_rank_finds_is_told_once(workspace):
     done = workspace.run(*TWO, "name=bad", "dataset=line")
     assert done.code == 1
-    assert done.output.count("dataset=line") == 1, done.output
+    message = "error: train.batch_size=32: must be at most 5, the size of the training set."
+    assert done.output.count("train.batch_size=32") == 1
+    assert message in done.output
     assert "Traceback" not in done.output

@@ -1,4 +1,4 @@
-"""The README's commands work as they stand there, one after the other, in one folder."""
+"""The commands of the README, and of the page on clusters, work as they stand there, in one folder."""
 
 import os
 import re
@@ -13,9 +13,13 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def commands():
-    """Every command in the README's sh blocks, in order."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
+PROGRAMS = {"python": sys.executable, "torchrun": str(Path(sys.executable).with_name("torchrun"))}
+
+
+def commands(page=README):
+    """Every command in the sh blocks of a page, in order."""
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
@@ -29,20 +33,34 @@ def test_the_readme_shows_commands_of_every_kind():
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # some forty commands, most of which load a framework
 def test_every_command_of_the_readme_works_in_the_order_it_stands_there(tmp_path):
+    run(commands(), tmp_path)
+    listed = {path.name for path in (tmp_path / "outputs").iterdir()}
+    assert {"first", "second", "third", "sweep", "stopped", "fp64", "logs", "profile"} <= listed
+
+
+@pytest.mark.slow
+def test_every_command_of_the_page_on_clusters_that_needs_none_works(tmp_path):
+    run(commands(CLUSTER), tmp_path)
+    listed = {path.name for path in (tmp_path / "outputs").iterdir()}
+    assert listed == {"two", "sides"}
+
+
+def run(commands, folder):
+    """Run commands one after the other in a folder, as they stand on the page."""
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
         "TANDEM_PROGRESS": "plain",
         "WANDB_MODE": "offline",
     }
-    for command in commands():
-        python, *arguments = shlex.split(command)
-        assert python == "python"
-        if arguments[0] == "run.py":
-            arguments[0] = str(ROOT / "run.py")
+    for command in commands:
+        program, *arguments = shlex.split(command)
         done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
+            [
+                PROGRAMS[program],
+                *(str(ROOT / word) if word == "run.py" else word for word in arguments),
+            ],
+            cwd=folder,
             env=environment,
             capture_output=True,
             text=True,
@@ -50,8 +68,6 @@ def test_every_command_of_the_readme_works_in_the_order_it_stands_there(tmp_path
         )
         interrupted = "train.stop_after" in command
         assert done.returncode == (130 if interrupted else 0), f"{command}\n{done.stderr}"
-    listed = {path.name for path in (tmp_path / "outputs").iterdir()}
-    assert {"first", "second", "third", "sweep", "stopped", "fp64", "logs", "profile"} <= listed
 
 
 @pytest.mark.parametrize("target", re.findall(r"^    make (\w+)", README, re.MULTILINE))

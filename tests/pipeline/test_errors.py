@@ -227,7 +227,7 @@ CASES = [
     Case("a file for a folder", "hydra.run.dir={file}/run", "hydra.run.dir={file}|can be written"),
     Case("a file for a sweep", "-m seed=0,1 hydra.sweep.dir={file}", "{file}|can be written"),
     # sweeps
-    Case("one option of a sweep", "-m model=cnn,cnm", "model=cnm|Did you mean model=cnn?"),
+    Case("all options of a sweep", "-m model=cnm,vti", "model=cnm|Did you mean model=cnn?"),
     Case(
         "a bad value in all jobs", "-m seed=0,1 train.batch_size=0", "train.batch_size=0|at least 1"
     ),
@@ -237,6 +237,12 @@ CASES = [
         "train.batch_size=a|a whole number",
     ),
     Case("only bad values", "-m train.batch_size=0,-1", "train.batch_size=0|at least 1"),
+    Case("a dry run of one job", "sweep.dry_run=true", "sweep.dry_run=true|without -m"),
+    Case(
+        "a launcher that is not there",
+        "-m seed=0,1 hydra.launcher._target_=hydra_plugins.none.Launcher",
+        "hydra/launcher=basic|installed",
+    ),
     # devices
     Case(
         "no GPU for torch",

@@ -15,6 +15,9 @@ from pipeline.experiment import run as run_experiment
 from pipeline.loggers.metrics_file import Row, read_metrics
 from pipeline.runs import RunFolder
 
+# Before JAX touches the first: tests of several devices share the processes of the others.
+jax.config.update("jax_num_cpu_devices", 4)
+
 QUIET = "logger=none accelerator=cpu train.log_every=1"
 
 

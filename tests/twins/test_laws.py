@@ -16,6 +16,25 @@ FRAMEWORKS = TORCH | JAX | {"tensorflow", "tensorflow_datasets", "wandb", "tenso
 ONE_SIDED = {
     "flax_impl/data.py": {
         "Home": "a compiled step takes samples as a pytree, so that where they live is apart",
+        "Rows": "a process of JAX fills several devices, one of torch its own",
+        "raw_on_each": "the same",
+    },
+    "flax_impl/backend.py": {
+        "check_statistics": "to XLA the batch of all devices is one array",
+    },
+    "flax_impl/device.py": {
+        "choose": "a process of torch has one device",
+        "mesh_of": "the same",
+    },
+    "flax_impl/sharding.py": {
+        "Readable": "ranks of torch slice for themselves",
+        "spec_of": "arrays of JAX know where they lie, torch's parameters change their kind",
+        "along": "the same",
+        "shardings": "the same",
+        "made_in_place": "the same",
+        "gathered": "the same",
+        "place": "the same",
+        "share": "the same",
     },
     "flax_impl/layers.py": {
         "Leaf": "canonical names and layouts are torch's own",
@@ -34,6 +53,23 @@ ONE_SIDED = {
     "flax_impl/loop.py": {
         "Compiled": "torch compiles nothing",
         "Evaluation": "a compiled function and its data, kept between evaluations",
+    },
+    "lightning_impl/device.py": {"gpu_of": "a process of JAX has several"},
+    "lightning_impl/norms.py": {
+        "SyncBatchNorm": "to XLA the batch of all devices is one array",
+        "OverAll": "the same",
+        "synchronise": "the same",
+    },
+    "lightning_impl/sharding.py": {
+        "sharing": "Lightning's Trainer is told of the devices; arrays of JAX know them",
+        "strategy": "the same",
+        "Processes": "the same",
+        "Replicated": "to XLA the devices are one program",
+        "Sharded": "Orbax writes and reads shares by itself",
+        "shard": "torch's parameters change their kind, JAX's arrays where they lie",
+        "blocks": "a part of it",
+        "part": "the same",
+        "loose_buffers": "XLA has one array for all devices",
     },
     "lightning_impl/optimizers/own.py": {
         "Own": "torch's optimizers are objects that update in place, optax's pairs of functions",
@@ -95,6 +131,7 @@ ONE_SIDED = {
     },
     "lightning_impl/step.py": {
         "TrainingModule": "Lightning's steps are methods of a module, Flax's functions of a state",
+        "check_gradients": "XLA has a gradient for every parameter",
     },
     "flax_impl/step.py": {
         "TrainState": "twin of TrainingModule",
@@ -112,12 +149,16 @@ def files(package):
 
 def modules(package):
     names = (f"{package}.{name[:-3].replace('/', '.')}" for name in files(package))
-    return [name.removesuffix(".__init__") for name in names]
+    # Hydra's plugins go by the name of the namespace package that they are part of.
+    return [name.removesuffix(".__init__").removeprefix("pipeline.plugins.") for name in names]
 
 
 def loaded_by(*names):
     """The top-level modules that a fresh process holds after importing `names`."""
-    code = f"import sys\nfor name in {names!r}: __import__(name)\nprint(*sys.modules, sep='\\n')"
+    code = (
+        "import sys; from pipeline.config import register; register()\n"
+        f"for name in {names!r}: __import__(name)\nprint(*sys.modules, sep='\\n')"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -193,7 +234,7 @@ def test_a_backend_offers_what_the_core_asks_for(package):
     }
     asked = ("prepare", "train", "test", "export", "adopt", "versions")
     assert {name: offered[name] for name in asked} == {
-        "prepare": ["config"],
+        "prepare": ["config", "world"],
         "train": ["experiment", "device"],
         "test": ["experiment", "device", "checkpoint"],
         "export": ["experiment", "device", "checkpoint"],

@@ -1,0 +1,175 @@
+"""Sweeps and runs on a real Slurm of two nodes: their shapes, their ends, and how they go on."""
+
+import sys
+
+import pytest
+from cluster.conftest import processes, until
+from end_to_end.conftest import RUN
+from offline_wandb import read_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
+
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
+SMALL = ("model=mlp", "accelerator=cpu", "train.precision=fp64", "train.log_every=1")
+QUICK = (*SMALL, "logger=none", "train.steps=6")
+
+# Long enough to be stopped on the way; evaluated, and so saved, every 40 steps.
+LONG = (*SMALL, "backend=jax", "train.steps=1200", "logger=wandb")
+
+
+def folders(workspace, name):
+    """The job folders of a sweep."""
+    return sorted(path.name for path in (workspace.path / "outputs" / name).iterdir())
+
+
+def only_job(workspace, sweep, name):
+    """The folder of the one job of a sweep, once it has taken some steps."""
+    below = workspace.path / "outputs" / name
+    found = until(lambda: [str(path) for path in below.glob("0_*")], sweep)
+    until(lambda: workspace.step(found[0]) >= 60, sweep)
+    return found[0]
+
+
+def scripts(workspace, name):
+    """The batch scripts of a sweep, without those that are links."""
+    files = (workspace.path / "outputs" / name / ".slurm").glob("*/*_submission.sh")
+    return [file.read_text() for file in sorted(files)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(workspace, cluster):
+    """What the long run logs when nobody stops it."""
+    done = workspace.run(*LONG, "name=uninterrupted")
+    assert done.code == 0, done.output
+    return workspace.rows("outputs/uninterrupted")
+
+
+def test_both_backends_on_two_nodes_give_the_losses_of_one_process(workspace):
+    cases = ("backend=torch,jax", *QUICK)
+    there = workspace.start("-m", *cases, *SLURM, "name=there", "accelerator.nodes=2")
+    here = workspace.run("-m", *cases, "name=here")
+    output, _ = there.communicate(timeout=120)
+    assert (there.returncode, here.code) == (0, 0), output
+    for job in ("0_backend=torch", "1_backend=jax"):
+        assert "2 machines" in workspace.result(f"outputs/there/{job}")["devices"]
+        ours, theirs = (workspace.rows(f"outputs/{name}/{job}") for name in ("there", "here"))
+        assert [list(row) for row in ours] == [list(row) for row in theirs]
+        for two, one in zip(ours, theirs, strict=True):
+            assert two == pytest.approx(one, rel=0, abs=1e-10), (job, one["step"])
+
+
+def test_each_job_asks_for_the_nodes_and_tasks_of_its_own_accelerator(workspace, cluster):
+    done = workspace.run(
+        "-m", "backend=jax", "accelerator.devices=1,2", "seed=0,1", *QUICK, *SLURM, "name=shapes"
+    )
+    assert done.code == 0, done.output
+    one, two = scripts(workspace, "shapes")
+    assert "--array=0-1%2\n" in one
+    assert "--ntasks-per-node=1\n" in one
+    assert "--ntasks-per-node=2\n" in two
+    assert "gpus" not in one + two
+    for job in folders(workspace, "shapes"):
+        if "_" in job:
+            devices = workspace.result(f"outputs/shapes/{job}")["devices"]
+            assert ("2 × cpu" in devices) == ("devices=2" in job), (job, devices)
+
+
+def test_a_failing_job_is_told_and_the_other_is_not_held_up(workspace):
+    done = workspace.run(
+        "-m", "backend=jax", "dataset=line", "model=linear", "optimizer=sgd", "train.batch_size=5",
+        "optimizer.lr=100,0.01", "schedule=constant", "train.steps=60", "logger=none",
+        "accelerator=cpu", *SLURM, "name=failing",
+    )  # fmt: skip
+    assert done.code == 1, done.output
+    assert "job 0 (optimizer.lr=100) failed: train/loss is inf at step 7" in done.output
+    assert "job 1 (optimizer.lr=0.01) completed" in done.output
+    table = done.output[done.output.index("comparison") :]
+    assert table.index("failed") < table.index("completed")
+
+
+def test_a_partition_that_is_none_is_told_with_the_word_of_slurm(workspace):
+    done = workspace.run("-m", *QUICK, *SLURM, "hydra.launcher.partition=none", "name=nowhere")
+    assert done.code == 1, done.output
+    assert "hydra/launcher=slurm" in done.output
+    assert "invalid partition specified: none" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_job_that_a_more_urgent_one_displaces_goes_on_as_if_nothing_had_been(
+    workspace, cluster, uninterrupted
+):
+    sweep = workspace.start("-m", *LONG, *SLURM, "name=displaced")
+    folder = only_job(workspace, sweep, "displaced")
+    job = cluster.job("displaced")
+    cluster("sbatch", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null",
+            "--wrap=true")  # fmt: skip
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, output
+    assert "is queued again" in output
+    assert cluster.fact(job, "Restarts") == "1"
+    assert goes_on_where_it_stopped(workspace, folder) == uninterrupted
+
+
+def test_a_run_of_a_batch_script_that_is_warned_goes_on_too(workspace, cluster, uninterrupted):
+    script = f"srun --kill-on-bad-exit=1 {sys.executable} {RUN} {' '.join(LONG)} name=warned"
+    job = cluster(
+        "sbatch", "--parsable", "--requeue", "--ntasks=1", f"--chdir={workspace.path}",
+        "--open-mode=append", "--output=warned.log", f"--wrap={script}",
+    )  # fmt: skip
+    until(lambda: workspace.step("outputs/warned") >= 60)
+    cluster("scancel", "--signal=USR1", job)
+    until(lambda: cluster.state(job) == "COMPLETED")
+    assert cluster.fact(job, "Restarts") == "1"
+    log = (workspace.path / "warned.log").read_text()
+    assert f"job {job} goes back into the queue" in log
+    assert goes_on_where_it_stopped(workspace, "outputs/warned") == uninterrupted
+
+
+def goes_on_where_it_stopped(workspace, folder):
+    """The rows of a run that was stopped once, when W&B has them too, as one run."""
+    result = workspace.result(folder)
+    assert result["status"] == "completed"
+    run = read_run(workspace.path / folder / "wandb")
+    assert len(run.files) == 2, "a part before and a part after"
+    rows = workspace.rows(folder)
+    assert {row["step"] for row in run.metrics} == {row["step"] for row in rows}
+    return rows
+
+
+def test_a_cancelled_job_stays_cancelled(workspace, cluster):
+    sweep = workspace.start("-m", *LONG, *SLURM, "name=cancelled", "logger=none")
+    folder = only_job(workspace, sweep, "cancelled")
+    job = cluster.job("cancelled")
+    cluster("scancel", job)
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130, output
+    assert cluster.state(job) == "CANCELLED"
+    assert workspace.result(folder)["status"] == "interrupted"
+
+
+# Steps enough for the node to die in their midst.
+@pytest.mark.parametrize(("backend", "steps"), [("torch", 200), ("jax", 300)])
+def test_when_a_node_dies_the_job_is_told_as_failed_and_goes_on_when_it_is_retried(
+    backend, steps, workspace, cluster
+):
+    name = f"dies-{backend}"
+    command = (
+        "-m", *LONG, *SLURM, f"backend={backend}", f"train.steps={steps}", "logger=none",
+        "accelerator.nodes=2", f"name={name}", "sweep.retry_failed=true",
+    )  # fmt: skip
+    sweep = workspace.start(*command)
+    folder = only_job(workspace, sweep, name)
+    cluster.node("kill", "n2")
+    cluster.node("revive", "n2")
+    output, _ = sweep.communicate(timeout=120)
+    result = workspace.result(folder)
+    assert result["status"] in output
+    until(lambda: not processes(), deadline=30.0)
+    if result["status"] == "failed":  # Slurm may have been faster to run it again
+        assert sweep.returncode == 1
+        assert f"failed: {result['error'].splitlines()[0]}" in output
+        again = workspace.run(*command)
+        assert again.code == 0, again.output
+        assert "goes on from step" in again.output
+    steps_logged = [row["step"] for row in workspace.rows(folder)]
+    assert sorted(set(steps_logged)) == list(range(1, steps + 1))

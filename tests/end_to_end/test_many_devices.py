@@ -1,0 +1,220 @@
+"""One experiment on one device and on several: the same numbers, and checkpoints that any number reads."""
+
+import pytest
+
+BACKENDS = ["torch"]
+
+PLAIN = (
+    "accelerator=cpu", "logger=none", "train.precision=fp64", "train.log_every=1",
+    "train.steps=6", "train.eval_every=3steps",
+)  # fmt: skip
+
+# Batches of an evaluation do not divide by the number of devices, and the last has one sample for four.
+RESNET = (
+    "model=resnet18", "model.width=4", "dataset=digits", "train.batch_size=16",
+    "train.accumulate=2", "train.clip_norm=1", "train.ema=0.9", "train.label_smoothing=0.1",
+    "train.eval_batch_size=179",
+)  # fmt: skip
+
+CASES = {
+    "resnet18": RESNET,
+    "cnn": ("model=cnn", "dataset=digits", "dataset.augment=true", "dataset.crop_padding=1",
+            "train.batch_size=24", "train.clip_value=0.01", "train.frozen=[conv1.*]"),
+    "vit": ("model=vit", "model.patch=2", "model.width=16", "model.heads=2", "model.depth=2",
+            "model.dropout=0.2", "model.drop_path=0.5", "train.randomness=shared",
+            "dataset=digits", "train.batch_size=16", "train.accumulate=2", "optimizer=muon"),
+    "gpt": ("model=gpt", "model.width=16", "model.heads=2", "model.depth=2", "model.dropout=0.2",
+            "train.randomness=shared", "dataset=text", "dataset.max_bytes=20_000",
+            "dataset.length=16", "train.batch_size=16", "optimizer=lamb"),
+}  # fmt: skip
+
+HOW = {
+    "ddp": ("accelerator.devices=4", "accelerator.strategy=ddp"),
+    "fsdp": ("accelerator.devices=2", "accelerator.strategy=fsdp"),
+}
+
+
+def run(workspace, backend, name, *arguments):
+    """A run from its beginning, or one that goes on; gives its lines of metrics."""
+    done = workspace.run(f"backend={backend}", *arguments, f"name={name}")
+    assert done.code == 0, done.output
+    return workspace.rows(f"outputs/{name}")
+
+
+@pytest.fixture(scope="module")
+def on_one(workspace):
+    """A function that gives the lines of a case on one device, which is run once."""
+    known = {}
+
+    def lines(backend, case):
+        if (backend, case) not in known:
+            known[backend, case] = run(
+                workspace, backend, f"{backend}-{case}", *PLAIN, *CASES[case]
+            )
+        return known[backend, case]
+
+    return lines
+
+
+def assert_same(rows, expected):
+    """All lines have the same keys at the same steps, and numbers within 1e-10."""
+    assert [list(row) for row in rows] == [list(row) for row in expected]
+    for row, wanted in zip(rows, expected, strict=True):
+        for key, value in row.items():
+            assert value == pytest.approx(wanted[key], rel=1e-10, abs=1e-10), (key, row["step"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_two_devices_log_the_numbers_of_one(workspace, on_one, backend):
+    two = "accelerator.devices=2"
+    rows = run(workspace, backend, f"{backend}-two", *PLAIN, *CASES["resnet18"], two)
+    assert_same(rows, on_one(backend, "resnet18"))
+    assert rows[-1]["test/loss"] > 0
+    result = workspace.result(f"outputs/{backend}-two")
+    one = workspace.result(f"outputs/{backend}-resnet18")
+    assert "2 × cpu" in result["devices"]
+    for key in ("parameters", "init_digest", "data_digest", "steps"):
+        assert result[key] == one[key], key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_several_devices_log_the_numbers_of_one(workspace, on_one, backend, case, how):
+    name = f"{backend}-{case}-{how}"
+    rows = run(workspace, backend, name, *PLAIN, *CASES[case], *HOW[how])
+    assert_same(rows, on_one(backend, case))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ((), ("accelerator.devices=2",)),
+        (("accelerator.devices=2",), ("accelerator.devices=1",)),
+        ((), HOW["fsdp"]),
+        (HOW["fsdp"], ("accelerator.devices=1", "accelerator.strategy=auto")),
+        (HOW["fsdp"], ("accelerator.devices=4", "accelerator.strategy=ddp")),
+    ],
+    ids=["1 to 2", "2 to 1", "1 to 2 fsdp", "2 fsdp to 1", "2 fsdp to 4"],
+)
+@pytest.mark.parametrize("case", ["resnet18", "vit"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_goes_on_with_another_number_of_devices(
+    workspace, on_one, request, backend, case, first, then
+):
+    name = request.node.callspec.id.replace(" ", "-")
+    begun = workspace.run(
+        f"backend={backend}", *PLAIN, *CASES[case], *first, "train.stop_after=4", f"name={name}"
+    )
+    assert begun.code == 130, begun.output
+    done = workspace.run(f"resume=outputs/{name}", "train.stop_after=null", *then)
+    assert done.code == 0, done.output
+    assert_same(workspace.rows(f"outputs/{name}"), on_one(backend, case))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_on_three_devices_that_goes_on_is_that_of_one_never_stopped_bit_for_bit(
+    workspace, backend, strategy
+):
+    three = (
+        *PLAIN, *CASES["vit"], "train.batch_size=24", "train.precision=fp32",
+        "train.randomness=native", "accelerator.devices=3", f"accelerator.strategy={strategy}",
+        "train.log_every=3",
+    )  # fmt: skip
+    name = f"{backend}-three-{strategy}"
+    whole = run(workspace, backend, f"{name}-whole", *three)
+    begun = workspace.run(f"backend={backend}", *three, "train.stop_after=4", f"name={name}")
+    assert begun.code == 130, begun.output
+    done = workspace.run(f"resume=outputs/{name}", "train.stop_after=null")
+    assert done.code == 0, done.output
+    assert workspace.rows(f"outputs/{name}") == whole
+    digests = {
+        workspace.result(f"outputs/{found}")["init_digest"] for found in (name, f"{name}-whole")
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_on_two_devices_goes_on_with_two_of_the_other_backend(workspace, on_one, backend):
+    name, other = f"{backend}-crossing", {"torch": "jax", "jax": "torch"}[backend]
+    two = "accelerator.devices=2"
+    begun = workspace.run(
+        f"backend={backend}", *PLAIN, *CASES["vit"], two, "train.stop_after=4", f"name={name}"
+    )
+    assert begun.code == 130, begun.output
+    done = workspace.run(
+        f"resume=outputs/{name}", f"backend={other}", "train.stop_after=null", f"name={name}-on"
+    )
+    assert done.code == 0, done.output
+    assert_same(workspace.rows(f"outputs/{name}-on"), on_one(backend, "vit"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_several_devices_test_a_checkpoint_of_one(workspace, on_one, backend, how):
+    tested = on_one(backend, "resnet18")[-1]
+    done = workspace.run(
+        "mode=test",
+        f"checkpoint=outputs/{backend}-resnet18",
+        f"name={backend}-tested-{how}",
+        *HOW[how],
+    )
+    assert done.code == 0, done.output
+    [row] = workspace.rows(f"outputs/{backend}-tested-{how}")
+    assert_same([row], [tested])
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, input_shape, outputs, unused):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+        self.unused = nn.Linear(3, 3) if unused else None
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, outputs)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+
+def run_own(workspace, name, *arguments):
+    """A user's own model of torch, trained."""
+    (workspace.path / "mine.py").write_text(OWN)
+    own = ("backend=torch", "model=own", "model.torch=mine:Net", "model.jax=mine:Net")
+    arguments = (*own, *PLAIN, "train.batch_size=16", *arguments, f"name={name}")
+    return workspace.run(*arguments, PYTHONPATH=str(workspace.path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "unused"), [("ddp", False), ("fsdp", True)])
+def test_a_users_own_batch_norm_is_synchronised_too(workspace, how, unused):
+    option = f"+model.options.unused={unused}"
+    for name, devices in (("own", ()), ("shared", HOW[how])):
+        done = run_own(workspace, f"{name}-{how}", option, *devices)
+        assert done.code == 0, done.output
+        assert "Warning" not in done.output
+    assert_same(workspace.rows(f"outputs/shared-{how}"), workspace.rows(f"outputs/own-{how}"))
+
+
+@pytest.mark.slow
+def test_a_model_that_leaves_out_a_part_is_refused_with_a_way_out(workspace):
+    option = "+model.options.unused=true"
+    done = run_own(workspace, "unused", option, "accelerator.devices=2")
+    assert done.code == 1
+    assert "a model whose loss does not depend on unused.weight, unused.bias" in done.output
+    assert "Or set train.frozen=[unused.weight,unused.bias]" in done.output
+    assert "Traceback" not in done.output
+    way_out = ("accelerator.devices=2", "train.frozen=[unused.weight,unused.bias]")
+    done = run_own(workspace, "frozen", option, *way_out)
+    assert done.code == 0, done.output

@@ -1,0 +1,169 @@
+"""A search: trials that fail, stop, and go on; as a user starts it."""
+
+import signal
+
+import optuna
+import pytest
+import yaml
+
+from pipeline.keys import CONF
+
+BACKENDS = ("torch", "jax")
+SEARCH = ("-m", "hydra/sweeper=optuna", "logger=none", "accelerator=cpu", "model=linear")
+RATES = "optimizer.lr=tag(log,interval(1e-3,1e-1))"
+PRESETS = sorted(file.stem for file in (CONF / "hydra/sweeper").glob("optuna_*.yaml"))
+
+
+def trials_of(workspace, name):
+    """The trials of a study: the state, the parameters and the value of each."""
+    study = optuna.load_study(name, f"sqlite:///{workspace.path}/outputs/{name}/study.db")
+    return [(trial.state.name, trial.params, trial.value) for trial in study.trials]
+
+
+def jobs(workspace, name):
+    """The folders of the jobs."""
+    return sorted(path.name for path in (workspace.path / "outputs" / name).glob("[0-9]*_*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_trial_that_diverges_is_counted_as_failed_and_the_best_is_told(workspace, backend):
+    name = f"diverging_{backend}"
+    command = (
+        *SEARCH, f"backend={backend}", "dataset=line", "optimizer=sgd", "train.batch_size=5",
+        "optimizer.lr=choice(0.01,100)", "schedule=constant", "train.steps=60", f"name={name}",
+        "hydra.sweeper.n_trials=5",
+    )  # fmt: skip
+    done = workspace.run(*command)
+    assert done.code == 0, done.output
+    trials = trials_of(workspace, name)
+    assert {(state, params["optimizer.lr"]) for state, params, _ in trials} == {
+        ("COMPLETE", 0.01), ("FAIL", 100),
+    }  # fmt: skip
+    assert len(jobs(workspace, name)) == 2, "the same values are the same run"
+    [good] = [job for job in jobs(workspace, name) if job.endswith("0.01")]
+    best = workspace.result(f"outputs/{name}/{good}")["best"]
+    assert best["metric"] == "val/loss"
+    assert {value for state, _, value in trials if state == "COMPLETE"} == {best["value"]}
+    found = yaml.safe_load(
+        (workspace.path / f"outputs/{name}/optimization_results.yaml").read_text()
+    )
+    assert (found["best_params"], found["best_value"]) == ({"optimizer.lr": 0.01}, best["value"])
+    assert "train/loss is inf at step 7" in done.output[done.output.index("comparison") :]
+    assert done.output.splitlines()[-1].startswith("best: val/loss ")
+    assert done.output.splitlines()[-1].endswith(": optimizer.lr=0.01")
+
+    again = workspace.run(*command)
+    assert again.code == 0, again.output
+    assert "experiment" not in again.output, "a search that is done runs nothing"
+    assert again.output.splitlines()[-1] == done.output.splitlines()[-1]
+    assert trials_of(workspace, name) == trials
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_search_that_was_killed_ends_as_one_that_was_not(workspace, backend):
+    command = (
+        *SEARCH, f"backend={backend}", RATES, "train.steps=400", "train.log_every=10",
+        "hydra.sweeper.n_trials=2",
+    )  # fmt: skip
+    killed, whole = f"killed_{backend}", f"whole_{backend}"
+
+    def training():
+        second = [job for job in jobs(workspace, killed) if job.startswith("1_")]
+        return second and workspace.step(f"outputs/{killed}/{second[0]}") >= 40
+
+    workspace.run_until(training, signal.SIGKILL, *command, f"name={killed}")
+    assert [state for state, *_ in trials_of(workspace, killed)] == ["COMPLETE", "RUNNING"]
+    done = workspace.run(*command, f"name={killed}")
+    assert done.code == 0, done.output
+    assert "1 of 2 trials completed, 1 to go on with" in done.output
+    reference = workspace.run(*command, f"name={whole}")
+    assert reference.code == 0, reference.output
+    assert trials_of(workspace, killed) == trials_of(workspace, whole)
+    assert jobs(workspace, killed) == jobs(workspace, whole)
+    for job in jobs(workspace, whole):
+        rows = workspace.rows(f"outputs/{killed}/{job}")
+        assert rows == workspace.rows(f"outputs/{whole}/{job}")
+    assert done.output.splitlines()[-1] == reference.output.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_search_and_its_trial_is_still_to_do(workspace):
+    def training():
+        found = jobs(workspace, "stopped")
+        return found and workspace.step(f"outputs/stopped/{found[0]}") >= 20
+
+    done = workspace.run_until(
+        training, signal.SIGINT, *SEARCH, "backend=jax", RATES, "train.epochs=2000", "name=stopped"
+    )
+    assert done.code == 130, done.output
+    assert [state for state, *_ in trials_of(workspace, "stopped")] == ["RUNNING"]
+    assert workspace.result(f"outputs/stopped/{jobs(workspace, 'stopped')[0]}")["status"] == (
+        "interrupted"
+    )
+
+
+@pytest.mark.slow
+def test_trials_run_side_by_side_where_the_launcher_does_that(workspace):
+    done = workspace.run(
+        *SEARCH, "backend=jax", RATES, "train.steps=3", "name=side", "hydra.sweeper.n_trials=4",
+        "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+    )  # fmt: skip
+    assert done.code == 0, done.output
+    assert done.output.count("is launching 2 jobs") == 2
+    trials = trials_of(workspace, "side")
+    assert [state for state, *_ in trials] == ["COMPLETE"] * 4
+    for job, (_, params, value) in zip(jobs(workspace, "side"), trials, strict=True):
+        result = workspace.result(f"outputs/side/{job}")
+        assert result["config"]["optimizer"]["lr"] == params["optimizer.lr"]
+        assert result["best"]["value"] == value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_searches_rate_decay_and_size(workspace, preset):
+    backend = BACKENDS[PRESETS.index(preset) % 2]  # by turns
+    done = workspace.run(
+        "-m", f"hydra/sweeper={preset}", f"backend={backend}", "logger=none", "accelerator=cpu",
+        "train.steps=2", "hydra.sweeper.n_trials=1", f"name={preset}",
+    )  # fmt: skip
+    assert done.code == 0, done.output
+    [(state, params, value)] = trials_of(workspace, preset)
+    assert (state, 0 <= value <= 1) == ("COMPLETE", True)
+    assert {"optimizer.lr", "optimizer.weight_decay"} < params.keys()
+    assert any(key.startswith("model.") for key in params)
+    result = workspace.result(f"outputs/{preset}/{jobs(workspace, preset)[0]}")
+    assert result["config"]["model"]["name"] == preset.removeprefix("optuna_")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "hydra.sweeper.params=null: must be a space to search"),
+        ((RATES, "train.btch=3"), "train.btch=3: must be a key of train"),
+        ((RATES, "train.clip_norm=-1"), "train.clip_norm=-1.0: must be null or above 0"),
+        (("optimizer.lrr=interval(0.1,0.2)",), "Did you mean optimizer.lr?"),
+        (("optimizer.lr=0.1,abc",), "optimizer.lr=abc: must be a number"),
+        (("schedule=constant,cosin",), "schedule=cosin: must be one of"),
+        ((RATES, "hydra.sweeper.n_trials=many"), "n_trials=many: must be a whole number"),
+        ((RATES, "hydra.sweeper.direction=up"), "direction=up: must be null, maximize or minimize"),
+        ((RATES, "hydra/sweeper/sampler=grid"), "hydra/sweeper/sampler=grid: must be tpe"),
+    ],
+)
+def test_a_slip_is_told_once_and_before_the_first_trial(workspace, arguments, message):
+    done = workspace.run(*SEARCH, *arguments, "name=slip")
+    assert done.code == 1
+    assert message in done.output
+    assert done.output.count("error:") == 1
+    assert "Traceback" not in done.output
+    assert not (workspace.path / "outputs/slip").exists()
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_where_the_search_stands_and_starts_no_trial(workspace):
+    done = workspace.run(*SEARCH, RATES, "name=dry", "sweep.dry_run=true")
+    assert done.code == 0, done.output
+    assert "search for val/accuracy: 0 of 20 trials completed" in done.output
+    assert jobs(workspace, "dry") == []

@@ -1,0 +1,150 @@
+"""Jobs side by side on one machine: each has its devices and cores for itself, and stops in order."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from pipeline.checkpoints import checkpoints_of
+
+ENDLESS = (
+    "backend=jax", "model=linear", "logger=none", "train.steps=9000000", "train.log_every=50",
+    "train.eval_every=100steps", "hydra/launcher=joblib",
+)  # fmt: skip
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is nothing to share"),
+]
+
+
+@pytest.fixture
+def start(workspace, tmp_path):
+    """A function that starts a sweep, which is ended afterwards with all that it has started."""
+    started = []
+
+    def begin(*arguments, **environment):
+        sweep = workspace.start(
+            "-m", *ENDLESS, *arguments, TANDEM_LEASES=str(tmp_path), **environment
+        )
+        started.append(psutil.Process(sweep.pid))
+        return sweep
+
+    yield begin
+    for sweep in started:
+        if sweep.is_running():
+            for process in [sweep, *sweep.children(recursive=True)]:
+                process.kill()
+
+
+def jobs(sweep):
+    """The jobs that a sweep is running, by their seeds."""
+    found = {}
+    for process in psutil.Process(sweep.pid).children(recursive=True):
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        if "hydra.mode=RUN" in words:
+            found[next(word for word in words if word.startswith("seed="))] = process
+    return found
+
+
+def reached(sweep, state, deadline=300.0):
+    """What `state` answers, once it is something."""
+    until = time.monotonic() + deadline
+    while time.monotonic() < until:
+        assert sweep.poll() is None, sweep.communicate()[0]
+        if answer := state():
+            return answer
+        time.sleep(0.05)
+    raise AssertionError("it takes too long")
+
+
+def training(sweep, workspace, name, *seeds):
+    """The jobs of these seeds, once all have a checkpoint."""
+
+    def answer():
+        found = jobs(sweep)
+        folder = workspace.path / "outputs" / name
+        saved = {path.parent.parent for path in folder.glob("*/checkpoints/*")}
+        with_checkpoint = {run.name.partition("_")[2] for run in saved if checkpoints_of(run)}
+        return found if set(seeds) <= with_checkpoint & set(found) else None
+
+    return reached(sweep, answer)
+
+
+@pytest.mark.parametrize("threads", [(), ("accelerator.threads=1",)], ids=["even", "threads"])
+def test_each_job_has_cores_of_its_own_and_ctrl_c_stops_all_with_a_checkpoint(
+    workspace, start, threads
+):
+    name = f"cores{len(threads)}"
+    command = ("accelerator=cpu", "seed=0,1,2", "hydra.launcher.n_jobs=2", f"name={name}", *threads)
+    sweep = start(*command)
+    running = training(sweep, workspace, name, "seed=0", "seed=1")
+    assert set(running) == {"seed=0", "seed=1"}
+    first, second = (set(job.cpu_affinity()) for job in running.values())
+    assert first.isdisjoint(second)
+    share = 1 if threads else len(os.sched_getaffinity(0)) // 2
+    assert len(first) == len(second) == share
+    sweep.send_signal(signal.SIGINT)  # to it alone; on a terminal the workers would have it, too
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 130, output
+    assert "Traceback" not in output
+    for folder in ("0_seed=0", "1_seed=1"):
+        assert workspace.result(f"outputs/{name}/{folder}")["status"] == "interrupted"
+    assert not (workspace.path / f"outputs/{name}/2_seed=2/run.json").exists()
+    assert not any(job.is_running() for job in running.values())
+    again = workspace.run("-m", *ENDLESS, *command, "sweep.dry_run=true")
+    told = [line.split("  ")[2].rstrip("0123456789") for line in again.output.splitlines()[1:]]
+    assert told == ["goes on from step ", "goes on from step ", "starts"]
+
+
+def test_a_sweep_that_is_killed_leaves_no_job_behind(workspace, start):
+    sweep = start("accelerator=cpu", "seed=0,1,2,3", "hydra.launcher.n_jobs=2", "name=shot")
+    running = list(training(sweep, workspace, "shot", "seed=0", "seed=1").values())
+    everything = psutil.Process(sweep.pid).children(recursive=True)
+    sweep.kill()
+    sweep.communicate(timeout=60)
+    _, left = psutil.wait_procs(everything, timeout=60)
+    assert left == []
+    assert len(running) == 2
+    for folder in ("0_seed=0", "1_seed=1"):
+        assert workspace.result(f"outputs/shot/{folder}")["status"] == "interrupted"
+    assert not (workspace.path / "outputs/shot/2_seed=2/run.json").exists()
+
+
+def test_no_two_jobs_have_the_same_gpu_and_that_of_a_killed_one_is_given_out_again(
+    workspace, start
+):
+    # There need be no such GPUs: the jobs are told of them, and compute on what there is.
+    sweep = start("seed=0,1,2", "name=gpus", CUDA_VISIBLE_DEVICES="5,7")
+    running = training(sweep, workspace, "gpus", "seed=0", "seed=1")
+    assert set(running) == {"seed=0", "seed=1"}, "as many as there are GPUs"
+    devices = {seed: job.environ()["CUDA_VISIBLE_DEVICES"] for seed, job in running.items()}
+    assert set(devices.values()) == {"5", "7"}
+    running["seed=1"].kill()
+    third = reached(sweep, lambda: jobs(sweep).get("seed=2"))
+    assert third.environ()["CUDA_VISIBLE_DEVICES"] == devices["seed=1"]
+    sweep.send_signal(signal.SIGTERM)
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 143, output
+    assert "job 1 (seed=1) failed: killed by SIGKILL" in output
+
+
+def test_two_sweeps_share_the_gpus_and_the_second_says_that_it_waits(workspace, start):
+    first = start("seed=0,1", "name=one", CUDA_VISIBLE_DEVICES="5,7")
+    running = training(first, workspace, "one", "seed=0", "seed=1")
+    second = start("seed=2,3", "name=two", CUDA_VISIBLE_DEVICES="5,7")
+    waits = "job 0 (seed=2) waits for 1 of the GPUs 5, 7: others use them"
+    assert waits in iter(lambda: second.stdout.readline().strip(), "")
+    assert jobs(second) == {}
+    running["seed=0"].kill()
+    job = reached(second, lambda: jobs(second).get("seed=2"))
+    assert job.environ()["CUDA_VISIBLE_DEVICES"] in ("5", "7")
+    for sweep in (first, second):
+        sweep.send_signal(signal.SIGTERM)
+        output, _ = sweep.communicate(timeout=120)
+        assert sweep.returncode == 143, output

@@ -1,0 +1,217 @@
+"""How one process of JAX lays a run out on its devices: four virtual ones of a CPU."""
+
+import re
+from dataclasses import replace
+from operator import itemgetter
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flax_impl.data
+from flax_impl.backend import build
+from flax_impl.checkpoints import _checksum
+from flax_impl.data import EvalBatches, Rows, TrainBatches, raw
+from flax_impl.device import mesh_of, prepare
+from flax_impl.sharding import SMALL, share, spec_of, whole
+from flax_impl.step import make_train_step
+from pipeline import datasets
+from pipeline.config import BackendConfig
+from pipeline.errors import UserError
+from pipeline.experiment import Job, assemble
+from pipeline.experiment import run as run_experiment
+from pipeline.loggers.metrics_file import read_metrics
+from pipeline.plan import data_plan
+from pipeline.world import ALONE
+
+MLP = "accelerator=cpu model=mlp model.hidden=[64,48] optimizer=adamw train.ema=0.9"
+FSDP = "accelerator.devices=4 accelerator.strategy=fsdp"
+AUGMENTED = "dataset.limit=112 train.batch_size=16 dataset.augment=true dataset.crop_padding=1"
+
+
+@pytest.fixture
+def laid_out(configure):
+    """A function of overrides that gives the experiment, its devices, and the state on them."""
+
+    def made(overrides):
+        config = configure(overrides)
+        plan = data_plan(config, datasets.load(config.dataset))
+        around = dict.fromkeys(("tracker", "progress", "interruption"))
+        experiment, device = assemble(config, plan, None, **around), prepare(config)
+        return experiment, device, build(experiment, device)[0]
+
+    return made
+
+
+def stepped(experiment, device, state):
+    """The compiled training step, and the state after it."""
+    config, plan = experiment.config, experiment.plan
+    batches = TrainBatches(plan, device, config.train.accumulate)
+    rate = share(np.full(1, 0.01, device.dtype), device)
+    arguments = (state, *batches(0, 1), rate)
+    program = make_train_step(config, plan, device).lower(*arguments).compile()
+    return program, program(*arguments)[0]
+
+
+def on_device(state, index):
+    """Bytes of a state on one device."""
+    return sum(leaf.addressable_shards[index].data.nbytes for leaf in jax.tree.leaves(state))
+
+
+@given(st.lists(st.integers(1, 4096), max_size=4), st.integers(1, 16))
+def test_devices_share_the_longest_axis_that_their_number_divides(shape, devices):
+    axes = [axis for axis, name in enumerate(spec_of(tuple(shape), devices)) if name is not None]
+    fitting = [length for length in shape if length % devices == 0]
+    if np.prod(shape) < SMALL or not fitting:
+        assert axes == []
+    else:
+        (axis,) = axes
+        assert shape[axis] == max(fitting)
+
+
+def test_under_fsdp_no_device_holds_more_than_its_share_from_the_first_weight_on(laid_out):
+    experiment, device, state = laid_out(f"{MLP} {FSDP}")
+    _, after = stepped(experiment, device, state)
+    for found in (laid_out(f"{MLP} {FSDP}")[2], after):
+        # Weights, two moments and an average: of each matrix but the last, of ten rows.
+        shared = [leaf for leaf in jax.tree.leaves(found) if not leaf.is_fully_replicated]
+        assert len(shared) == 4 * 2
+        for leaf in shared:
+            assert {part.data.size for part in leaf.addressable_shards} == {leaf.size // 4}
+        total = sum(leaf.nbytes for leaf in jax.tree.leaves(found))
+        assert all(on_device(found, index) < 0.4 * total for index in range(4))
+
+
+def test_what_devices_share_is_what_one_holds(laid_out):
+    one, four = laid_out(MLP)[2], laid_out(f"{MLP} {FSDP}")[2]
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(whole(one)), jax.tree.leaves(four))
+    assert _checksum(one) == _checksum(four)
+    assert _checksum(one) != _checksum(one.replace(step=one.step + 1))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sent"), [("ddp", {"all-reduce"}), ("fsdp", {"all-reduce", "all-gather"})]
+)
+def test_devices_send_each_other_gradients_and_shares_of_weights_but_no_samples(
+    laid_out, strategy, sent
+):
+    program, _ = stepped(
+        *laid_out(
+            f"accelerator=cpu model=cnn accelerator.devices=2 accelerator.strategy={strategy} "
+            f"train.accumulate=2 train.clip_norm=1 {AUGMENTED}"
+        )
+    )
+    kinds = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-[a-z]+"
+    lines = [line for line in program.as_text().splitlines() if re.search(rf" ({kinds})\(", line)]
+    assert {re.search(rf" ({kinds})\(", line)[1] for line in lines} == sent
+    assert not [line for line in lines if "u8[" in line or "s32[" in line]
+
+
+@pytest.mark.parametrize("resident", [True, False], ids=["on the devices", "memory-mapped"])
+def test_devices_share_each_part_of_a_batch_in_blocks(laid_out, monkeypatch, resident):
+    if not resident:
+        monkeypatch.setattr(flax_impl.data, "RESIDENT_BYTES", 0)
+    experiment, device, _ = laid_out(f"{MLP} {AUGMENTED} train.accumulate=2 accelerator.devices=4")
+    plan = experiment.plan
+    samples, chosen, draws = TrainBatches(plan, device, 2)(3, 2)
+    assert (samples.inputs is None) is not resident
+    for step, part, place in np.ndindex(2, 2, 4):
+        rows = slice(8 * part + 2 * place, 8 * part + 2 * place + 2)
+        wanted = plan.indices(3 + step)[rows]
+        parts = jax.tree.map(
+            lambda array, place=place: array.addressable_shards[place].data, chosen
+        )
+        if resident:
+            assert parts.shape == (2, 2, 2)
+            np.testing.assert_array_equal(parts[step, part], wanted)
+        else:
+            inputs, targets = jax.tree.map(itemgetter((step, part)), parts)
+            np.testing.assert_array_equal(inputs, plan.data.train.inputs[wanted])
+            np.testing.assert_array_equal(targets, plan.data.train.targets[wanted])
+        drawn = draws.addressable_shards[place].data[step, part]
+        np.testing.assert_array_equal(drawn, plan.draws(3 + step)[rows])
+
+
+def test_of_a_memory_mapped_array_nothing_is_read_but_the_rows_asked_for():
+    class Mapped:
+        shape, read = (50, 3), []
+
+        def __getitem__(self, indices):
+            self.read += indices.ravel().tolist()
+            return np.zeros((*indices.shape, 3), np.uint8)
+
+    mapped, indices = Mapped(), np.arange(24).reshape(2, 3, 4)
+    rows = Rows(mapped, indices, np.uint8)
+    assert rows.shape == (2, 3, 4, 3)
+    assert rows[:, 1:2, 2:, :].shape == (2, 1, 2, 3)
+    assert mapped.read == [6, 7, 18, 19]
+
+
+@pytest.mark.parametrize("batch_size", [1, 6, 1000])
+def test_devices_evaluate_each_sample_once(laid_out, batch_size):
+    experiment, device, _ = laid_out(f"{MLP} accelerator.devices=4")
+    split = experiment.plan.data.val
+    found = []
+    for samples, chosen, counted in EvalBatches(split, experiment.plan, device, batch_size):
+        assert len(chosen) % 4 == 0
+        _, targets = raw(samples, chosen)
+        found += np.asarray(targets)[np.asarray(counted) == 1].tolist()
+    assert found == split.targets.tolist()
+
+
+def logged(configure, folder, overrides):
+    """What a run logs, without what the clock and the memory say."""
+    config = configure(f"{overrides} logger=none train.log_every=1 train.precision=fp64")
+    config = replace(config, backend=BackendConfig(name="jax"))
+    assert run_experiment(config, Job(folder, folder.name)) == 0
+    rows = read_metrics(folder / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in rows]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "mapped",
+        pytest.param("accelerator.steps_per_call=3", marks=pytest.mark.slow),
+        pytest.param("train.accumulate=2", marks=pytest.mark.slow),
+    ],
+)
+def test_however_the_batches_come_two_devices_log_the_numbers_of_one(
+    configure, tmp_path, monkeypatch, how
+):
+    if how == "mapped":
+        monkeypatch.setattr(flax_impl.data, "RESIDENT_BYTES", 0)
+    options = "" if how == "mapped" else how
+    case = f"{MLP} {AUGMENTED} train.steps=7 train.eval_every=6steps {options}"
+    one = logged(configure, tmp_path / "one", case)
+    two = logged(configure, tmp_path / "two", f"{case} accelerator.devices=2")
+    assert len(one) == len(two)
+    for row, other in zip(one, two, strict=True):
+        assert other == pytest.approx(row, rel=1e-12)
+
+
+def test_statistics_of_each_device_by_itself_are_refused(laid_out):
+    resnet = "accelerator=cpu model=resnet18 model.width=4 accelerator.sync_batchnorm=false"
+    with pytest.raises(UserError, match="a compiled step sees the global batch") as refused:
+        laid_out(f"{resnet} accelerator.devices=2")
+    assert refused.value.key == "accelerator.sync_batchnorm"
+    assert "backend=torch" in str(refused.value)
+    laid_out(resnet)  # on one device there are no others
+    laid_out(
+        f"{MLP} accelerator.devices=2 accelerator.sync_batchnorm=false"
+    )  # and here none at all
+
+
+def test_more_devices_than_there_are_are_refused_with_their_number():
+    with pytest.raises(UserError, match="at most 4: JAX sees 4 cpu devices") as refused:
+        mesh_of(5, ALONE)
+    assert refused.value.key == "accelerator.devices"
+    assert "accelerator.devices=auto" in str(refused.value)
+
+
+def test_devices_are_described_together(configure):
+    describe = [prepare(configure(f"{MLP} accelerator.devices={n}")).description for n in (1, 4)]
+    assert re.fullmatch(r"jax on cpu, \d+ threads", describe[0])
+    assert describe[1] == describe[0].replace("jax on ", "jax on 4 × ")

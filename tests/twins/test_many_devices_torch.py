@@ -1,0 +1,214 @@
+"""What several processes of torch settle together, in three real ones that speak by gloo."""
+
+from datetime import timedelta
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.multiprocessing import spawn
+
+from lightning_impl.data import EvalBatches, TrainBatches
+from lightning_impl.device import Device
+from lightning_impl.norms import SyncBatchNorm, synchronise
+from lightning_impl.randomness import Dropout, DropPath, step_key, use_key
+from lightning_impl.sharding import blocks
+from pipeline import datasets
+from pipeline.config import Config, Precision, Randomness, TrainConfig
+from pipeline.plan import data_plan
+from pipeline.ranks import free_port
+from pipeline.world import World
+
+SIZE = 3
+SHAPES = {"1d": (6, 4), "1d of lines": (6, 4, 5), "2d": (6, 4, 3, 5)}
+NORMS = {"1d": nn.BatchNorm1d, "1d of lines": nn.BatchNorm1d, "2d": nn.BatchNorm2d}
+OPTIONS = {
+    "as it comes": {},
+    "averaging all": {"momentum": None},
+    "without weights": {"affine": False},
+    "remembering nothing": {"track_running_stats": False},
+}
+
+
+def device_of(rank, size=SIZE):
+    return Device("cpu", Precision.fp64, "", World(rank, size, rank, size))
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What three processes found, each on its own rows."""
+    folder = tmp_path_factory.mktemp("ranks")
+    spawn(joined, (free_port(), folder), nprocs=SIZE)
+    return [torch.load(folder / str(rank)) for rank in range(SIZE)]
+
+
+def joined(rank, port, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=SIZE,
+        timeout=timedelta(minutes=2),
+    )
+    device = device_of(rank)
+    torch.save(settle(device) | normalise_shares(device), folder / str(rank))
+    dist.destroy_process_group()
+
+
+def normalise(layer, x):
+    """Outputs, gradients and statistics of two batches in training and one in evaluation."""
+    found = {}
+    for step in range(2):
+        x = x.detach().requires_grad_()
+        y = layer(x + step)
+        (
+            y * torch.linspace(-1, 2, y.shape[1]).view(1, -1, *[1] * (y.ndim - 2))
+        ).tanh().sum().backward()
+        found |= {f"output {step}": y.detach(), f"gradient {step}": x.grad}
+    layer.eval()
+    found |= {"evaluated": layer(x.detach()).detach()}
+    sums = {name: parameter.grad for name, parameter in layer.named_parameters()}
+    return found, sums, layer.state_dict()
+
+
+def layer_of(case, option):
+    model = nn.Sequential(NORMS[case](4, **OPTIONS[option])).double()
+    for parameter in model.parameters():
+        nn.init.uniform_(parameter, generator=torch.Generator().manual_seed(1))
+    return model
+
+
+def batch_of(case):
+    random = torch.Generator().manual_seed(0)
+    return 3 + 2 * torch.randn(SHAPES[case], dtype=torch.float64, generator=random)
+
+
+def normalise_shares(device):
+    found = {}
+    for case in SHAPES:
+        for option in OPTIONS:
+            model = layer_of(case, option)
+            synchronise(model, "cpu")
+            assert type(model[0]) is SyncBatchNorm
+            found[case, option] = normalise(model, batch_of(case)[device.share(6)])
+    return found
+
+
+def settle(device):
+    """What `highest`, `read` and `share` say."""
+    # Rank 1 is told to stop after its third step.
+    asked = [device.highest(143 if device.world.rank == 1 and step > 2 else 0) for step in range(6)]
+    device.wait_for_all()
+    values = [torch.tensor([1.0, 10.0]) * (step + device.world.rank) for step in range(2)]
+    return {"asked": asked, "read": device.read(values).tolist()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("case", SHAPES)
+def test_batch_norm_of_three_processes_is_that_of_the_whole_batch(ranks, case, option):
+    outputs, gradients, state = normalise(layer_of(case, option), batch_of(case))
+    ranks = [found[case, option] for found in ranks]
+    for name, output in outputs.items():
+        if name == "evaluated" and option == "remembering nothing":
+            continue  # by the statistics of what a process evaluates, as torch's own
+        rows = torch.cat([outputs[name] for outputs, _, _ in ranks])
+        torch.testing.assert_close(rows, output, rtol=0, atol=1e-12, msg=name)
+    for name, gradient in gradients.items():
+        total = sum(gradients[name] for _, gradients, _ in ranks)
+        torch.testing.assert_close(total, gradient, rtol=0, atol=1e-11, msg=name)
+    for _, _, found in ranks:
+        assert list(found) == list(state)
+        for name, value in state.items():
+            torch.testing.assert_close(found[name], value, rtol=0, atol=1e-12, msg=name)
+
+
+@pytest.mark.slow
+def test_processes_are_told_the_highest_number_at_the_same_time_and_read_the_sums_of_all(ranks):
+    # Each hears in its next step what all said in this one.
+    assert [found["asked"] for found in ranks] == [[0, 0, 0, 0, 143, 143]] * SIZE
+    assert [found["read"] for found in ranks] == [[[3, 30], [6, 60]]] * SIZE
+
+
+def test_one_device_is_told_at_once():
+    assert device_of(0, size=1).highest(143) == 143
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 12])
+def test_shares_are_blocks_that_differ_by_one_row_at_most(count):
+    shares = [device_of(rank).share(count) for rank in range(SIZE)]
+    assert shares[0].start == 0
+    assert shares[-1].stop == count
+    assert all(first.stop == second.start for first, second in pairwise(shares))
+    sizes = [share.stop - share.start for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.fixture
+def plan(configure):
+    config = configure("dataset=digits train.batch_size=24")
+    return data_plan(config, datasets.load(config.dataset))
+
+
+def test_devices_share_each_part_of_a_batch_in_blocks(plan):
+    step = iter(TrainBatches(plan, device_of(0, size=1), 2, lambda: 3))
+    whole = [next(step), next(step)]
+    steps = [iter(TrainBatches(plan, device_of(rank), 2, lambda: 3)) for rank in range(SIZE)]
+    for inputs, targets in whole:
+        parts = [next(step) for step in steps]
+        assert [len(part[1]) for part in parts] == [4] * SIZE
+        assert torch.equal(torch.cat([part[0] for part in parts]), inputs)
+        assert torch.equal(torch.cat([part[1] for part in parts]), targets)
+
+
+def test_devices_name_the_pixels_of_the_whole_batch_alike(plan):
+    digests = {TrainBatches(plan, device_of(rank), 2, lambda: 0).digest() for rank in range(SIZE)}
+    assert digests == {TrainBatches(plan, device_of(0, size=1), 1, lambda: 0).digest()}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 50, 1000])
+def test_devices_evaluate_each_sample_once_in_as_many_batches(plan, batch_size):
+    split = plan.data.val
+    ranks = [list(EvalBatches(split, plan, device_of(rank), batch_size)) for rank in range(SIZE)]
+    assert len({len(batches) for batches in ranks}) == 1
+    assert all(len(inputs) >= max(1, len(targets)) for rank in ranks for inputs, targets in rank)
+    found = np.concatenate([targets for batch in zip(*ranks, strict=True) for _, targets in batch])
+    assert found.tolist() == split.targets.tolist()
+
+
+@pytest.mark.parametrize("layer", [Dropout, DropPath])
+def test_devices_draw_their_rows_of_one_mask(layer):
+    config = Config(train=TrainConfig(randomness=Randomness.shared))
+    model, x = nn.Sequential(layer(0.4)), torch.ones(24, 5, 2)
+    key = step_key(config, step=7, part=1)
+    use_key(model, key)
+    whole, rows = model(x), []
+    for rank in range(SIZE):
+        use_key(model, step_key(config, 7, 1, rank), rank)
+        rows.append(model(x[device_of(rank).share(24)]))
+    assert torch.equal(torch.cat(rows), whole)
+    assert 0 < (whole == 0).sum() < whole.numel()
+
+
+def test_native_masks_differ_between_devices_and_those_of_the_first_are_those_of_one():
+    config = Config(train=TrainConfig(randomness=Randomness.native))
+    drawn = []
+    for ranks in ([], [0], [1], [2]):
+        step_key(config, 7, 1, *ranks)
+        drawn.append(torch.rand(4).tolist())
+    assert drawn[0] == drawn[1]
+    assert len({tuple(numbers) for numbers in drawn}) == SIZE
+
+
+def test_the_blocks_of_a_model_are_the_members_of_its_outermost_lists():
+    model = nn.Module()
+    model.stem = nn.Linear(2, 2)
+    model.stage = nn.Sequential(
+        nn.Sequential(nn.Linear(2, 2), nn.Tanh()), nn.ReLU(), nn.Linear(2, 2)
+    )
+    model.inner = nn.Module()
+    model.inner.layers = nn.ModuleList([nn.Linear(2, 2)])
+    assert list(blocks(model)) == [model.stage[0], model.stage[2], model.inner.layers[0]]
