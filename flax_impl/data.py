@@ -1,7 +1,6 @@
 """Batches for JAX: gathered, cropped, mirrored and normalised many samples at a time."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -129,7 +128,7 @@ def raw(
     return (inputs if draws is None else crop(inputs, draws, padding)), targets
 
 
-def raw_on_each(device: Device, padding: int = 0) -> Callable:
+def raw_on_each(device: Device, padding: int = 0, axis: int = 0) -> Callable:
     """`raw` as a compiled step calls it: each device prepares its own samples, and sends none.
 
     Only here: a process of torch has one device.
@@ -137,14 +136,17 @@ def raw_on_each(device: Device, padding: int = 0) -> Callable:
     Args:
         device: all devices of the run.
         padding: see `raw`.
+        axis: of the batch; what is before it comes back as it was.
     """
-    own = along(0)
-    return jax.shard_map(
-        partial(raw, padding=padding),
-        mesh=device.mesh,
-        in_specs=(WHOLE, own, own),
-        out_specs=own,
-    )
+    own = along(axis)
+
+    def prepare(samples: Samples, chosen: Chosen, draws: jax.Array | None) -> Any:
+        shape = jax.tree.leaves(chosen)[0].shape[: axis + 1]
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[axis + 1 :]), (chosen, draws))
+        prepared = raw(samples, *flat, padding)
+        return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), prepared)
+
+    return jax.shard_map(prepare, mesh=device.mesh, in_specs=(WHOLE, own, own), out_specs=own)
 
 
 def normalised(samples: Samples, inputs: jax.Array) -> jax.Array:

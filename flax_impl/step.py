@@ -113,7 +113,7 @@ def make_train_step(
     """
     center = jnp.asarray(plan.center, device.dtype)
     task, train = plan.data.task, config.train
-    raw = raw_on_each(device, plan.padding)
+    raw = raw_on_each(device, plan.padding, axis=1)
 
     def loss(params: Any, stats: Any, state: TrainState, part: tuple) -> tuple[Any, tuple]:
         """The mean loss of one part of the batch; its sums, the statistics after it, what was seen."""
@@ -138,8 +138,7 @@ def make_train_step(
 
         def add(total: tuple, part: tuple) -> tuple[tuple, Any]:
             grads, values, stats = total
-            index, chosen, draws = part
-            inputs, targets = raw(samples, chosen, draws)
+            index, inputs, targets = part
             inputs = normalised(samples, inputs)
             (_, (more, stats, forward)), new = differentiate(
                 state.params, stats, state, (index, inputs, targets)
@@ -148,7 +147,7 @@ def make_train_step(
             seen = {"batch": (inputs, targets), "forward": forward} if watch else {}
             return (grads, values + more, stats), seen
 
-        parts = (jnp.arange(train.accumulate), chosen, draws)
+        parts = (jnp.arange(train.accumulate), *raw(samples, chosen, draws))
         nothing = jax.tree.map(jnp.zeros_like, state.params)
         values = jnp.zeros(len(SUMS[task]), center.dtype)
         total, seen = _repeat(device, add, (nothing, values, state.batch_stats), parts)

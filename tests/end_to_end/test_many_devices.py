@@ -2,7 +2,7 @@
 
 import pytest
 
-BACKENDS = ["torch"]
+BACKENDS = ["torch", "jax"]
 
 PLAIN = (
     "accelerator=cpu", "logger=none", "train.precision=fp64", "train.log_every=1",
