@@ -62,10 +62,19 @@ def differences(results: Sequence[Result]) -> list[str]:
         and not renamed(key, configs)
     ]
     return [
-        " ".join(f"{key.removesuffix('.name')}={config[key]}" for key in differing if key in config)
+        " ".join(
+            f"{key.removesuffix('.name')}={value_of(config[key])}"
+            for key in differing
+            if key in config
+        )
         or result["name"]
         for config, result in zip(configs, results, strict=True)
     ]
+
+
+def value_of(value: object) -> str:
+    """A value as it tells a run from others; of what a search drew, six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def renamed(key: str, configs: Sequence[dict[str, Any]]) -> bool:

@@ -46,6 +46,14 @@ def check_sharing(config: Config, world: World) -> None:
     machines, devices = nodes(config, world), devices_per_node(config, world)
     config.train.check_shared(machines * devices)
     if world.size == 1:
+        there = 0 if config.accelerator.kind is Kind.cpu else gpu_count()
+        if 0 < there < devices:
+            raise UserError(
+                "accelerator.devices",
+                devices,
+                f"at most {there}, the GPUs of this machine",
+                "Set accelerator.devices=auto to take them all.",
+            )
         if machines > 1:
             raise UserError(
                 "accelerator.nodes",

@@ -32,6 +32,8 @@ class Workspace:
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         """Start run.py and go on."""
         plain = {"TANDEM_PROGRESS": "plain", "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+        # Tests side by side do not wait for each other's cores.
+        plain["TANDEM_LEASES"] = str(self.path / ".leases")
         return subprocess.Popen(
             [sys.executable, str(RUN), *arguments],
             cwd=self.path,

@@ -218,3 +218,37 @@ def test_a_model_that_leaves_out_a_part_is_refused_with_a_way_out(workspace):
     way_out = ("accelerator.devices=2", "train.frozen=[unused.weight,unused.bias]")
     done = run_own(workspace, "frozen", option, *way_out)
     assert done.code == 0, done.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_over_backends_and_devices_runs_each_job_once_in_a_world_of_its_own(
+    workspace, launcher
+):
+    name = f"sweep-{launcher}"
+    swept = ("backend=torch,jax", "accelerator.devices=1,2", f"hydra/launcher={launcher}")
+    done = workspace.run("-m", *swept, *PLAIN, "model=mlp", f"name={name}")
+    assert done.code == 0, done.output
+    jobs = sorted((workspace.path / "outputs" / name).glob("[0-9]_*"))
+    named = [f"backend={backend}_accelerator.devices={count}" for backend, count in FOUR]
+    assert [job.name for job in jobs] == [f"{place}_{job}" for place, job in enumerate(named)]
+    assert done.output.count("0/6") == 4, "each job begins once"
+    lines = [workspace.rows(str(job)) for job in jobs]
+    for job, (backend, count), rows in zip(jobs, FOUR, lines, strict=True):
+        shown = workspace.result(str(job))["devices"]
+        assert shown.startswith(f"{backend} on {'2 × ' if count == 2 else ''}cpu"), shown
+        assert_same(rows, lines[0])
+
+
+FOUR = [("torch", 1), ("torch", 2), ("jax", 1), ("jax", 2)]
+
+
+@pytest.mark.slow
+def test_batch_statistics_of_each_devices_own_share_are_torchs_choice_alone(workspace, on_one):
+    own = (*PLAIN, *CASES["resnet18"], "accelerator.devices=2", "accelerator.sync_batchnorm=false")
+    rows = run(workspace, "torch", "own-statistics", *own)
+    expected = on_one("torch", "resnet18")
+    assert rows[-1]["test/loss"] != pytest.approx(expected[-1]["test/loss"], rel=1e-4)
+    refused = workspace.run("backend=jax", *own, "name=refused")
+    assert refused.code == 1
+    assert "accelerator.sync_batchnorm=False: must be true for jax on 2 devices" in refused.output

@@ -30,6 +30,7 @@ SMALL = (
 )
 PHOTOGRAPHS = ("dataset=synthetic", "dataset.samples=256")  # as large as CIFAR's
 NEEDS = {
+    "accelerator=slurm": ("accelerator.kind=cpu",),
     "dataset=line": ("model=linear", "dataset.limit=null", "train.batch_size=5"),
     "experiment=line": ("dataset.limit=null", "train.batch_size=5"),
     "experiment=cifar10_cnn": PHOTOGRAPHS,
@@ -50,7 +51,8 @@ NEEDS = {
     },
 }
 # Sets that have to be fetched are read in tests/pipeline/datasets; a GPU is not everywhere.
-NOT_HERE = {f"dataset={name}" for name in images.CLASSES} | {"accelerator=gpu"}
+NOT_HERE = {f"dataset={name}" for name in images.CLASSES}
+NOT_HERE |= {"accelerator=gpu", "accelerator=multi_gpu"}
 
 
 def train(folder: Path, *overrides: str) -> dict:

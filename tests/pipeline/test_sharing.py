@@ -35,6 +35,17 @@ def test_auto_takes_all_gpus_of_the_machine(configure, monkeypatch):
     assert devices_per_node(configure("accelerator=fsdp accelerator.kind=cpu"), ALONE) == 1
 
 
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_more_devices_than_gpus_are_refused_before_anything_is_started(
+    configure, monkeypatch, backend
+):
+    monkeypatch.setattr(sharing, "gpu_count", lambda: 2)
+    check_sharing(configure(f"backend={backend} accelerator.devices=2"), ALONE)
+    with pytest.raises(UserError, match=r"accelerator.devices=4: must be at most 2, the GPUs"):
+        check_sharing(configure(f"backend={backend} accelerator.devices=4"), ALONE)
+    check_sharing(configure(f"backend={backend} accelerator=cpu accelerator.devices=4"), ALONE)
+
+
 def test_jax_may_hold_several_devices_in_each_process_and_torch_not(configure):
     shape = "accelerator.nodes=2 accelerator.devices=4 train.batch_size=32"
     check_sharing(configure(f"backend=jax {shape}"), PER_NODE)

@@ -97,10 +97,11 @@ def test_what_devices_share_is_what_one_holds(laid_out):
 def test_devices_send_each_other_gradients_and_shares_of_weights_but_no_samples(
     laid_out, strategy, sent
 ):
+    # Wide layers and a small batch: to send activations around would be less.
     program, _ = stepped(
         *laid_out(
-            f"accelerator=cpu model=cnn accelerator.devices=2 accelerator.strategy={strategy} "
-            f"train.accumulate=2 train.clip_norm=1 {AUGMENTED}"
+            "accelerator=cpu model=mlp model.hidden=[256,256] accelerator.devices=2 "
+            f"accelerator.strategy={strategy} train.accumulate=2 train.clip_norm=1 {AUGMENTED}"
         )
     )
     kinds = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-[a-z]+"
