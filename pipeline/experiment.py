@@ -269,7 +269,8 @@ def tested(
     config = experiment.config
     if chosen.backend == config.backend.name:
         return backend.test(experiment, device, chosen)
-    [here] = brought_over([chosen], "checkpoint", config, job, device, world)
+    # torch keeps a best and a last one of the same step.
+    here = brought_over([chosen], "checkpoint", config, job, device, world)[0]
     sums = backend.test(experiment, device, here)
     device.wait_for_all()
     if world.first:
