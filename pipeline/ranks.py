@@ -152,14 +152,16 @@ def run_rank(run: Callable[[], int], folder: Path, world: World) -> int:
 
 
 def tell(error: Exception, folder: Path, world: World) -> None:
-    """Say what went wrong where nobody watches over all ranks; the first one amends the result."""
+    """Say what went wrong where nobody watches over all ranks, and put it into the run's result.
+
+    Any rank does, since the first may have been ended by its framework without a word.
+    """
     if isinstance(error, UserError | RunFailed):
         print(f"error: rank {world.rank} of {world.size} failed: {error}", file=sys.stderr)
     else:
         print_exception(error)
-    if world.first:
-        time.sleep(GRACE)
-        amend(folder, first_failure(folder, world.size))
+    time.sleep(GRACE)
+    amend(folder, first_failure(folder, world.size))
 
 
 def leave(code: int) -> NoReturn:
