@@ -67,11 +67,11 @@ def assert_same(rows, expected):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_devices_log_the_numbers_of_one(workspace, on_one, backend):
     two = "accelerator.devices=2"
-    rows = run(workspace, backend, f"{backend}-two", *PLAIN, *CASES["resnet18"], two)
-    assert_same(rows, on_one(backend, "resnet18"))
+    rows = run(workspace, backend, f"{backend}-two", *PLAIN, *CASES["cnn"], two)
+    assert_same(rows, on_one(backend, "cnn"))
     assert rows[-1]["test/loss"] > 0
     result = workspace.result(f"outputs/{backend}-two")
-    one = workspace.result(f"outputs/{backend}-resnet18")
+    one = workspace.result(f"outputs/{backend}-cnn")
     assert "2 × cpu" in result["devices"]
     for key in ("parameters", "init_digest", "data_digest", "steps"):
         assert result[key] == one[key], key
