@@ -55,7 +55,9 @@ def announce_result(outcome: dict[str, Any], folder: str) -> None:
 
 
 def number(value: object) -> str:
-    """A figure with four significant digits; a dash for what is missing."""
+    """A figure with four significant digits, thousands set off; a dash for what is missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+    return str(value)
