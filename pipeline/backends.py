@@ -21,6 +21,7 @@ class Device(Protocol):
     """Where a backend computes: this process's share of all devices of the run."""
 
     description: str
+    devices: int  # of the whole run
 
     def read(self, values: list[Any]) -> np.ndarray:
         """Values of steps `[values]` off the devices, summed over them: float64 `[steps, values]`."""

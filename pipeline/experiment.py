@@ -181,6 +181,7 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
         announce(config, str(job.folder), device.description)
     outcome["versions"] = backend.versions()
     outcome["devices"] = device.description
+    outcome["device_count"] = device.devices
     resume = candidates(Path(config.resume), "resume") if config.resume else []
     if resume and resume[0].backend != config.backend.name:
         outcome["resumed_from"] = str(resume[0].path)

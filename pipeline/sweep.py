@@ -27,7 +27,15 @@ from pipeline.interruption import Interruption
 from pipeline.precheck import check_job
 from pipeline.processes import die_with_parent
 from pipeline.prospects import Fate, place, prospect
-from pipeline.runs import RESULT, irrelevant, read_json, signature, write_json
+from pipeline.runs import (
+    RESULT,
+    SWEEP,
+    irrelevant,
+    read_json,
+    signature,
+    this_process,
+    write_json,
+)
 from pipeline.shares import Share, share
 from pipeline.world import find_world
 
@@ -247,24 +255,31 @@ def error_of(folder: Path) -> str:
 
 
 class Comparison(Callback):
-    """Hydra's callback that ends a sweep with the table of its jobs and the right exit code."""
+    """Hydra's callback that ends a sweep with the comparison of its jobs and the right exit code."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Leave word that the sweep goes on, for those who watch it."""
+        if not config.sweep.dry_run:
+            folder = Path(config.hydra.sweep.dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / SWEEP, this_process())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the comparison.
+        """Compare the jobs.
 
         Raises:
             SystemExit: a job failed (1) or the sweep was interrupted (130, 143).
         """
         if config.sweep.dry_run:
             return
-        from pipeline.compare import compare
+        from pipeline.compare import Files, compare
         from pipeline.objective import tell_best
 
         folder = Path(config.hydra.sweep.dir)
-        results = compare([folder])
+        made = compare([folder], Files(folder))
         if stop.exit_code is not None:
             raise SystemExit(stop.exit_code)
-        statuses = {result["status"] for result in results}
+        statuses = {record.status for record in made.records}
         if tell_best(folder):
             statuses.discard("failed")  # of a search: an answer like any other
         if statuses - {"completed"}:

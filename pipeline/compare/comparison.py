@@ -27,7 +27,7 @@ MANY = 30e6  # bytes of metrics from which two processes are quicker than one
 
 # What is compared over seeds beside the test: a ratio, since speeds and times multiply.
 RATIOS = {
-    "throughput": lambda record: record.result.get("throughput"),
+    "throughput": lambda record: record.result.get("throughput") or None,
     "seconds": lambda record: record.part("seconds").get("total"),
 }
 
@@ -83,7 +83,7 @@ class Comparison:
         seconds = record.part("seconds").get("total")
         if self.price is None or seconds is None:
             return None
-        return seconds / 3600 * self.price * int(record.result.get("device_count") or 1)
+        return seconds / 3600 * self.price * (record.result.get("device_count") or 1)
 
     def label(self, positions: Sequence[int], but: Sequence[str]) -> str:
         """What some runs have in common, of that which differs at all.
@@ -127,13 +127,11 @@ def common_target(records: Sequence[Record]) -> Target | None:
     """The best value that every finished run has reached, where they were judged by the same metric."""
     bests = [record.best for record in records if record.status == "completed"]
     metrics = {best.get("metric") for best in bests}
-    values = [best.get("value") for best in bests]
-    if len(metrics) != 1 or not all(isinstance(value, float | int) for value in values):
+    if len(metrics) != 1 or None in metrics:
         return None
     [metric] = metrics
-    if not isinstance(metric, str):
-        return None
-    return Target(metric, (min if direction(metric) == "max" else max)(values))
+    worst = min if direction(metric) == "max" else max
+    return Target(metric, float(worst(best["value"] for best in bests)))
 
 
 def read_metrics(made: Comparison) -> None:
@@ -188,7 +186,7 @@ def seeds_of(made: Comparison) -> list[Seeds]:
                 told = [of(made.records[p]) for p in done]
                 if None not in told:
                     values[key] = told
-            estimates = {key: estimate(list(map(float, told))) for key, told in values.items()}
+            estimates = {key: estimate(told) for key, told in values.items()}
             found.append(Seeds(made.label(done, ["seed"]), tuple(done), estimates))
     return found if any(len(group.runs) > 1 for group in found) else []
 
@@ -229,7 +227,8 @@ def mixed(records: Sequence[Record]) -> list[str]:
         if len(found) > 1:
             notes.append(f"the runs had different versions of {name}: {', '.join(sorted(found))}")
     for key in ("processor", "cores"):
-        found = {str(record.part("hardware")[key]) for record in records if record.part("hardware")}
+        machines = [record.part("hardware") for record in records]
+        found = {str(machine[key]) for machine in machines if key in machine}
         if len(found) > 1:
             notes.append(f"the runs were on different {key}: {', '.join(sorted(found))}")
     return notes

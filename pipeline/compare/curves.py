@@ -176,6 +176,8 @@ def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
     for keys, values in kinds.items():
         table = np.array(values, dtype=np.float64).reshape(len(values), len(keys))
         by_key = dict(zip(keys, table.T, strict=True))
+        if not np.isfinite(by_key["step"]).all():
+            raise ValueError("an event without a step")
         step = by_key["step"].astype(np.int64)
         seconds = by_key.get(SECONDS, np.full(len(step), np.nan))
         for key, value in by_key.items():

@@ -1,7 +1,7 @@
 """The runs that are compared, as their folders tell of them: finished, failed, running or damaged."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,12 @@ class Record:
     @property
     def config(self) -> dict[str, Any]:
         """Its config with dotted keys; empty for a job that was refused."""
-        config = self.result.get("config")
-        return flat(config) if isinstance(config, dict) else {}
+        return flat(self.part("config"))
 
     @property
     def status(self) -> str:
         """`completed`, `failed`, `interrupted`, `running`, or `lost`: it ended without a word."""
-        return str(self.result.get("status") or "lost")
+        return self.result.get("status") or "lost"
 
     @property
     def backend(self) -> str | None:
@@ -59,8 +58,7 @@ class Record:
 
     def part(self, key: str) -> dict[str, Any]:
         """A part of the result; empty where there is none."""
-        value = self.result.get(key)
-        return value if isinstance(value, dict) else {}
+        return self.result.get(key) or {}
 
 
 def collect(paths: Sequence[Path]) -> list[Record]:
@@ -99,7 +97,40 @@ def record(folder: Path) -> Record:
         if status == "lost":
             notes.append(f"no {RESULT}: the run ended without a word")
         result = {"status": status, "config": known.get("config"), **pick(known, "signature")}
-    return Record(folder, {"name": folder.name} | result, notes=notes)
+    return Record(folder, {"name": folder.name} | checked(result, notes), notes=notes)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# What the entries of a result are, as far as a comparison builds on them.
+FORMS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("status", "error", "name"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("throughput", "peak_memory_mb", "steps", "device_count"), is_number),
+    **dict.fromkeys(("config", "hardware", "versions"), lambda value: isinstance(value, dict)),
+    **dict.fromkeys(
+        ("test", "seconds"),
+        lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
+    ),
+    "best": lambda value: (
+        isinstance(value, dict)
+        and isinstance(value.get("metric"), str)
+        and is_number(value.get("value"))
+    ),
+}
+
+
+def checked(result: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """A result without what is not of its form, of which a note is left."""
+    kept = {}
+    for key, value in result.items():
+        if value is None or key not in FORMS or FORMS[key](value):
+            kept[key] = value
+        elif not (key == "best" and isinstance(value, dict) and value.get("value") is None):
+            notes.append(f"{RESULT}: {key} makes no sense and is left out: {str(value)[:60]}")
+    return kept
 
 
 def content(file: Path, notes: list[str]) -> dict[str, Any] | None:

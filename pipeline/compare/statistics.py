@@ -35,11 +35,25 @@ class Estimate:
     count: int
 
     @property
+    def size(self) -> "Estimate":
+        """The same of the amount, where the sign is told in words."""
+        if self.mean >= 0:
+            return self
+        return Estimate(-self.mean, -self.high, -self.low, self.count)
+
+    @property
     def words(self) -> str:
-        """For a person."""
+        """With both ends of the interval."""
         if self.count < 2:
             return number(self.mean)
         return f"{number(self.mean)} [{number(self.low)}, {number(self.high)}]"
+
+    @property
+    def short(self) -> str:
+        """With half of the interval's width."""
+        if self.count < 2:
+            return number(self.mean)
+        return f"{number(self.mean)} ± {(self.high - self.low) / 2:.2g}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +102,7 @@ class Effect:
         better = (self.estimate.mean > 0) == (direction(self.key) == "max")
         return (
             f"{second} is {'better' if better else 'worse'} than {first} by "
-            f"{change.removeprefix('-')}, p = {number(self.p)}, {seeds}"
+            f"{self.estimate.size.words}, p = {number(self.p)}, {seeds}"
         )
 
 
