@@ -283,4 +283,4 @@ class Comparison(Callback):
         if tell_best(folder):
             statuses.discard("failed")  # of a search: an answer like any other
         if statuses - {"completed"}:
-            raise SystemExit(1 if "failed" in statuses else 130)
+            raise SystemExit(1 if statuses & {"failed", "lost"} else 130)
