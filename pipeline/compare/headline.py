@@ -1,0 +1,81 @@
+"""What a comparison comes to, in a sentence or two and in four numbers."""
+
+from collections import Counter
+from typing import Any
+
+from pipeline.announce import number
+from pipeline.compare.comparison import Comparison
+from pipeline.compare.records import Record
+from pipeline.metrics import direction
+
+
+def sentences(made: Comparison) -> list[str]:
+    """How the runs ended, which was best, whether pairs are the same, what differs."""
+    count = len(made.records)
+    states = Counter(record.status for record in made.records)
+    told = ", ".join(f"{number} {status}" for status, number in states.most_common())
+    found = [f"{count} run{'s' * (count > 1)}: {told}."]
+    if best := best_runs(made):
+        first, more = best[0], len(best) - 1
+        ties = f" and {more} other{'s' * (more > 1)}" * (more > 0)
+        value = f"{first.best['metric']} {number(first.best['value'])}"
+        found.append(f"The best is {value}, of {first.name}{ties}.")
+    for words, pairs in verdicts(made).items():
+        found.append(f"{pairs} pair{'s' * (pairs > 1)}: {words}.")
+    shown = [effect for effect in made.effects if effect.shown]
+    for effect in shown[:3]:
+        setting = f"{effect.setting}, " if effect.setting else ""
+        found.append(f"{setting}{effect.key}: {effect.words}.")
+    if made.effects and not shown and any(e.estimate.count > 1 for e in made.effects):
+        found.append("No difference between the backends is shown.")
+    return found
+
+
+def best_runs(made: Comparison) -> list[Record]:
+    """The best of the runs that were judged by what most were judged by; several where they tie."""
+    judged = [
+        record
+        for record in made.records
+        if record.status == "completed" and isinstance(record.best.get("value"), float | int)
+    ]
+    if not judged:
+        return []
+    metric = Counter(record.best.get("metric") for record in judged).most_common(1)[0][0]
+    judged = [record for record in judged if record.best.get("metric") == metric]
+    choose = max if direction(str(metric)) == "max" else min
+    value = choose(record.best["value"] for record in judged)
+    return [record for record in judged if record.best["value"] == value]
+
+
+def verdicts(made: Comparison) -> dict[str, int]:
+    """How many pairs came to which verdict, without their numbers."""
+    return dict(Counter(pair.words.partition(":")[0] for pair in made.pairs).most_common())
+
+
+def cards(made: Comparison) -> list[dict[str, Any]]:
+    """Up to four numbers, each with what it is: value, label, and whether it is good news."""
+    completed = sum(record.status == "completed" for record in made.records)
+    failed = sum(record.status in ("failed", "lost") for record in made.records)
+    ended = f"runs completed{f', {failed} failed' * (failed > 0)}"
+    found = [card(f"{completed} of {len(made.records)}", ended, good=not failed)]
+    if best := best_runs(made):
+        first = best[0]
+        label = f"best {first.best['metric']}: {first.name}"
+        more = f" and {len(best) - 1} more" * (len(best) > 1)
+        found.append(card(number(first.best["value"]), label + more))
+    if ratios := [e for e in made.effects if e.key == "throughput"]:
+        means = sorted(effect.estimate.mean for effect in ratios)
+        low, high = (f"{mean:.2g}" for mean in (means[0], means[-1]))
+        first, second = ratios[0].backends
+        label = f"{second}'s samples/s, relative to {first}'s"
+        found.append(card(f"{low}×" if low == high else f"{low}–{high}×", label))
+    if made.pairs:
+        words, count = next(iter(verdicts(made).items()))
+        parted = any(pair.same is False for pair in made.pairs)
+        found.append(card(f"{count} of {len(made.pairs)} pairs", words, good=not parted))
+    return found
+
+
+def card(value: str, label: str, good: bool = True) -> dict[str, Any]:
+    """A number of the headline."""
+    return {"value": value, "label": label, "good": good}
