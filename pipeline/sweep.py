@@ -114,6 +114,13 @@ def own_children() -> list[int]:
     return [int(child) for file in lists for child in file.read_text().split()]
 
 
+def note_sweep(folder: Path, config: DictConfig) -> None:
+    """Write what a sweep is made of, and that it goes on, for those who watch it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "multirun.yaml")
+    write_json(folder / SWEEP, this_process())
+
+
 @dataclass(frozen=True)
 class Work:
     """What there is to do for a job of a sweep.
@@ -256,13 +263,6 @@ def error_of(folder: Path) -> str:
 
 class Comparison(Callback):
     """Hydra's callback that ends a sweep with the comparison of its jobs and the right exit code."""
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Leave word that the sweep goes on, for those who watch it."""
-        if not config.sweep.dry_run:
-            folder = Path(config.hydra.sweep.dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / SWEEP, this_process())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Compare the jobs.

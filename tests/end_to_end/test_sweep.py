@@ -12,7 +12,8 @@ QUICK = ("model=linear", "dataset=digits", "logger=none", "train.epochs=1", "acc
 
 def folders(workspace, name):
     """The job folders of a sweep."""
-    return sorted(path.name for path in (workspace.path / "outputs" / name).iterdir())
+    paths = (workspace.path / "outputs" / name).iterdir()
+    return sorted(path.name for path in paths if path.is_dir())
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +28,13 @@ def both(workspace):
 
 
 def test_both_backends_run_and_end_in_one_table(workspace, both):
-    assert folders(workspace, "both") == ["0_backend=torch", "1_backend=jax", "multirun.yaml"]
+    assert folders(workspace, "both") == ["0_backend=torch", "1_backend=jax"]
     assert "comparison" in both.output
+    assert "the same weights at step 0 and the same batches: " in both.output
+    for file in ("report.html", "comparison.md", "comparison.csv"):
+        text = (workspace.path / "outputs/both" / file).read_text()
+        assert "backend=torch" in text, file
+        assert "backend=jax" in text, file
     assert both.output.count("completed") >= 4, "each job says so, and its row in the table"
     for job, backend in enumerate(("torch", "jax")):
         assert f"outputs/both/{job}_backend={backend}" in both.output
@@ -145,7 +151,7 @@ def test_the_joblib_launcher_runs_jobs_side_by_side_each_in_its_folder(workspace
             (optimizer, seed) for optimizer in ("sgd", "adamw") for seed in (0, 1)
         )
     ]
-    assert [name for name in folders(workspace, "joblib") if name != "multirun.yaml"] == expected
+    assert folders(workspace, "joblib") == expected
     for name in expected:
         result = workspace.result(f"outputs/joblib/{name}")
         assert result["status"] == "completed"
