@@ -1,2 +1,0 @@
-def read_predictions(folder):
-    return None
