@@ -88,7 +88,7 @@ def assemble(
         plan: the data and the batches drawn from them.
         folder: of the run.
         resume: see `Experiment`.
-        around: `tracker`, `progress`, `interruption` and `observer` of the recorder.
+        around: `tracker`, `progress`, `interruption`, `observer` and `started` of the recorder.
     """
     times = timetable(config.train, len(plan.data.train))
     recorder = Recorder(
@@ -206,6 +206,7 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
             tracker=tracker,
             progress=progress,
             interruption=interruption,
+            started=started,
         )
         recorder = experiment.recorder
         recorder.seconds["setup"] += time.perf_counter() - started
