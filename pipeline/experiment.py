@@ -9,6 +9,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+import numpy as np
+
 from pipeline import backends, datasets
 from pipeline.announce import announce, announce_result
 from pipeline.backends import Backend, Device
@@ -33,6 +35,8 @@ from pipeline.models import check_model
 from pipeline.outline import outline
 from pipeline.plan import DataPlan, data_plan
 from pipeline.plateau import plateau
+from pipeline.predictions import FILE as PREDICTIONS
+from pipeline.predictions import predictions_of
 from pipeline.progress import Progress, Silence
 from pipeline.recorder import Recorder
 from pipeline.runs import RunFolder, signature
@@ -88,7 +92,7 @@ def assemble(
         plan: the data and the batches drawn from them.
         folder: of the run.
         resume: see `Experiment`.
-        around: `tracker`, `progress`, `interruption` and `observer` of the recorder.
+        around: `tracker`, `progress`, `interruption`, `observer` and `started` of the recorder.
     """
     times = timetable(config.train, len(plan.data.train))
     recorder = Recorder(
@@ -119,6 +123,7 @@ def run(config: Config, job: Job, world: World = ALONE) -> int:
     if world.first:
         refuse_a_second_run(config, job.folder)
         folder.identify(config)
+        (job.folder / PREDICTIONS).unlink(missing_ok=True)  # of the part before an interruption
     outcome: dict[str, Any] = {
         "status": "failed",
         "error": None,
@@ -207,6 +212,7 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
             tracker=tracker,
             progress=progress,
             interruption=interruption,
+            started=started,
         )
         recorder = experiment.recorder
         recorder.seconds["setup"] += time.perf_counter() - started
@@ -219,9 +225,11 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
             else:
                 chosen = tested_checkpoint(Path(config.checkpoint), "checkpoint")
             recorder.pause()
-            sums = tested(backend, experiment, device, chosen, job, world)
+            sums, said = tested(backend, experiment, device, chosen, job, world)
             recorder.resume("eval")
             outcome["test"] = recorder.tested(chosen.step, sums)
+            if said is not None and world.first:
+                predictions_of(data.test, said).write(job.folder)
             code = 0
         except Interrupted as interrupted:
             if world.first:
@@ -265,18 +273,18 @@ def tested(
     chosen: Checkpoint,
     job: Job,
     world: World,
-) -> Mapping[str, float]:
-    """Sums over the test set of the weights in a checkpoint, whatever backend wrote it."""
+) -> tuple[Mapping[str, float], np.ndarray | None]:
+    """What `Backend.test` gives of the weights in a checkpoint, whatever backend wrote it."""
     config = experiment.config
     if chosen.backend == config.backend.name:
         return backend.test(experiment, device, chosen)
     # torch keeps a best and a last one of the same step.
     here = brought_over([chosen], "checkpoint", config, job, device, world)[0]
-    sums = backend.test(experiment, device, here)
+    found = backend.test(experiment, device, here)
     device.wait_for_all()
     if world.first:
         rmtree(job.folder / FOLDER)  # it has served: the checkpoint is where it was
-    return sums
+    return found
 
 
 def best_checkpoint(recorder: Recorder, folder: Path) -> dict[str, Any]:
