@@ -24,7 +24,7 @@ from pipeline.requeue import going_on, hold_signals, last_word
 from pipeline.runs import write_json
 from pipeline.saved import check_resumable, given, is_sweep, resumed_arguments, with_saved_config
 from pipeline.sharing import check_sharing, device_count, needs_processes
-from pipeline.sweep import GROUP, NAME, SWEPT, run_child, swept_keys
+from pipeline.sweep import GROUP, NAME, SETTING, SWEPT, run_child, setting_of, swept_keys
 from pipeline.world import ALONE, World, common_name, find_world
 
 EXPECTED_ERRORS = (UserError, RunFailed, HydraException, OmegaConfBaseException)
@@ -118,7 +118,9 @@ def run_here(composed: DictConfig, hydra: DictConfig, folder: Path) -> int:
     from pipeline.experiment import Job, run  # after the config is known to be good
 
     name = os.environ.get(NAME) or config.name or folder.name
-    work = partial(run, config, Job(folder, name, os.environ.get(GROUP)), world)
+    setting = os.environ.get(SETTING, setting_of(hydra.overrides.task))
+    job = Job(folder, name, os.environ.get(GROUP), setting)
+    work = partial(run, config, job, world)
     code = work() if world.size == 1 else run_rank(work, folder, world)
     return last_word(code, folder, world)
 
