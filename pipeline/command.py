@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -71,7 +71,16 @@ def command_line(job: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted before the first step: nothing to go on from", file=sys.stderr)
         return 130
-    return _exit_code
+    return _exit_code if world.size > 1 else for_agent(_exit_code)
+
+
+def for_agent(code: int, environment: Mapping[str, str] = os.environ) -> int:
+    """The exit code as the agent of a W&B sweep, if there is one, should take it.
+
+    It ends a run by SIGTERM when the sweep stops it early, but takes any code except 0 for a failure,
+    and gives up after a few. The run's result says `interrupted` all the same.
+    """
+    return 0 if code == 143 and "WANDB_SWEEP_ID" in environment else code
 
 
 def run_job(composed: DictConfig) -> float | None:

@@ -4,6 +4,7 @@ The axis is W&B's own `_step`, given explicitly with every row, so a row holds o
 else, and rows of torch and jax match.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from pipeline.config import WandbConfig
 from pipeline.loggers import Identity, Logger
 from pipeline.loggers.metrics_file import Row
 from pipeline.loggers.wandb_artifacts import log_artifacts
-from pipeline.loggers.wandb_identity import who
+from pipeline.loggers.wandb_identity import SWEEP, who
 from pipeline.loggers.wandb_predictions import log_predictions
 from pipeline.loggers.wandb_start import start_run
 from pipeline.runs import flat
@@ -63,7 +64,9 @@ class WandbLogger(Logger):
                 keep(self._run, self._next, summary)
         with harmless("the end of the run"):
             self._run.summary.update(flat(dict(summary)))
-            self._run.finish(exit_code=exit_code)
+            # What a sweep of W&B's stops early counts with what it had reached; failed, as the worst.
+            stopped = exit_code == 143 and SWEEP in os.environ
+            self._run.finish(exit_code=0 if stopped else exit_code)
             # finish() can return before W&B's service has written the end of an offline file.
             self._wandb.teardown()
 
