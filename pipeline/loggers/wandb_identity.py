@@ -6,7 +6,8 @@ What makes runs stand side by side without a click:
   torch with JAX. So a group is the runs of a sweep that differ by their seed alone: ungrouped there is
   a line for each run, grouped a line for each backend and setting with its spread over seeds.
 - *job type*: the backend; `comparison` for the run that holds the report of a sweep.
-- *tags* and *config*: the sweep's name is a tag, and the key `sweep` of the config, to filter by.
+- *tags* and *config*: the sweep's name is a tag, and the key `sweep_name` of the config, to filter by
+  (W&B has a `sweep` of its own).
 """
 
 import os
@@ -45,11 +46,11 @@ def flat_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_config(identity: Identity) -> dict[str, Any]:
-    """The config of a run as W&B shows it, and under `sweep` the sweep that the run belongs to."""
+    """The config of a run as W&B shows it, and under `sweep_name` the sweep that it belongs to."""
     config = flat_config(identity.config)
     of_the_command = [key for key in config if key.startswith("sweep.")]
     return {key: config[key] for key in config if key not in of_the_command} | {
-        "sweep": sweep_of(identity)
+        "sweep_name": sweep_of(identity)
     }
 
 

@@ -52,7 +52,7 @@ def who(folder: Path) -> dict[str, Any]:
         "group": name,
         "job_type": KIND,
         "tags": [KIND, shortened(folder.name, LONGEST // 2)],
-        "config": {"sweep": folder.name},
+        "config": {"sweep_name": folder.name},
     }
 
 

@@ -113,7 +113,7 @@ def test_the_sweep_ends_in_a_wandb_run_of_all_jobs(workspace, both):
     (run,) = [
         run for run in read_runs(workspace.path / "outputs/both") if run.job_type == "comparison"
     ]
-    assert run.config == {"sweep": "both"}
+    assert run.config == {"sweep_name": "both"}
     assert run.summary["jobs.completed"] == 2
     path = run.files[0].parent / "files" / run.rows[-1]["runs.path"]
     assert [row[0] for row in json.loads(path.read_text())["data"]] == [

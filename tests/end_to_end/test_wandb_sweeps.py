@@ -124,8 +124,8 @@ def test_what_the_agent_starts_is_the_run_that_it_meant(path, backend, agent, tm
     assert run.job_type == backend
     assert {name: run.config[name] for name in parameters} == parameters
     assert sweep["metric"]["name"] in run.summary
-    assert run.config["sweep"] == "sweep1"
-    different = {"name", "sweep"}
+    assert run.config["sweep_name"] == "sweep1"
+    different = {"name", "sweep_name"}
     other = unswept(tmp_path, parameters)
     assert run.config.keys() == other.keys()
     assert {key for key in other if run.config[key] != other[key]} == different

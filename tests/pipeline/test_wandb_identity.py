@@ -40,14 +40,14 @@ def test_runs_that_differ_by_the_seed_alone_are_one_group(monkeypatch):
 
 def test_runs_of_no_sweep_are_groups_of_their_own():
     assert group_of(identity(group=None, job="first")) == "first"
-    assert run_config(identity(group=None))["sweep"] is None
+    assert run_config(identity(group=None))["sweep_name"] is None
 
 
 def test_the_job_type_is_the_backend_and_the_sweep_is_a_tag_and_a_config_key():
     told = who(identity("jax"))
     assert told["job_type"] == "jax"
     assert told["tags"] == ["jax", "both", "mine"]
-    assert told["config"] == {"backend": "jax", "seed": 0, "sweep": "both"}
+    assert told["config"] == {"backend": "jax", "seed": 0, "sweep_name": "both"}
 
 
 def test_under_a_wandb_agent_the_sweep_is_wandbs_and_runs_are_grouped_alike(monkeypatch, tmp_path):
@@ -55,7 +55,7 @@ def test_under_a_wandb_agent_the_sweep_is_wandbs_and_runs_are_grouped_alike(monk
     monkeypatch.setenv("WANDB_RUN_ID", "agents-run")
     alone = identity("jax", group=None, setting="optimizer.lr=0.1")
     assert group_of(alone) == "abc123 backend=jax optimizer.lr=0.1"
-    assert run_config(alone)["sweep"] == "abc123"
+    assert run_config(alone)["sweep_name"] == "abc123"
     assert RunFolder(tmp_path).wandb_id() == "agents-run"
 
 

@@ -85,7 +85,7 @@ def test_a_run_tells_wandb_who_it_is_and_what_it_logged_and_no_more(tmp_path):
     assert (run.id, run.name, run.project, run.job_type) == ("id1", "jax-cnn", "tandem", "jax")
     assert run.group == "mysweep backend=jax"
     assert run.tags == ["jax", "cnn", "digits", "mysweep", "mine"]
-    assert run.config == flat_config(CONFIG) | {"sweep": "mysweep"}
+    assert run.config == flat_config(CONFIG) | {"sweep_name": "mysweep"}
     assert run.metrics == [
         {"step": 0, "val/loss": 2.5},
         {

@@ -53,7 +53,7 @@ def test_the_report_of_a_sweep_is_a_run_of_its_own_with_table_page_and_files(swe
     run = read_run(sweep)
     assert (run.name, run.group, run.job_type) == ("both comparison",) * 2 + ("comparison",)
     assert (run.project, run.tags) == ("mine", ["comparison", "both"])
-    assert run.config == {"sweep": "both"}
+    assert run.config == {"sweep_name": "both"}
     assert run.summary["jobs.completed"] == 2
     assert run.summary["jobs.failed"] == 1
     table = logged_table(run)
