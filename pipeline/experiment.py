@@ -39,7 +39,7 @@ from pipeline.predictions import FILE as PREDICTIONS
 from pipeline.predictions import predictions_of
 from pipeline.progress import Progress, Silence
 from pipeline.recorder import Recorder
-from pipeline.runs import RunFolder, signature
+from pipeline.runs import RunFolder, signature, summary
 from pipeline.schedules import schedule
 from pipeline.timetable import timetable
 from pipeline.tracker import Identity, Tracker, open_tracker
@@ -56,11 +56,13 @@ class Job:
         folder: of the run.
         name: what people call it.
         group: the sweep that it belongs to, if any.
+        setting: what tells it from the other jobs of the sweep, backend and seed apart.
     """
 
     folder: Path
     name: str
     group: str | None = None
+    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,11 @@ def run(config: Config, job: Job, world: World = ALONE) -> int:
     }
     failure: Exception | None = None
     try:
-        code = _run(config, job, folder, outcome, world)
-        outcome["status"] = "completed" if code == 0 else "interrupted"
+        code = _run(config, job, folder, outcome, world, started)
     except Exception as error:
         failure, code = in_words(error, job.folder), 1
-        outcome["error"] = str(failure)
-    outcome.setdefault("seconds", {})["total"] = time.perf_counter() - started
+        outcome["status"], outcome["error"] = "failed", str(failure)
+    outcome.setdefault("seconds", {}).setdefault("total", time.perf_counter() - started)
     if world.first:
         with suppress(OSError) if failure else nullcontext():  # a full disk has already been told
             folder.write_result(outcome)
@@ -170,9 +171,15 @@ def refuse_a_second_run(config: Config, folder: Path) -> None:
         )
 
 
-def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], world: World) -> int:
+def _run(
+    config: Config,
+    job: Job,
+    folder: RunFolder,
+    outcome: dict[str, Any],
+    world: World,
+    started: float,
+) -> int:
     """The part of `run` that can fail; fills `outcome` as it goes."""
-    started = time.perf_counter()
     data = datasets.load(config.dataset)
     if world.first:
         folder.describe(outline(data))
@@ -197,6 +204,7 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
         run_id=folder.wandb_id(),
         tags=tuple(config.tags),
         config=plain(config),
+        setting=job.setting,
     )
     tracker = Tracker()
     if world.first:
@@ -230,15 +238,16 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
             outcome["test"] = recorder.tested(chosen.step, sums)
             if said is not None and world.first:
                 predictions_of(data.test, said).write(job.folder)
-            code = 0
+            outcome["status"], code = "completed", 0
         except Interrupted as interrupted:
             if world.first:
                 log.warning("%s; go on with: python run.py resume=%s", interrupted, job.folder)
-            code = interrupted.exit_code
+            outcome["status"], code = "interrupted", interrupted.exit_code
             outcome["interrupted_by"] = interruption.name
         finally:
             outcome |= recorder.outcome()
-            tracker.finish(code, {"best": recorder.best} if recorder.best else {})
+            outcome["seconds"]["total"] = time.perf_counter() - started
+            tracker.finish(code, summary({"best": recorder.best} | outcome))
     return code
 
 

@@ -5,6 +5,7 @@ import os
 import platform
 import secrets
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,12 @@ from pipeline.errors import UserError
 IDENTITY = "run.json"  # who a run is; what makes a folder a run's
 RESULT = "result.json"  # what came of it
 SWEEP = "sweep.json"  # in the folder of a sweep: the process that runs it
+
+# What of it tables of many runs show.
+SUMMARY = (
+    "status", "best", "seconds", "throughput", "peak_memory_mb", "steps", "epochs", "parameters",
+    "init_digest", "data_digest", "signature", "devices",
+)  # fmt: skip
 
 # What cannot change the result, and so does not make another run.
 IRRELEVANT = {
@@ -46,6 +53,11 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             leaves[f"{prefix}{key}"] = value
     return leaves
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a result that tables of many runs show, flat: `best.value`, `seconds.total` …"""
+    return flat({key: result[key] for key in SUMMARY if result.get(key) is not None})
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -110,9 +122,13 @@ class RunFolder:
         write_json(self.path / RESULT, result)
 
     def wandb_id(self) -> str:
-        """The run's id in W&B: drawn once, written before training, found again on resume."""
+        """The run's id in W&B: drawn once, written before training, found again on resume.
+
+        Under an agent of a W&B sweep, which has already said which run this is, it is that one's.
+        """
         known = read_json(self.path / IDENTITY)
-        return known["wandb_id"] if known else secrets.token_hex(4)
+        of_agent = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+        return known["wandb_id"] if known else of_agent or secrets.token_hex(4)
 
     @property
     def running(self) -> bool:

@@ -41,6 +41,7 @@ from pipeline.world import find_world
 
 # How a sweep tells its jobs who they are.
 GROUP, NAME, SWEPT = "TANDEM_GROUP", "TANDEM_JOB", "TANDEM_SWEPT"
+SETTING = "TANDEM_SETTING"
 
 SWEEPER = "TANDEM_SWEEPER"  # the process of the sweep, for the workers that joblib starts
 
@@ -58,6 +59,15 @@ def differing(overrides: Sequence[str]) -> list[str]:
     keys = {override: override.partition("=")[0].lstrip("+") for override in overrides}
     chosen = [override for override in overrides if keys[override] in swept]
     return chosen or [override for override in overrides if not irrelevant(keys[override])]
+
+
+def setting_of(overrides: Sequence[str]) -> str:
+    """What tells a job from the others of its sweep, backend and seed apart."""
+    return " ".join(
+        override
+        for override in differing(overrides)
+        if override.partition("=")[0] not in ("backend", "seed")
+    )
 
 
 def job_folder(number: int, overrides: Sequence[str]) -> str:
@@ -166,6 +176,7 @@ def work_of(composed: DictConfig, hydra: DictConfig) -> Work | None:
         return None
     command = child_command(hydra, folder, resumed=expected.fate is Fate.resumed)
     environment = {GROUP: Path(hydra.sweep.dir).name, NAME: name}
+    environment[SETTING] = setting_of(hydra.overrides.task)
     return Work(config, folder, name, command, environment)
 
 
@@ -265,7 +276,7 @@ class Comparison(Callback):
     """Hydra's callback that ends a sweep with the comparison of its jobs and the right exit code."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Compare the jobs.
+        """Compare the jobs, and tell W&B if a job did.
 
         Raises:
             SystemExit: a job failed (1) or the sweep was interrupted (130, 143).
@@ -273,12 +284,14 @@ class Comparison(Callback):
         if config.sweep.dry_run:
             return
         from pipeline.compare import Files, compare
+        from pipeline.loggers.wandb_report import log_report
         from pipeline.objective import tell_best
 
         folder = Path(config.hydra.sweep.dir)
         made = compare([folder], Files(folder))
         if stop.exit_code is not None:
             raise SystemExit(stop.exit_code)
+        log_report(folder, [record.result | {"name": record.name} for record in made.records])
         statuses = {record.status for record in made.records}
         if tell_best(folder):
             statuses.discard("failed")  # of a search: an answer like any other

@@ -5,22 +5,26 @@ else, and rows of torch and jax match.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.config import WandbConfig, require
-from pipeline.errors import UserError
+from pipeline.config import WandbConfig
 from pipeline.loggers import Identity, Logger
 from pipeline.loggers.metrics_file import Row
+from pipeline.loggers.wandb_artifacts import log_artifacts
+from pipeline.loggers.wandb_identity import SWEEP, who
+from pipeline.loggers.wandb_predictions import log_predictions
+from pipeline.loggers.wandb_start import start_run
 from pipeline.runs import flat
-from pipeline.terminal import say
+from pipeline.terminal import say_line
 
 if TYPE_CHECKING:
     import wandb
 
-MODES = ("online", "offline", "disabled", "shared", "run", "dryrun")  # W&B's own
-PATIENCE = 15.0  # seconds to wait for the server before the run goes on offline
+Keep = Callable[["wandb.Run", int, Mapping[str, object]], None]
 
 
 class WandbLogger(Logger):
@@ -33,13 +37,18 @@ class WandbLogger(Logger):
         run: a W&B run that was just started or resumed.
         history: the rows up to the checkpoint. Those that W&B lacks are logged again: the row of
             the last step reaches W&B only when the next one begins, so a kill can lose it.
+        keep: hands over what a completed run leaves behind, given the run, its last step and its
+            summary.
     """
 
-    def __init__(self, run: "wandb.Run", history: Sequence[Row] = ()) -> None:
+    def __init__(
+        self, run: "wandb.Run", history: Sequence[Row] = (), keep: Sequence[Keep] = ()
+    ) -> None:
         import wandb
 
         self._wandb = wandb
         self._run = run
+        self._keep = keep
         self._next = run.starting_step
         for row in history:
             self.log(row["step"], {key: value for key, value in row.items() if key != "step"})
@@ -50,10 +59,25 @@ class WandbLogger(Logger):
             self._next = step
 
     def finish(self, exit_code: int, summary: Mapping[str, object]) -> None:
-        self._run.summary.update(flat(dict(summary)))
-        self._run.finish(exit_code=exit_code)
-        # finish() can return before W&B's service has written the end of an offline file.
-        self._wandb.teardown()
+        for keep in self._keep if exit_code == 0 else ():
+            with harmless("all that the run leaves behind"):
+                keep(self._run, self._next, summary)
+        with harmless("the end of the run"):
+            self._run.summary.update(flat(dict(summary)))
+            # What a sweep of W&B's stops early counts with what it had reached; failed, as the worst.
+            stopped = exit_code == 143 and SWEEP in os.environ
+            self._run.finish(exit_code=0 if stopped else exit_code)
+            # finish() can return before W&B's service has written the end of an offline file.
+            self._wandb.teardown()
+
+
+@contextmanager
+def harmless(what: str, tell: Callable[[str], None] = say_line) -> Iterator[None]:
+    """Tell an error in a line: the run is done, its own files are whole, whatever W&B makes of it."""
+    try:
+        yield
+    except Exception as error:
+        tell(f"W&B did not take {what}: {str(error).strip().partition(chr(10))[0]}")
 
 
 def open_wandb(
@@ -67,91 +91,8 @@ def open_wandb(
     Raises:
         UserError: `WANDB_MODE` is unknown, or `online` while nobody is logged in.
     """
-    mode, reason = choose_mode()  # first: importing W&B under an unknown WANDB_MODE fails
-    import wandb
-
-    arguments = {
-        "dir": str(folder),
-        "group": identity.group,
-        "name": identity.job,
-        "tags": labels(identity),
-        "config": flat_config(identity.config),
-        "resume": "allow",
-        "reinit": "finish_previous",
-    }
-    if "WANDB_SWEEP_ID" not in os.environ:  # under a W&B agent the agent decides these
-        arguments |= {
-            "id": identity.run_id,
-            "project": config.project,
-            "entity": config.entity,
-        }
-    try:
-        run = wandb.init(mode=mode, settings=_settings(mode), **arguments)
-    except wandb.errors.Error as error:
-        if mode == "offline":
-            raise
-        mode, reason = "offline", f"the server gave no run: {str(error).splitlines()[0]}"
-        wandb.teardown()  # its service still holds the run's id
-        run = wandb.init(mode=mode, settings=_settings(mode), **arguments)
-    if mode == "offline":
-        directory = os.path.relpath(Path(run.dir).parent)
-        say(f"W&B is offline ({reason}). To upload the run: wandb sync {directory}", soft_wrap=True)
-    return WandbLogger(run, history)
-
-
-def flat_config(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` with dotted keys, a group by its name: `backend: jax`, `optimizer.lr: 0.1`.
-
-    A W&B sweep that sweeps over a group sets the key `backend` to a string, and W&B then drops a
-    dictionary of that name. Flat, swept runs and others have the same keys.
-    """
-    return {
-        key.removesuffix(".name") if key.count(".") == 1 else key: value
-        for key, value in flat(config).items()
-    }
-
-
-def labels(identity: Identity) -> list[str]:
-    """The tags of a run: backend, model and data set, then the user's own."""
-    names = flat_config(identity.config)
-    kinds = [names[group] for group in ("backend", "model", "dataset") if group in names]
-    return list(dict.fromkeys([*kinds, *identity.tags]))
-
-
-def choose_mode() -> tuple[str, str]:
-    """W&B's mode and the reason for it, without trying the network or asking on the terminal.
-
-    Raises:
-        UserError: as `open_wandb`.
-    """
-    asked = os.environ.get("WANDB_MODE")
-    require(asked is None or asked in MODES, "WANDB_MODE", asked, f"one of {', '.join(MODES)}")
-    import wandb
-
-    wandb.finish()  # a run that a failed job of this process left open would hide the login
-    wandb.setup(settings=wandb.Settings(silent=True))  # else the login asks the server for a name
-    # `wandb offline` in a folder says the same as the environment does.
-    mode = {"run": "online", "dryrun": "offline"}.get(asked, asked) or wandb.setup().settings.mode
-    if mode != "online":
-        return mode, "WANDB_MODE" if asked else "as set by `wandb offline`"
-    # Whether the server knows the key is found out by starting the run, once and for all.
-    if wandb.login(prompt=False, verify=False):
-        return "online", "logged in"
-    if asked:
-        hint = "Run `wandb login`, or unset WANDB_MODE."
-        raise UserError("WANDB_MODE", asked, "offline or unset while nobody is logged in", hint)
-    return "offline", "nobody is logged in"
-
-
-def _settings(mode: str) -> "wandb.Settings":
-    import wandb
-
-    return wandb.Settings(
-        # The run has a log of its own; W&B's capture fights with progress bars and with pytest.
-        console="off",
-        # W&B writes its file every 15 seconds otherwise, and a kill loses as much.
-        x_transaction_log_flush_interval=1,
-        init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", PATIENCE)),
-        quiet=True,
-        silent=mode != "online",  # our one line says more than its four
-    )
+    run = start_run(config, folder, who(identity))
+    keep = [
+        partial(what, config=config, folder=folder) for what in (log_artifacts, log_predictions)
+    ]
+    return WandbLogger(run, history, keep)
