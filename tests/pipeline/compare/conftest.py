@@ -10,16 +10,18 @@ from pipeline.config import plain
 
 @pytest.fixture
 def write_run(configure, tmp_path):
-    """A function that writes the folder of a run below `tmp_path`.
-
-    Args:
-        name: of the folder.
-        overrides: that its config is made of; None for a job that was refused.
-        rows: of metrics.jsonl, or its bytes.
-        result: of result.json, beside what a finished run has; None writes no result.
-    """
+    """A function that writes the folder of a run below `tmp_path`."""
 
     def write(name, overrides="", rows=(), result=(), identity=False) -> Path:
+        """Write a run.
+
+        Args:
+            name: of the folder.
+            overrides: that its config is made of; None for a job that was refused.
+            rows: of metrics.jsonl, or its bytes.
+            result: of result.json, beside what a finished run has; None writes no result.
+            identity: whether run.json is there beside the result.
+        """
         folder = tmp_path / name
         folder.mkdir(parents=True)
         config = None if overrides is None else plain(configure(f"logger=none {overrides}"))
