@@ -50,6 +50,8 @@ def announce_result(outcome: dict[str, Any], folder: str) -> None:
     if outcome.get("test"):
         metrics = "  ".join(f"{key} {number(value)}" for key, value in outcome["test"].items())
         say(f"[bold]{metrics}[/]")
+    if outcome.get("look"):
+        say(f"what the model is fed  →  {escape(outcome['look'])}", soft_wrap=True)
     seconds = outcome["seconds"]["total"]
     say(f"{outcome['status']} in {seconds:.1f} s  →  {escape(folder)}", soft_wrap=True)
 

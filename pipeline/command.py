@@ -170,11 +170,11 @@ def check_mode(config: Config) -> None:
         raise UserError(
             "checkpoint", None, "a run or a checkpoint when mode=test", "Set checkpoint=PATH."
         )
-    if config.mode is Mode.train and config.checkpoint:
+    if config.mode is not Mode.test and config.checkpoint:
         raise UserError(
             "checkpoint",
             config.checkpoint,
-            "left out when mode=train",
+            f"left out when mode={config.mode.name}",
             "Set mode=test to evaluate it, or resume=PATH to go on training from it.",
         )
 

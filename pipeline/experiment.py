@@ -30,8 +30,10 @@ from pipeline.errors import Interrupted, UserError
 from pipeline.failures import in_words
 from pipeline.hardware import bound_threads, hardware
 from pipeline.interruption import Interruption
+from pipeline.look import Look, look
 from pipeline.metrics import MONITOR
 from pipeline.models import check_model
+from pipeline.observer import Observer
 from pipeline.outline import outline
 from pipeline.plan import DataPlan, data_plan
 from pipeline.plateau import plateau
@@ -109,7 +111,7 @@ def assemble(
 
 
 def run(config: Config, job: Job, world: World = ALONE) -> int:
-    """Train and test, or only test; write `result.json` whatever happens.
+    """Train and test, or only test, or look; write `result.json` whatever happens.
 
     Of several processes each does its share of the work, and the first alone writes.
 
@@ -210,7 +212,7 @@ def _run(
     if world.first:
         tracker = open_tracker(config, job.folder, identity, resume[0].step if resume else None)
     progress = Progress(times.total, config.backend.name) if world.first else Silence()
-    code = 1
+    looking, code = config.mode is Mode.look, 1
     with Interruption() as interruption, progress:
         experiment = assemble(
             config,
@@ -220,11 +222,16 @@ def _run(
             tracker=tracker,
             progress=progress,
             interruption=interruption,
+            observer=Look(times, config.train.batch_size) if looking else Observer(),
             started=started,
         )
         recorder = experiment.recorder
         recorder.seconds["setup"] += time.perf_counter() - started
         try:
+            if looking:
+                outcome["look"] = str(look(backend, experiment, device))
+                code = 0
+                return code
             if config.mode is Mode.train:
                 backend.train(experiment, device)
                 device.wait_for_all()  # until the first has written the last checkpoint

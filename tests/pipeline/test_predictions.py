@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from pipeline.datasets import Split
-from pipeline.pictures import for_the_eye
 from pipeline.predictions import FILE, WORST, hardest, predictions_of, read_predictions
 
 NAMES = ["target", "predicted", "loss", "confidence", "worst", "worst_images"]
@@ -89,10 +88,3 @@ def test_of_a_torn_file_nothing_is_read(split, said, tmp_path, kept):
 def test_arrays_of_somebody_else_are_no_predictions(tmp_path):
     np.savez(tmp_path / FILE, other=np.zeros(3))
     assert read_predictions(tmp_path) is None
-
-
-def test_pixels_are_scaled_to_the_whole_range_and_what_is_full_stays_as_it_is():
-    assert for_the_eye(np.array([0, 1, 8, 16, 17], np.uint8), 16).tolist() == [0, 16, 128, 255, 255]
-    every = np.arange(256, dtype=np.uint8)
-    assert for_the_eye(every, 255).tolist() == every.tolist()
-    assert for_the_eye(np.zeros(2, np.uint8), 0).tolist() == [0, 0]
