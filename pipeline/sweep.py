@@ -284,7 +284,7 @@ class Comparison(Callback):
         if config.sweep.dry_run:
             return
         from pipeline.compare import Files, compare
-        from pipeline.loggers.wandb_report import log_report
+        from pipeline.loggers.wandb.report import log_report
         from pipeline.objective import tell_best
 
         folder = Path(config.hydra.sweep.dir)

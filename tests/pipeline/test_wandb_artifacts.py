@@ -13,9 +13,9 @@ from offline_wandb import read_run
 
 from pipeline.config import WandbConfig
 from pipeline.errors import UserError
-from pipeline.loggers import wandb_predictions
 from pipeline.loggers.wandb import open_wandb
-from pipeline.loggers.wandb_predictions import MATRIX, WORST, pictures
+from pipeline.loggers.wandb import predictions as wandb_predictions
+from pipeline.loggers.wandb.predictions import MATRIX, WORST, pictures
 from pipeline.tracker import Identity
 
 SUMMARY = {"status": "completed", "best.metric": "val/accuracy", "best.value": 0.9, "best.step": 40}

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.loggers import Identity
-from pipeline.loggers.wandb_identity import group_of, labels, run_config, shortened, who
+from pipeline.loggers.wandb.identity import group_of, labels, run_config, shortened, who
 from pipeline.runs import RunFolder
 from pipeline.sweep import SWEPT, setting_of
 

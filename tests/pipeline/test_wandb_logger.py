@@ -18,7 +18,7 @@ from pipeline.config import WandbConfig
 from pipeline.errors import UserError
 from pipeline.loggers.metrics_file import read_metrics
 from pipeline.loggers.wandb import WandbLogger, open_wandb
-from pipeline.loggers.wandb_identity import flat_config
+from pipeline.loggers.wandb.identity import flat_config
 from pipeline.tracker import Identity
 
 CONFIG = {
@@ -242,7 +242,7 @@ def test_with_a_login_but_no_network_the_run_goes_on_offline(tmp_path):
 def test_a_login_means_online_even_if_a_failed_job_left_its_run_open(tmp_path):
     code = (
         "import wandb\n"
-        "from pipeline.loggers.wandb_start import choose_mode\n"
+        "from pipeline.loggers.wandb.start import choose_mode\n"
         f"wandb.init(mode='offline', dir={str(tmp_path)!r}, settings={{'silent': True}})\n"
         "print(choose_mode())\n"
     )

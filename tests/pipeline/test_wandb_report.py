@@ -7,7 +7,7 @@ import pytest
 import wandb
 from offline_wandb import read_run
 
-from pipeline.loggers.wandb_report import log_report
+from pipeline.loggers.wandb.report import log_report
 
 LOGGER = {"wandb": {"project": "mine", "entity": None}}
 

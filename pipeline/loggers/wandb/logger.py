@@ -1,4 +1,4 @@
-"""Weights & Biases, with or without an account: one W&B run per job, the same keys on all backends.
+"""A job's run in W&B: the same keys on all backends.
 
 The axis is W&B's own `_step`, given explicitly with every row, so a row holds our keys and nothing
 else, and rows of torch and jax match.
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from pipeline.config import WandbConfig
 from pipeline.loggers import Identity, Logger
 from pipeline.loggers.metrics_file import Row
-from pipeline.loggers.wandb_artifacts import log_artifacts
-from pipeline.loggers.wandb_identity import SWEEP, who
-from pipeline.loggers.wandb_predictions import log_predictions
-from pipeline.loggers.wandb_start import start_run
+from pipeline.loggers.wandb.artifacts import log_artifacts
+from pipeline.loggers.wandb.identity import SWEEP, who
+from pipeline.loggers.wandb.predictions import log_predictions
+from pipeline.loggers.wandb.start import start_run
 from pipeline.runs import flat
 from pipeline.terminal import say_line
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import WandbConfig
-from pipeline.loggers.wandb import harmless
-from pipeline.loggers.wandb_artifacts import copies_in, log_files
-from pipeline.loggers.wandb_identity import LONGEST, SWEEP, shortened
-from pipeline.loggers.wandb_start import start_run
+from pipeline.loggers.wandb.artifacts import copies_in, log_files
+from pipeline.loggers.wandb.identity import LONGEST, SWEEP, shortened
+from pipeline.loggers.wandb.logger import harmless
+from pipeline.loggers.wandb.start import start_run
 from pipeline.runs import summary
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.config import WandbConfig
-from pipeline.loggers.wandb_artifacts import copies_in
+from pipeline.loggers.wandb.artifacts import copies_in
 
 if TYPE_CHECKING:
     import wandb

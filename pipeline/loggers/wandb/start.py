@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import WandbConfig, require
 from pipeline.errors import UserError
-from pipeline.loggers.wandb_identity import SWEEP
+from pipeline.loggers.wandb.identity import SWEEP
 from pipeline.terminal import say_line
 
 if TYPE_CHECKING:
