@@ -229,7 +229,8 @@ def mixed(records: Sequence[Record]) -> list[str]:
         if len(found) > 1:
             notes.append(f"the runs had different versions of {name}: {', '.join(sorted(found))}")
     for key in ("processor", "cores"):
-        found = {str(record.part("hardware")[key]) for record in records if record.part("hardware")}
+        machines = [record.part("hardware") for record in records]
+        found = {str(machine[key]) for machine in machines if key in machine}
         if len(found) > 1:
             notes.append(f"the runs were on different {key}: {', '.join(sorted(found))}")
     return notes

@@ -1,11 +1,13 @@
 """What a comparison comes to, in a sentence or two and in four numbers."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.announce import number
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.records import Record
+from pipeline.compare.statistics import Effect
 from pipeline.metrics import direction
 
 
@@ -13,7 +15,7 @@ def sentences(made: Comparison) -> list[str]:
     """How the runs ended, which was best, whether pairs are the same, what differs."""
     count = len(made.records)
     states = Counter(record.status for record in made.records)
-    told = ", ".join(f"{number} {status}" for status, number in states.most_common())
+    told = ", ".join(f"{runs} {status}" for status, runs in states.most_common())
     found = [f"{count} run{'s' * (count > 1)}: {told}."]
     if best := best_runs(made):
         first, more = best[0], len(best) - 1
@@ -22,27 +24,38 @@ def sentences(made: Comparison) -> list[str]:
         found.append(f"The best is {value}, of {first.name}{ties}.")
     for words, pairs in verdicts(made).items():
         found.append(f"{pairs} pair{'s' * (pairs > 1)}: {words}.")
-    shown = [effect for effect in made.effects if effect.shown]
-    for effect in shown[:3]:
-        setting = f"{effect.setting}, " if effect.setting else ""
-        found.append(f"{setting}{effect.key}: {effect.words}.")
-    if made.effects and not shown and any(e.estimate.count > 1 for e in made.effects):
-        found.append("No difference between the backends is shown.")
+    return [*found, *differences(made.effects)]
+
+
+def differences(effects: Sequence[Effect]) -> list[str]:
+    """In what the backends differ, as far as several seeds show it."""
+    tested = [effect for effect in effects if effect.estimate.count > 1]
+    found, unshown = [], []
+    for key in dict.fromkeys(effect.key for effect in tested):
+        settings = [effect for effect in tested if effect.key == key]
+        shown = [effect for effect in settings if effect.shown]
+        if len(settings) == 1 and shown:
+            found.append(f"{key}: {shown[0].words}.")
+        elif shown:
+            found.append(
+                f"{key}: a difference is shown in {len(shown)} of {len(settings)} settings."
+            )
+        else:
+            unshown.append(key)
+    if unshown:
+        found.append(f"No difference between the backends is shown in {', '.join(unshown)}.")
     return found
 
 
 def best_runs(made: Comparison) -> list[Record]:
     """The best of the runs that were judged by what most were judged by; several where they tie."""
-    judged = [
-        record
-        for record in made.records
-        if record.status == "completed" and isinstance(record.best.get("value"), float | int)
-    ]
+    done = [record for record in made.records if record.status == "completed"]
+    judged = [record for record in done if record.best_value(record.best.get("metric")) is not None]
     if not judged:
         return []
-    metric = Counter(record.best.get("metric") for record in judged).most_common(1)[0][0]
-    judged = [record for record in judged if record.best.get("metric") == metric]
-    choose = max if direction(str(metric)) == "max" else min
+    metric = Counter(record.best["metric"] for record in judged).most_common(1)[0][0]
+    judged = [record for record in judged if record.best["metric"] == metric]
+    choose = max if direction(metric) == "max" else min
     value = choose(record.best["value"] for record in judged)
     return [record for record in judged if record.best["value"] == value]
 

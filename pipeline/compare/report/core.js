@@ -46,17 +46,19 @@ const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** A list of choices with its label. */
 function choice(label, options, chosen, changed) {
-  const select = make("select", { change: () => changed(select.value) });
+  const select = make("select", { "aria-label": label, change: () => changed(select.value) });
   for (const [value, text, off] of options) select.append(make("option", { value, disabled: off }, text));
   select.value = chosen;
   return make("label", {}, label, select);
 }
 
+const MANY = 25; // rows of a table that is not shown whole, but scrolls
+
 /** A table in a box of its own, which scrolls where the page must not. */
 function table(label, head, rows, kind = "") {
   const body = make("tbody", {}, rows);
   const built = make("table", { class: kind }, make("thead", {}, make("tr", {}, head)), body);
-  return make("div", { class: "box tall", tabindex: 0, role: "region", "aria-label": label }, built);
+  return make("div", { class: rows.length > MANY ? "box tall" : "box", tabindex: 0, role: "region", "aria-label": label }, built);
 }
 
 const column = (text, kind) => make("th", { scope: "col", class: kind }, text);

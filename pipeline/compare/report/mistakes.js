@@ -56,7 +56,7 @@ function confusion(told) {
 }
 
 function sample(one) {
-  const sure = one.confidence === null ? "" : ` (${Math.round(100 * one.confidence)} %)`;
+  const sure = one.confidence === null ? "" : ` (${Math.round(100 * one.confidence)}\u00a0%)`;
   return make("li", {}, one.image && make("img", { src: one.image, alt: `test sample ${one.sample}` }),
     "is ", make("b", {}, String(one.target)), ", taken for ", make("b", {}, String(one.predicted)), sure, make("br"), `loss ${number(one.loss)} · no. ${one.sample}`);
 }
