@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from end_to_end.conftest import Workspace
 from made_runs import change_result, write_run, write_sweep
 
 from pipeline.compare.comparison import comparison
@@ -36,7 +37,8 @@ def open_page(browser, report):
     contexts, troubles, asked = [], [], []
 
     def opened(path: Path = report, **how):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | how)
+        usual = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+        context = browser.new_context(**usual | how)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda said: troubles.append(said.text))
@@ -91,7 +93,9 @@ def test_curves_of_both_backends_are_drawn_in_one_colour_with_two_dashes(open_pa
 
 def test_hovering_over_a_curve_tells_value_step_and_run(open_page):
     page = open_page()
+    page.locator("#filter").fill("torch optimizer.lr=0.003 seed=1")
     page.locator("#curves .plot").first.scroll_into_view_if_needed()
+    page.evaluate("redrawAll()")
     point = page.evaluate(
         """() => {
         const {element} = panels[0], box = element.getBoundingClientRect(), full = element._fullLayout;
@@ -105,8 +109,8 @@ def test_hovering_over_a_curve_tells_value_step_and_run(open_page):
     told = page.locator("#curves .hoverlayer .hovertext")
     told.first.wait_for()
     text = told.first.text_content()
-    assert re.search(r"0\.\d+ at step 50", text)
-    assert "optimizer.lr=0.01 seed=0" in text
+    value = page.evaluate("data.runs[3].curves['val/accuracy'].v[4]")
+    assert text == f"{value:.4g} at step 50backend=torch optimizer.lr=0.003 seed=1"
 
 
 def test_the_table_sorts_by_mouse_and_by_keyboard(open_page):
@@ -371,3 +375,17 @@ def test_two_hundred_runs_are_drawn_in_a_second(open_page, tmp_path):
     print(f"opened in {opened:.1f} s", {what: f"{ms:.0f} ms" for what, ms in took.items()})
     assert max(took.values()) < 2500  # on an idle machine a fifth of it
     assert opened < 15
+
+
+@pytest.mark.slow
+def test_a_real_sweep_in_float64_is_the_same_on_both_backends(open_page, tmp_path):
+    overrides = "name=sweep backend=torch,jax model=linear train.precision=fp64 train.epochs=2"
+    done = Workspace(tmp_path).run("-m", *overrides.split(), "logger=none")
+    made = comparison([tmp_path / "outputs" / "sweep"])
+    assert [record.status for record in made.records] == ["completed"] * 2, done.output
+    write_page(made, tmp_path / "report.html")
+    page = open_page(tmp_path / "report.html")
+    verdict = page.locator("tr.pair td.good")
+    assert re.match(r"the same: .* differs by at most \d\.\de-1\d", verdict.inner_text())
+    assert page.locator(".card strong").last.inner_text() == "1 of 1 pairs"
+    assert {trace["dash"] for trace in page.evaluate(POINTS)[1]} == {"solid", "6px,4px"}

@@ -24,7 +24,7 @@ function curvesSection() {
   const metrics = state.metrics.filter((key) => data.metrics.keys.includes(key));
   state.metrics = metrics.length ? metrics : data.metrics.shown;
   state.metrics.forEach((_, side) => into.append(panel(side)));
-  onFilter(() => refresh(panels));
+  onFilter(() => refreshSoon(panels));
 }
 
 /** What colours and dashes mean; a colour's button leaves only its runs. */

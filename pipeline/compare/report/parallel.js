@@ -8,8 +8,8 @@ function parallelSection() {
     make("div", { class: "panel scrolls", tabindex: 0, role: "region", "aria-label": "Parallel coordinates" }, element));
   element.style.minWidth = `${110 * data.axes.length}px`;
   const scales = data.axes.map(scale);
-  const plot = addPlot(element, () => parallels(scales));
-  onFilter(() => refresh([plot]));
+  const drawn = [addPlot(element, () => parallels(scales))];
+  onFilter(() => refreshSoon(drawn));
 }
 
 /** Where a value stands on an axis, from 0 to 1: numbers by size, or their logarithms, words in order. */

@@ -42,6 +42,12 @@ function refresh(some = plots) {
   }
 }
 
+/** The same once the typing stops for a moment. */
+function refreshSoon(some) {
+  clearTimeout(some.timer);
+  some.timer = setTimeout(() => refresh(some), 80);
+}
+
 function redrawAll() {
   for (const plot of plots) redraw(plot);
 }
@@ -105,4 +111,4 @@ function look(run) {
 }
 
 /** How much of what lies below a line shows through. */
-const opacity = (line) => (line.width === 4 ? 0.45 : 1);
+const opacity = (line) => (line.width === 4 ? 0.5 : 1);
