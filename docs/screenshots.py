@@ -17,18 +17,18 @@ sys.path.insert(0, str(ROOT))
 from pipeline.compare.comparison import comparison  # noqa: E402
 from pipeline.compare.page import write_page  # noqa: E402
 
-SWEEP = ROOT / "outputs" / "report"
+SWEEP = ROOT / "outputs" / "precision"
 IMAGES = ROOT / "docs" / "images"
 
 COMMAND = (
-    "run.py -m name=report backend=torch,jax train.precision=fp32,fp64 seed=0,1 model=cnn logger=none "
+    "run.py -m name=precision backend=torch,jax train.precision=fp32,fp64 seed=0,1 model=cnn logger=none "
     "optimizer.lr=0.003 schedule=warmup_cosine train.log_every=5 train.eval_every=20steps "
     "train.batch_size=32"
 )
 
 SHOWN = ("runs", "curves")  # sections; a picture of all of them would be as long as a towel
 WIDTH = 1200  # pixels
-COLOURS = 128  # of a picture, which makes it small
+COLOURS = 256  # of a picture, which makes it small
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -13,17 +13,16 @@ from pipeline.metrics import direction
 
 def sentences(made: Comparison) -> list[str]:
     """How the runs ended, which was best, whether pairs are the same, what differs."""
-    count = len(made.records)
     states = Counter(record.status for record in made.records)
     told = ", ".join(f"{runs} {status}" for status, runs in states.most_common())
-    found = [f"{count} run{'s' * (count > 1)}: {told}."]
+    found = [f"{counted(len(made.records), 'run')}: {told}."]
     if best := best_runs(made):
-        first, more = best[0], len(best) - 1
-        ties = f" and {more} other{'s' * (more > 1)}" * (more > 0)
+        first = best[0]
+        ties = f" and {counted(len(best) - 1, 'other')}" if len(best) > 1 else ""
         value = f"{first.best['metric']} {number(first.best['value'])}"
         found.append(f"The best is {value}, of {first.name}{ties}.")
     for words, pairs in verdicts(made).items():
-        found.append(f"{pairs} pair{'s' * (pairs > 1)}: {words}.")
+        found.append(f"{counted(pairs, 'pair')}: {words}.")
     return [*found, *differences(made.effects)]
 
 
@@ -83,12 +82,19 @@ def cards(made: Comparison) -> list[dict[str, Any]]:
         label = f"{second}'s samples/s, relative to {first}'s"
         found.append(card(f"{low}×" if low == high else f"{low}–{high}×", label))
     if made.pairs:
-        words, count = next(iter(verdicts(made).items()))
+        told = verdicts(made)
+        several = [f"{pairs} {words}" for words, pairs in told.items()]
+        label = ", ".join(several if len(told) > 1 else told)
         parted = any(pair.same is False for pair in made.pairs)
-        found.append(card(f"{count} of {len(made.pairs)} pairs", words, good=not parted))
+        found.append(card(counted(len(made.pairs), "pair"), label, good=not parted))
     return found
 
 
 def card(value: str, label: str, good: bool = True) -> dict[str, Any]:
     """A number of the headline."""
     return {"value": value, "label": label, "good": good}
+
+
+def counted(count: int, noun: str) -> str:
+    """How many of something: `1 run`, `2 runs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

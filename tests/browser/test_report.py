@@ -387,5 +387,5 @@ def test_a_real_sweep_in_float64_is_the_same_on_both_backends(open_page, tmp_pat
     page = open_page(tmp_path / "report.html")
     verdict = page.locator("tr.pair td.good")
     assert re.match(r"the same: .* differs by at most \d\.\de-1\d", verdict.inner_text())
-    assert page.locator(".card strong").last.inner_text() == "1 of 1 pairs"
+    assert page.locator(".card strong").last.inner_text() == "1 pair"
     assert {trace["dash"] for trace in page.evaluate(POINTS)[1]} == {"solid", "6px,4px"}

@@ -56,8 +56,8 @@ function figure(side, element, caption) {
   const lines = shown.map((at) => curveLine(at, key)).filter((line) => line && line.x.length);
   const gaps = data.pairs.filter((pair) => pair.runs.some((at) => set.has(at))).map((pair) => gapLine(pair, key)).filter(Boolean);
   const apart = gaps.filter((line) => line.positive.length);
-  const lowest = apart.reduce((low, line) => line.positive.reduce((a, b) => Math.min(a, b), low), Infinity);
-  for (const line of apart) line.y = line.y.map((value) => (value === 0 ? lowest / 3 : value)); // a logarithmic axis has no zero
+  const decades = span(apart), log = decades >= 2;
+  if (log) liftZeros(apart);
   const traces = [];
   for (const group of groupBy(lines, (line) => JSON.stringify(line.look)).values()) traces.push(joined(group, { line: group[0].look, opacity: opacity(group[0].look) }));
   for (const group of groupBy(apart, (line) => line.look.color).values()) traces.push(joined(group, { line: group[0].look, yaxis: "y2", meta: "gap" }));
@@ -69,7 +69,7 @@ function figure(side, element, caption) {
     xaxis: { title: { text: X[state.x].title, standoff: 6 }, anchor: below ? "y2" : "y" },
     yaxis: { title: { text: key, standoff: 8 }, type: state.log ? "log" : "linear", domain: below ? [0.4, 1] : [0, 1], exponentformat: "e" },
   };
-  if (below) axes.yaxis2 = { title: { text: "difference", standoff: 8 }, type: "log", domain: [0, 0.3], exponentformat: "power", dtick: ticks(apart) };
+  if (below) axes.yaxis2 = { title: { text: "difference", standoff: 8 }, type: log ? "log" : "linear", domain: [0, 0.3], exponentformat: "power", dtick: log ? Math.ceil(decades / 4) : null };
   setTimeout(lightCurves);
   return { data: traces, layout: layout({ height: below ? 470 : 330, uirevision: `${key} ${state.x} ${state.log}`, ...axes }) };
 }
@@ -95,11 +95,16 @@ function gapLine(pair, key) {
   };
 }
 
-/** Powers of ten between two ticks, so that labels do not crowd; null: as Plotly likes it. */
-function ticks(lines) {
+/** How many powers of ten some differences span, from the smallest that is not zero. */
+function span(lines) {
   const all = lines.flatMap((line) => line.positive).map(Math.log10);
-  const span = all.reduce((a, b) => Math.max(a, b), -Infinity) - all.reduce((a, b) => Math.min(a, b), Infinity);
-  return span < 2 ? null : Math.ceil(span / 4);
+  return all.reduce((a, b) => Math.max(a, b), -Infinity) - all.reduce((a, b) => Math.min(a, b), Infinity);
+}
+
+/** Draw no difference a little below the smallest: a logarithmic axis has no zero. */
+function liftZeros(lines) {
+  const lowest = lines.flatMap((line) => line.positive).reduce((a, b) => Math.min(a, b), Infinity);
+  for (const line of lines) line.y = line.y.map((value) => (value === 0 ? lowest / 3 : value));
 }
 
 /** What the panel shows below the curves, and what cannot be seen in it. */

@@ -74,6 +74,10 @@ def test_page_is_replaced_whole_and_leaves_nothing_beside_it(made, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(OSError, match="no-folder"):
         write_page(made, tmp_path / "no-folder" / "report.html")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_page(made, tmp_path / "folder")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "report.html"]
 
 
 def test_names_and_errors_cannot_end_the_script_that_they_stand_in(copy):
@@ -128,6 +132,8 @@ def test_headline_says_how_runs_ended_which_was_best_and_what_pairs_are(copy):
     [ended, best, speed, pairs] = cards(comparison([copy(0).parent]))
     assert (ended["value"], ended["label"]) == ("7 of 8", "runs completed, 1 failed")
     assert (ended["good"], pairs["good"]) == (False, True)
+    assert pairs["value"] == "4 pairs"
+    assert pairs["label"] == "the same weights at step 0 and the same batches"
     assert speed["value"] == "0.49–0.5×"
     assert best["label"].startswith("best val/accuracy: backend=")
 
@@ -136,7 +142,9 @@ def test_pairs_that_are_not_the_same_experiment_are_bad_news(copy):
     change_result(copy(0), init_digest="other")
     made = comparison([copy(0).parent])
     assert "1 pair: not the same experiment." in sentences(made)
-    assert cards(made)[3]["good"] is False
+    card = cards(made)[3]
+    assert card["good"] is False
+    assert card["label"].endswith(", 1 not the same experiment")
     assert [pair["same"] for pair in payload(made)["pairs"]] == [False, None, None, None]
 
 
@@ -151,9 +159,11 @@ def test_pairs_share_a_colour_then_seeds_do_then_it_goes_by_rank(made, tmp_path)
     by_setting = colours(comparison([tmp_path]))
     assert (len(by_setting.labels), by_setting.ranked) == (COLOURS, False)
     assert by_setting.of[:7] == [0, 0, 0, 0, 0, 0, 1]
-    write_run(tmp_path / "one-more", optimizer__lr=0.5)
+    write_run(tmp_path / "48", optimizer__lr=0.5)
+    change_result(tmp_path / "0", best={"metric": "val/accuracy", "value": 0.9999})
     by_rank = colours(comparison([tmp_path]))
     assert by_rank.ranked
+    assert by_rank.of[:2] == [COLOURS - 1] * 2  # a pair by the better of the two
     assert set(by_rank.of) == set(range(COLOURS))
     told = payload(comparison([tmp_path]))["runs"]
     assert all(run["colour"] == told[run["partner"]]["colour"] for run in told if run["partner"])
@@ -211,6 +221,8 @@ def test_mistakes_are_counted_and_shown_beside_the_partner(made, sweep):
     assert [first["worst"][0][key] for key in ("target", "predicted")] == [
         known[key][known["worst"][0]] for key in ("target", "predicted")
     ]
+    images = [one["image"] for one in first["worst"]]
+    assert images == [png(image) for image in known["worst_images"]]
     other = np.load(made.records[4].folder / "predictions.npz")
     apart = (known["predicted"] != other["predicted"]).sum()
     assert told["pairs"][0] == {"runs": (0, 4), "samples": apart, "count": 300}
