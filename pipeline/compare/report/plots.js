@@ -54,14 +54,26 @@ function redrawAll() {
 
 /** A layout in the colours of the theme. */
 function layout(more) {
-  const axis = { gridcolor: style("line"), zerolinecolor: style("line"), linecolor: style("line"), automargin: true };
+  const axis = {
+    gridcolor: style("line"),
+    zerolinecolor: style("line"),
+    linecolor: style("line"),
+    automargin: true,
+  };
   const axes = {};
-  for (const name of Object.keys(more).filter((key) => /^[xy]axis/.test(key))) axes[name] = { ...axis, ...more[name] };
+  for (const name of Object.keys(more).filter((key) => /^[xy]axis/.test(key)))
+    axes[name] = { ...axis, ...more[name] };
   return {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: style("text"), family: getComputedStyle(document.body).fontFamily, size: 12 },
-    hoverlabel: { bgcolor: style("panel"), bordercolor: style("grey"), font: { color: style("text") }, align: "left", namelength: -1 },
+    hoverlabel: {
+      bgcolor: style("panel"),
+      bordercolor: style("grey"),
+      font: { color: style("text") },
+      align: "left",
+      namelength: -1,
+    },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: style("grey"), activecolor: style("accent") },
     margin: { l: 56, r: 12, t: 12, b: 44 },
     showlegend: false,
@@ -75,7 +87,9 @@ function layout(more) {
 
 /** Lines of one look as one trace, with gaps between: two hundred traces of their own would be slow. */
 function joined(lines, look) {
-  const x = [], y = [], text = [];
+  const x = [],
+    y = [],
+    text = [];
   for (const line of lines) {
     for (let at = 0; at < line.x.length; at++) {
       x.push(line.x[at]);
@@ -88,8 +102,14 @@ function joined(lines, look) {
   }
   const single = lines.some((line) => line.x.length === 1);
   return {
-    type: "scatter", mode: single ? "lines+markers" : "lines", marker: { size: 5 },
-    x, y, text, hovertemplate: "%{text}<extra></extra>", ...look,
+    type: "scatter",
+    mode: single ? "lines+markers" : "lines",
+    marker: { size: 5 },
+    x,
+    y,
+    text,
+    hovertemplate: "%{text}<extra></extra>",
+    ...look,
   };
 }
 
