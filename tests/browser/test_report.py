@@ -55,6 +55,12 @@ def open_page(browser, report):
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
+def to_curves(page) -> None:
+    """Scroll to the curves, and wait until they are drawn."""
+    page.locator("#curves .plot").last.scroll_into_view_if_needed()
+    page.wait_for_function("() => panels.every((panel) => panel.near && !panel.stale)")
+
+
 def names(page) -> list[str]:
     """The runs of the table, as they are shown."""
     return page.locator("#runs tbody tr:visible th").all_inner_texts()
@@ -86,7 +92,7 @@ def test_curves_of_both_backends_are_drawn_in_one_colour_with_two_dashes(open_pa
     assert gaps == 4
     assert page.evaluate("panels[1].element.layout.yaxis2.type") == "log"
     same = "In every pair the backends are the same to the last digit"
-    page.locator("#curves").scroll_into_view_if_needed()
+    to_curves(page)
     page.get_by_label("metric", exact=True).first.select_option("optim/lr")
     assert same in page.locator("#curves .panel").first.inner_text()
 
@@ -94,7 +100,7 @@ def test_curves_of_both_backends_are_drawn_in_one_colour_with_two_dashes(open_pa
 def test_hovering_over_a_curve_tells_value_step_and_run(open_page):
     page = open_page()
     page.locator("#filter").fill("torch optimizer.lr=0.003 seed=1")
-    page.locator("#curves .plot").first.scroll_into_view_if_needed()
+    to_curves(page)
     page.evaluate("redrawAll()")
     point = page.evaluate(
         """() => {
@@ -170,7 +176,7 @@ def test_the_filter_leaves_the_same_runs_everywhere(open_page):
 def test_axes_switch_between_steps_samples_and_time_and_to_logarithms(open_page):
     page = open_page()
     last = lambda: max(trace["last"] for trace in page.evaluate(POINTS)[1])  # noqa: E731
-    page.locator("#curves").scroll_into_view_if_needed()
+    to_curves(page)
     assert last() == 100
     page.get_by_label("over", exact=True).select_option("samples")
     assert last() == 100 * 32
@@ -190,7 +196,7 @@ def test_axes_switch_between_steps_samples_and_time_and_to_logarithms(open_page)
 
 def test_zooming_in_on_curves_zooms_in_on_their_differences(open_page):
     page = open_page()
-    page.locator("#curves .plot").nth(1).scroll_into_view_if_needed()
+    to_curves(page)
     area = page.locator("#curves .plot").nth(1).locator(".nsewdrag").first.bounding_box()
     page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + 60)
     page.mouse.down()
@@ -204,11 +210,11 @@ def test_zooming_in_on_curves_zooms_in_on_their_differences(open_page):
 
 def test_a_run_that_is_looked_at_lights_up_in_the_curves(open_page):
     page = open_page()
-    page.locator("#curves").scroll_into_view_if_needed()
+    to_curves(page)
     lit = "() => panels[1].element.data.at(-1).x?.length"
     assert not page.evaluate(lit)
     page.locator("#runs tbody button").nth(2).focus()
-    page.locator("#curves").scroll_into_view_if_needed()
+    to_curves(page)
     page.wait_for_function("() => panels[1].element.data.at(-1).x?.length === 100")
     assert page.locator("#runs tr.lit").get_attribute("data-run") == "2"
     assert page.locator("#curves .plot.dimmed").count() == 2
@@ -265,7 +271,7 @@ def colours(page) -> tuple[str, str, str]:
 
 def test_page_and_plots_follow_the_theme(open_page):
     page = open_page(color_scheme="light")
-    page.locator("#curves").scroll_into_view_if_needed()
+    to_curves(page)
     light = colours(page)
     assert light == ["rgb(251, 251, 250)", "rgb(29, 33, 38)", "rgb(0, 114, 178)"]
     page.emulate_media(color_scheme="dark")
@@ -363,8 +369,7 @@ def test_two_hundred_runs_are_drawn_in_a_second(open_page, tmp_path):
     began = time.perf_counter()
     page = open_page(tmp_path / "report.html")
     opened = time.perf_counter() - began
-    page.locator("#curves .panels").scroll_into_view_if_needed()
-    page.wait_for_function("() => panels.every((panel) => panel.near && !panel.stale)")
+    to_curves(page)
     assert sum(trace["points"] for trace in page.evaluate(POINTS)[1]) > 20_000
     took = {
         what: page.evaluate(f"() => {{ const t = performance.now(); {what}; return performance.now() - t }}")
