@@ -127,8 +127,9 @@ function sample(one) {
     one.image && make("img", { src: one.image, alt: `test sample ${one.sample}` }),
     "is ",
     make("b", {}, String(one.target)),
-    ", taken for ",
-    make("b", {}, String(one.predicted)),
+    one.target === one.predicted
+      ? ", and seen as it"
+      : [", taken for ", make("b", {}, String(one.predicted))],
     sure,
     make("br"),
     `loss ${number(one.loss)} · no. ${one.sample}`,
