@@ -43,12 +43,8 @@ def colours(made: Comparison) -> Colours:
 
 def by_rank(made: Comparison) -> Colours:
     """Runs in eight classes, from the worst to the best; a pair by the better of the two."""
-    judged = [record.best.get("metric") for record in made.records]
-    metric = next(filter(None, judged), None)
-    values: list[float | None] = [
-        record.best.get("value") if record.best.get("metric") == metric else None
-        for record in made.records
-    ]
+    metric = next(filter(None, (record.best.get("metric") for record in made.records)), None)
+    values = [record.best_value(metric) for record in made.records]
     if metric is None:
         return Colours([None] * len(values), [])
     sign = 1 if direction(metric) == "max" else -1

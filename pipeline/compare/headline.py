@@ -1,48 +1,60 @@
 """What a comparison comes to, in a sentence or two and in four numbers."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.announce import number
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.records import Record
+from pipeline.compare.statistics import Effect
 from pipeline.metrics import direction
 
 
 def sentences(made: Comparison) -> list[str]:
     """How the runs ended, which was best, whether pairs are the same, what differs."""
-    count = len(made.records)
     states = Counter(record.status for record in made.records)
-    told = ", ".join(f"{number} {status}" for status, number in states.most_common())
-    found = [f"{count} run{'s' * (count > 1)}: {told}."]
+    told = ", ".join(f"{runs} {status}" for status, runs in states.most_common())
+    found = [f"{counted(len(made.records), 'run')}: {told}."]
     if best := best_runs(made):
-        first, more = best[0], len(best) - 1
-        ties = f" and {more} other{'s' * (more > 1)}" * (more > 0)
+        first = best[0]
+        ties = f" and {counted(len(best) - 1, 'other')}" if len(best) > 1 else ""
         value = f"{first.best['metric']} {number(first.best['value'])}"
         found.append(f"The best is {value}, of {first.name}{ties}.")
     for words, pairs in verdicts(made).items():
-        found.append(f"{pairs} pair{'s' * (pairs > 1)}: {words}.")
-    shown = [effect for effect in made.effects if effect.shown]
-    for effect in shown[:3]:
-        setting = f"{effect.setting}, " if effect.setting else ""
-        found.append(f"{setting}{effect.key}: {effect.words}.")
-    if made.effects and not shown and any(e.estimate.count > 1 for e in made.effects):
-        found.append("No difference between the backends is shown.")
+        found.append(f"{counted(pairs, 'pair')}: {words}.")
+    return [*found, *differences(made.effects)]
+
+
+def differences(effects: Sequence[Effect]) -> list[str]:
+    """In what the backends differ, as far as several seeds show it."""
+    tested = [effect for effect in effects if effect.estimate.count > 1]
+    found, unshown = [], []
+    for key in dict.fromkeys(effect.key for effect in tested):
+        settings = [effect for effect in tested if effect.key == key]
+        shown = [effect for effect in settings if effect.shown]
+        if len(settings) == 1 and shown:
+            found.append(f"{key}: {shown[0].words}.")
+        elif shown:
+            found.append(
+                f"{key}: a difference is shown in {len(shown)} of {len(settings)} settings."
+            )
+        else:
+            unshown.append(key)
+    if unshown:
+        found.append(f"No difference between the backends is shown in {', '.join(unshown)}.")
     return found
 
 
 def best_runs(made: Comparison) -> list[Record]:
     """The best of the runs that were judged by what most were judged by; several where they tie."""
-    judged = [
-        record
-        for record in made.records
-        if record.status == "completed" and isinstance(record.best.get("value"), float | int)
-    ]
+    done = [record for record in made.records if record.status == "completed"]
+    judged = [record for record in done if record.best_value(record.best.get("metric")) is not None]
     if not judged:
         return []
-    metric = Counter(record.best.get("metric") for record in judged).most_common(1)[0][0]
-    judged = [record for record in judged if record.best.get("metric") == metric]
-    choose = max if direction(str(metric)) == "max" else min
+    metric = Counter(record.best["metric"] for record in judged).most_common(1)[0][0]
+    judged = [record for record in judged if record.best["metric"] == metric]
+    choose = max if direction(metric) == "max" else min
     value = choose(record.best["value"] for record in judged)
     return [record for record in judged if record.best["value"] == value]
 
@@ -70,12 +82,19 @@ def cards(made: Comparison) -> list[dict[str, Any]]:
         label = f"{second}'s samples/s, relative to {first}'s"
         found.append(card(f"{low}×" if low == high else f"{low}–{high}×", label))
     if made.pairs:
-        words, count = next(iter(verdicts(made).items()))
+        told = verdicts(made)
+        several = [f"{pairs} {words}" for words, pairs in told.items()]
+        label = ", ".join(several if len(told) > 1 else told)
         parted = any(pair.same is False for pair in made.pairs)
-        found.append(card(f"{count} of {len(made.pairs)} pairs", words, good=not parted))
+        found.append(card(counted(len(made.pairs), "pair"), label, good=not parted))
     return found
 
 
 def card(value: str, label: str, good: bool = True) -> dict[str, Any]:
     """A number of the headline."""
     return {"value": value, "label": label, "good": good}
+
+
+def counted(count: int, noun: str) -> str:
+    """How many of something: `1 run`, `2 runs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -114,9 +114,8 @@ def short_number(value: Any, digits: int = DIGITS) -> float | int | None:
 
 def columns(made: Comparison) -> list[dict[str, Any]]:
     """The table of runs, column by column; one without a value in any run is left out."""
-    judged = list(dict.fromkeys(record.best.get("metric") for record in made.records))
     cells: dict[str, Callable[[Record], Any]] = {key: tested(key) for key in made.tests}
-    for metric in filter(None, judged):
+    for metric in judged_by(made):
         cells[f"best {metric}"] = best(metric)
     cells["steps"] = lambda record: record.result.get("steps", record.reading.steps or None)
     if made.target:
@@ -140,6 +139,12 @@ def columns(made: Comparison) -> list[dict[str, Any]]:
     ]
 
 
+def judged_by(made: Comparison) -> list[str]:
+    """The metrics by which runs were judged, that of most runs first."""
+    metrics = Counter(record.best.get("metric") for record in made.records)
+    return [metric for metric, _ in metrics.most_common() if metric]
+
+
 def tested(key: str) -> Callable[[Record], Any]:
     """A test metric of a run."""
     return lambda record: record.test.get(key)
@@ -147,7 +152,7 @@ def tested(key: str) -> Callable[[Record], Any]:
 
 def best(metric: str) -> Callable[[Record], Any]:
     """The best value of a run that was judged by a metric."""
-    return lambda record: record.best.get("value") if record.best.get("metric") == metric else None
+    return lambda record: record.best_value(metric)
 
 
 def part(key: str) -> Callable[[Record], Any]:
@@ -170,8 +175,7 @@ def metrics(made: Comparison) -> dict[str, Any]:
         for key in record.reading.curves
         if not key.startswith("test/")
     )
-    judged = Counter(record.best.get("metric") for record in made.records)
-    first = [key for key, _ in judged.most_common() if key in keys]
+    first = [key for key in judged_by(made) if key in keys]
     wanted = [*first[:1], "val/loss", "train/loss", *keys]
     shown = list(dict.fromkeys(key for key in wanted if key in keys))
     chosen = [key for key in (*first[:1], "train/loss") if key in keys]
@@ -240,10 +244,9 @@ def axes(made: Comparison) -> list[dict[str, Any]]:
     ]
     if len(found) < 2:
         return []
-    judged = [record.best for record in made.records]
-    for metric in dict.fromkeys(filter(None, (best.get("metric") for best in judged))):
-        values = [best.get("value") if best.get("metric") == metric else None for best in judged]
-        found.append({"title": f"best {metric}", "values": [*map(short_number, values)]})
+    for metric in judged_by(made):
+        values = [short_number(record.best_value(metric)) for record in made.records]
+        found.append({"title": f"best {metric}", "values": values})
     for key in made.tests:
         values = [short_number(record.test.get(key)) for record in made.records]
         found.append({"title": key, "values": values})

@@ -51,6 +51,11 @@ class Record:
         """Its test metrics."""
         return self.part("test")
 
+    def best_value(self, metric: str | None) -> float | None:
+        """Its best value, where it was judged by this metric and has a finite one."""
+        value = self.best.get("value") if metric and self.best.get("metric") == metric else None
+        return value if isinstance(value, float | int) and abs(value) < float("inf") else None
+
     @property
     def best(self) -> dict[str, Any]:
         """What was best, as `result.json` has it: metric, value, step, checkpoint."""

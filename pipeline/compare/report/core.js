@@ -8,9 +8,24 @@ const KEPT = `tandem ${location.pathname}`;
 
 // The controls, as a person left them; a page that reads itself again goes on with them.
 const state = {
-  filter: "", x: "step", log: false, metrics: data.metrics.shown, sort: null, down: false, run: null,
-  scroll: 0, ...JSON.parse(sessionStorage.getItem(KEPT) || "{}"),
+  filter: "",
+  x: "step",
+  log: false,
+  metrics: data.metrics.shown,
+  sort: null,
+  down: false,
+  run: null,
+  scroll: 0,
+  ...kept(),
 };
+
+function kept() {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEPT) || "{}");
+  } catch {
+    return {}; // a browser that lets a file keep nothing
+  }
+}
 
 const byId = (id) => document.getElementById(id);
 
@@ -19,7 +34,8 @@ function make(tag, attributes = {}, ...inside) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") made.addEventListener(name, value);
-    else if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value);
+    else if (value !== null && value !== undefined && value !== false)
+      made.setAttribute(name, value);
   }
   made.append(...inside.flat().filter((part) => part !== null && part !== undefined));
   return made;
@@ -46,17 +62,29 @@ const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** A list of choices with its label. */
 function choice(label, options, chosen, changed) {
-  const select = make("select", { change: () => changed(select.value) });
-  for (const [value, text, off] of options) select.append(make("option", { value, disabled: off }, text));
+  const select = make("select", { "aria-label": label, change: () => changed(select.value) });
+  for (const [value, text, off] of options)
+    select.append(make("option", { value, disabled: off }, text));
   select.value = chosen;
   return make("label", {}, label, select);
 }
+
+const MANY = 25; // rows of a table that is not shown whole, but scrolls
 
 /** A table in a box of its own, which scrolls where the page must not. */
 function table(label, head, rows, kind = "") {
   const body = make("tbody", {}, rows);
   const built = make("table", { class: kind }, make("thead", {}, make("tr", {}, head)), body);
-  return make("div", { class: "box tall", tabindex: 0, role: "region", "aria-label": label }, built);
+  return make(
+    "div",
+    {
+      class: rows.length > MANY ? "box tall" : "box",
+      tabindex: 0,
+      role: "region",
+      "aria-label": label,
+    },
+    built,
+  );
 }
 
 const column = (text, kind) => make("th", { scope: "col", class: kind }, text);
@@ -83,8 +111,16 @@ const under = (backend) => backends.length > 1 && backend === backends[0];
 
 /** A piece of a run's line, for tables and legends; its colour follows the theme. */
 function swatch(colour, backend) {
-  const line = draw("line", { x1: 0, x2: 26, y1: 4, y2: 4, "data-colour": colour ?? "", class: under(backend) ? "under" : "" });
-  if (dashOf(backend) !== "solid") line.setAttribute("stroke-dasharray", dashOf(backend).replaceAll("px", ""));
+  const line = draw("line", {
+    x1: 0,
+    x2: 26,
+    y1: 4,
+    y2: 4,
+    "data-colour": colour ?? "",
+    class: under(backend) ? "under" : "",
+  });
+  if (dashOf(backend) !== "solid")
+    line.setAttribute("stroke-dasharray", dashOf(backend).replaceAll("px", ""));
   return draw("svg", { class: "swatch", viewBox: "0 0 26 8", "aria-hidden": "true" }, line);
 }
 
@@ -102,7 +138,9 @@ const everyWord = new Set(data.runs.flatMap((run) => run.words));
 /** Whether a run has all words of the filter: whole where a run has it whole, or else a part of one. */
 function matches(run, words) {
   return words.every((word) =>
-    everyWord.has(word) ? run.words.includes(word) : run.words.some((own) => own.toLowerCase().includes(word.toLowerCase())),
+    everyWord.has(word)
+      ? run.words.includes(word)
+      : run.words.some((own) => own.toLowerCase().includes(word.toLowerCase())),
   );
 }
 

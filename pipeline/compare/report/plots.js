@@ -42,20 +42,38 @@ function refresh(some = plots) {
   }
 }
 
+/** The same once the typing stops for a moment. */
+function refreshSoon(some) {
+  clearTimeout(some.timer);
+  some.timer = setTimeout(() => refresh(some), 80);
+}
+
 function redrawAll() {
   for (const plot of plots) redraw(plot);
 }
 
 /** A layout in the colours of the theme. */
 function layout(more) {
-  const axis = { gridcolor: style("line"), zerolinecolor: style("line"), linecolor: style("line"), automargin: true };
+  const axis = {
+    gridcolor: style("line"),
+    zerolinecolor: style("line"),
+    linecolor: style("line"),
+    automargin: true,
+  };
   const axes = {};
-  for (const name of Object.keys(more).filter((key) => /^[xy]axis/.test(key))) axes[name] = { ...axis, ...more[name] };
+  for (const name of Object.keys(more).filter((key) => /^[xy]axis/.test(key)))
+    axes[name] = { ...axis, ...more[name] };
   return {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: style("text"), family: getComputedStyle(document.body).fontFamily, size: 12 },
-    hoverlabel: { bgcolor: style("panel"), bordercolor: style("grey"), font: { color: style("text") }, align: "left", namelength: -1 },
+    hoverlabel: {
+      bgcolor: style("panel"),
+      bordercolor: style("grey"),
+      font: { color: style("text") },
+      align: "left",
+      namelength: -1,
+    },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: style("grey"), activecolor: style("accent") },
     margin: { l: 56, r: 12, t: 12, b: 44 },
     showlegend: false,
@@ -69,7 +87,9 @@ function layout(more) {
 
 /** Lines of one look as one trace, with gaps between: two hundred traces of their own would be slow. */
 function joined(lines, look) {
-  const x = [], y = [], text = [];
+  const x = [],
+    y = [],
+    text = [];
   for (const line of lines) {
     for (let at = 0; at < line.x.length; at++) {
       x.push(line.x[at]);
@@ -82,8 +102,14 @@ function joined(lines, look) {
   }
   const single = lines.some((line) => line.x.length === 1);
   return {
-    type: "scatter", mode: single ? "lines+markers" : "lines", marker: { size: 5 },
-    x, y, text, hovertemplate: "%{text}<extra></extra>", ...look,
+    type: "scatter",
+    mode: single ? "lines+markers" : "lines",
+    marker: { size: 5 },
+    x,
+    y,
+    text,
+    hovertemplate: "%{text}<extra></extra>",
+    ...look,
   };
 }
 
@@ -105,4 +131,4 @@ function look(run) {
 }
 
 /** How much of what lies below a line shows through. */
-const opacity = (line) => (line.width === 4 ? 0.45 : 1);
+const opacity = (line) => (line.width === 4 ? 0.5 : 1);
