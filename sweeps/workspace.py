@@ -49,7 +49,7 @@ def workspace(entity: str, project: str = "tandem", sweep: str | None = None) ->
         name=f"torch and JAX{f', {sweep}' if sweep else ''}",
         sections=[
             section("Over steps", [curve(key, "Step") for key in CURVES]),
-            section("Over seconds", [curve(key, "RelativeTime(Process)") for key in CURVES[:3]]),
+            section("Over seconds", [curve(key, "perf/seconds") for key in CURVES[:3]]),
             section("Speed, memory and result", [bar(key) for key in BARS]),
         ],
         runset_settings=ws.RunsetSettings(

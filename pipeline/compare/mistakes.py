@@ -3,46 +3,14 @@
 import base64
 import struct
 import zlib
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from pipeline.compare.comparison import Comparison
+from pipeline.predictions import Predictions, read_predictions
 
 ROOM = 3_000_000  # characters of the page for all of it; the runs that come first have it
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a model said of each test sample, as `predictions.npz` has it.
-
-    Args:
-        target: int64 `[n]`, the true class.
-        predicted: int64 `[n]`.
-        loss: float64 `[n]`.
-        confidence: float64 `[n]`, the probability of what was predicted.
-        worst: int64 `[k]`, positions of the largest losses.
-        worst_images: uint8 `[k, height, width, channels]`; None where samples are no images.
-    """
-
-    target: np.ndarray
-    predicted: np.ndarray
-    loss: np.ndarray
-    confidence: np.ndarray
-    worst: np.ndarray
-    worst_images: np.ndarray | None = None
-
-
-def read_predictions(folder: Path) -> Predictions | None:
-    """The predictions in a run's folder; None where there are none that can be read."""
-    try:
-        with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
-            return Predictions(**arrays)
-    except (OSError, EOFError, ValueError, TypeError, BadZipFile):
-        return None
 
 
 def mistakes(made: Comparison) -> dict[str, Any]:
@@ -77,9 +45,9 @@ def order(made: Comparison) -> list[int]:
 def mistakes_of(known: Predictions) -> dict[str, Any]:
     """The mistakes of one run; of the confusion only what is not zero: true, predicted, samples."""
     classes = int(max(known.target.max(), known.predicted.max())) + 1
-    counts = np.bincount(known.target * classes + known.predicted, minlength=classes**2)
-    filled = np.flatnonzero(counts)
-    cells = np.stack([filled // classes, filled % classes, counts[filled]], axis=1)
+    confusion = known.confusion(classes)
+    true, predicted = np.nonzero(confusion)
+    cells = np.stack([true, predicted, confusion[true, predicted]], axis=1)
     return {
         "classes": classes,
         "samples": len(known.target),

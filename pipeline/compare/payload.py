@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.announce import number
 from pipeline.compare.colours import Colours, colours
+from pipeline.compare.columns import columns
 from pipeline.compare.comparison import Comparison, config_differences
 from pipeline.compare.curves import Curve
 from pipeline.compare.headline import cards, sentences
@@ -19,8 +20,6 @@ from pipeline.compare.mistakes import mistakes
 from pipeline.compare.naming import short
 from pipeline.compare.records import Record
 from pipeline.compare.statistics import Effect
-
-PARTS = ("setup", "compile", "train", "eval", "total")  # of a run's seconds
 
 DIGITS, OF_GAPS = 6, 3  # significant ones, of curves and of differences
 
@@ -38,7 +37,7 @@ def payload(made: Comparison) -> dict[str, Any]:
         "notes": notes(made),
         "runs": [run(made, position, coloured) for position in range(len(made.records))],
         "colours": {"ranked": coloured.ranked, "labels": coloured.labels},
-        "columns": columns(made),
+        "columns": table(made),
         "metrics": metrics(made),
         "pairs": pairs(made),
         "answer": answer(made),
@@ -112,59 +111,26 @@ def short_number(value: Any, digits: int = DIGITS) -> float | int | None:
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
-def columns(made: Comparison) -> list[dict[str, Any]]:
+def table(made: Comparison) -> list[dict[str, Any]]:
     """The table of runs, column by column; one without a value in any run is left out."""
-    cells: dict[str, Callable[[Record], Any]] = {key: tested(key) for key in made.tests}
-    for metric in judged_by(made):
-        cells[f"best {metric}"] = best(metric)
-    cells["steps"] = lambda record: record.result.get("steps", record.reading.steps or None)
-    if made.target:
-        aim = f"{made.target.key} {number(made.target.value)}"
-        cells[f"steps to {aim}"] = lambda record: (record.reading.reached or [None])[0]
-        cells[f"seconds to {aim}"] = lambda record: (record.reading.reached or [None, None])[1]
-    cells["samples/s"] = lambda record: record.result.get("throughput")
-    for key in PARTS:
-        cells["seconds" if key == "total" else f"{key} s"] = part(key)
-    cells["MB"] = lambda record: record.result.get("peak_memory_mb")
-    cells["cost"] = made.cost
-    table = {title: [of(record) for record in made.records] for title, of in cells.items()}
-    return [
-        {
-            "title": title,
-            "values": [short_number(value, 12) for value in values],
-            "texts": [cell(value) for value in values],
-        }
-        for title, values in table.items()
-        if any(value is not None and value == value for value in values)
-    ]
+    found = []
+    for column in columns(made)[2:]:  # the page tells name and status in its own way
+        values = [column.of(record) for record in made.records]
+        if any(value is not None and value == value for value in values):
+            found.append(
+                {
+                    "title": column.title,
+                    "values": [short_number(value, 12) for value in values],
+                    "texts": [column.text(record) for record in made.records],
+                }
+            )
+    return found
 
 
 def judged_by(made: Comparison) -> list[str]:
     """The metrics by which runs were judged, that of most runs first."""
     metrics = Counter(record.best.get("metric") for record in made.records)
     return [metric for metric, _ in metrics.most_common() if metric]
-
-
-def tested(key: str) -> Callable[[Record], Any]:
-    """A test metric of a run."""
-    return lambda record: record.test.get(key)
-
-
-def best(metric: str) -> Callable[[Record], Any]:
-    """The best value of a run that was judged by a metric."""
-    return lambda record: record.best_value(metric)
-
-
-def part(key: str) -> Callable[[Record], Any]:
-    """A part of a run's seconds."""
-    return lambda record: record.part("seconds").get(key)
-
-
-def cell(value: Any) -> str:
-    """A value for people; of large ones no digits after the point."""
-    if isinstance(value, float) and math.isfinite(value) and abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else number(value)
 
 
 def metrics(made: Comparison) -> dict[str, Any]:

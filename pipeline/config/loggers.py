@@ -16,7 +16,7 @@ class WandbConfig:
     )
     checkpoint_mb: int = option(500, "a checkpoint larger than this stays on disk alone")
     predictions: int = option(
-        32, "worst test samples to show, beside the confusion matrix; 0: none"
+        16, "worst test samples to show (up to 16), beside the confusion matrix; 0: neither"
     )
 
     def __post_init__(self) -> None:

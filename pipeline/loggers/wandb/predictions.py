@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.config import WandbConfig
 from pipeline.loggers.wandb.artifacts import copies_in
+from pipeline.predictions import Predictions, read_predictions
 
 if TYPE_CHECKING:
     import wandb
@@ -37,7 +38,7 @@ def log_predictions(
         config: how many samples to show; 0 shows nothing.
         folder: of the run.
     """
-    found = predictions_in(folder) if config.predictions else None
+    found = read_predictions(folder) if config.predictions else None
     if found is None:
         return
     shown = {MATRIX: matrix(found), WORST: worst(found, config.predictions)}
@@ -45,20 +46,11 @@ def log_predictions(
         run.log({key: value for key, value in shown.items() if value is not None}, step=step)
 
 
-def predictions_in(folder: Path) -> Any:
-    """What a run predicted, or None."""
-    try:
-        from pipeline.predictions import read_predictions
-    except ModuleNotFoundError:
-        return None
-    return read_predictions(folder)
-
-
-def matrix(found: Any) -> Any:
+def matrix(found: Predictions) -> Any:
     """The confusion matrix as W&B's chart, or None for more classes than one can look at.
 
     Args:
-        found: predictions: `target` and `predicted`, int64 [n].
+        found: of the run.
     """
     import wandb
 
@@ -73,12 +65,11 @@ def matrix(found: Any) -> Any:
     )
 
 
-def worst(found: Any, most: int) -> Any:
+def worst(found: Predictions, most: int) -> Any:
     """The samples of the largest losses as W&B's table, the worst first.
 
     Args:
-        found: predictions: `worst`, int64 [k], are positions in the arrays of the test set;
-            `worst_images`, uint8 [k, height, width, channels], or None.
+        found: of the run.
         most: rows.
     """
     import wandb
@@ -99,11 +90,9 @@ def worst(found: Any, most: int) -> Any:
 
 
 def pictures(images: np.ndarray) -> np.ndarray:
-    """Images as a person can see them: the largest value white, grey or three channels.
+    """Images in the channels that W&B can show: grey or three.
 
     Args:
-        images: uint8 [k, height, width, channels]; digits have values up to 16 only.
+        images: uint8 [k, height, width, channels].
     """
-    channels = images.shape[-1]
-    images = images[..., : 3 if channels >= 3 else 1]
-    return (images * (255.0 / max(int(images.max(initial=1)), 1))).round().astype(np.uint8)
+    return images[..., : 3 if images.shape[-1] >= 3 else 1]
