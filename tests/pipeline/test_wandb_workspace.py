@@ -55,7 +55,7 @@ def test_there_are_curves_over_steps_and_over_seconds_and_bars_of_speed(spec):
         for name, panels in shown.items()
     }
     assert axes["Over steps"] == {("Run History Line Plot", "_step")}
-    assert axes["Over seconds"] == {("Run History Line Plot", "_runtime")}
+    assert axes["Over seconds"] == {("Run History Line Plot", "perf/seconds")}
     over_steps = [config["metrics"] for _, config in shown["Over steps"]]
     assert over_steps[:3] == [["val/loss"], ["val/accuracy"], ["train/loss"]]
     bars = [config["metrics"] for _, config in shown["Speed, memory and result"]]
