@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: run test bench lint slurm clean
+.PHONY: run test bench lint slurm chromium clean
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED)  ## the same experiment on both frameworks, compared; ARGS="..." are overrides
@@ -22,6 +22,9 @@ lint: $(INSTALLED)
 
 slurm:  ## a Slurm of two nodes on this machine, for tests/cluster; needs root, and Debian to install it
 	tests/cluster/slurm.sh start
+
+chromium:  ## a browser for tests/browser; needs root, and Debian to install it
+	tests/browser/chromium.sh
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -58,8 +58,10 @@ def train(experiment: Experiment, device: Device) -> None:
     train_loop(experiment, device, state, layout)
 
 
-def test(experiment: Experiment, device: Device, checkpoint: Checkpoint) -> Mapping[str, float]:
-    """Sums over the test set of the weights in a checkpoint.
+def test(
+    experiment: Experiment, device: Device, checkpoint: Checkpoint
+) -> tuple[Mapping[str, float], np.ndarray | None]:
+    """Sums over the test set of the weights in a checkpoint, and what they say of each sample.
 
     Raises:
         UserError: the checkpoint is broken or of another model.

@@ -247,3 +247,11 @@ class EvalBatches:
         for indices, counted in zip(self.indices, self.counted, strict=True):
             chosen = self.home.find(indices, axis=0)
             yield self.home.samples, chosen, share(counted, self.device, axis=0)
+
+    def in_order(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of all batches as those of the split, without what filled up the last batch.
+
+        Args:
+            rows: of all devices' samples, in the order in which they came.
+        """
+        return rows[: len(self.home.split)]

@@ -16,7 +16,7 @@ from flax_impl.sharding import share
 from flax_impl.state import parameters_of
 from flax_impl.step import TrainState, make_eval_step, make_train_step
 from pipeline.checkpoints import FOLDER
-from pipeline.datasets import Split
+from pipeline.datasets import Split, Task
 from pipeline.errors import Interrupted
 from pipeline.experiment import Experiment
 from pipeline.metrics import SUMS
@@ -71,7 +71,7 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
             profiler.stepped(count, values)
             if timetable.evaluates(step):
                 recorder.pause()
-                recorder.evaluated(step, evaluate_split(state))
+                recorder.evaluated(step, evaluate_split(state)[0])
                 recorder.resume("eval")
                 checkpoints.save(state)
             if step == timetable.total or recorder.stopped_early:
@@ -82,9 +82,12 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
                 raise Interrupted(step, exit_code)
 
 
-def evaluate(experiment: Experiment, device: Device, state: TrainState) -> Mapping[str, float]:
-    """Sums over the test set of the state's weights."""
-    return Evaluation(experiment, device, experiment.plan.data.test)(state)
+def evaluate(
+    experiment: Experiment, device: Device, state: TrainState
+) -> tuple[Mapping[str, float], np.ndarray | None]:
+    """Sums over the test set of the state's weights, and what they say of each of its samples."""
+    data = experiment.plan.data
+    return Evaluation(experiment, device, data.test, data.task is Task.classification)(state)
 
 
 class Compiled:
@@ -118,16 +121,21 @@ class Evaluation:
         experiment: what is evaluated.
         device: where.
         split: on which samples.
+        each: whether to tell what a classifier says of each sample, too.
     """
 
-    def __init__(self, experiment: Experiment, device: Device, split: Split) -> None:
+    def __init__(
+        self, experiment: Experiment, device: Device, split: Split, each: bool = False
+    ) -> None:
         plan, config = experiment.plan, experiment.config
         self.names = SUMS[plan.data.task]
         self.batches = EvalBatches(split, plan, device, config.train.eval_batch)
-        self.step = make_eval_step(config, plan, device)
-        self.read = device.read
+        self.step = make_eval_step(config, plan, device, each)
+        self.read, self.each = device.read, each
 
-    def __call__(self, state: TrainState) -> Mapping[str, float]:
-        """Sums over all samples, read off the device once."""
-        values = [self.step(state, *batch) for batch in self.batches]
-        return dict(zip(self.names, self.read(values).sum(axis=0).tolist(), strict=True))
+    def __call__(self, state: TrainState) -> tuple[Mapping[str, float], np.ndarray | None]:
+        """Sums over all samples, read off the device once; what is said of each, or None."""
+        done = [self.step(state, *batch) for batch in self.batches]
+        totals = self.read([values for values, _ in done]).sum(axis=0).tolist()
+        said = self.batches.in_order(self.read([rows for _, rows in done])) if self.each else None
+        return dict(zip(self.names, totals, strict=True)), said

@@ -1,5 +1,7 @@
 """What a model is judged by: the loss that is minimised, and the sums that metrics come from."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -50,3 +52,17 @@ def sums(
         deviation.sum(),
         jnp.square(deviation).sum(),
     ]
+
+
+def of_each(outputs: jax.Array, targets: jax.Array, dtype: Any) -> jax.Array:
+    """What a classifier says of each sample: `[batch, values]`, as `pipeline.predictions.COLUMNS`.
+
+    Args:
+        outputs: logits `[batch, classes]`.
+        targets: classes `[batch]`.
+        dtype: of losses.
+    """
+    outputs = outputs.astype(dtype)
+    loss = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+    confidence = jax.nn.softmax(outputs).max(axis=-1)
+    return jnp.stack([outputs.argmax(axis=-1).astype(dtype), loss, confidence], axis=-1)

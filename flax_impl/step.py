@@ -15,7 +15,7 @@ from flax.training import train_state
 
 from flax_impl.data import Chosen, Samples, normalised, raw_on_each
 from flax_impl.device import Device
-from flax_impl.losses import mean_over, sums
+from flax_impl.losses import mean_over, of_each, sums
 from flax_impl.observing import Watch, watching
 from flax_impl.randomness import step_key
 from flax_impl.sharding import gathered, shardings
@@ -177,18 +177,32 @@ def make_train_step(
     return steps
 
 
-def make_eval_step(config: Config, plan: DataPlan, device: Device) -> Callable:
-    """A jitted function of (state, samples, chosen, counted): sums over one batch `[values]`."""
+def make_eval_step(config: Config, plan: DataPlan, device: Device, each: bool = False) -> Callable:
+    """A jitted function of (state, samples, chosen, counted) for one batch.
+
+    Args:
+        config: of the experiment.
+        plan: the data.
+        device: where.
+        each: whether to tell of each sample, too.
+
+    Returns:
+        The sums over the batch `[values]`, and what a classifier says of each sample
+        `[batch, values]`, or None.
+    """
     center = jnp.asarray(plan.center, device.dtype)
     raw = raw_on_each(device)
 
     @partial(jax.jit, out_shardings=device.everywhere)
-    def step(state: TrainState, samples: Samples, chosen: Chosen, counted: Any) -> Values:
+    def step(
+        state: TrainState, samples: Samples, chosen: Chosen, counted: Any
+    ) -> tuple[Values, jax.Array | None]:
         inputs, targets = raw(samples, chosen, None)
         params = state.params if state.averages is None else state.averages
         variables = {"params": params, "batch_stats": state.batch_stats}
         outputs = state.apply_fn(variables, normalised(samples, inputs))
-        return jnp.stack(sums(plan.data.task, outputs, targets, center, counted=counted))
+        said = of_each(outputs, targets, center.dtype) if each else None
+        return jnp.stack(sums(plan.data.task, outputs, targets, center, counted=counted)), said
 
     return step
 

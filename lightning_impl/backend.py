@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 
 from lightning_impl.checkpoints import read_checkpoint
@@ -52,8 +53,10 @@ def train(experiment: Experiment, device: Device) -> None:
     train_loop(experiment, device, module, resume)
 
 
-def test(experiment: Experiment, device: Device, checkpoint: Checkpoint) -> Mapping[str, float]:
-    """Sums over the test set of the weights in a checkpoint.
+def test(
+    experiment: Experiment, device: Device, checkpoint: Checkpoint
+) -> tuple[Mapping[str, float], np.ndarray | None]:
+    """Sums over the test set of the weights in a checkpoint, and what they say of each sample.
 
     Raises:
         UserError: the checkpoint is broken or of another model.

@@ -173,6 +173,16 @@ class EvalBatches:
             inputs, targets = raw(self.samples, mine if mine.size else batch[:1])
             yield normalised(self.samples, inputs), targets[: mine.size]
 
+    def in_order(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows of all batches as those of the split, with zeros for the other devices' samples.
+
+        Args:
+            rows: of this device's samples, in the order in which they came.
+        """
+        own = np.concatenate([mine for _, mine in self.batches])
+        placed = rows.new_zeros((sum(len(batch) for batch, _ in self.batches), *rows.shape[1:]))
+        return placed.index_copy(0, torch.from_numpy(own).to(rows.device), rows)
+
 
 def _as_tensor(array: np.ndarray) -> torch.Tensor:
     """The array's own memory as a tensor; nobody writes to it, so a read-only map will do.

@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from lightning.pytorch import Callback, Trainer
 
 from lightning_impl.checkpoints import BestCheckpoint, Checkpoints
@@ -15,6 +17,7 @@ from lightning_impl.sharding import sharing
 from lightning_impl.state import parameters_of
 from lightning_impl.step import TrainingModule
 from pipeline.checkpoints import FOLDER, Checkpoint
+from pipeline.datasets import Task
 from pipeline.experiment import Experiment
 from pipeline.portable import digest
 
@@ -67,12 +70,17 @@ def train(
     )
 
 
-def evaluate(experiment: Experiment, device: Device, module: TrainingModule) -> Mapping[str, float]:
-    """Sums over the test set of the module's weights."""
+def evaluate(
+    experiment: Experiment, device: Device, module: TrainingModule
+) -> tuple[Mapping[str, float], np.ndarray | None]:
+    """Sums over the test set of the module's weights, and what they say of each of its samples."""
     plan, config = experiment.plan, experiment.config.train
     batches = EvalBatches(plan.data.test, plan, device, config.eval_batch)
     trainer_on(device, module).test(module, dataloaders=batches, verbose=False)
-    return module.evaluation_sums()
+    sums, said = module.evaluation_sums(), None
+    if plan.data.task is Task.classification:
+        said = device.read([batches.in_order(torch.cat(module.said))])[0]
+    return sums, said
 
 
 class Recording(Callback):

@@ -41,3 +41,17 @@ def sums(
         deviation.sum(),
         deviation.square().sum(),
     ]
+
+
+def of_each(outputs: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What a classifier says of each sample: `[batch, values]`, as `pipeline.predictions.COLUMNS`.
+
+    Args:
+        outputs: logits `[batch, classes]`.
+        targets: classes `[batch]`.
+        dtype: of losses.
+    """
+    outputs = outputs.to(dtype)
+    loss = F.cross_entropy(outputs, targets, reduction="none")
+    confidence = outputs.softmax(dim=-1).amax(dim=-1)
+    return torch.stack([outputs.argmax(dim=-1).to(dtype), loss, confidence], dim=-1)

@@ -12,11 +12,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lightning_impl.data import Batch
 from lightning_impl.device import Device
 from lightning_impl.layers import layer_kinds
-from lightning_impl.losses import mean_over, sums
+from lightning_impl.losses import mean_over, of_each, sums
 from lightning_impl.optimizers import build_optimizer
 from lightning_impl.randomness import step_key, use_key
 from lightning_impl.sharding import shard, whole
 from pipeline.config import Config
+from pipeline.datasets import Task
 from pipeline.errors import UserError
 from pipeline.groups import groups
 from pipeline.metrics import SUMS
@@ -58,6 +59,7 @@ class TrainingModule(LightningModule):
         self.register_buffer("norm", center.new_zeros(()), persistent=False)
         self.parts: list[torch.Tensor] = []  # sums of the batch's parts so far
         self.evaluated: list[torch.Tensor] = []  # sums of the evaluation's batches so far
+        self.said: list[torch.Tensor] = []  # of each sample of the test's batches so far
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Spare torch to ask of a name, thirty times a step, whether it is that of a parameter.
@@ -147,13 +149,22 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sums over one batch, kept on the device."""
+        self._answer(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same, and what a classifier says of each sample."""
+        outputs = self._answer(batch)
+        if self.task is Task.classification:
+            self.said.append(of_each(outputs, batch[1], self.center.dtype))
+
+    def _answer(self, batch: Batch) -> torch.Tensor:
+        """The model's outputs for a batch, whose sums are kept."""
         inputs, targets = batch
         model = self.model if self.average is None else self.average
         outputs = model(inputs)[: len(targets)]
         part = sums(self.task, outputs, targets, self.center)
         self.evaluated.append(torch.stack([value.to(self.center.dtype) for value in part]))
-
-    test_step = validation_step
+        return outputs
 
     def evaluation_sums(self) -> Mapping[str, float]:
         """Sums over all batches evaluated since the last call, read off the devices."""

@@ -50,12 +50,16 @@ def announce_result(outcome: dict[str, Any], folder: str) -> None:
     if outcome.get("test"):
         metrics = "  ".join(f"{key} {number(value)}" for key, value in outcome["test"].items())
         say(f"[bold]{metrics}[/]")
+    if outcome.get("look"):
+        say(f"what the model is fed  →  {escape(outcome['look'])}", soft_wrap=True)
     seconds = outcome["seconds"]["total"]
     say(f"{outcome['status']} in {seconds:.1f} s  →  {escape(folder)}", soft_wrap=True)
 
 
 def number(value: object) -> str:
-    """A figure with four significant digits; a dash for what is missing."""
+    """A figure with four significant digits, thousands set off; a dash for what is missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+    return str(value)

@@ -21,6 +21,7 @@ class Device(Protocol):
     """Where a backend computes: this process's share of all devices of the run."""
 
     description: str
+    devices: int  # of the whole run
 
     def read(self, values: list[Any]) -> np.ndarray:
         """Values of steps `[values]` off the devices, summed over them: float64 `[steps, values]`."""
@@ -50,8 +51,13 @@ class Backend(Protocol):
     def train(self, experiment: Any, device: Device) -> None:
         """Train to the end of the timetable, from scratch or from `experiment.resume`."""
 
-    def test(self, experiment: Any, device: Device, checkpoint: Any) -> Mapping[str, float]:
-        """Sums over the test set of the weights in a checkpoint."""
+    def test(
+        self, experiment: Any, device: Device, checkpoint: Any
+    ) -> tuple[Mapping[str, float], np.ndarray | None]:
+        """Sums over the test set of the weights in a checkpoint, by the names of `metrics.SUMS`; and
+        what they say of each sample of a classification, in order: float64 `[samples, values]`, the
+        values being `predictions.COLUMNS`.
+        """
 
     def export(
         self, experiment: Any, device: Device, checkpoint: Any

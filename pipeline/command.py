@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from pipeline.requeue import going_on, hold_signals, last_word
 from pipeline.runs import write_json
 from pipeline.saved import check_resumable, given, is_sweep, resumed_arguments, with_saved_config
 from pipeline.sharing import check_sharing, device_count, needs_processes
-from pipeline.sweep import GROUP, NAME, SWEPT, run_child, swept_keys
+from pipeline.sweep import GROUP, NAME, SETTING, SWEPT, run_child, setting_of, swept_keys
 from pipeline.world import ALONE, World, common_name, find_world
 
 EXPECTED_ERRORS = (UserError, RunFailed, HydraException, OmegaConfBaseException)
@@ -71,7 +71,16 @@ def command_line(job: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted before the first step: nothing to go on from", file=sys.stderr)
         return 130
-    return _exit_code
+    return _exit_code if world.size > 1 else for_agent(_exit_code)
+
+
+def for_agent(code: int, environment: Mapping[str, str] = os.environ) -> int:
+    """The exit code as the agent of a W&B sweep, if there is one, should take it.
+
+    It ends a run by SIGTERM when the sweep stops it early, but takes any code except 0 for a failure,
+    and gives up after a few. The run's result says `interrupted` all the same.
+    """
+    return 0 if code == 143 and "WANDB_SWEEP_ID" in environment else code
 
 
 def run_job(composed: DictConfig) -> float | None:
@@ -118,7 +127,9 @@ def run_here(composed: DictConfig, hydra: DictConfig, folder: Path) -> int:
     from pipeline.experiment import Job, run  # after the config is known to be good
 
     name = os.environ.get(NAME) or config.name or folder.name
-    work = partial(run, config, Job(folder, name, os.environ.get(GROUP)), world)
+    setting = os.environ.get(SETTING, setting_of(hydra.overrides.task))
+    job = Job(folder, name, os.environ.get(GROUP), setting)
+    work = partial(run, config, job, world)
     code = work() if world.size == 1 else run_rank(work, folder, world)
     return last_word(code, folder, world)
 
@@ -159,11 +170,11 @@ def check_mode(config: Config) -> None:
         raise UserError(
             "checkpoint", None, "a run or a checkpoint when mode=test", "Set checkpoint=PATH."
         )
-    if config.mode is Mode.train and config.checkpoint:
+    if config.mode is not Mode.test and config.checkpoint:
         raise UserError(
             "checkpoint",
             config.checkpoint,
-            "left out when mode=train",
+            f"left out when mode={config.mode.name}",
             "Set mode=test to evaluate it, or resume=PATH to go on training from it.",
         )
 

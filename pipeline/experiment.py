@@ -9,6 +9,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+import numpy as np
+
 from pipeline import backends, datasets
 from pipeline.announce import announce, announce_result
 from pipeline.backends import Backend, Device
@@ -28,14 +30,18 @@ from pipeline.errors import Interrupted, UserError
 from pipeline.failures import in_words
 from pipeline.hardware import bound_threads, hardware
 from pipeline.interruption import Interruption
+from pipeline.look import Look, look
 from pipeline.metrics import MONITOR
 from pipeline.models import check_model
+from pipeline.observer import Observer
 from pipeline.outline import outline
 from pipeline.plan import DataPlan, data_plan
 from pipeline.plateau import plateau
+from pipeline.predictions import FILE as PREDICTIONS
+from pipeline.predictions import predictions_of
 from pipeline.progress import Progress, Silence
 from pipeline.recorder import Recorder
-from pipeline.runs import RunFolder, signature
+from pipeline.runs import RunFolder, signature, summary
 from pipeline.schedules import schedule
 from pipeline.timetable import timetable
 from pipeline.tracker import Identity, Tracker, open_tracker
@@ -52,11 +58,13 @@ class Job:
         folder: of the run.
         name: what people call it.
         group: the sweep that it belongs to, if any.
+        setting: what tells it from the other jobs of the sweep, backend and seed apart.
     """
 
     folder: Path
     name: str
     group: str | None = None
+    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def assemble(
         plan: the data and the batches drawn from them.
         folder: of the run.
         resume: see `Experiment`.
-        around: `tracker`, `progress`, `interruption` and `observer` of the recorder.
+        around: `tracker`, `progress`, `interruption`, `observer` and `started` of the recorder.
     """
     times = timetable(config.train, len(plan.data.train))
     recorder = Recorder(
@@ -103,7 +111,7 @@ def assemble(
 
 
 def run(config: Config, job: Job, world: World = ALONE) -> int:
-    """Train and test, or only test; write `result.json` whatever happens.
+    """Train and test, or only test, or look; write `result.json` whatever happens.
 
     Of several processes each does its share of the work, and the first alone writes.
 
@@ -119,6 +127,7 @@ def run(config: Config, job: Job, world: World = ALONE) -> int:
     if world.first:
         refuse_a_second_run(config, job.folder)
         folder.identify(config)
+        (job.folder / PREDICTIONS).unlink(missing_ok=True)  # of the part before an interruption
     outcome: dict[str, Any] = {
         "status": "failed",
         "error": None,
@@ -130,12 +139,11 @@ def run(config: Config, job: Job, world: World = ALONE) -> int:
     }
     failure: Exception | None = None
     try:
-        code = _run(config, job, folder, outcome, world)
-        outcome["status"] = "completed" if code == 0 else "interrupted"
+        code = _run(config, job, folder, outcome, world, started)
     except Exception as error:
         failure, code = in_words(error, job.folder), 1
-        outcome["error"] = str(failure)
-    outcome.setdefault("seconds", {})["total"] = time.perf_counter() - started
+        outcome["status"], outcome["error"] = "failed", str(failure)
+    outcome.setdefault("seconds", {}).setdefault("total", time.perf_counter() - started)
     if world.first:
         with suppress(OSError) if failure else nullcontext():  # a full disk has already been told
             folder.write_result(outcome)
@@ -165,9 +173,15 @@ def refuse_a_second_run(config: Config, folder: Path) -> None:
         )
 
 
-def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], world: World) -> int:
+def _run(
+    config: Config,
+    job: Job,
+    folder: RunFolder,
+    outcome: dict[str, Any],
+    world: World,
+    started: float,
+) -> int:
     """The part of `run` that can fail; fills `outcome` as it goes."""
-    started = time.perf_counter()
     data = datasets.load(config.dataset)
     if world.first:
         folder.describe(outline(data))
@@ -181,6 +195,7 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
         announce(config, str(job.folder), device.description)
     outcome["versions"] = backend.versions()
     outcome["devices"] = device.description
+    outcome["device_count"] = device.devices
     resume = candidates(Path(config.resume), "resume") if config.resume else []
     if resume and resume[0].backend != config.backend.name:
         outcome["resumed_from"] = str(resume[0].path)
@@ -191,12 +206,13 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
         run_id=folder.wandb_id(),
         tags=tuple(config.tags),
         config=plain(config),
+        setting=job.setting,
     )
     tracker = Tracker()
     if world.first:
         tracker = open_tracker(config, job.folder, identity, resume[0].step if resume else None)
     progress = Progress(times.total, config.backend.name) if world.first else Silence()
-    code = 1
+    looking, code = config.mode is Mode.look, 1
     with Interruption() as interruption, progress:
         experiment = assemble(
             config,
@@ -206,10 +222,16 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
             tracker=tracker,
             progress=progress,
             interruption=interruption,
+            observer=Look(times, config.train.batch_size) if looking else Observer(),
+            started=started,
         )
         recorder = experiment.recorder
         recorder.seconds["setup"] += time.perf_counter() - started
         try:
+            if looking:
+                outcome["look"] = str(look(backend, experiment, device))
+                code = 0
+                return code
             if config.mode is Mode.train:
                 backend.train(experiment, device)
                 device.wait_for_all()  # until the first has written the last checkpoint
@@ -218,18 +240,21 @@ def _run(config: Config, job: Job, folder: RunFolder, outcome: dict[str, Any], w
             else:
                 chosen = tested_checkpoint(Path(config.checkpoint), "checkpoint")
             recorder.pause()
-            sums = tested(backend, experiment, device, chosen, job, world)
+            sums, said = tested(backend, experiment, device, chosen, job, world)
             recorder.resume("eval")
             outcome["test"] = recorder.tested(chosen.step, sums)
-            code = 0
+            if said is not None and world.first:
+                predictions_of(data.test, said).write(job.folder)
+            outcome["status"], code = "completed", 0
         except Interrupted as interrupted:
             if world.first:
                 log.warning("%s; go on with: python run.py resume=%s", interrupted, job.folder)
-            code = interrupted.exit_code
+            outcome["status"], code = "interrupted", interrupted.exit_code
             outcome["interrupted_by"] = interruption.name
         finally:
             outcome |= recorder.outcome()
-            tracker.finish(code, {"best": recorder.best} if recorder.best else {})
+            outcome["seconds"]["total"] = time.perf_counter() - started
+            tracker.finish(code, summary({"best": recorder.best} | outcome))
     return code
 
 
@@ -264,18 +289,18 @@ def tested(
     chosen: Checkpoint,
     job: Job,
     world: World,
-) -> Mapping[str, float]:
-    """Sums over the test set of the weights in a checkpoint, whatever backend wrote it."""
+) -> tuple[Mapping[str, float], np.ndarray | None]:
+    """What `Backend.test` gives of the weights in a checkpoint, whatever backend wrote it."""
     config = experiment.config
     if chosen.backend == config.backend.name:
         return backend.test(experiment, device, chosen)
     # torch keeps a best and a last one of the same step.
     here = brought_over([chosen], "checkpoint", config, job, device, world)[0]
-    sums = backend.test(experiment, device, here)
+    found = backend.test(experiment, device, here)
     device.wait_for_all()
     if world.first:
         rmtree(job.folder / FOLDER)  # it has served: the checkpoint is where it was
-    return sums
+    return found
 
 
 def best_checkpoint(recorder: Recorder, folder: Path) -> dict[str, Any]:

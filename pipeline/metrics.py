@@ -57,6 +57,11 @@ def exponential(value: float) -> float:
         return math.inf
 
 
+def direction(key: str) -> str:
+    """Whether more of a metric is better (`max`) or less (`min`), by its key: `val/accuracy`."""
+    return "max" if key.rpartition("/")[2] in ("accuracy", "r2") else "min"
+
+
 def better(value: float, best: float | None, mode: str) -> bool:
     """Whether `value` strictly improves on `best`; NaN never does."""
     if value != value:

@@ -39,6 +39,7 @@ class Recorder:
         progress: what the person sees.
         interruption: whether somebody asked to stop.
         observer: looks into the steps.
+        started: when the run (or the part of it after an interruption) began, by `time.perf_counter`.
     """
 
     config: Config
@@ -50,6 +51,7 @@ class Recorder:
     progress: Progress
     interruption: Interruption
     observer: Observer = field(default_factory=Observer)
+    started: float = field(default_factory=time.perf_counter)
 
     best: dict[str, Any] | None = None
     stale: int = 0  # evaluations since the best one
@@ -59,6 +61,7 @@ class Recorder:
     timed_seconds: float = 0.0
     peak_memory_mb: float = 0.0
     step: int = 0  # updates done
+    spent: float = 0.0  # seconds of the parts of the run before this one
     _away: float = 0.0  # seconds since the last line that were not training
     facts: dict[str, Any] = field(default_factory=dict)  # parameters, init_digest, data_digest
 
@@ -75,6 +78,11 @@ class Recorder:
         self._warm = False
         self._window_start, self._window_first = time.perf_counter(), step
         self.progress.start(step)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the run so far, set-up and compilation included; while it lay stopped none pass."""
+        return self.spent + time.perf_counter() - self.started
 
     def learning_rate(self, step: int) -> float:
         """Of the update that comes after `step` updates."""
@@ -111,6 +119,7 @@ class Recorder:
             "perf/samples_per_second": steps * batch / elapsed,
             "perf/step_ms": 1000 * elapsed / steps,
             "perf/peak_memory_mb": self.peak_memory_mb,
+            "perf/seconds": self.elapsed,
             "epoch": self.timetable.epoch(step),
         }
         self.tracker.log(step, values)
@@ -153,7 +162,8 @@ class Recorder:
         self.observer.evaluated(step, sums)
         metrics = summarise(self.data, sums, len(self.data.val))
         values = {f"val/{key}": value for key, value in metrics.items()}
-        self.tracker.log(step, values | {"epoch": self.timetable.epoch(step)})
+        around = {"perf/seconds": self.elapsed, "epoch": self.timetable.epoch(step)}
+        self.tracker.log(step, values | around)
         self.progress.update(step, values)
         key, mode = MONITOR[self.data.task]
         self.plateau.judge(values[key])
@@ -191,6 +201,7 @@ class Recorder:
             "stale": self.stale,
             "plateau": self.plateau.state(),
             "seconds": dict(self.seconds),
+            "elapsed": self.elapsed,
         }
 
     def restore(self, step: int, state: Mapping[str, Any]) -> None:
@@ -202,6 +213,8 @@ class Recorder:
         self.best, self.stale = state["best"], state["stale"]
         self.plateau.restore(state.get("plateau", {}))
         self.facts, self.seconds = dict(state["facts"]), dict(state["seconds"])
+        # Of a checkpoint that does not tell, what it knows of where its time went.
+        self.spent = state.get("elapsed", sum(self.seconds.values()))
 
     def describe(self, parameters: int, init_digest: str, data_digest: str) -> None:
         """Note what the run starts from: the number of weights, and digests of weights and batches."""
@@ -216,7 +229,7 @@ class Recorder:
         """Log the sums over the whole test set, of the weights at `step`, as the run's last line."""
         metrics = summarise(self.data, sums, len(self.data.test))
         values = {f"test/{key}": value for key, value in metrics.items()}
-        self.tracker.log(max(step, self.step), values)
+        self.tracker.log(max(step, self.step), values | {"perf/seconds": self.elapsed})
         return values
 
     def outcome(self) -> dict[str, Any]:

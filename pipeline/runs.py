@@ -5,6 +5,7 @@ import os
 import platform
 import secrets
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +16,13 @@ from pipeline.errors import UserError
 
 IDENTITY = "run.json"  # who a run is; what makes a folder a run's
 RESULT = "result.json"  # what came of it
+SWEEP = "sweep.json"  # in the folder of a sweep: the process that runs it
+
+# What of it tables of many runs show.
+SUMMARY = (
+    "status", "best", "seconds", "throughput", "peak_memory_mb", "steps", "epochs", "parameters",
+    "init_digest", "data_digest", "signature", "devices",
+)  # fmt: skip
 
 # What cannot change the result, and so does not make another run.
 IRRELEVANT = {
@@ -47,10 +55,20 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
+def summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a result that tables of many runs show, flat: `best.value`, `seconds.total` …"""
+    return flat({key: result[key] for key in SUMMARY if result.get(key) is not None})
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace a JSON file whole."""
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     """Replace a file whole: write aside, then rename."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    aside.write_text(text)
     aside.replace(path)
 
 
@@ -60,6 +78,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def this_process() -> dict[str, Any]:
+    """Who is at work, for others to find out whether it still is: see `another_at_work`."""
+    return {"host": platform.node(), "process": os.getpid()}
+
+
+def another_at_work(known: dict[str, Any]) -> bool:
+    """Whether another process of this machine, noted by `this_process`, is still at work."""
+    if known.get("host") != platform.node() or known.get("process") == os.getpid():
+        return False
+    command = Path(f"/proc/{known['process']}/cmdline")
+    return command.exists() and "run.py" in command.read_text(errors="replace")
 
 
 def slurm_runs(job: str) -> bool:
@@ -91,9 +122,13 @@ class RunFolder:
         write_json(self.path / RESULT, result)
 
     def wandb_id(self) -> str:
-        """The run's id in W&B: drawn once, written before training, found again on resume."""
+        """The run's id in W&B: drawn once, written before training, found again on resume.
+
+        Under an agent of a W&B sweep, which has already said which run this is, it is that one's.
+        """
         known = read_json(self.path / IDENTITY)
-        return known["wandb_id"] if known else secrets.token_hex(4)
+        of_agent = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+        return known["wandb_id"] if known else of_agent or secrets.token_hex(4)
 
     @property
     def running(self) -> bool:
@@ -104,11 +139,7 @@ class RunFolder:
         job = known.get("slurm_job")
         if job is not None:
             return job != os.environ.get("SLURM_JOB_ID") and slurm_runs(job)
-        if known.get("host") != platform.node():
-            return False
-        command = Path(f"/proc/{known['process']}/cmdline")
-        at_work = command.exists() and "run.py" in command.read_text(errors="replace")
-        return at_work and known["process"] != os.getpid()
+        return another_at_work(known)
 
     def identify(self, config: Config) -> None:
         """Write who the run is, before it trains.
@@ -127,7 +158,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / RESULT).unlink(missing_ok=True)  # of the part before an interruption
             identity = {"signature": signature(config), "wandb_id": self.wandb_id()}
-            identity |= {"host": platform.node(), "process": os.getpid()}
+            identity |= this_process()
             identity |= {"slurm_job": os.environ.get("SLURM_JOB_ID")}
             write_json(self.path / IDENTITY, identity | {"config": plain(config)})
         except OSError as error:

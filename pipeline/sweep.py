@@ -27,12 +27,21 @@ from pipeline.interruption import Interruption
 from pipeline.precheck import check_job
 from pipeline.processes import die_with_parent
 from pipeline.prospects import Fate, place, prospect
-from pipeline.runs import RESULT, irrelevant, read_json, signature, write_json
+from pipeline.runs import (
+    RESULT,
+    SWEEP,
+    irrelevant,
+    read_json,
+    signature,
+    this_process,
+    write_json,
+)
 from pipeline.shares import Share, share
 from pipeline.world import find_world
 
 # How a sweep tells its jobs who they are.
 GROUP, NAME, SWEPT = "TANDEM_GROUP", "TANDEM_JOB", "TANDEM_SWEPT"
+SETTING = "TANDEM_SETTING"
 
 SWEEPER = "TANDEM_SWEEPER"  # the process of the sweep, for the workers that joblib starts
 
@@ -50,6 +59,15 @@ def differing(overrides: Sequence[str]) -> list[str]:
     keys = {override: override.partition("=")[0].lstrip("+") for override in overrides}
     chosen = [override for override in overrides if keys[override] in swept]
     return chosen or [override for override in overrides if not irrelevant(keys[override])]
+
+
+def setting_of(overrides: Sequence[str]) -> str:
+    """What tells a job from the others of its sweep, backend and seed apart."""
+    return " ".join(
+        override
+        for override in differing(overrides)
+        if override.partition("=")[0] not in ("backend", "seed")
+    )
 
 
 def job_folder(number: int, overrides: Sequence[str]) -> str:
@@ -106,6 +124,13 @@ def own_children() -> list[int]:
     return [int(child) for file in lists for child in file.read_text().split()]
 
 
+def note_sweep(folder: Path, config: DictConfig) -> None:
+    """Write what a sweep is made of, and that it goes on, for those who watch it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "multirun.yaml")
+    write_json(folder / SWEEP, this_process())
+
+
 @dataclass(frozen=True)
 class Work:
     """What there is to do for a job of a sweep.
@@ -151,6 +176,7 @@ def work_of(composed: DictConfig, hydra: DictConfig) -> Work | None:
         return None
     command = child_command(hydra, folder, resumed=expected.fate is Fate.resumed)
     environment = {GROUP: Path(hydra.sweep.dir).name, NAME: name}
+    environment[SETTING] = setting_of(hydra.overrides.task)
     return Work(config, folder, name, command, environment)
 
 
@@ -247,25 +273,27 @@ def error_of(folder: Path) -> str:
 
 
 class Comparison(Callback):
-    """Hydra's callback that ends a sweep with the table of its jobs and the right exit code."""
+    """Hydra's callback that ends a sweep with the comparison of its jobs and the right exit code."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the comparison.
+        """Compare the jobs, and tell W&B if a job did.
 
         Raises:
             SystemExit: a job failed (1) or the sweep was interrupted (130, 143).
         """
         if config.sweep.dry_run:
             return
-        from pipeline.compare import compare
+        from pipeline.compare import Files, compare
+        from pipeline.loggers.wandb.report import log_report
         from pipeline.objective import tell_best
 
         folder = Path(config.hydra.sweep.dir)
-        results = compare([folder])
+        made = compare([folder], Files(folder))
         if stop.exit_code is not None:
             raise SystemExit(stop.exit_code)
-        statuses = {result["status"] for result in results}
+        log_report(folder, [record.result | {"name": record.name} for record in made.records])
+        statuses = {record.status for record in made.records}
         if tell_best(folder):
             statuses.discard("failed")  # of a search: an answer like any other
         if statuses - {"completed"}:
-            raise SystemExit(1 if "failed" in statuses else 130)
+            raise SystemExit(1 if statuses & {"failed", "lost"} else 130)

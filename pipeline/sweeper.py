@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.explain import in_our_words
 from pipeline.prospects import Fate, Prospect, place, prospect, recognisable
 from pipeline.runs import IDENTITY, RESULT, read_json, signature, write_json
-from pipeline.sweep import SWEEPER, differing, job_folder, stop
+from pipeline.sweep import SWEEPER, differing, job_folder, note_sweep, stop
 
 SUBFOLDER = "hydra.sweep.subdir="
 
@@ -89,8 +89,7 @@ class Sweeper(BasicSweeper):
             )
         if self.config.sweep.dry_run:
             raise SystemExit(1 if refused else 0)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        note_sweep(folder, self.config)
         note_refusals(refused, folder)
         self.launch([job for job in jobs if job.runs])
 

@@ -23,3 +23,8 @@ def say(text: RenderableType, **options: bool) -> None:
     plain = Console(highlight=False, width=LOG_WIDTH, file=StringIO(), no_color=True)
     plain.print(text, **options)
     log.info(plain.file.getvalue().rstrip())
+
+
+def say_line(text: str) -> None:
+    """Print plain text as it is, in one line however long; and note it in run.log."""
+    say(text, soft_wrap=True, markup=False)

@@ -22,11 +22,27 @@ WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
 @dataclass
+class Artifact:
+    """An artifact as the file tells it: what it is made of lies elsewhere.
+
+    Attributes:
+        contents: where each of its files lies on this machine, by its path in the artifact.
+    """
+
+    name: str
+    type: str
+    aliases: list[str]
+    metadata: dict[str, Any]
+    contents: dict[str, Path]
+
+
+@dataclass
 class Run:
     """A run as its files tell it; what a later file says of a key or a step wins."""
 
     id: str
     group: str = ""
+    job_type: str = ""
     name: str = ""
     project: str = ""
     tags: list[str] = field(default_factory=list)
@@ -35,6 +51,8 @@ class Run:
     exit_code: int | None = None
     history: dict[int, dict[str, Any]] = field(default_factory=dict)  # by W&B's step
     files: list[Path] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
+    stats: list[dict[str, Any]] = field(default_factory=list)  # samples of system metrics
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -96,6 +114,7 @@ def _apply(run: Run, record: Record) -> None:
     match record.WhichOneof("record_type"):
         case "run":
             run.group, run.name = record.run.run_group, record.run.display_name
+            run.job_type = record.run.job_type
             run.project, run.tags = record.run.project, list(record.run.tags)
             _update(run.config, record.run.config.update)
         case "config":
@@ -106,8 +125,20 @@ def _apply(run: Run, record: Record) -> None:
             row: dict[str, Any] = {}
             _update(row, record.history.item)
             run.history.setdefault(row["_step"], {}).update(row)
+        case "stats":
+            sample: dict[str, Any] = {}
+            _update(sample, record.stats.item)
+            run.stats.append(sample)
+        case "artifact":
+            run.artifacts.append(_artifact(record.artifact))
         case "exit":
             run.exit_code = record.exit.exit_code
+
+
+def _artifact(record: Any) -> Artifact:
+    metadata = json.loads(record.metadata) if record.metadata else {}
+    contents = {entry.path: Path(entry.local_path) for entry in record.manifest.contents}
+    return Artifact(record.name, record.type, list(record.aliases), metadata, contents)
 
 
 def _update(target: dict[str, Any], items: Any) -> None:

@@ -36,6 +36,7 @@ PLUGINS = str(Path(__file__).resolve().parent.parent / "plugins")
 class Mode(Enum):
     train = "train"
     test = "test"
+    look = "look"
 
 
 @dataclass(kw_only=True)
@@ -64,7 +65,7 @@ class Config:
     sweep: SweepConfig = field(default_factory=SweepConfig)
     name: str | None = option(None, "of the run or sweep, and of its folder under outputs/")
     seed: int = option(0, "keys the weights at step 0, the batch order and the augmentation")
-    mode: Mode = option(Mode.train, "train, or test a checkpoint")
+    mode: Mode = option(Mode.train, "train; test a checkpoint; or look at what is fed")
     resume: str | None = option(None, "auto, or the run (or checkpoint) to go on from")
     checkpoint: str | None = option(None, "the run or checkpoint that mode=test evaluates")
     tags: list[str] = option([], "labels of the run in W&B")
@@ -74,6 +75,20 @@ class Config:
         shape = self.accelerator.nodes, self.accelerator.devices
         if AUTO not in shape:
             self.train.check_shared(prod(shape))
+        if self.mode is Mode.look:
+            self._check_look()
+
+    def _check_look(self) -> None:
+        """Refuse what is not seen, or not wanted, in a look at the first batches.
+
+        Raises:
+            UserError: one of them.
+        """
+        require(self.resume is None, "resume", self.resume, "left out when mode=look")
+        for key in ("devices", "nodes"):
+            value, name = getattr(self.accelerator, key), f"accelerator.{key}"
+            hint = f"Set {name}=1, or take debug=look, which does."
+            require(value == 1, name, value, "1 when mode=look: it shows the whole batch", hint)
 
 
 def register() -> None:

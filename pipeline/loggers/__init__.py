@@ -28,6 +28,7 @@ class Identity:
         run_id: W&B's id of the run; the same whenever the run is started again.
         tags: the user's own labels; W&B shows backend, model and data set beside them.
         config: the configuration as composed, as plain nested containers.
+        setting: what tells the run from the others of its sweep, backend and seed apart.
     """
 
     group: str | None
@@ -35,3 +36,4 @@ class Identity:
     run_id: str
     tags: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
+    setting: str = ""

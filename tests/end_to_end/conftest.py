@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from pipeline.predictions import read_predictions
 
 RUN = Path(__file__).parents[2] / "run.py"
 
@@ -74,6 +77,14 @@ class Workspace:
     def result(self, run: str) -> dict:
         """A run's result.json."""
         return json.loads((self.path / run / "result.json").read_text())
+
+    def assert_predictions_alike(self, run: str, expected: str) -> None:
+        """Two runs have said the same of each sample of the test set, losses within 1e-10."""
+        ours, theirs = (read_predictions(self.path / name) for name in (run, expected))
+        for name in ("target", "predicted", "worst", "worst_images"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+        for name in ("loss", "confidence"):
+            np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-10)
 
     def step(self, run: str) -> int:
         """The last step that a run has logged."""

@@ -70,6 +70,7 @@ def test_two_devices_log_the_numbers_of_one(workspace, on_one, backend):
     rows = run(workspace, backend, f"{backend}-two", *PLAIN, *CASES["cnn"], two)
     assert_same(rows, on_one(backend, "cnn"))
     assert rows[-1]["test/loss"] > 0
+    workspace.assert_predictions_alike(f"outputs/{backend}-two", f"outputs/{backend}-resnet18")
     result = workspace.result(f"outputs/{backend}-two")
     one = workspace.result(f"outputs/{backend}-cnn")
     assert "2 × cpu" in result["devices"]
@@ -86,6 +87,8 @@ def test_several_devices_log_the_numbers_of_one(workspace, on_one, backend, case
     name = f"{backend}-{case}-{how}"
     rows = run(workspace, backend, name, *PLAIN, *CASES[case], *HOW[how])
     assert_same(rows, on_one(backend, case))
+    if case != "gpt":  # a classification
+        workspace.assert_predictions_alike(f"outputs/{name}", f"outputs/{backend}-{case}")
 
 
 @pytest.mark.slow

@@ -72,6 +72,7 @@ def alone(workspace):
 
 def test_two_processes_log_the_numbers_of_one(workspace, alone):
     assert_same(run(workspace, "two", *RUN), alone)
+    workspace.assert_predictions_alike("outputs/two", "outputs/alone")
     result, one = (workspace.result(f"outputs/{name}") for name in ("two", "alone"))
     assert result["devices"].startswith("jax on 2 × cpu, ")
     for key in ("status", "init_digest", "data_digest", "parameters", "steps"):
@@ -83,6 +84,7 @@ def shared(workspace, alone):
     """What a run logs in two processes of two devices, each with a share of the model."""
     rows = run(workspace, "shared", *RUN, *FSDP)
     assert_same(rows, alone)
+    workspace.assert_predictions_alike("outputs/shared", "outputs/alone")
     return rows
 
 

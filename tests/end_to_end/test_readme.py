@@ -1,4 +1,4 @@
-"""The commands of the README, and of the page on clusters, work as they stand there, in one folder."""
+"""The commands of the README, and of the pages on clusters and W&B, work as they stand there."""
 
 import os
 import re
@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.keys import every_key
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
+CLUSTER, WANDB = ((ROOT / "docs" / name).read_text() for name in ("cluster.md", "wandb.md"))
+SCRIPTS = ("run.py", "sweeps/workspace.py")
 PROGRAMS = {"python": sys.executable, "torchrun": str(Path(sys.executable).with_name("torchrun"))}
 
 
@@ -45,6 +48,23 @@ def test_every_command_of_the_page_on_clusters_that_needs_none_works(tmp_path):
     assert listed == {"two", "sides"}
 
 
+@pytest.mark.slow
+def test_every_command_of_the_page_on_wandb_that_needs_no_server_works(tmp_path):
+    run(commands(WANDB), tmp_path)
+    jobs = sorted(path.name for path in (tmp_path / "outputs" / "pair").glob("*_*"))
+    assert [job.partition("_")[0] for job in jobs] == ["0", "1", "2", "3"]
+    assert list((tmp_path / "outputs" / "pair" / "wandb").glob("offline-run-*"))
+    assert (tmp_path / "outputs" / "kept" / "result.json").exists()
+
+
+def test_the_page_on_wandb_names_what_there_is():
+    for key in every_key():
+        if key.path.startswith("logger.wandb."):
+            assert key.path in WANDB, key.path
+    for sweep in (ROOT / "sweeps").glob("*.yaml"):
+        assert sweep.name in WANDB
+
+
 def run(commands, folder):
     """Run commands one after the other in a folder, as they stand on the page."""
     environment = os.environ | {
@@ -58,7 +78,7 @@ def run(commands, folder):
         done = subprocess.run(
             [
                 PROGRAMS[program],
-                *(str(ROOT / word) if word == "run.py" else word for word in arguments),
+                *(str(ROOT / word) if word in SCRIPTS else word for word in arguments),
             ],
             cwd=folder,
             env=environment,

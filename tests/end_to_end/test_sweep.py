@@ -1,18 +1,25 @@
 """A sweep: each job a process of its own, told apart by what differs, compared at the end."""
 
+import json
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
-from offline_wandb import read_run
+from offline_wandb import read_run, read_runs
+
+RUN = Path(__file__).parents[2] / "run.py"
 
 QUICK = ("model=linear", "dataset=digits", "logger=none", "train.epochs=1", "accelerator=cpu")
 
 
 def folders(workspace, name):
     """The job folders of a sweep."""
-    return sorted(path.name for path in (workspace.path / "outputs" / name).iterdir())
+    paths = (workspace.path / "outputs" / name).iterdir()
+    return sorted(path.name for path in paths if path.is_dir() and path.name != "wandb")
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +34,13 @@ def both(workspace):
 
 
 def test_both_backends_run_and_end_in_one_table(workspace, both):
-    assert folders(workspace, "both") == ["0_backend=torch", "1_backend=jax", "multirun.yaml"]
+    assert folders(workspace, "both") == ["0_backend=torch", "1_backend=jax"]
     assert "comparison" in both.output
+    assert "the same weights at step 0 and the same batches: " in both.output
+    for file in ("report.html", "comparison.md", "comparison.csv"):
+        text = (workspace.path / "outputs/both" / file).read_text()
+        assert "backend=torch" in text, file
+        assert "backend=jax" in text, file
     assert both.output.count("completed") >= 4, "each job says so, and its row in the table"
     for job, backend in enumerate(("torch", "jax")):
         assert f"outputs/both/{job}_backend={backend}" in both.output
@@ -49,10 +61,11 @@ def test_in_wandb_the_two_runs_are_told_apart_by_the_backend_alone(workspace, bo
         read_run(workspace.path / "outputs/both" / job / "wandb")
         for job in ("0_backend=torch", "1_backend=jax")
     )
-    assert torch.group == jax.group == "both"
+    assert (torch.group, jax.group) == ("both backend=torch", "both backend=jax")
+    assert (torch.job_type, jax.job_type) == ("torch", "jax")
     assert torch.id != jax.id
-    assert set(torch.tags) == {"torch", "cnn", "digits", "mine"}
-    assert set(jax.tags) == {"jax", "cnn", "digits", "mine"}
+    assert set(torch.tags) == {"torch", "cnn", "digits", "both", "mine"}
+    assert set(jax.tags) == {"jax", "cnn", "digits", "both", "mine"}
     different = {key for key in torch.config if torch.config[key] != jax.config.get(key)}
     assert torch.config.keys() == jax.config.keys()
     assert different == {"backend"}
@@ -61,6 +74,71 @@ def test_in_wandb_the_two_runs_are_told_apart_by_the_backend_alone(workspace, bo
     assert torch.summary.keys() == jax.summary.keys()
     assert {"train/loss", "val/accuracy", "test/accuracy", "optim/lr"} <= torch.summary.keys()
     assert "wandb sync" in both.output
+
+
+def test_wandbs_summary_of_a_run_is_that_of_its_result(workspace, both):
+    for job in ("0_backend=torch", "1_backend=jax"):
+        told = read_run(workspace.path / "outputs/both" / job / "wandb").summary
+        result = workspace.result(f"outputs/both/{job}")
+        assert told["status"] == "completed"
+        for key in (
+            "throughput",
+            "peak_memory_mb",
+            "parameters",
+            "signature",
+            "init_digest",
+            "data_digest",
+        ):
+            assert told[key] == result[key] is not None, key
+        for part in ("best", "seconds"):
+            flat = {f"{part}.{key}": value for key, value in result[part].items()}
+            assert {key: told[key] for key in flat} == flat
+        assert set(result["seconds"]) == {"setup", "compile", "train", "eval", "total"}
+        assert told["test/accuracy"] == result["test"]["test/accuracy"]
+
+
+@pytest.mark.parametrize(("job", "backend"), [("0_backend=torch", "jax"), ("1_backend=jax", "jax")])
+def test_a_checkpoint_that_came_back_from_wandb_is_a_run_to_test(workspace, both, job, backend):
+    run = read_run(workspace.path / "outputs/both" / job / "wandb")
+    (model,) = [artifact for artifact in run.artifacts if artifact.type == "model"]
+    fetched = workspace.path / f"fetched-{job[0]}"
+    for name, path in model.contents.items():  # as `wandb artifact get` does
+        (fetched / name).parent.mkdir(parents=True, exist_ok=True)
+        (fetched / name).write_bytes(path.read_bytes())
+    name = f"name=tested-{job[0]}"
+    done = workspace.run(
+        "mode=test", f"checkpoint={fetched}", f"backend={backend}", "logger=none", name
+    )
+    assert done.code == 0, done.output
+    tested = workspace.result(f"outputs/tested-{job[0]}")["test"]
+    assert tested == pytest.approx(workspace.result(f"outputs/both/{job}")["test"], rel=1e-4)
+
+
+def test_the_sweep_ends_in_a_wandb_run_of_all_jobs(workspace, both):
+    (run,) = [
+        run for run in read_runs(workspace.path / "outputs/both") if run.job_type == "comparison"
+    ]
+    assert run.config == {"sweep_name": "both"}
+    assert run.summary["jobs.completed"] == 2
+    path = run.files[0].parent / "files" / run.rows[-1]["runs.path"]
+    assert [row[0] for row in json.loads(path.read_text())["data"]] == [
+        "backend=torch",
+        "backend=jax",
+    ]
+    assert run.files[0].is_relative_to(workspace.path / "outputs" / "both" / "wandb")
+
+
+def test_without_wandb_it_is_not_even_imported(workspace):
+    code = (
+        "import atexit, runpy, sys\n"
+        "atexit.register(lambda: print('loaded:', 'wandb' in sys.modules))\n"
+        f"sys.argv = ['run.py', 'backend=jax', 'name=quiet', *{QUICK}]\n"
+        f"runpy.run_path({str(RUN)!r}, run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=workspace.path, capture_output=True, text=True, timeout=120)
+    assert "loaded: False" in done.stdout, done.stdout + done.stderr
+    assert workspace.result("outputs/quiet")["status"] == "completed"
 
 
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(workspace):
@@ -145,7 +223,7 @@ def test_the_joblib_launcher_runs_jobs_side_by_side_each_in_its_folder(workspace
             (optimizer, seed) for optimizer in ("sgd", "adamw") for seed in (0, 1)
         )
     ]
-    assert [name for name in folders(workspace, "joblib") if name != "multirun.yaml"] == expected
+    assert folders(workspace, "joblib") == expected
     for name in expected:
         result = workspace.result(f"outputs/joblib/{name}")
         assert result["status"] == "completed"

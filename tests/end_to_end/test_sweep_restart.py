@@ -91,8 +91,8 @@ def test_values_may_be_reordered_and_added_and_no_job_runs_twice_or_in_the_folde
     expected = ["goes on from step 20", "starts", "goes on from step 20", "is the same as job 0"]
     assert dry.code == 0, dry.output
     assert [line.split("  ")[2] for line in dry.output.splitlines()[1:5]] == expected
-    folders = {path.name for path in (workspace.path / "outputs/order").iterdir()}
-    assert folders == {"0_seed=0", "1_seed=1", "multirun.yaml"}
+    there = (workspace.path / "outputs/order").iterdir()
+    assert {path.name for path in there if path.is_dir()} == {"0_seed=0", "1_seed=1"}
 
     done = workspace.run(*command)
     assert done.code == 0, done.output

@@ -75,7 +75,8 @@ schedule.start schedule.pct_start schedule.div_factor schedule.final_div_factor 
 schedule.name schedule.warmup schedule.start schedule.factor schedule.patience schedule.threshold
 schedule.threshold_mode schedule.cooldown schedule.min_factor
 accelerator.threads accelerator.sync_batchnorm accelerator.steps_per_call
-logger.wandb.project logger.wandb.entity logger.csv.file logger.tensorboard.folder
+logger.wandb.project logger.wandb.entity logger.wandb.artifacts logger.wandb.checkpoint_mb
+logger.wandb.predictions logger.csv.file logger.tensorboard.folder
 train.clip_value train.randomness train.frozen
 """
 

@@ -17,7 +17,8 @@ from offline_wandb import read_run, records
 from pipeline.config import WandbConfig
 from pipeline.errors import UserError
 from pipeline.loggers.metrics_file import read_metrics
-from pipeline.loggers.wandb import WandbLogger, flat_config, open_wandb
+from pipeline.loggers.wandb import WandbLogger, open_wandb
+from pipeline.loggers.wandb.identity import flat_config
 from pipeline.tracker import Identity
 
 CONFIG = {
@@ -81,9 +82,10 @@ def test_a_run_tells_wandb_who_it_is_and_what_it_logged_and_no_more(tmp_path):
     logger.log(3, {"val/loss": float("nan")})
     logger.finish(3, {"status": "failed", "best": {"value": 2.0, "step": 0}})
     run = read_run(tmp_path)
-    assert (run.id, run.name, run.group, run.project) == ("id1", "jax-cnn", "mysweep", "tandem")
-    assert run.tags == ["jax", "cnn", "digits", "mine"]
-    assert run.config == flat_config(CONFIG)
+    assert (run.id, run.name, run.project, run.job_type) == ("id1", "jax-cnn", "tandem", "jax")
+    assert run.group == "mysweep backend=jax"
+    assert run.tags == ["jax", "cnn", "digits", "mysweep", "mine"]
+    assert run.config == flat_config(CONFIG) | {"sweep_name": "mysweep"}
     assert run.metrics == [
         {"step": 0, "val/loss": 2.5},
         {
@@ -100,6 +102,31 @@ def test_a_run_tells_wandb_who_it_is_and_what_it_logged_and_no_more(tmp_path):
     assert run.summary["best.value"] == 2.0
     assert len(run.files) == 1
     assert run.files[0].is_relative_to(tmp_path / "wandb")
+
+
+@pytest.mark.slow
+def test_the_machine_is_watched_from_the_start(tmp_path):
+    logger = open_wandb(WandbConfig(), tmp_path, IDENTITY)
+    time.sleep(6)  # W&B takes a sample at the start, then one every five seconds
+    logger.finish(0, {})
+    first, *later = read_run(tmp_path).stats
+    assert 0 < first["memory_percent"] < 100
+    assert first["proc.memory.rssMB"] > 10
+    assert 0 <= later[-1]["cpu"] <= 100  # of the time since the sample before
+
+
+def test_what_goes_wrong_at_the_end_is_told_in_a_line_and_fails_nothing(tmp_path, capsys):
+    def broken(run, step, summary):
+        raise OSError("disk full\nand more")
+
+    logger = open_wandb(WandbConfig(), tmp_path, IDENTITY)
+    logger._keep = [broken]
+    logger.log(1, {"a": 1.0})
+    logger.finish(0, {"status": "completed"})
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == "W&B did not take all that the run leaves behind: disk full"
+    run = read_run(tmp_path)
+    assert (run.summary["status"], run.exit_code) == ("completed", 0)
 
 
 def test_the_config_is_flat_with_groups_by_their_names():
@@ -215,7 +242,7 @@ def test_with_a_login_but_no_network_the_run_goes_on_offline(tmp_path):
 def test_a_login_means_online_even_if_a_failed_job_left_its_run_open(tmp_path):
     code = (
         "import wandb\n"
-        "from pipeline.loggers.wandb import choose_mode\n"
+        "from pipeline.loggers.wandb.start import choose_mode\n"
         f"wandb.init(mode='offline', dir={str(tmp_path)!r}, settings={{'silent': True}})\n"
         "print(choose_mode())\n"
     )

@@ -81,7 +81,7 @@ def test_the_two_backends_agree_at_every_step_of_fifty(run, case):
     torch_run, jax_run = run(f"{FP64} {overrides(*case)} {SHORTER}")
     assert [row["step"] for row in torch_run.rows if "train/loss" in row] == list(range(1, 51))
     assert [row["step"] for row in torch_run.rows if "val/loss" in row] == [25, 50]
-    assert torch_run.rows[-1].keys() == {"step", "test/loss", "test/accuracy"}
+    assert torch_run.rows[-1].keys() == {"step", "test/loss", "test/accuracy", "perf/seconds"}
     assert_agree(torch_run, jax_run)
 
 
@@ -102,7 +102,8 @@ def test_the_two_backends_agree_on_a_regression(run, model):
     torch_run, jax_run = run(
         f"{FP64} model={model} dataset=line train.batch_size=2 optimizer=sgd optimizer.lr=0.01"
     )
-    assert torch_run.rows[-1].keys() == {"step", "test/loss", "test/mse", "test/mae", "test/r2"}
+    of_the_test = {"test/loss", "test/mse", "test/mae", "test/r2"}
+    assert torch_run.rows[-1].keys() == {"step", "perf/seconds", *of_the_test}
     assert_agree(torch_run, jax_run)
 
 

@@ -154,12 +154,15 @@ def test_of_a_memory_mapped_array_nothing_is_read_but_the_rows_asked_for():
 def test_devices_evaluate_each_sample_once(laid_out, batch_size):
     experiment, device, _ = laid_out(f"{MLP} accelerator.devices=4")
     split = experiment.plan.data.val
-    found = []
-    for samples, chosen, counted in EvalBatches(split, experiment.plan, device, batch_size):
+    batches = EvalBatches(split, experiment.plan, device, batch_size)
+    found, rows = [], []
+    for samples, chosen, counted in batches:
         assert len(chosen) % 4 == 0
         _, targets = raw(samples, chosen)
-        found += np.asarray(targets)[np.asarray(counted) == 1].tolist()
+        rows.append(np.asarray(targets))
+        found += rows[-1][np.asarray(counted) == 1].tolist()
     assert found == split.targets.tolist()
+    assert batches.in_order(np.concatenate(rows)).tolist() == found
 
 
 def logged(configure, folder, overrides):

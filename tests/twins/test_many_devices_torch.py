@@ -179,6 +179,17 @@ def test_devices_evaluate_each_sample_once_in_as_many_batches(plan, batch_size):
     assert found.tolist() == split.targets.tolist()
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 50, 1000])
+def test_what_devices_say_of_their_samples_adds_up_in_the_order_of_the_split(plan, batch_size):
+    split, placed = plan.data.val, []
+    for rank in range(SIZE):
+        batches = EvalBatches(split, plan, device_of(rank), batch_size)
+        own = torch.cat([targets + 1 for _, targets in batches])
+        placed.append(batches.in_order(torch.stack([own, -own], dim=1)))
+    wanted = torch.as_tensor(split.targets + 1)
+    assert torch.equal(sum(placed), torch.stack([wanted, -wanted], dim=1))
+
+
 @pytest.mark.parametrize("layer", [Dropout, DropPath])
 def test_devices_draw_their_rows_of_one_mask(layer):
     config = Config(train=TrainConfig(randomness=Randomness.shared))

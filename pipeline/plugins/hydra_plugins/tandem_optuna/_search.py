@@ -28,7 +28,7 @@ from pipeline.explain import in_our_words
 from pipeline.objective import BEST, monitored
 from pipeline.prospects import place
 from pipeline.runs import RESULT, RunFolder, write_json
-from pipeline.sweep import SWEPT, job_folder
+from pipeline.sweep import SWEPT, job_folder, note_sweep
 from pipeline.sweeper import launched
 
 POINTS = 20  # of the space that are tried before a search is refused
@@ -70,7 +70,7 @@ class Search(OptunaSweeperImpl):
             self.tell_state(study)
             if config.sweep.dry_run:
                 return
-            OmegaConf.save(self.config, self.folder / "multirun.yaml")
+            note_sweep(self.folder, self.config)
             if config.sweep.retry_failed:
                 queue_failed(study)
             while (trials := self.due(study, space)) and self.run(study, trials):

@@ -1,0 +1,134 @@
+"use strict";
+// Plots are drawn when they come into sight, and again when the filter, a control or the theme changes.
+
+const plots = [];
+
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) {
+      const plot = plots.find((one) => one.element === entry.target);
+      plot.near = entry.isIntersecting;
+      if (plot.near && plot.stale) redraw(plot);
+    }
+  },
+  { rootMargin: "400px" },
+);
+
+/** A plot whose `figure()` gives Plotly's data and layout, or null where there is nothing to draw. */
+function addPlot(element, figure) {
+  const plot = { element, figure, stale: true, near: false };
+  plots.push(plot);
+  seen.observe(element);
+  return plot;
+}
+
+function redraw(plot) {
+  plot.stale = false;
+  const figure = plot.figure();
+  plot.element.hidden = !figure;
+  if (!figure) return Plotly.purge(plot.element);
+  Plotly.react(plot.element, figure.data, figure.layout, {
+    displaylogo: false,
+    responsive: true,
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  });
+}
+
+/** Draw anew: now what is in sight, the rest when it comes there. */
+function refresh(some = plots) {
+  for (const plot of some) {
+    plot.stale = true;
+    if (plot.near || plot.element.hidden) redraw(plot);
+  }
+}
+
+/** The same once the typing stops for a moment. */
+function refreshSoon(some) {
+  clearTimeout(some.timer);
+  some.timer = setTimeout(() => refresh(some), 80);
+}
+
+function redrawAll() {
+  for (const plot of plots) redraw(plot);
+}
+
+/** A layout in the colours of the theme. */
+function layout(more) {
+  const axis = {
+    gridcolor: style("line"),
+    zerolinecolor: style("line"),
+    linecolor: style("line"),
+    automargin: true,
+  };
+  const axes = {};
+  for (const name of Object.keys(more).filter((key) => /^[xy]axis/.test(key)))
+    axes[name] = { ...axis, ...more[name] };
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: style("text"), family: getComputedStyle(document.body).fontFamily, size: 12 },
+    hoverlabel: {
+      bgcolor: style("panel"),
+      bordercolor: style("grey"),
+      font: { color: style("text") },
+      align: "left",
+      namelength: -1,
+    },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: style("grey"), activecolor: style("accent") },
+    margin: { l: 56, r: 12, t: 12, b: 44 },
+    showlegend: false,
+    hovermode: "closest",
+    // A finger that drags over a plot wants to scroll the page.
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+    ...more,
+    ...axes,
+  };
+}
+
+/** Lines of one look as one trace, with gaps between: two hundred traces of their own would be slow. */
+function joined(lines, look) {
+  const x = [],
+    y = [],
+    text = [];
+  for (const line of lines) {
+    for (let at = 0; at < line.x.length; at++) {
+      x.push(line.x[at]);
+      y.push(line.y[at]);
+      text.push(line.text(at));
+    }
+    x.push(null);
+    y.push(null);
+    text.push("");
+  }
+  const single = lines.some((line) => line.x.length === 1);
+  return {
+    type: "scatter",
+    mode: single ? "lines+markers" : "lines",
+    marker: { size: 5 },
+    x,
+    y,
+    text,
+    hovertemplate: "%{text}<extra></extra>",
+    ...look,
+  };
+}
+
+/** Members of a list by the look that they share. */
+function groupBy(list, key) {
+  const groups = new Map();
+  for (const one of list) {
+    const at = key(one);
+    if (!groups.has(at)) groups.set(at, []);
+    groups.get(at).push(one);
+  }
+  return groups;
+}
+
+/** The colour and dash of a run's line. */
+function look(run) {
+  const color = run.colour === null ? style("grey") : palette()[run.colour];
+  return { color, dash: dashOf(run.backend), width: under(run.backend) ? 4 : 1.7 };
+}
+
+/** How much of what lies below a line shows through. */
+const opacity = (line) => (line.width === 4 ? 0.5 : 1);

@@ -1,0 +1,105 @@
+"use strict";
+// The table of runs: sorted by its headers, filtered by words; a run that is looked at lights up below.
+
+let lit = null;
+let pinned = null;
+
+function runsTable() {
+  const rows = data.runs.map((run, at) => {
+    const name = make(
+      "button",
+      {
+        type: "button",
+        "aria-pressed": "false",
+        title: run.folder,
+        click: () => pin(at),
+        focus: () => light(at),
+        blur: () => light(pinned),
+      },
+      run.name,
+    );
+    const row = make(
+      "tr",
+      { mouseenter: () => light(at), mouseleave: () => light(pinned) },
+      make("th", { scope: "row" }, swatch(run.colour, run.backend), name),
+      make("td", { class: `status-${run.status}` }, run.status),
+      data.columns.map((column) => make("td", { class: "number" }, column.texts[at])),
+    );
+    row.dataset.run = at;
+    return row;
+  });
+  const titles = ["run", "status", ...data.columns.map((column) => column.title)];
+  const heads = titles.map((title, place) => {
+    const button = make(
+      "button",
+      { type: "button", click: () => sortBy(title, state.sort === title && !state.down) },
+      title,
+    );
+    return make(
+      "th",
+      { scope: "col", class: place > 1 && "number", "data-title": title, "aria-sort": "none" },
+      button,
+    );
+  });
+  const box = table("Table of runs", heads, rows);
+  byId("runs").append(
+    box,
+    make("p", { class: "quiet", id: "none", hidden: "" }, "No run has all of these words."),
+  );
+  const body = box.querySelector("tbody");
+
+  function sortBy(title, down) {
+    Object.assign(state, { sort: title, down });
+    const values =
+      { run: data.runs.map((run) => run.name), status: data.runs.map((run) => run.status) }[
+        title
+      ] ?? data.columns.find((column) => column.title === title)?.values;
+    if (!values) return;
+    body.append(
+      ...[...rows].sort((one, other) =>
+        compare(values[one.dataset.run], values[other.dataset.run], down),
+      ),
+    );
+    for (const head of heads)
+      head.setAttribute(
+        "aria-sort",
+        head.dataset.title !== title ? "none" : down ? "descending" : "ascending",
+      );
+  }
+
+  if (state.sort) sortBy(state.sort, state.down);
+  onFilter((shown, set) => {
+    rows.forEach((row, at) => (row.hidden = !set.has(at)));
+    byId("none").hidden = shown.length > 0;
+  });
+}
+
+/** Numbers by size, names as a person counts; what is missing comes last either way. */
+function compare(one, other, down) {
+  if (one === null || other === null) return (one === null) - (other === null);
+  const order =
+    typeof one === "number" ? one - other : one.localeCompare(other, "en", { numeric: true });
+  return down ? -order : order;
+}
+
+/** Keep a run lit, or let it go. */
+function pin(at) {
+  pinned = pinned === at ? null : at;
+  for (const button of document.querySelectorAll("#runs tbody button")) {
+    button.setAttribute(
+      "aria-pressed",
+      String(Number(button.closest("tr").dataset.run) === pinned),
+    );
+  }
+  light(pinned);
+}
+
+/** Draw a run's curves above all others. */
+function light(at) {
+  if (lit === at) return;
+  lit = at;
+  for (const row of document.querySelectorAll("#runs tbody tr"))
+    row.classList.toggle("lit", Number(row.dataset.run) === lit);
+  clearTimeout(light.later); // a pointer that crosses the table does not stop at every row
+  light.later = setTimeout(lightCurves, 60);
+}

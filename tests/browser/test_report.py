@@ -1,0 +1,400 @@
+"""The report as a person uses it: in a real browser, from disk, with mouse, keyboard, phone and printer."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from end_to_end.conftest import Workspace
+from made_runs import change_result, write_run, write_sweep
+
+from pipeline.compare.comparison import comparison
+from pipeline.compare.page import write_page
+
+SECTIONS = ["runs", "answer", "curves", "speed", "sweep", "mistakes", "settings"]
+
+POINTS = """() => panels.map((panel) => panel.element.data
+    .filter((trace) => trace.meta !== "gap" && trace.meta !== "lit")
+    .map((trace) => ({dash: trace.line.dash, color: trace.line.color,
+                      points: trace.x.filter((x) => x !== null).length,
+                      last: Math.max(...trace.x.filter((x) => x !== null))})))"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The page of a small sweep of which one run failed."""
+    folder = tmp_path_factory.mktemp("report")
+    sweep = write_sweep(folder / "sweep")
+    failed = write_run(sweep / "8_failed", steps=20, optimizer__lr=9.0, seed=7)
+    change_result(failed, status="failed", error="loss is <b>NaN</b>", test=None, best=None)
+    write_page(comparison([sweep]), folder / "report.html")
+    return folder / "report.html"
+
+
+@pytest.fixture
+def open_page(browser, report):
+    """A function that opens the page; afterwards it must have complained of nothing and asked nobody."""
+    contexts, troubles, asked = [], [], []
+
+    def opened(path: Path = report, **how):
+        usual = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+        context = browser.new_context(**usual | how)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: troubles.append(said.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        page.evaluate("redrawAll()")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert troubles == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def to_curves(page) -> None:
+    """Scroll to the curves, and wait until they are drawn."""
+    page.locator("#curves .plot").last.scroll_into_view_if_needed()
+    page.wait_for_function("() => panels.every((panel) => panel.near && !panel.stale)")
+
+
+def names(page) -> list[str]:
+    """The runs of the table, as they are shown."""
+    return page.locator("#runs tbody tr:visible th").all_inner_texts()
+
+
+def test_every_section_is_there_and_the_summary_is_on_top(open_page):
+    page = open_page()
+    assert page.title() == "sweep · comparison"
+    shown = page.locator("main section:visible").evaluate_all("all => all.map((one) => one.id)")
+    assert shown == SECTIONS
+    assert page.locator(".card strong").first.inner_text() == "8 of 9"
+    assert page.locator("#summary p").first.inner_text() == "9 runs: 8 completed, 1 failed."
+    assert "loss is <b>NaN</b>" in page.locator(".notes .error").inner_text()
+    assert len(names(page)) == 9
+
+
+def test_curves_of_both_backends_are_drawn_in_one_colour_with_two_dashes(open_page):
+    page = open_page()
+    left, right = page.evaluate(POINTS)
+    assert {trace["dash"] for trace in right} == {"solid", "6px,4px"}
+    by_colour = {}
+    for trace in right:
+        by_colour.setdefault(trace["color"], set()).add(trace["dash"])
+    assert sorted(map(len, by_colour.values())) == [1, 2, 2, 2, 2]  # the failed run is alone
+    assert sum(trace["points"] for trace in right) == 8 * 100 + 20
+    assert sum(trace["points"] for trace in left) == 8 * 10 + 2
+    assert page.locator("#curves .scatterlayer .trace path.js-line").count() >= 18
+    gaps = page.evaluate("panels[1].element.data.filter((trace) => trace.meta === 'gap').length")
+    assert gaps == 4
+    assert page.evaluate("panels[1].element.layout.yaxis2.type") == "log"
+    same = "In every pair the backends are the same to the last digit"
+    to_curves(page)
+    page.get_by_label("metric", exact=True).first.select_option("optim/lr")
+    assert same in page.locator("#curves .panel").first.inner_text()
+
+
+def test_hovering_over_a_curve_tells_value_step_and_run(open_page):
+    page = open_page()
+    page.locator("#filter").fill("torch optimizer.lr=0.003 seed=1")
+    to_curves(page)
+    page.evaluate("redrawAll()")
+    point = page.evaluate(
+        """() => {
+        const {element} = panels[0], box = element.getBoundingClientRect(), full = element._fullLayout;
+        const [trace] = element.data;
+        return [box.x + full.xaxis._offset + full.xaxis.l2p(trace.x[4]),
+                box.y + full.yaxis._offset + full.yaxis.l2p(trace.y[4])];
+    }"""
+    )
+    page.mouse.move(point[0] - 2, point[1])
+    page.mouse.move(*point)
+    told = page.locator("#curves .hoverlayer .hovertext")
+    told.first.wait_for()
+    text = told.first.text_content()
+    value = page.evaluate("data.runs[3].curves['val/accuracy'].v[4]")
+    assert text == f"{value:.4g} at step 50backend=torch optimizer.lr=0.003 seed=1"
+
+
+def test_the_table_sorts_by_mouse_and_by_keyboard(open_page):
+    page = open_page()
+    button = page.locator("#runs th button", has_text="test/loss")
+    head = page.locator("#runs th[data-title='test/loss']")
+    button.click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    values = [float(text) for text in losses(page)[:-1]]
+    assert values == sorted(values)
+    assert losses(page)[-1] == "–"
+    button.focus()
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert [float(text) for text in losses(page)[:-1]] == sorted(values, reverse=True)
+    assert losses(page)[-1] == "–"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert page.locator("#runs th[aria-sort=ascending]").count() == 1
+    assert head.get_attribute("aria-sort") == "none"
+
+
+def losses(page) -> list[str]:
+    """The column test/loss from top to bottom."""
+    return page.locator("#runs tbody tr td:nth-child(3)").all_inner_texts()
+
+
+def test_the_filter_leaves_the_same_runs_everywhere(open_page):
+    page = open_page()
+    page.locator("#filter").press_sequentially("jax seed=1")
+    assert len(names(page)) == 2
+    assert all("backend=jax" in name and "seed=1" in name for name in names(page))
+    assert page.locator("#count").inner_text() == "2 of 9 runs"
+    page.evaluate("redrawAll()")
+    _, right = page.evaluate(POINTS)
+    assert {trace["dash"] for trace in right} == {"6px,4px"}
+    assert sum(trace["points"] for trace in right) == 2 * 100
+    assert page.locator("#speed tbody tr:visible").count() == 2
+    assert page.locator("#answer tr.pair:visible").count() == 2
+    axes = len(page.evaluate("data.axes"))
+    drawn = page.evaluate(
+        "document.querySelector('#sweep .plot').data.map((trace) => trace.x.filter((x) => x !== null).length)"
+    )
+    assert sum(drawn) == 2 * axes
+    page.locator("#filter").fill("no such run")
+    assert page.locator("#none").is_visible()
+    page.locator("#filter").fill("failed")
+    assert len(names(page)) == 1
+    page.locator("#filter").fill("")
+    page.locator("#curves .chips button").nth(1).click()
+    assert len(names(page)) == 2
+    assert page.locator("#filter").input_value() == "optimizer.lr=0.003 seed=0"
+    page.locator("#curves .chips button").nth(1).click()
+    assert len(names(page)) == 9
+
+
+def test_axes_switch_between_steps_samples_and_time_and_to_logarithms(open_page):
+    page = open_page()
+    last = lambda: max(trace["last"] for trace in page.evaluate(POINTS)[1])  # noqa: E731
+    to_curves(page)
+    assert last() == 100
+    page.get_by_label("over", exact=True).select_option("samples")
+    assert last() == 100 * 32
+    page.get_by_label("over", exact=True).select_option("time")
+    assert last() == 0.2
+    assert page.evaluate("panels[1].element.layout.xaxis.title.text") == "seconds"
+    assert page.evaluate("panels[1].element._fullLayout.yaxis.type") == "linear"
+    page.get_by_label("logarithmic").focus()
+    page.keyboard.press("Space")
+    assert page.evaluate("panels.map((panel) => panel.element._fullLayout.yaxis.type)") == [
+        "log",
+        "log",
+    ]
+    page.get_by_label("metric", exact=True).first.select_option("optim/grad_norm")
+    assert page.evaluate("panels[0].element.layout.yaxis.title.text") == "optim/grad_norm"
+
+
+def test_zooming_in_on_curves_zooms_in_on_their_differences(open_page):
+    page = open_page()
+    to_curves(page)
+    area = page.locator("#curves .plot").nth(1).locator(".nsewdrag").first.bounding_box()
+    page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.6, area["y"] + 61, steps=5)
+    page.mouse.up()
+    low, high = page.evaluate("panels[1].element._fullLayout.xaxis.range")
+    assert 20 < low < 40
+    assert 50 < high < 70
+    assert page.evaluate("panels[1].element.data.at(-2).xaxis ?? 'x'") == "x"
+
+
+def test_a_run_that_is_looked_at_lights_up_in_the_curves(open_page):
+    page = open_page()
+    to_curves(page)
+    lit = "() => panels[1].element.data.at(-1).x?.length"
+    assert not page.evaluate(lit)
+    page.locator("#runs tbody button").nth(2).focus()
+    to_curves(page)
+    page.wait_for_function("() => panels[1].element.data.at(-1).x?.length === 100")
+    assert page.locator("#runs tr.lit").get_attribute("data-run") == "2"
+    assert page.locator("#curves .plot.dimmed").count() == 2
+    page.keyboard.press("Enter")  # keeps it
+    page.locator("#filter").focus()
+    assert page.locator("#runs tbody button[aria-pressed=true]").count() == 1
+    page.wait_for_timeout(150)
+    assert page.evaluate(lit) == 100
+
+
+def test_mistakes_are_shown_beside_those_of_the_partner(open_page):
+    page = open_page()
+    section = page.locator("#mistakes")
+    section.scroll_into_view_if_needed()
+    assert section.locator(".panel").count() == 2
+    assert re.search(r"different things of \d+ of 300", section.inner_text())
+    assert section.locator("img").count() == 16
+    assert section.locator("img").evaluate_all("all => all.every((one) => one.naturalWidth === 8)")
+    assert re.search(r"is \d, taken for \d \(\d+.%\)", section.locator("li").first.inner_text())
+    counts = page.evaluate("document.querySelector('#mistakes .plot').data[0].text.flat()")
+    assert sum(count or 0 for count in counts) == 300
+    section.locator("select").select_option(label="backend=jax optimizer.lr=0.003 seed=1")
+    assert "backend=torch optimizer.lr=0.003 seed=1" in section.locator("h3").first.inner_text()
+    assert section.locator(".panel").count() == 2
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_no_width_makes_the_page_scroll_sideways(open_page, width):
+    page = open_page(viewport={"width": width, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    boxes = page.locator(".box").evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect().right)"
+    )
+    assert max(boxes) <= width
+    plots = page.locator("#curves .main-svg").evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect().right)"
+    )
+    assert max(plots) <= width
+
+
+def test_a_finger_scrolls_the_page_over_a_plot(open_page):
+    page = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    assert page.evaluate("panels[0].element.layout.dragmode") is False
+
+
+def colours(page) -> tuple[str, str, str]:
+    """Of the page, of a plot's letters, and of its first curve."""
+    return page.evaluate(
+        """[getComputedStyle(document.body).backgroundColor,
+            getComputedStyle(document.querySelector('#curves .xtick text')).fill,
+            getComputedStyle(document.querySelector('#curves path.js-line')).stroke]"""
+    )
+
+
+def test_page_and_plots_follow_the_theme(open_page):
+    page = open_page(color_scheme="light")
+    to_curves(page)
+    light = colours(page)
+    assert light == ["rgb(251, 251, 250)", "rgb(29, 33, 38)", "rgb(0, 114, 178)"]
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
+    dark = colours(page)
+    assert dark == ["rgb(20, 23, 27)", "rgb(230, 232, 235)", "rgb(88, 174, 232)"]
+    swatch = page.locator("#runs .swatch line").first
+    assert swatch.evaluate("one => getComputedStyle(one).stroke") == dark[2]
+
+
+def test_on_paper_everything_is_there_in_light_colours_and_no_controls(browser, report):
+    context = browser.new_context(color_scheme="dark", viewport={"width": 1000, "height": 700})
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert page.locator("#settings .plot, #sweep .js-plotly-plot").count() == 0  # not in sight yet
+    page.emulate_media(media="print")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'light'")
+    assert page.locator("section:visible").count() == len(SECTIONS)
+    assert page.locator(".plot:visible").count() == page.locator(".js-plotly-plot").count() == 5
+    assert page.locator("#bar, .controls").filter(visible=True).count() == 0
+    tables = page.locator(".box").evaluate_all(
+        "all => all.map((one) => getComputedStyle(one).overflowX)"
+    )
+    assert set(tables) == {"visible"}
+    assert colours(page)[1] == "rgb(29, 33, 38)"
+    paper = page.pdf()
+    assert paper.startswith(b"%PDF")
+    page.emulate_media(media="screen")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
+    context.close()
+
+
+def test_everything_that_can_be_used_is_reached_by_tab_and_has_a_name(open_page):
+    page = open_page()
+    reached = set()
+    for _ in range(90):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate(
+                """() => { const one = document.activeElement;
+                return one.id || one.closest('section')?.id + ' ' + one.tagName; }"""
+            )
+        )
+    assert reached >= {"filter", "axis", "log", "runs BUTTON", "curves SELECT", "mistakes SELECT"}
+    nameless = page.locator("button, select, input").evaluate_all(
+        "all => all.filter((one) => !(one.innerText || one.labels?.length || one.ariaLabel)).length"
+    )
+    assert nameless == 0
+    page.locator("#axis").focus()
+    outline = page.locator("#axis").evaluate("one => getComputedStyle(one).outlineStyle")
+    assert outline == "solid"
+
+
+def test_a_page_that_is_followed_reads_itself_again_and_stays_where_it_was(
+    open_page, report, tmp_path
+):
+    path = tmp_path / "report.html"
+    made = comparison([report.parent / "sweep"])
+    write_page(made, path, refresh=4)
+    page = open_page(path)
+    page.evaluate("window.first = true")
+    page.locator("#filter").fill("jax")
+    page.get_by_label("over", exact=True).select_option("samples")
+    page.locator("#runs th button", has_text="steps").first.click()
+    page.evaluate("scrollTo({top: 800, behavior: 'instant'})")
+    made.records.pop()  # another page in the meantime
+    write_page(made, path)
+    page.wait_for_function("() => !window.first", timeout=15_000)
+    page.wait_for_load_state()
+    assert page.locator("#filter").input_value() == "jax"
+    assert len(names(page)) == 4
+    assert page.get_by_label("over", exact=True).input_value() == "samples"
+    assert page.locator("#runs th[aria-sort=ascending]").count() == 1
+    assert abs(page.evaluate("scrollY") - 800) < 5
+
+
+def test_a_page_without_curves_pairs_or_results_says_so(open_page, tmp_path):
+    (tmp_path / "lone").mkdir()
+    (tmp_path / "lone" / "result.json").write_text('{"status": "failed", "error": "refused"}')
+    write_page(comparison([tmp_path]), tmp_path / "report.html")
+    page = open_page(tmp_path / "report.html")
+    assert "refused" in page.locator(".notes").inner_text()
+    assert "No run has logged anything yet." in page.locator("#curves").inner_text()
+    assert "nothing to weigh" in page.locator("#answer").inner_text()
+    assert not page.locator("#sweep, #mistakes, #speed").filter(visible=True).count()
+
+
+@pytest.mark.slow
+def test_two_hundred_runs_are_drawn_in_a_second(open_page, tmp_path):
+    for number in range(200):
+        backend, rate = ("torch", "jax")[number % 2], 0.001 * (1 + number // 10)
+        seed = number // 2 % 5
+        write_run(tmp_path / str(number), backend, seed, 400, 20, 1e-6, optimizer__lr=rate)
+    write_page(comparison([tmp_path]), tmp_path / "report.html")
+    began = time.perf_counter()
+    page = open_page(tmp_path / "report.html")
+    opened = time.perf_counter() - began
+    to_curves(page)
+    assert sum(trace["points"] for trace in page.evaluate(POINTS)[1]) > 20_000
+    took = {
+        what: page.evaluate(f"() => {{ const t = performance.now(); {what}; return performance.now() - t }}")
+        for what in (
+            "refresh(panels)", "filter('seed=1'), refresh(panels)", "filter(''), refresh(panels)",
+            "byId('log').click()",
+            "state.metrics[0] = 'optim/grad_norm', refresh(panels)", "lit = 3, lightCurves()", "repaint()",
+            "document.querySelectorAll('#runs th button')[3].click()",
+        )
+    }  # fmt: skip
+    print(f"opened in {opened:.1f} s", {what: f"{ms:.0f} ms" for what, ms in took.items()})
+    assert took["refresh(panels)"] > 5  # so it was drawn
+    assert max(took.values()) < 2500  # on an idle machine a fifth of it
+    assert opened < 15
+
+
+@pytest.mark.slow
+def test_a_real_sweep_in_float64_is_the_same_on_both_backends(open_page, tmp_path):
+    overrides = "name=sweep backend=torch,jax model=linear train.precision=fp64 train.epochs=2"
+    done = Workspace(tmp_path).run("-m", *overrides.split(), "logger=none")
+    made = comparison([tmp_path / "outputs" / "sweep"])
+    assert [record.status for record in made.records] == ["completed"] * 2, done.output
+    write_page(made, tmp_path / "report.html")
+    page = open_page(tmp_path / "report.html")
+    verdict = page.locator("tr.pair td.good")
+    assert re.match(r"the same: .* differs by at most \d\.\de-1\d", verdict.inner_text())
+    assert page.locator(".card strong").last.inner_text() == "1 pair"
+    assert {trace["dash"] for trace in page.evaluate(POINTS)[1]} == {"solid", "6px,4px"}

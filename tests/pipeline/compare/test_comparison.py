@@ -1,0 +1,293 @@
+"""Runs are named by what differs, paired over the backends, grouped over the seeds, and damage is told."""
+
+import math
+
+import pytest
+
+from pipeline.compare.comparison import comparison, config_differences
+from pipeline.compare.curves import Target
+from pipeline.compare.table import csv_table, markdown, terminal_table
+from pipeline.errors import UserError
+
+
+def rows(*losses):
+    return [
+        {"step": 10 * n, "train/loss": loss, "perf/seconds": 2.0 * n}
+        for n, loss in enumerate(losses, start=1)
+    ]
+
+
+def test_runs_are_named_by_the_values_that_are_not_the_same_in_all(write_run, tmp_path):
+    write_run("0_a", "backend=torch model=mlp optimizer.lr=0.01")
+    write_run("1_b", "backend=jax model=mlp optimizer.lr=0.01")
+    write_run("2_c", "backend=jax model=cnn optimizer.lr=0.003")
+    made = comparison([tmp_path])
+    assert [record.name for record in made.records] == [
+        "backend=torch model=mlp optimizer.lr=0.01",
+        "backend=jax model=mlp optimizer.lr=0.01",
+        "backend=jax model=cnn optimizer.lr=0.003",
+    ]
+    assert made.varied == ["backend.name", "model.name", "optimizer.lr"]
+
+
+def test_jobs_come_in_the_order_of_their_numbers_sweep_by_sweep(write_run, tmp_path):
+    for name in ("b/10_x", "b/2_x", "a/3_x"):
+        write_run(name)
+    made = comparison([tmp_path])
+    assert [record.folder.name for record in made.records] == ["3_x", "2_x", "10_x"]
+
+
+def test_a_run_that_is_given_twice_is_compared_once(write_run, tmp_path):
+    run = write_run("run")
+    assert len(comparison([run, tmp_path, run]).records) == 1
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(write_run, tmp_path):
+    first, second = write_run("0_a", "seed=1"), write_run("1_b", "seed=1")
+    other = write_run("2_c", "seed=2")
+    made = comparison([tmp_path])
+    assert [record.name for record in made.records] == [
+        f"seed=1 ({first})",
+        f"seed=1 ({second})",
+        "seed=2",
+    ]
+    assert other.name == "2_c"
+
+
+def test_no_run_at_all_is_bad_input(tmp_path):
+    with pytest.raises(UserError, match="a run or a sweep"):
+        comparison([tmp_path])
+
+
+def test_runs_that_differ_in_the_backend_alone_are_pairs(write_run, tmp_path):
+    write_run("0", "backend=jax seed=0")
+    write_run("1", "backend=torch seed=1")
+    write_run("2", "backend=torch seed=0 train.log_every=7")  # which cannot change the result
+    write_run("3", "backend=jax seed=1 optimizer.lr=0.5")
+    made = comparison([tmp_path])
+    assert [pair.runs for pair in made.pairs] == [(2, 0)]
+    assert made.pairs[0].name == "optimizer.lr=0.003 train.log_every=7 seed=0"
+
+
+def test_a_command_that_was_given_twice_makes_two_pairs(write_run, tmp_path):
+    for name in ("a/0", "b/0"):
+        write_run(name, "backend=torch")
+        write_run(f"{name[0]}/1", "backend=jax")
+    assert [pair.runs for pair in comparison([tmp_path]).pairs] == [(0, 1), (2, 3)]
+
+
+def sides(write_run, ours, theirs, overrides="", **results):
+    """A pair of runs."""
+    for name, losses in (("torch", ours), ("jax", theirs)):
+        result = results.get(name, {})
+        write_run(name, f"backend={name} {overrides}", rows(*losses), result)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "same", "words"),
+    [
+        ((2.0, 1.0), True, "the same: train/loss differs by at most 0.0e+00 (step 10)"),
+        ((2.0, 1.0 + 4e-13), True, "the same: train/loss differs by at most 4.0e-13 (step 20)"),
+        ((2.0, 1.0 + 4e-9), False, "they part: train/loss differs by at most 4.0e-09 (step 20)"),
+        ((2.0, math.nan), False, "they part: train/loss differs by at most inf (step 20)"),
+    ],
+)
+def test_in_fp64_a_pair_is_the_same_to_1e_10_or_parts(write_run, tmp_path, theirs, same, words):
+    shown = [value if value == value else "NaN" for value in theirs]
+    sides(write_run, (2.0, 1.0), shown, "train.precision=fp64")
+    [pair] = comparison([tmp_path]).pairs
+    assert (pair.same, pair.words) == (same, words)
+
+
+def test_in_fp32_no_verdict_is_given_on_rounding(write_run, tmp_path):
+    sides(write_run, (2.0, 1.0), (2.0, 1.01))
+    [pair] = comparison([tmp_path]).pairs
+    assert pair.same is None
+    assert pair.words == (
+        "the same weights at step 0 and the same batches: "
+        "train/loss differs by at most 9.9e-03 (step 20)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("digest", "what"), [("init_digest", "the weights at step 0"), ("data_digest", "the batches")]
+)
+def test_a_pair_that_starts_from_something_else_is_not_the_same_experiment(
+    write_run, tmp_path, digest, what
+):
+    sides(write_run, (1.0,), (1.0,), jax={digest: "other"})
+    [pair] = comparison([tmp_path]).pairs
+    assert pair.same is False
+    assert pair.words == f"not the same experiment: {what} differ ({digest})"
+
+
+def test_a_pair_of_which_one_has_failed_early_has_no_verdict(write_run, tmp_path):
+    sides(write_run, (1.0,), (), jax={"status": "failed", "init_digest": None, "error": "boom"})
+    [pair] = comparison([tmp_path]).pairs
+    assert (pair.same, pair.words) == (None, "not known: no init_digest of both yet")
+
+
+def test_masks_of_each_backends_own_are_told(write_run, tmp_path):
+    sides(
+        write_run, (1.0,), (2.0,), "model=gpt dataset=text model.dropout=0.1 train.precision=fp64"
+    )
+    [pair] = comparison([tmp_path]).pairs
+    assert pair.same is None
+    assert pair.words.startswith("each backend drew its own dropout masks: train/loss differs by")
+
+
+def outcome(accuracy, seconds=10.0):
+    return {
+        "test": {"test/accuracy": accuracy},
+        "best": {"metric": "val/accuracy", "value": accuracy},
+        "seconds": {"total": seconds},
+    }
+
+
+def seeded(write_run, torch, jax):
+    for backend, accuracies in (("torch", torch), ("jax", jax)):
+        for seed, accuracy in enumerate(accuracies):
+            write_run(f"{backend}{seed}", f"backend={backend} seed={seed}", (), outcome(accuracy))
+
+
+def test_seeds_are_grouped_and_the_backends_compared_over_the_same_seeds(write_run, tmp_path):
+    seeded(write_run, (0.90, 0.91, 0.93, 0.92), (0.93, 0.95, 0.95, 0.95))
+    made = comparison([tmp_path])
+    assert [group.name for group in made.seeds] == ["backend=jax", "backend=torch"]
+    assert made.seeds[1].estimates["test/accuracy"].mean == pytest.approx(0.915)
+    assert made.seeds[1].estimates["test/accuracy"].count == 4
+    words = {effect.key: effect.words for effect in made.effects}
+    assert words["test/accuracy"].startswith("jax is better than torch by 0.03 [0.017")
+    assert words["seconds"].startswith("no difference shown: ratio 1 [1, 1]")
+
+
+def test_a_seed_that_one_backend_lacks_is_left_out_of_the_paired_difference(write_run, tmp_path):
+    seeded(write_run, (0.90, 0.91, 0.93), (0.93, 0.95))
+    made = comparison([tmp_path])
+    [effect] = [effect for effect in made.effects if effect.key == "test/accuracy"]
+    assert effect.estimate.count == 2
+    assert effect.estimate.mean == pytest.approx(0.035)
+
+
+def test_failed_seeds_are_no_part_of_the_statistics(write_run, tmp_path):
+    seeded(write_run, (0.90, 0.92), (0.9, 0.92))
+    write_run("torch9", "backend=torch seed=9", (), outcome(0.1) | {"status": "failed"})
+    [torch] = [g for g in comparison([tmp_path]).seeds if g.name == "backend=torch"]
+    assert torch.estimates["test/accuracy"].mean == pytest.approx(0.91)
+
+
+def test_one_seed_makes_no_statistics(write_run, tmp_path):
+    seeded(write_run, (0.9,), (0.8,))
+    assert comparison([tmp_path]).seeds == []
+
+
+def test_the_usual_target_is_the_best_that_all_finished_runs_have_reached(write_run, tmp_path):
+    for name, accuracies in (("0", (0.5, 0.9)), ("1", (0.7, 0.95))):
+        lines = [
+            {"step": n, "val/accuracy": value, "perf/seconds": n * 1.5}
+            for n, value in enumerate(accuracies, start=1)
+        ]
+        write_run(name, f"seed={name}", lines, outcome(max(accuracies)))
+    write_run("2", "seed=2", (), {"status": "failed"})
+    made = comparison([tmp_path])
+    assert made.target == Target("val/accuracy", 0.9)
+    assert [record.reading.reached for record in made.records] == [(2, 3.0), (2, 3.0), None]
+
+
+def test_a_cost_is_that_of_all_devices(write_run, tmp_path):
+    write_run("run", result=outcome(0.9, seconds=1800.0) | {"device_count": 4})
+    made = comparison([tmp_path], price=2.5)
+    assert made.cost(made.records[0]) == pytest.approx(0.5 * 4 * 2.5)
+
+
+def test_a_run_without_a_result_is_told_and_its_curves_are_there(write_run, tmp_path):
+    write_run("run", rows=rows(1.0, 0.5), result=None)
+    [record] = comparison([tmp_path]).records
+    assert record.status == "lost"
+    assert record.notes == ["no result.json: the run ended without a word"]
+    assert record.reading.curves["train/loss"].value.tolist() == [1.0, 0.5]
+    assert record.reading.steps == 20
+
+
+def test_damaged_files_are_told_and_stop_nothing(write_run, tmp_path):
+    write_run("0", "seed=0", rows(1.0)[0:0] or b'{"step": 1, "train/loss": 1.0}\n{"step": 2, "tr')
+    broken = write_run("1", "seed=1", rows(1.0), identity=True)
+    (broken / "result.json").write_text('{"status": "comp')
+    strange = write_run("2", "seed=2", rows(1.0), identity=True)
+    (strange / "result.json").write_text("[1, 2]")
+    missing = write_run("3", "seed=3", rows(1.0))
+    (missing / "metrics.jsonl").unlink()
+    notes = [record.notes for record in comparison([tmp_path]).records]
+    assert notes[0] == ["metrics.jsonl: line 2 is torn and left out"]
+    assert notes[1][0].startswith("result.json cannot be read: Unterminated string")
+    assert notes[2][0] == "result.json is no result, but list"
+    assert notes[3] == ["metrics.jsonl cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"test": [1, 2]},
+        {"test": {"test/loss": "NaN"}},
+        {"test": {"test/loss": None}},
+        {"best": "none"},
+        {"best": {"metric": "val/loss", "value": None}},
+        {"best": {"metric": ["val/loss"], "value": 1.0}},
+        {"seconds": None},
+        {"seconds": {"total": "ten"}},
+        {"config": [1]},
+        {"throughput": "fast"},
+        {"throughput": 0.0},
+        {"versions": ["torch"]},
+        {"hardware": {"cores": 2}},
+        {"status": None},
+        {"status": 7},
+        {"device_count": "many"},
+        {"steps": "all"},
+        {"peak_memory_mb": [1]},
+        {"error": ["a", "b"]},
+        {"name": 5},
+    ],
+    ids=str,
+)
+def test_a_result_of_the_wrong_form_stops_nothing(write_run, tmp_path, damage):
+    for seed in (0, 1):
+        for backend in ("torch", "jax"):
+            write_run(f"{backend}{seed}", f"backend={backend} seed={seed}", rows(1.0), outcome(0.5))
+    write_run("damaged", "seed=3", rows(1.0), damage)
+    made = comparison([tmp_path], price=1.0)
+    assert len(made.records) == 5
+    assert "damaged" in csv_table(made)
+    assert markdown(made).count("\n| ") >= 5
+    terminal_table(made, 100)
+
+
+def test_other_versions_and_machines_are_told(write_run, tmp_path):
+    write_run("0", "seed=0", result={"versions": {"jax": "0.10.2"}, "hardware": {"cores": 2}})
+    write_run("1", "seed=1", result={"versions": {"jax": "0.11.0"}, "hardware": {"cores": 8}})
+    assert comparison([tmp_path]).notes == [
+        "the runs had different versions of jax: 0.10.2, 0.11.0",
+        "the runs were on different cores: 2, 8",
+    ]
+
+
+def test_all_that_differs_between_configs_is_told_what_names_leave_out_included(
+    write_run, tmp_path
+):
+    write_run("0", "optimizer=adamw seed=0 train.stop_after=5")
+    write_run("1", "optimizer=sgd seed=0")
+    found = config_differences(comparison([tmp_path]))
+    assert found["train.stop_after"] == ["5", "None"]
+    assert found["optimizer.momentum"][0] == "–"
+    assert "seed" not in found
+
+
+def test_what_a_check_of_parity_has_found_is_told(write_run, tmp_path):
+    write_run("run")
+    (tmp_path / "proof").mkdir()
+    (tmp_path / "proof" / "parity.json").write_text(
+        '{"verdict": "same", "sentence": "the same: over 5 steps", "steps": 5, "parts": {}}'
+    )
+    [found] = comparison([tmp_path]).parities
+    assert found["sentence"] == "the same: over 5 steps"
+    assert found["folder"] == str(tmp_path / "proof")

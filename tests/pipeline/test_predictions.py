@@ -1,0 +1,90 @@
+"""What a model said of each sample of a test set, as a file: whole or not there, and read by anybody."""
+
+import numpy as np
+import pytest
+
+from pipeline.datasets import Split
+from pipeline.predictions import FILE, WORST, hardest, predictions_of, read_predictions
+
+NAMES = ["target", "predicted", "loss", "confidence", "worst", "worst_images"]
+
+
+@pytest.fixture
+def split():
+    """Forty images of three classes, no two alike, with pixels up to 16."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 17, (40, 2, 3, 1), np.uint8)
+    images[7, 0, 0] = 16
+    return Split(images, random.integers(0, 3, 40))
+
+
+@pytest.fixture
+def said():
+    """Of each of forty samples a class, a loss and a confidence."""
+    random = np.random.default_rng(1)
+    return np.stack([random.integers(0, 3, 40), random.random(40), random.random(40)], axis=1)
+
+
+def test_what_was_written_is_read_again_by_us_and_by_plain_numpy(split, said, tmp_path):
+    ours = predictions_of(split, said)
+    ours.write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE], "nothing is left aside"
+    again = read_predictions(tmp_path)
+    with np.load(tmp_path / FILE, allow_pickle=False) as file:
+        assert file.files == NAMES
+        for name in NAMES:
+            np.testing.assert_array_equal(file[name], getattr(ours, name))
+            np.testing.assert_array_equal(getattr(again, name), getattr(ours, name))
+        types = {name: str(file[name].dtype) for name in NAMES}
+    floats = dict.fromkeys(("loss", "confidence"), "float64")
+    whole = dict.fromkeys(("target", "predicted", "worst"), "int64")
+    assert types == floats | whole | {"worst_images": "uint8"}
+    np.testing.assert_array_equal(ours.target, split.targets)
+    np.testing.assert_array_equal(np.stack([ours.predicted, ours.loss, ours.confidence], 1), said)
+
+
+def test_the_hardest_come_with_their_images_scaled_for_the_eye(split, said):
+    found = predictions_of(split, said)
+    assert found.worst.tolist() == np.argsort(-said[:, 1])[:WORST].tolist()
+    assert found.worst_images.shape == (WORST, 2, 3, 1)
+    np.testing.assert_array_equal(
+        found.worst_images, np.rint(split.inputs[found.worst] * (255 / 16))
+    )
+
+
+def test_vectors_have_no_images_and_few_samples_are_all_hard(said, tmp_path):
+    found = predictions_of(Split(np.zeros((5, 2)), np.zeros(5, np.int64)), said[:5])
+    found.write(tmp_path)
+    assert read_predictions(tmp_path).worst_images is None
+    assert sorted(found.worst) == [0, 1, 2, 3, 4]
+
+
+def test_no_number_is_the_hardest_and_of_equal_losses_the_first_comes_first():
+    loss = np.array([1.0, np.nan, 2.0, np.inf, 2.0, np.nan, 0.0])
+    assert hardest(loss).tolist() == [1, 5, 3, 2, 4, 0, 6]
+    assert hardest(np.zeros(100)).tolist() == list(range(WORST))
+
+
+def test_a_confusion_counts_each_true_class_by_what_it_was_taken_for():
+    targets, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 2, 2])
+    said = np.stack([predicted, np.zeros(6), np.ones(6)], axis=1)
+    found = predictions_of(Split(np.zeros((6, 1)), targets), said).confusion(4)
+    assert found.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
+    assert found.dtype == np.int64
+
+
+@pytest.mark.parametrize("kept", [0, 10, 500, -1])
+def test_of_a_torn_file_nothing_is_read(split, said, tmp_path, kept):
+    assert read_predictions(tmp_path) is None
+    predictions_of(split, said).write(tmp_path)
+    whole = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(whole[:kept])
+    assert read_predictions(tmp_path) is None
+    at = whole.index(said[:, 1].tobytes())
+    (tmp_path / FILE).write_bytes(whole[:at] + b"\0\1" + whole[at + 2 :])
+    assert read_predictions(tmp_path) is None, "a bit has flipped"
+
+
+def test_arrays_of_somebody_else_are_no_predictions(tmp_path):
+    np.savez(tmp_path / FILE, other=np.zeros(3))
+    assert read_predictions(tmp_path) is None
