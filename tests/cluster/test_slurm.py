@@ -1,5 +1,7 @@
 """Sweeps and runs on a real Slurm of two nodes: their shapes, their ends, and how they go on."""
 
+import re
+import signal
 import sys
 
 import pytest
@@ -134,6 +136,37 @@ def goes_on_where_it_stopped(workspace, folder):
     rows = workspace.rows(folder)
     assert {row["step"] for row in run.metrics} == {row["step"] for row in rows}
     return rows
+
+
+def test_after_ctrl_c_the_same_command_waits_for_the_job_that_runs_and_for_the_one_in_the_queue(
+    workspace, cluster
+):
+    one_at_a_time = "hydra.launcher.array_parallelism=1"
+    command = ("-m", *LONG, *SLURM, one_at_a_time, "seed=0,1", "logger=none", "name=left")
+    sweep = workspace.start(*command)
+    folder = only_job(workspace, sweep, "left")
+    sweep.send_signal(signal.SIGINT)
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130, output
+    assert "the jobs go on; to end them: scancel" in output
+
+    again = workspace.run(*command)
+    assert again.code == 0, again.output
+    for job, number in enumerate(numbers_of(output)):
+        assert f"job {job} (seed={job}) is job {number} of Slurm already" in again.output
+        assert f"job {job} (seed={job}) completed" in again.output
+    assert again.output.index("job 0 (seed=0) runs on n") < again.output.index("completed")
+    assert len(scripts(workspace, "left")) == 1, "nothing was submitted again"
+    assert "left alone" not in again.output
+    for job in (folder, folder.replace("0_seed=0", "1_seed=1")):
+        trained = [row["step"] for row in workspace.rows(job) if "train/loss" in row]
+        assert trained == list(range(1, 1201))
+        assert workspace.result(job)["status"] == "completed"
+
+
+def numbers_of(output):
+    """Slurm's numbers of the jobs that a sweep has submitted."""
+    return re.findall(r"is job (\S+) of Slurm \(", output)
 
 
 def test_a_cancelled_job_stays_cancelled(workspace, cluster):
