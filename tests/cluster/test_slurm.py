@@ -21,6 +21,7 @@ QUICK = (*SMALL, "logger=none", "train.steps=6")
 
 # Long enough to be stopped on the way; evaluated, and so saved, every 40 steps.
 LONG = (*SMALL, "backend=jax", "train.steps=1200", "logger=wandb")
+LONGER = 4000  # enough for another command to start meanwhile
 
 SEARCH = (
     "-m", "hydra/sweeper=optuna", "optimizer.lr=tag(log,interval(1e-3,1e-1))", *LONG, *SLURM,
@@ -151,7 +152,10 @@ def test_after_ctrl_c_the_same_command_waits_for_the_job_that_runs_and_for_the_o
     workspace, cluster
 ):
     one_at_a_time = "hydra.launcher.array_parallelism=1"
-    command = ("-m", *LONG, *SLURM, one_at_a_time, "seed=0,1", "logger=none", "name=left")
+    steps = (LONGER, 6)
+    command = (
+        "-m", *LONG, f"train.steps={LONGER},6", *SLURM, one_at_a_time, "logger=none", "name=left",
+    )  # fmt: skip
     sweep = workspace.start(*command)
     folder = only_job(workspace, sweep, "left")
     sweep.send_signal(signal.SIGINT)
@@ -164,14 +168,16 @@ def test_after_ctrl_c_the_same_command_waits_for_the_job_that_runs_and_for_the_o
     again = workspace.run(*command)
     assert again.code == 0, again.output
     for job, known in enumerate(numbers):
-        assert f"job {job} (seed={job}) is job {known} of Slurm already" in again.output
-        assert f"job {job} (seed={job}) completed" in again.output
-    assert again.output.index("job 0 (seed=0) runs on n") < again.output.index("completed")
+        assert (
+            f"job {job} (train.steps={steps[job]}) is job {known} of Slurm already" in again.output
+        )
+        assert f"job {job} (train.steps={steps[job]}) completed" in again.output
+    assert f"job 0 (train.steps={LONGER}) runs on n" in again.output
     assert len(scripts(workspace, "left")) == 1, "nothing was submitted again"
     assert "left alone" not in again.output
-    for job in (folder, folder.replace("0_seed=0", "1_seed=1")):
+    for job, last in zip((folder, "outputs/left/1_train.steps=6"), steps, strict=True):
         trained = [row["step"] for row in workspace.rows(job) if "train/loss" in row]
-        assert trained == list(range(1, 1201))
+        assert trained == list(range(1, last + 1))
         assert workspace.result(job)["status"] == "completed"
 
 
@@ -196,7 +202,7 @@ def test_the_trials_of_a_search_are_jobs_and_its_best_is_told(workspace, cluster
 
 
 def test_after_ctrl_c_the_same_search_takes_the_end_of_the_trial_that_runs(workspace, cluster):
-    command = (*SEARCH, "train.steps=1200", "hydra.sweeper.n_trials=1", "name=search-left")
+    command = (*SEARCH, f"train.steps={LONGER}", "hydra.sweeper.n_trials=1", "name=search-left")
     search = workspace.start(*command)
     folder = only_job(workspace, search, "search-left")
     search.send_signal(signal.SIGINT)
