@@ -1,5 +1,6 @@
 """A training loop in plain JAX, by hand: what flax_impl is measured against."""
 
+import os
 import time
 from functools import partial
 
@@ -8,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 STEPS_PER_CALL = 32  # on a GPU: a call costs more than a step
 
@@ -28,6 +31,12 @@ class CNN(nn.Module):
         return nn.Dense(self.classes)(x)
 
 
+def shardings(devices: int) -> tuple[NamedSharding, NamedSharding]:
+    """Of what each device has a copy of, and of batches `[steps, samples]`, of which it has a share."""
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+    return NamedSharding(mesh, P()), NamedSharding(mesh, P(None, "data"))
+
+
 def train(
     images: np.ndarray,
     labels: np.ndarray,
@@ -36,6 +45,7 @@ def train(
     steps: int,
     warmup: int,
     device: str,
+    devices: int = 1,
 ) -> float:
     """Samples per second of the `cnn` with AdamW, over `steps` steps after `warmup` steps.
 
@@ -47,7 +57,12 @@ def train(
         steps: timed; on a GPU a multiple of `STEPS_PER_CALL`.
         warmup: not timed; likewise.
         device: `cpu` or `gpu`.
+        devices: that share the batch.
     """
+    if device == "cpu" and devices > max(1, jax.config.jax_num_cpu_devices):
+        jax.config.update("jax_num_cpu_devices", devices)
+        # By default XLA may have too few threads for devices that wait for each other.
+        os.environ.setdefault("PJRT_NPROC", str(os.cpu_count() + devices))
     model, optimizer = CNN(classes), optax.adamw(1e-3)
     params = model.init(jax.random.key(0), jnp.zeros((1, *images.shape[1:])))
     state = (params, optimizer.init(params))
@@ -56,6 +71,11 @@ def train(
     scale = jnp.asarray(1 / images.std(axis=(0, 1, 2)), jnp.float32)
     order = np.random.default_rng(0).permutation(len(images)).astype(np.int32)
     per_call = 1 if device == "cpu" else STEPS_PER_CALL
+    places = {}
+    if devices > 1:
+        whole, split = shardings(devices)
+        state, pixels, targets = jax.device_put((state, pixels, targets), whole)
+        places = {"in_shardings": (whole, whole, whole, split), "out_shardings": whole}
 
     def step(pixels: jax.Array, targets: jax.Array, state: tuple, chosen: jax.Array) -> tuple:
         params, opt_state = state
@@ -69,7 +89,7 @@ def train(
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), value
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, **places)
     def call(state: tuple, pixels: jax.Array, targets: jax.Array, chosen: jax.Array) -> tuple:
         if per_call == 1:
             return step(pixels, targets, state, chosen[0])

@@ -2,14 +2,17 @@
 
 Same model (`cnn`), batch, data and optimizer; the two take turns in one process, and the ratio is of
 each pair, so that a machine whose speed drifts does not decide. Evaluation and compilation are left
-out on both sides.
+out on both sides. With `--devices 2` they share the batch between two: torch's DDP in as many processes,
+in which again the two loops take turns; JAX's on a mesh.
 
-    python benchmarks/overhead.py [--rounds 5] [--steps 128] [--backend torch,jax] [OVERRIDE …]
+    python benchmarks/overhead.py [--rounds 5] [--steps 128] [--backend torch,jax] [--devices 1] [OVERRIDE …]
 """
 
 import argparse
 import importlib
 import json
+import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,15 +22,17 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 BATCH, WARMUP = 128, 32
+ROW = "row: "  # how the line begins that a worker leaves for the table
 
 
-def ours(backend: str, steps: int, overrides: list[str]) -> float:
-    """Samples per second of a real run of the backend, as its recorder measures it."""
+def ours(backend: str, steps: int, devices: int, overrides: list[str], folder: Path) -> float:
+    """Samples per second of a real run of the backend, as the recorder of its first process says."""
     from hydra import compose, initialize_config_dir
 
     from pipeline.config import register, typed
     from pipeline.experiment import Job, run
     from pipeline.runs import RunFolder
+    from pipeline.world import find_world
 
     register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -36,15 +41,16 @@ def ours(backend: str, steps: int, overrides: list[str]) -> float:
             [
                 f"backend={backend}", "model=cnn", "dataset=synthetic", "logger=none",
                 f"train.batch_size={BATCH}", f"train.steps={WARMUP + steps}", "optimizer=adamw",
-                f"train.log_every={WARMUP}", f"train.eval_every={WARMUP + steps}steps", *overrides,
+                f"train.log_every={WARMUP}", f"train.eval_every={WARMUP + steps}steps",
+                f"accelerator.devices={devices}", *overrides,
             ],
         )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        run(typed(config), Job(Path(folder) / "run", backend))
-        return RunFolder(Path(folder) / "run").result["throughput"]
+    world = find_world()
+    run(typed(config), Job(folder, backend), world)
+    return RunFolder(folder).result["throughput"] if world.first else math.nan
 
 
-def bare(backend: str, steps: int, gpu: bool) -> float:
+def bare(backend: str, steps: int, devices: int, gpu: bool) -> float:
     """Samples per second of the loop by hand, on the same images."""
     from pipeline import datasets
     from pipeline.config import SyntheticConfig
@@ -52,14 +58,18 @@ def bare(backend: str, steps: int, gpu: bool) -> float:
     data = datasets.load(SyntheticConfig())
     device = {"torch": "cuda", "jax": "gpu"}[backend] if gpu else "cpu"
     train = importlib.import_module(f"bare_{backend}").train
-    return train(data.train.inputs, data.train.targets, data.outputs, BATCH, steps, WARMUP, device)
+    images, labels = data.train.inputs, data.train.targets
+    return train(images, labels, data.outputs, BATCH, steps, WARMUP, device, devices)
 
 
-def measure(backend: str, rounds: int, steps: int, gpu: bool, overrides: list[str]) -> dict:
+def measure(options: argparse.Namespace) -> dict:
     """Throughputs of both loops, taking turns, and their ratio pair by pair."""
+    backend, steps, devices = options.backend, options.steps, options.devices
     pairs = []
-    for turn in range(rounds + 1):
-        pair = (bare(backend, steps, gpu), ours(backend, steps, overrides))
+    for turn in range(options.rounds + 1):
+        hand = bare(backend, steps, devices, options.gpu)
+        folder = options.worker / f"{backend}-{turn}"
+        pair = (hand, ours(backend, steps, devices, options.override, folder))
         if turn:  # the first pair warms the machine up
             pairs.append(pair)
     ratios = sorted(own / hand for hand, own in pairs)
@@ -73,25 +83,41 @@ def measure(backend: str, rounds: int, steps: int, gpu: bool, overrides: list[st
     }
 
 
+def row_of(backend: str, devices: int) -> dict:
+    """What `measure` says of a backend in a process of its own, or one for each of torch's devices."""
+    python = [sys.executable]
+    if backend == "torch" and devices > 1:
+        python += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+    with tempfile.TemporaryDirectory() as folder:
+        own = ["--worker", folder, "--backend", backend]
+        command = [*python, __file__, *sys.argv[1:], *own]
+        if devices > 1:  # torchrun would give each a single one, however many cores there are
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // devices)))
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    [row] = [line for line in output.splitlines() if line.startswith(ROW)]
+    return json.loads(row.removeprefix(ROW))
+
+
 def main() -> None:
-    """Measure each backend in a process of its own, and print a table."""
+    """Measure each backend, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backend", default="torch,jax", help="which, with commas between")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=128, help="timed steps in a round")
     parser.add_argument("--gpu", action="store_true", help="the bare loop on the GPU, too")
-    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--devices", type=int, default=1, help="that share the batch")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)  # where its runs lie
     parser.add_argument("override", nargs="*", help="for the run, such as accelerator=gpu")
     options = parser.parse_args()
-    arguments = (options.rounds, options.steps, options.gpu, options.override)
-    if options.json:
-        print("\n" + json.dumps(measure(options.backend, *arguments)))
+    if options.worker:
+        row = measure(options)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"\n{ROW}{json.dumps(row)}")
         return
-    print("samples/s, cnn, batch 128 of 32×32×3; ratio = median over rounds (lowest … highest)")
+    devices = f" on {options.devices} devices" if options.devices > 1 else ""
+    print(f"samples/s, cnn, batch 128 of 32×32×3{devices}; ratio = median (lowest … highest)")
     for backend in options.backend.split(","):
-        command = [sys.executable, __file__, *sys.argv[1:], "--json", "--backend", backend]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        row = json.loads(output.splitlines()[-1])
+        row = row_of(backend, options.devices)
         print(
             f"{backend:6} by hand {row['bare']:9,.0f}   tandem {row['tandem']:9,.0f}   "
             f"ratio {row['ratio']:.2f} ({row['lowest']:.2f} … {row['highest']:.2f})"

@@ -194,6 +194,8 @@ def choose(kind: Kind, count: int, world: World) -> None:
     """
     gpus = 0 if kind is Kind.cpu else gpu_count()
     if not gpus:
+        if count > 1:
+            make_room(count)
         if count > max(1, jax.config.jax_num_cpu_devices):
             jax.config.update("jax_num_cpu_devices", count)
         return
@@ -202,6 +204,16 @@ def choose(kind: Kind, count: int, world: World) -> None:
     if (first, count) != (0, gpus):
         chosen = ",".join(map(str, range(first, first + count)))
         jax.config.update("jax_cuda_visible_devices", chosen)
+
+
+def make_room(count: int) -> None:
+    """Give XLA a thread more for each device on a CPU than there are cores.
+
+    A device that waits for the others keeps a thread waiting. With a thread for each core, XLA's
+    default, those that wait may be all, and then no device comes any further: after 40 s XLA aborts.
+    Only here: torch's devices are processes, each with its own threads.
+    """
+    os.environ.setdefault("PJRT_NPROC", str(len(os.sched_getaffinity(0)) + count))
 
 
 def mesh_of(count: int, world: World) -> Mesh:

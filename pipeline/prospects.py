@@ -21,7 +21,7 @@ class Fate(Enum):
     resumed = "goes on from step"
     finished = "is finished"
     failed = "has failed; sweep.retry_failed=true tries it again"
-    running = "is running: left alone"
+    running = "is running"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Prospect:
     def runs(self) -> bool:
         """Whether there is anything to do."""
         return self.fate in (Fate.new, Fate.again, Fate.resumed)
+
+    @property
+    def over(self) -> bool:
+        """Whether its end is known: there is nothing to do, nor to wait for."""
+        return self.fate in (Fate.finished, Fate.failed)
 
     @property
     def words(self) -> str:

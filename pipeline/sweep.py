@@ -9,9 +9,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,7 +27,7 @@ from pipeline.explain import in_our_words
 from pipeline.interruption import Interruption
 from pipeline.precheck import check_job
 from pipeline.processes import die_with_parent
-from pipeline.prospects import Fate, place, prospect
+from pipeline.prospects import Fate, Prospect, place, prospect
 from pipeline.runs import (
     RESULT,
     SWEEP,
@@ -133,21 +134,42 @@ def note_sweep(folder: Path, config: DictConfig) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do for a job of a sweep.
+    """A job of a sweep, and what there is to do for it.
 
     Args:
         config: typed.
         folder: of the job.
         name: by what tells it from the others.
-        command: that does it.
-        environment: what the command is told beside its arguments.
+        hydra: Hydra's own config.
     """
 
     config: Config
     folder: Path
     name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
+    hydra: DictConfig
+
+    @cached_property
+    def prospect(self) -> Prospect:
+        """What will become of it, as things stand when this is asked first."""
+        return prospect(self.config, self.folder)
+
+    @property
+    def command(self) -> list[str]:
+        """That does it."""
+        return child_command(self.hydra, self.folder, self.prospect.fate is Fate.resumed)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the command is told beside its arguments."""
+        setting = setting_of(self.hydra.overrides.task)
+        return {GROUP: Path(self.hydra.sweep.dir).name, NAME: self.name, SETTING: setting}
+
+    def due(self) -> bool:
+        """Whether there is anything to do; where not, it is told why."""
+        if not self.prospect.runs:
+            alone = ": left alone" if self.prospect.fate is Fate.running else ""
+            self.tell(f"{self.prospect.words}{alone}")
+        return self.prospect.runs
 
     def tell(self, text: str, file: Any = None) -> None:
         """Print a line about the job."""
@@ -155,7 +177,7 @@ class Work:
 
 
 def work_of(composed: DictConfig, hydra: DictConfig) -> Work | None:
-    """What there is to do for a job, if anything; where not, it is told why.
+    """A job of a sweep, if its config is right; where not, it is told why.
 
     Args:
         composed: the config of the job.
@@ -170,14 +192,7 @@ def work_of(composed: DictConfig, hydra: DictConfig) -> Work | None:
         write_json(folder / RESULT, refused)
         say(folder, name, f"failed: {refused['error']}", file=sys.stderr)
         return None
-    expected = prospect(config, folder)
-    if not expected.runs:
-        say(folder, name, expected.words)
-        return None
-    command = child_command(hydra, folder, resumed=expected.fate is Fate.resumed)
-    environment = {GROUP: Path(hydra.sweep.dir).name, NAME: name}
-    environment[SETTING] = setting_of(hydra.overrides.task)
-    return Work(config, folder, name, command, environment)
+    return Work(config, folder, name, hydra)
 
 
 def run_child(composed: DictConfig, hydra: DictConfig) -> None:
@@ -191,7 +206,7 @@ def run_child(composed: DictConfig, hydra: DictConfig) -> None:
     if stop.exit_code is not None:
         return
     work = work_of(composed, hydra)
-    if work is None:
+    if work is None or not work.due():
         return
     jobs = hydra.launcher.get("n_jobs")
     with share(work.config, jobs, lambda: stop.exit_code is not None, work.tell) as part:

@@ -54,9 +54,9 @@ class Planned:
         return isinstance(self.reason, Exception)
 
     @property
-    def runs(self) -> bool:
-        """Whether there is anything to do."""
-        return self.prospect is not None and self.prospect.runs
+    def is_open(self) -> bool:
+        """Whether there is anything to do, or to wait for."""
+        return self.prospect is not None and not self.prospect.over
 
     @property
     def words(self) -> str:
@@ -67,10 +67,12 @@ class Planned:
 
 
 class Sweeper(BasicSweeper):
-    """Hydra's sweeper over all combinations, of which only those jobs start that have work to do."""
+    """Hydra's sweeper over all combinations, of which only those are launched that are not over."""
 
     def sweep(self, arguments: list[str]) -> None:
-        """Tell what will become of each job, then run those that are not done yet.
+        """Tell what will become of each job, then launch those that are not over.
+
+        One that is running is launched, too: the launcher knows whether it can be waited for.
 
         Raises:
             UserError: no job can run.
@@ -91,7 +93,7 @@ class Sweeper(BasicSweeper):
             raise SystemExit(1 if refused else 0)
         note_sweep(folder, self.config)
         note_refusals(refused, folder)
-        self.launch([job for job in jobs if job.runs])
+        self.launch([job for job in jobs if job.is_open])
 
     def refuse_subfolder(self) -> None:
         """Refuse folders of jobs that the user names: by its folder a job is known again."""
@@ -164,11 +166,11 @@ def tell(jobs: Sequence[Planned], folder: Path, always: bool) -> None:
     if not console.is_terminal:
         console.width = 200  # a file has no edge to wrap at
     console.print(f"sweep of {len(jobs)} jobs  →  {escape(str(folder))}", soft_wrap=True)
-    if not always and all(job.runs and job.prospect.fate is Fate.new for job in jobs):
+    if not always and all(job.prospect and job.prospect.fate is Fate.new for job in jobs):
         return
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for job in jobs:
-        colour = "red" if job.refused else "dim" if not job.runs else "green"
+        colour = "red" if job.refused else "green" if job.is_open else "dim"
         table.add_row(str(job.number), escape(job.name), f"[{colour}]{escape(job.words)}[/]")
     console.print(table)
 

@@ -1,11 +1,17 @@
 """Sweeps and runs on a real Slurm of two nodes: their shapes, their ends, and how they go on."""
 
+import json
+import re
+import signal
 import sys
 
 import pytest
 from cluster.conftest import processes, until
 from end_to_end.conftest import RUN
+from end_to_end.test_optuna_search import trials_of
 from offline_wandb import read_run
+
+from pipeline.announce import number
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
@@ -15,6 +21,12 @@ QUICK = (*SMALL, "logger=none", "train.steps=6")
 
 # Long enough to be stopped on the way; evaluated, and so saved, every 40 steps.
 LONG = (*SMALL, "backend=jax", "train.steps=1200", "logger=wandb")
+LONGER = 4000  # enough for another command to start meanwhile
+
+SEARCH = (
+    "-m", "hydra/sweeper=optuna", "optimizer.lr=tag(log,interval(1e-3,1e-1))", *LONG, *SLURM,
+    "hydra.sweeper.n_jobs=2", "logger=none",
+)  # fmt: skip
 
 
 def folders(workspace, name):
@@ -134,6 +146,88 @@ def goes_on_where_it_stopped(workspace, folder):
     rows = workspace.rows(folder)
     assert {row["step"] for row in run.metrics} == {row["step"] for row in rows}
     return rows
+
+
+def test_after_ctrl_c_the_same_command_waits_for_the_job_that_runs_and_for_the_one_in_the_queue(
+    workspace, cluster
+):
+    one_at_a_time = "hydra.launcher.array_parallelism=1"
+    steps = (LONGER, 6)
+    command = (
+        "-m", *LONG, f"train.steps={LONGER},6", *SLURM, one_at_a_time, "logger=none", "name=left",
+    )  # fmt: skip
+    sweep = workspace.start(*command)
+    folder = only_job(workspace, sweep, "left")
+    sweep.send_signal(signal.SIGINT)
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130, output
+    assert "the jobs go on; to end them: scancel" in output
+
+    numbers = numbers_of(output)
+    assert len(numbers) == 2
+    again = workspace.run(*command)
+    assert again.code == 0, again.output
+    for job, known in enumerate(numbers):
+        assert (
+            f"job {job} (train.steps={steps[job]}) is job {known} of Slurm already" in again.output
+        )
+        assert f"job {job} (train.steps={steps[job]}) completed" in again.output
+    assert f"job 0 (train.steps={LONGER}) runs on n" in again.output
+    assert len(scripts(workspace, "left")) == 1, "nothing was submitted again"
+    assert "left alone" not in again.output
+    for job, last in zip((folder, "outputs/left/1_train.steps=6"), steps, strict=True):
+        trained = [row["step"] for row in workspace.rows(job) if "train/loss" in row]
+        assert trained == list(range(1, last + 1))
+        assert workspace.result(job)["status"] == "completed"
+
+
+def test_the_trials_of_a_search_are_jobs_and_its_best_is_told(workspace, cluster):
+    done = workspace.run(*SEARCH, "train.steps=6", "hydra.sweeper.n_trials=3", "name=search")
+    assert done.code == 0, done.output
+    assert len(numbers_of(done.output)) == 3
+    [pair] = [script for script in scripts(workspace, "search") if "--array" in script]
+    assert "--array=0-1%" in pair, "two at a time"
+    trials = trials_of(workspace, "search")
+    assert [state for state, *_ in trials] == ["COMPLETE"] * 3
+    for folder, (_, params, value) in zip(trial_folders(workspace, "search"), trials, strict=True):
+        result = workspace.result(folder)
+        assert result["config"]["optimizer"]["lr"] == params["optimizer.lr"]
+        assert result["best"]["value"] == value
+        identity = workspace.path / folder / "run.json"
+        assert json.loads(identity.read_text())["slurm_job"], "it ran in a job of Slurm's"
+    values = [value for _, _, value in trials]
+    best = values.index(max(values))
+    told = f"best: val/accuracy {number(values[best])} of trial {best}: optimizer.lr="
+    assert done.output.splitlines()[-1] == told + str(trials[best][1]["optimizer.lr"])
+
+
+def test_after_ctrl_c_the_same_search_takes_the_end_of_the_trial_that_runs(workspace, cluster):
+    command = (*SEARCH, f"train.steps={LONGER}", "hydra.sweeper.n_trials=1", "name=search-left")
+    search = workspace.start(*command)
+    folder = only_job(workspace, search, "search-left")
+    search.send_signal(signal.SIGINT)
+    output, _ = search.communicate(timeout=60)
+    assert search.returncode == 130, output
+
+    again = workspace.run(*command)
+    assert again.code == 0, again.output
+    [job] = numbers_of(output)
+    assert f"is job {job} of Slurm already" in again.output
+    assert "runs on n" in again.output
+    assert "waits for the end" not in again.output, "that is the launcher's part"
+    assert numbers_of(again.output) == [], "nothing was submitted again"
+    [(state, _, value)] = trials_of(workspace, "search-left")
+    assert (state, value) == ("COMPLETE", workspace.result(folder)["best"]["value"])
+
+
+def trial_folders(workspace, name):
+    """The job folders of a search, in the order of their trials."""
+    return [f"outputs/{name}/{job}" for job in folders(workspace, name) if job[0].isdigit()]
+
+
+def numbers_of(output):
+    """Slurm's numbers of the jobs that a sweep has submitted."""
+    return re.findall(r"is job (\S+) of Slurm \(", output)
 
 
 def test_a_cancelled_job_stays_cancelled(workspace, cluster):

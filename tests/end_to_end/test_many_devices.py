@@ -1,5 +1,7 @@
 """One experiment on one device and on several: the same numbers, and checkpoints that any number reads."""
 
+import os
+
 import pytest
 
 BACKENDS = ["torch", "jax"]
@@ -76,6 +78,16 @@ def test_two_devices_log_the_numbers_of_one(workspace, on_one, backend):
     assert "2 × cpu" in result["devices"]
     for key in ("parameters", "init_digest", "data_digest", "steps"):
         assert result[key] == one[key], key
+
+
+@pytest.mark.slow
+def test_with_as_many_devices_as_cores_none_waits_for_ever(workspace):
+    cores = len(os.sched_getaffinity(0))
+    run(
+        workspace, "jax", "crowded", "accelerator=cpu", f"accelerator.devices={cores}",
+        "model=cnn", "dataset=synthetic", f"train.batch_size={64 * cores}", "logger=none",
+        "train.steps=300", "train.log_every=100", "train.eval_every=300steps",
+    )  # fmt: skip
 
 
 @pytest.mark.slow

@@ -193,7 +193,7 @@ def test_a_job_that_is_running_is_left_alone(workspace):
     sweep = run_until(workspace, "outputs/twice/0_seed=0", *command, "seed=0,1")
     try:
         other = workspace.run("-m", *command, "seed=0")
-        assert "  is running: left alone" in other.output
+        assert "seed=0) is running: left alone" in other.output
         assert other.code == 130
         assert "device  " not in other.output
     finally:

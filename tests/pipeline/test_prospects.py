@@ -1,6 +1,7 @@
 """What will become of a job of a sweep, by what lies in the sweep's folder."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from pipeline.prospects import Fate, place, prospect
 from pipeline.runs import RunFolder, write_json
@@ -78,7 +79,7 @@ def test_a_folder_of_another_job_is_not_taken(configure, tmp_path, config):
 def test_a_job_killed_before_it_could_say_who_it_is_is_known_by_its_result(tmp_path, config):
     folder = tmp_path / "0_seed=3"
     folder.mkdir()
-    note_crash(Work(config, folder, "seed=3", [], {}), "killed by SIGKILL")
+    note_crash(Work(config, folder, "seed=3", OmegaConf.create()), "killed by SIGKILL")
     assert place(tmp_path, "4_seed=3", config) == folder
     assert prospect(config, folder).fate is Fate.failed
 

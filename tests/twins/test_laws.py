@@ -25,6 +25,7 @@ ONE_SIDED = {
     },
     "flax_impl/device.py": {
         "choose": "a process of torch has one device",
+        "make_room": "the same",
         "mesh_of": "the same",
     },
     "flax_impl/sharding.py": {

@@ -181,8 +181,9 @@ class Search(OptunaSweeperImpl):
         if any(refusals.values()):
             return True  # the others are still due
         jobs = [self.job(trial.params) for trial in trials]
-        for trial, job in zip(trials, jobs, strict=True):
-            self.await_end(trial, job)
+        if not getattr(self.launcher, "awaits_running", False):
+            for trial, job in zip(trials, jobs, strict=True):
+                self.await_end(trial, job)
         values = launched(self.launcher, self.config, jobs, trials[0].number)
         ended = [pair for pair in zip(trials, values, strict=False) if pair[1] is not None]
         for trial, value in ended:

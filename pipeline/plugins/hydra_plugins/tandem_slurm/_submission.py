@@ -72,28 +72,28 @@ class Submission:
         }
 
     def launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
-        """Submit what there is to do, wait until it is done, and tell how each job ended.
+        """Submit what there is to do, wait until all is done, and tell how each job ended.
 
         Raises:
             UserError: the cluster refuses the jobs.
             SystemExit: Ctrl-C; the jobs go on.
         """
         returns = [self.prepared(job, first + place) for place, job in enumerate(job_overrides)]
-        works = [job.return_value for job in returns]
-        waiting = self.submitted([work for work in works if work])
-        wait(waiting, ended)
+        jobs = [job.return_value for job in returns]
+        known = [job for job in jobs if isinstance(job, Queued)]
+        wait(known + self.submitted([job for job in jobs if isinstance(job, Work)]), ended)
         for job in returns:
             job.return_value = objective(Path(job.hydra_cfg.hydra.runtime.output_dir))
         return returns
 
     def prepared(self, overrides: Sequence[str], number: int) -> JobReturn:
-        """What Hydra keeps of a job; its value is the work there is to do, if any."""
+        """What Hydra keeps of a job; its value is what is in the queue, or to be put there, if any."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.num = config.hydra.job.id = number
         return run_job(
             hydra_context=self.hydra_context,
-            task_function=lambda composed: work_of(composed, HydraConfig.get()),
+            task_function=lambda composed: known_or_due(composed, HydraConfig.get()),
             config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
@@ -101,16 +101,11 @@ class Submission:
         )
 
     def submitted(self, works: Sequence[Work]) -> list[Queued]:
-        """The jobs in Slurm's queue: those of an earlier command that are there yet, and new ones."""
-        known = [(work, queued(work)) for work in works]
-        waiting = [job for _, job in known if job]
+        """New jobs in Slurm's queue, those of one shape together."""
         shapes: dict[Shape, list[Work]] = {}
-        for work, job in known:
-            if job is None:
-                shapes.setdefault(self.shape(work), []).append(work)
-        for shape, alike in shapes.items():
-            waiting += self.submit(shape, alike)
-        return waiting
+        for work in works:
+            shapes.setdefault(self.shape(work), []).append(work)
+        return [job for shape, alike in shapes.items() for job in self.submit(shape, alike)]
 
     def submit(self, shape: Shape, works: Sequence[Work]) -> list[Queued]:
         """Submit jobs of one shape.
@@ -196,6 +191,21 @@ class Submission:
             for key, value in self.settings.items()
             if key not in own and value is not None
         }
+
+
+def known_or_due(composed: DictConfig, hydra: DictConfig) -> Queued | Work | None:
+    """A job that is in Slurm's queue or runs there already, or else the work that is due, if any.
+
+    The queue is asked first: what has left it since has also written how it ended.
+
+    Args:
+        composed: the config of the job.
+        hydra: Hydra's own.
+    """
+    work = work_of(composed, hydra)
+    if work is None:
+        return None
+    return queued(work) or (work if work.due() else None)
 
 
 def ended(job: Queued, state: str) -> None:

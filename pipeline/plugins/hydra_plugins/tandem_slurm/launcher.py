@@ -17,7 +17,13 @@ class SlurmLauncher(Launcher):
 
     Args:
         settings: below `hydra.launcher`, as `conf/hydra/launcher/slurm.yaml` has them.
+
+    Attributes:
+        awaits_running: that jobs which run already are waited for, as launchers on this machine
+            do not.
     """
+
+    awaits_running = True
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
