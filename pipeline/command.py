@@ -18,13 +18,14 @@ from pipeline.config import Config, Mode, typed
 from pipeline.errors import BadArgument, RunFailed, UserError
 from pipeline.explain import explain, in_our_words
 from pipeline.help import help_text
+from pipeline.job_names import GROUP, NAME, SETTING, SWEPT, setting_of, swept_keys
 from pipeline.precheck import BadSweep, check_arguments, checked
 from pipeline.ranks import run_rank, supervise
 from pipeline.requeue import going_on, hold_signals, last_word
 from pipeline.runs import write_json
 from pipeline.saved import check_resumable, given, is_sweep, resumed_arguments, with_saved_config
 from pipeline.sharing import check_sharing, device_count, needs_processes
-from pipeline.sweep import GROUP, NAME, SETTING, SWEPT, run_child, setting_of, swept_keys
+from pipeline.sweep import run_child
 from pipeline.world import ALONE, World, common_name, find_world
 
 EXPECTED_ERRORS = (UserError, RunFailed, HydraException, OmegaConfBaseException)

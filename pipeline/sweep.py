@@ -1,37 +1,33 @@
-"""A sweep: each job a clean child process, and the comparison at the end.
+"""A sweep: each job a clean child process.
 
 A job of its own process gets DDP right under `-m`, and keeps one framework's memory, seeds and
 crashes away from the next job, whatever the launcher.
 """
 
 import os
-import re
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.arguments import quoted, run_command
 from pipeline.config import Config
 from pipeline.explain import in_our_words
 from pipeline.interruption import Interruption
+from pipeline.job_names import GROUP, NAME, SETTING, differing, setting_of
 from pipeline.precheck import check_job
 from pipeline.processes import die_with_parent
-from pipeline.prospects import Fate, Prospect, place, prospect
+from pipeline.prospects import Fate, Prospect, prospect
 from pipeline.runs import (
     RESULT,
     SWEEP,
-    irrelevant,
     read_json,
     signature,
     this_process,
@@ -40,53 +36,7 @@ from pipeline.runs import (
 from pipeline.shares import Share, share
 from pipeline.world import find_world
 
-# How a sweep tells its jobs who they are.
-GROUP, NAME, SWEPT = "TANDEM_GROUP", "TANDEM_JOB", "TANDEM_SWEPT"
-SETTING = "TANDEM_SETTING"
-
 SWEEPER = "TANDEM_SWEEPER"  # the process of the sweep, for the workers that joblib starts
-
-
-def swept_keys(arguments: Sequence[str]) -> list[str]:
-    """The keys that differ between the jobs of a sweep."""
-    overrides = [argument for argument in arguments if "=" in argument and argument[0] != "-"]
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    return [override.key_or_group for override in parsed if override.is_sweep_override()]
-
-
-def differing(overrides: Sequence[str]) -> list[str]:
-    """Those overrides of a job that differ between jobs; where a sweeper chose them, all that matter."""
-    swept = [key for key in os.environ.get(SWEPT, "").split(",") if key]
-    keys = {override: override.partition("=")[0].lstrip("+") for override in overrides}
-    chosen = [override for override in overrides if keys[override] in swept]
-    return chosen or [override for override in overrides if not irrelevant(keys[override])]
-
-
-def setting_of(overrides: Sequence[str]) -> str:
-    """What tells a job from the others of its sweep, backend and seed apart."""
-    return " ".join(
-        override
-        for override in differing(overrides)
-        if override.partition("=")[0] not in ("backend", "seed")
-    )
-
-
-def job_folder(number: int, overrides: Sequence[str]) -> str:
-    """A job's folder in its sweep: unique by its number, readable by what differs."""
-    words = re.sub(r"[^\w.=+-]+", "-", "_".join(differing(overrides)))
-    return f"{number}_{words[:120]}".rstrip("_")
-
-
-def folder_of_job(number: int, overrides: Sequence[str], *, _root_: DictConfig) -> str:
-    """The folder that Hydra makes for a job: the one that it had before, if the sweep knows it."""
-    try:
-        config = check_job(deepcopy(_root_))
-    except Exception:
-        config = None  # told at the job's turn
-    return place(Path(_root_.hydra.sweep.dir), job_folder(number, overrides), config).name
-
-
-OmegaConf.register_new_resolver("job_folder", folder_of_job, replace=True)
 
 
 class Stop(Interruption):
@@ -285,30 +235,3 @@ def note_crash(work: Work, how: str) -> None:
 def error_of(folder: Path) -> str:
     """The first line of a failed job's error."""
     return str((read_json(folder / RESULT) or {}).get("error")).partition("\n")[0]
-
-
-class Comparison(Callback):
-    """Hydra's callback that ends a sweep with the comparison of its jobs and the right exit code."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Compare the jobs, and tell W&B if a job did.
-
-        Raises:
-            SystemExit: a job failed (1) or the sweep was interrupted (130, 143).
-        """
-        if config.sweep.dry_run:
-            return
-        from pipeline.compare import Files, compare
-        from pipeline.loggers.wandb.report import log_report
-        from pipeline.objective import tell_best
-
-        folder = Path(config.hydra.sweep.dir)
-        made = compare([folder], Files(folder))
-        if stop.exit_code is not None:
-            raise SystemExit(stop.exit_code)
-        log_report(folder, [record.result | {"name": record.name} for record in made.records])
-        statuses = {record.status for record in made.records}
-        if tell_best(folder):
-            statuses.discard("failed")  # of a search: an answer like any other
-        if statuses - {"completed"}:
-            raise SystemExit(1 if statuses & {"failed", "lost"} else 130)

@@ -18,9 +18,10 @@ from pipeline.arguments import quoted
 from pipeline.composer import Composer
 from pipeline.errors import UserError
 from pipeline.explain import in_our_words
+from pipeline.job_names import differing, job_folder
 from pipeline.prospects import Fate, Prospect, place, prospect, recognisable
 from pipeline.runs import IDENTITY, RESULT, read_json, signature, write_json
-from pipeline.sweep import SWEEPER, differing, job_folder, note_sweep, stop
+from pipeline.sweep import SWEEPER, note_sweep, stop
 
 SUBFOLDER = "hydra.sweep.subdir="
 

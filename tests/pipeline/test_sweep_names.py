@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.sweep import SWEPT, differing, job_folder, swept_keys
+from pipeline.job_names import SWEPT, differing, job_folder, swept_keys
 
 JOB = ["backend=jax", "model=cnn", "optimizer.lr=0.1", "name=mine", "logger=none"]
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from pipeline.job_names import SWEPT, setting_of
 from pipeline.loggers import Identity
 from pipeline.loggers.wandb.identity import group_of, labels, run_config, shortened, who
 from pipeline.runs import RunFolder
-from pipeline.sweep import SWEPT, setting_of
 
 
 @pytest.fixture(autouse=True)

@@ -25,10 +25,11 @@ from pipeline.config import Config
 from pipeline.config.fields import require
 from pipeline.errors import RunFailed
 from pipeline.explain import in_our_words
+from pipeline.job_names import SWEPT, job_folder
 from pipeline.objective import BEST, monitored
 from pipeline.prospects import place
 from pipeline.runs import RESULT, RunFolder, write_json
-from pipeline.sweep import SWEPT, job_folder, note_sweep
+from pipeline.sweep import note_sweep
 from pipeline.sweeper import launched
 
 POINTS = 20  # of the space that are tried before a search is refused
