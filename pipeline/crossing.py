@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.checkpoints import Checkpoint
+from pipeline.backends import Device
+from pipeline.checkpoints import Checkpoint, checkpoint_at, checkpoints_of
 from pipeline.config import Config, LoggerConfig
 from pipeline.errors import UserError, failure
 from pipeline.loggers.metrics_file import MetricsFile
 from pipeline.parcels import SUFFIX, Parcel, read_parcel, write_parcel
-from pipeline.world import alone
+from pipeline.world import World, alone
 
 METRICS = "metrics.jsonl"
 
@@ -120,3 +121,27 @@ def _carry(*arguments: str) -> None:
     child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if child.returncode != 0:
         raise failure(child, command)
+
+
+def brought_over(
+    found: Sequence[Checkpoint],
+    key: str,
+    config: Config,
+    folder: Path,
+    device: Device,
+    world: World,
+) -> list[Checkpoint]:
+    """Checkpoints of another backend, written anew by this one in the run's folder.
+
+    The first process does it, in short processes of their own; all of them can read it then.
+    """
+    if world.first:
+        going_on = key == "resume"
+        parcels = exported(found, key, best=going_on, scratch=folder)
+        if going_on:
+            check_optimizer(parcels[-1], config)
+            source = checkpoint_at(parcels[-1].source)
+            carry_history(source.run, folder, source.step, config.logger)
+        adopted(folder, parcels)
+    device.wait_for_all()
+    return checkpoints_of(folder)

@@ -2,32 +2,27 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
-
-import numpy as np
 
 from pipeline import backends, datasets
 from pipeline.announce import announce, announce_result
-from pipeline.backends import Backend, Device
 from pipeline.checkpoints import (
-    FOLDER,
     Checkpoint,
     candidates,
     checkpoint_at,
-    checkpoint_of_step,
     checkpoints_of,
     run_of,
     tested_checkpoint,
 )
 from pipeline.config import Config, Mode, plain
-from pipeline.crossing import adopted, carry_history, check_optimizer, exported
+from pipeline.crossing import brought_over
 from pipeline.errors import Interrupted, UserError
 from pipeline.failures import in_words
+from pipeline.final_test import best_checkpoint, tested
 from pipeline.hardware import bound_threads, hardware
 from pipeline.interruption import Interruption
 from pipeline.look import Look, look
@@ -199,7 +194,7 @@ def _run(
     resume = candidates(Path(config.resume), "resume") if config.resume else []
     if resume and resume[0].backend != config.backend.name:
         outcome["resumed_from"] = str(resume[0].path)
-        resume = brought_over(resume, "resume", config, job, device, world)
+        resume = brought_over(resume, "resume", config, job.folder, device, world)
     identity = Identity(
         group=job.group,
         job=job.name,
@@ -240,7 +235,7 @@ def _run(
             else:
                 chosen = tested_checkpoint(Path(config.checkpoint), "checkpoint")
             recorder.pause()
-            sums, said = tested(backend, experiment, device, chosen, job, world)
+            sums, said = tested(backend, experiment, device, chosen, world)
             recorder.resume("eval")
             outcome["test"] = recorder.tested(chosen.step, sums)
             if said is not None and world.first:
@@ -256,58 +251,3 @@ def _run(
             outcome["seconds"]["total"] = time.perf_counter() - started
             tracker.finish(code, summary({"best": recorder.best} | outcome))
     return code
-
-
-def brought_over(
-    found: Sequence[Checkpoint],
-    key: str,
-    config: Config,
-    job: Job,
-    device: Device,
-    world: World,
-) -> list[Checkpoint]:
-    """Checkpoints of another backend, written anew by this one in the job's folder.
-
-    The first process does it, in short processes of their own; all of them can read it then.
-    """
-    if world.first:
-        going_on = key == "resume"
-        parcels = exported(found, key, best=going_on, scratch=job.folder)
-        if going_on:
-            check_optimizer(parcels[-1], config)
-            source = checkpoint_at(parcels[-1].source)
-            carry_history(source.run, job.folder, source.step, config.logger)
-        adopted(job.folder, parcels)
-    device.wait_for_all()
-    return checkpoints_of(job.folder)
-
-
-def tested(
-    backend: Backend,
-    experiment: Experiment,
-    device: Device,
-    chosen: Checkpoint,
-    job: Job,
-    world: World,
-) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """What `Backend.test` gives of the weights in a checkpoint, whatever backend wrote it."""
-    config = experiment.config
-    if chosen.backend == config.backend.name:
-        return backend.test(experiment, device, chosen)
-    # torch keeps a best and a last one of the same step.
-    here = brought_over([chosen], "checkpoint", config, job, device, world)[0]
-    found = backend.test(experiment, device, here)
-    device.wait_for_all()
-    if world.first:
-        rmtree(job.folder / FOLDER)  # it has served: the checkpoint is where it was
-    return found
-
-
-def best_checkpoint(recorder: Recorder, folder: Path) -> dict[str, Any]:
-    """What was best, and the checkpoint that holds it; the last one where nothing was best."""
-    best = recorder.best or {"metric": None, "value": None, "step": recorder.step}
-    checkpoint = checkpoint_of_step(folder, best["step"])
-    if checkpoint is None:  # somebody deleted it since
-        checkpoint = checkpoints_of(folder)[0]
-        recorder.progress.message(f"the best checkpoint is gone; testing {checkpoint.path}")
-    return best | {"checkpoint": str(checkpoint.path)}
