@@ -87,7 +87,7 @@ class Effect:
     def words(self) -> str:
         """One sentence, which says no more than the numbers do."""
         first, second = self.backends
-        seeds = f"{self.estimate.count} seeds"
+        seeds = "1 seed" if self.estimate.count == 1 else f"{self.estimate.count} seeds"
         if self.same:
             return f"{first} and {second} are the same to rounding ({seeds})"
         change = self.estimate.words
