@@ -72,7 +72,7 @@ def test_two_devices_log_the_numbers_of_one(workspace, on_one, backend):
     rows = run(workspace, backend, f"{backend}-two", *PLAIN, *CASES["cnn"], two)
     assert_same(rows, on_one(backend, "cnn"))
     assert rows[-1]["test/loss"] > 0
-    workspace.assert_predictions_alike(f"outputs/{backend}-two", f"outputs/{backend}-resnet18")
+    workspace.assert_predictions_alike(f"outputs/{backend}-two", f"outputs/{backend}-cnn")
     result = workspace.result(f"outputs/{backend}-two")
     one = workspace.result(f"outputs/{backend}-cnn")
     assert "2 × cpu" in result["devices"]
