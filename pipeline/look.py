@@ -4,7 +4,6 @@ The samples come out of training steps as the model got them, augmented and norm
 no third implementation stands in between.
 """
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
@@ -17,6 +16,7 @@ from pipeline.checkpoints import FOLDER
 from pipeline.datasets import Data, Form, Split
 from pipeline.observer import Observer, Trace
 from pipeline.pictures import caption_height, corners, for_the_eye, grid
+from pipeline.runs import replacing
 from pipeline.timetable import Timetable
 
 FILE = "look.png"
@@ -115,9 +115,8 @@ def draw(samples: Split, data: Data, path: Path) -> None:
     axes = figure.add_subplot()
     DRAWN[samples.form](axes, samples, data)
     figure.suptitle(f"{data.name}: what the model is fed", fontsize="medium")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(aside, format="png")
-    aside.replace(path)
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png")
 
 
 def draw_images(axes: Any, samples: Split, data: Data) -> None:

@@ -6,7 +6,6 @@ a plain torch model's `load_state_dict` takes them. Either says in its metadata 
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors.numpy import save_file
 
 from pipeline.checkpoints import BrokenCheckpoint
 from pipeline.portable import COUNTER, STATISTICS, Arrays, PortableState, digest
+from pipeline.runs import replacing
 
 SUFFIX = ".safetensors"
 METADATA = "tandem"  # the one key of the file's metadata that is ours; JSON
@@ -107,12 +107,8 @@ def _below(group: str, arrays: Arrays) -> Arrays:
 
 
 def _write(path: Path, arrays: Arrays, about: dict[str, Any]) -> None:
-    """Replace a file whole: write aside, then rename."""
+    """Replace a file whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     metadata = json.dumps(about | {"digest": digest(arrays)})
-    try:
+    with replacing(path) as aside:
         save_file(arrays, aside, metadata={METADATA: metadata})
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

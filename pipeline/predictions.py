@@ -3,7 +3,6 @@
 Of a classification only: plain arrays, no pickle, so that anybody's NumPy reads them.
 """
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from zipfile import BadZipFile
@@ -12,6 +11,7 @@ import numpy as np
 
 from pipeline.datasets import Form, Split
 from pipeline.pictures import for_the_eye
+from pipeline.runs import replacing
 
 FILE = "predictions.npz"
 
@@ -50,16 +50,11 @@ class Predictions:
         return cells.reshape(classes, classes)
 
     def write(self, folder: Path) -> None:
-        """Replace the file in a run's folder whole: write aside, then rename."""
+        """Replace the file in a run's folder whole."""
         arrays = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         known = {name: array for name, array in arrays.items() if array is not None}
-        aside = folder / f".{FILE}.{os.getpid()}"
-        try:
-            with aside.open("wb") as file:
-                np.savez(file, **known)
-            aside.replace(folder / FILE)
-        finally:
-            aside.unlink(missing_ok=True)
+        with replacing(folder / FILE) as aside, aside.open("wb") as file:
+            np.savez(file, **known)
 
 
 def read_predictions(folder: Path) -> Predictions | None:

@@ -1,13 +1,13 @@
 """One page that holds a whole comparison: it opens from disk, without a network, on any machine."""
 
 import json
-import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.payload import payload
+from pipeline.runs import write_text
 
 PARTS = Path(__file__).parent / "report"  # what the page is made of
 
@@ -21,7 +21,7 @@ PLOTLY = Path("package_data", "plotly.min.js")  # in its package
 
 
 def write_page(made: Comparison, path: Path, refresh: float | None = None) -> None:
-    """Replace the page whole: write aside, then rename.
+    """Replace the page whole.
 
     Args:
         made: what it shows.
@@ -31,12 +31,7 @@ def write_page(made: Comparison, path: Path, refresh: float | None = None) -> No
     Raises:
         OSError: the file cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(page(made, refresh), encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_text(path, page(made, refresh))
 
 
 def page(made: Comparison, refresh: float | None = None) -> str:
