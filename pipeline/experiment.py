@@ -225,7 +225,7 @@ def _run(
         try:
             if looking:
                 outcome["look"] = str(look(backend, experiment, device))
-                code = 0
+                outcome["status"], code = "completed", 0
                 return code
             if config.mode is Mode.train:
                 backend.train(experiment, device)
