@@ -83,7 +83,7 @@ def cards(made: Comparison) -> list[dict[str, Any]]:
         found.append(card(f"{low}×" if low == high else f"{low}–{high}×", label))
     if made.pairs:
         told = verdicts(made)
-        several = [f"{pairs} {words}" for words, pairs in told.items()]
+        several = [f"{pairs} × {words}" for words, pairs in told.items()]
         label = ", ".join(several if len(told) > 1 else told)
         parted = any(pair.same is False for pair in made.pairs)
         found.append(card(counted(len(made.pairs), "pair"), label, good=not parted))

@@ -144,7 +144,7 @@ def test_pairs_that_are_not_the_same_experiment_are_bad_news(copy):
     assert "1 pair: not the same experiment." in sentences(made)
     card = cards(made)[3]
     assert card["good"] is False
-    assert card["label"].endswith(", 1 not the same experiment")
+    assert card["label"].endswith(", 1 × not the same experiment")
     assert [pair["same"] for pair in payload(made)["pairs"]] == [False, None, None, None]
 
 
