@@ -136,8 +136,12 @@ def test_a_completed_run_gone_on_with_says_the_same_again(workspace, backend, st
     again = workspace.run("resume=auto", f"name={name}", f"backend={backend}", *LONG)
     assert again.code == 0, again.output
     result, whole = (workspace.result(f"outputs/{run}") for run in (name, f"{backend}-whole"))
-    for key in ("status", "steps", "test", "metrics", "init_digest"):
+    for key in ("status", "steps", "test", "init_digest"):
         assert result[key] == whole[key], key
+    # It was tested once more, which took its time.
+    for key in result["metrics"].keys() | whole["metrics"].keys():
+        same = result["metrics"].get(key) == whole["metrics"].get(key)
+        assert same or key == "perf/seconds", key
 
 
 @pytest.mark.slow
