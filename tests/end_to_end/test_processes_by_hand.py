@@ -70,6 +70,7 @@ def alone(workspace):
     return workspace.rows("outputs/alone")
 
 
+@pytest.mark.slow
 def test_two_processes_log_the_numbers_of_one(workspace, alone):
     assert_same(run(workspace, "two", *RUN), alone)
     workspace.assert_predictions_alike("outputs/two", "outputs/alone")

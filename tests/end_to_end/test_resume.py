@@ -89,6 +89,7 @@ def test_after_sigterm_resume_auto_finds_the_run_and_goes_on_bit_for_bit(workspa
     assert rows(workspace, name) == rows(workspace, f"{backend}-whole")
 
 
+@pytest.mark.slow
 def test_after_sigkill_it_goes_on_from_the_last_checkpoint_bit_for_bit(workspace, backend):
     name = f"{backend}-kill"
     killed = workspace.run_until(
@@ -186,6 +187,7 @@ def test_a_second_run_of_the_same_name_is_refused_and_the_first_kept(workspace, 
     assert rows(workspace, f"{backend}-whole") == before
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_run_with_the_step_and_the_last_good_checkpoint(
     workspace, backend
 ):

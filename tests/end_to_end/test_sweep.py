@@ -97,6 +97,7 @@ def test_wandbs_summary_of_a_run_is_that_of_its_result(workspace, both):
         assert told["test/accuracy"] == result["test"]["test/accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("job", "backend"), [("0_backend=torch", "jax"), ("1_backend=jax", "jax")])
 def test_a_checkpoint_that_came_back_from_wandb_is_a_run_to_test(workspace, both, job, backend):
     run = read_run(workspace.path / "outputs/both" / job / "wandb")
@@ -211,6 +212,7 @@ def test_ctrl_c_ends_the_job_with_a_checkpoint_and_starts_no_other(workspace):
     assert not (workspace.path / "outputs/ctrlc/1_seed=1/result.json").exists()
 
 
+@pytest.mark.slow
 def test_the_joblib_launcher_runs_jobs_side_by_side_each_in_its_folder(workspace):
     done = workspace.run(
         "-m", "backend=jax", *QUICK, "optimizer=sgd,adamw", "seed=0,1", "name=joblib",

@@ -143,6 +143,7 @@ def test_every_optimizer_crosses_bit_for_bit(journeys, optimizer):
         assert {array.dtype for array in arrays.values()} == {np.dtype(float)}
 
 
+@pytest.mark.slow
 # The fixture only remembers what was built.
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
