@@ -33,7 +33,7 @@ def load(tmp_path):
     return lambda **keys: datasets.load(TextConfig(root=str(tmp_path / "root"), **keys))
 
 
-@given(st.integers(1, 40), st.integers(3, 80), st.integers(0, 40), st.floats(0.01, 0.5))
+@given(st.integers(1, 40), st.integers(4, 80), st.integers(0, 40), st.floats(0.01, 0.5))
 def test_every_target_is_the_byte_after_its_input_and_the_splits_share_none(
     length, windows, extra, test_fraction
 ):
