@@ -66,6 +66,7 @@ def assert_same(rows, expected):
             assert value == pytest.approx(wanted[key], rel=1e-10, abs=1e-10), (key, row["step"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_devices_log_the_numbers_of_one(workspace, on_one, backend):
     two = "accelerator.devices=2"

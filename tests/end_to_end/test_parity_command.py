@@ -76,6 +76,7 @@ def test_in_lower_precision_the_bar_is_the_noise_of_a_run_against_itself(tmp_pat
     assert content["parts"]["loss"]["loss"]["noise"] == max(content["by_step"]["loss"]["noise"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

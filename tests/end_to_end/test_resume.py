@@ -76,6 +76,7 @@ def test_stopped_at_an_epoch_or_an_evaluation_or_the_end_it_goes_on_bit_for_bit(
     assert rows(workspace, name) == rows(workspace, f"{backend}-whole")
 
 
+@pytest.mark.slow
 def test_after_sigterm_resume_auto_finds_the_run_and_goes_on_bit_for_bit(workspace, backend):
     name = f"{backend}-term"
     arguments = (f"backend={backend}", *LONG, "seed=0")

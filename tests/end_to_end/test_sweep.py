@@ -142,6 +142,7 @@ def test_without_wandb_it_is_not_even_imported(workspace):
     assert workspace.result("outputs/quiet")["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(workspace):
     arguments = ("backend=jax", "model=linear", "logger=wandb", "train.epochs=3", "name=again")
     stopped = workspace.run(*arguments, "train.stop_after=50")

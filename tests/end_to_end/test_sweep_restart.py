@@ -166,6 +166,7 @@ def test_a_job_that_was_killed_before_its_first_checkpoint_is_tried_again_from_t
     assert workspace.result("outputs/early/0_seed=0")["steps"] == 40
 
 
+@pytest.mark.slow
 def test_every_job_is_checked_before_the_first_starts(workspace):
     bad = ("-m", *BRIEF, "model=linear,nosuch", "train.batch_size=32,-1", "name=checked")
     dry = workspace.run(*bad, "sweep.dry_run=true")

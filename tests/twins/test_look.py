@@ -86,6 +86,7 @@ def test_vectors_and_tokens_are_shown_as_they_are_stored(seen, backend, case):
         np.testing.assert_array_equal(getattr(found, part), stored[indices])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     ["model=mlp dataset.augment=true", "experiment=line", f"{GPT} train.batch_size=8"],
