@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import wandb
 from offline_wandb import read_run
 
 from pipeline.config import WandbConfig
@@ -20,12 +19,7 @@ from pipeline.tracker import Identity
 SUMMARY = {"status": "completed", "best.metric": "val/accuracy", "best.value": 0.9, "best.step": 40}
 
 
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    wandb.teardown()
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_MODE", "offline")
+pytestmark = pytest.mark.usefixtures("wandb_offline")
 
 
 def predictions(samples=10_000, classes=10, shown=16, channels=1) -> Predictions:

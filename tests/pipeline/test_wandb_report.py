@@ -1,10 +1,8 @@
 """The comparison of a sweep as a W&B run."""
 
 import json
-import os
 
 import pytest
-import wandb
 from offline_wandb import read_run
 
 from pipeline.loggers.wandb.report import log_report
@@ -12,12 +10,7 @@ from pipeline.loggers.wandb.report import log_report
 LOGGER = {"wandb": {"project": "mine", "entity": None}}
 
 
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    wandb.teardown()
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_MODE", "offline")
+pytestmark = pytest.mark.usefixtures("wandb_offline")
 
 
 def result(backend, status="completed", logger=LOGGER):
