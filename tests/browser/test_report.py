@@ -19,6 +19,9 @@ POINTS = """() => panels.map((panel) => panel.element.data
                       points: trace.x.filter((x) => x !== null).length,
                       last: Math.max(...trace.x.filter((x) => x !== null))})))"""
 
+LIT = """() => panels.every((panel) => panel.element.data.at(-1).x?.length
+                                     && panel.element.classList.contains("dimmed"))"""
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
@@ -211,18 +214,27 @@ def test_zooming_in_on_curves_zooms_in_on_their_differences(open_page):
 def test_a_run_that_is_looked_at_lights_up_in_the_curves(open_page):
     page = open_page()
     to_curves(page)
-    lit = "() => panels[1].element.data.at(-1).x?.length"
-    assert not page.evaluate(lit)
+    assert not page.evaluate(LIT)
     page.locator("#runs tbody button").nth(2).focus()
     to_curves(page)
-    page.wait_for_function("() => panels[1].element.data.at(-1).x?.length === 100")
+    page.wait_for_function(LIT)
     assert page.locator("#runs tr.lit").get_attribute("data-run") == "2"
-    assert page.locator("#curves .plot.dimmed").count() == 2
     page.keyboard.press("Enter")  # keeps it
     page.locator("#filter").focus()
     assert page.locator("#runs tbody button[aria-pressed=true]").count() == 1
     page.wait_for_timeout(150)
-    assert page.evaluate(lit) == 100
+    assert page.evaluate(LIT)
+
+
+def test_curves_that_come_into_sight_later_show_the_run_that_is_looked_at(open_page):
+    page = open_page(viewport={"width": 1280, "height": 300})
+    to_curves(page)
+    page.locator("#runs tbody button").nth(2).focus()
+    page.wait_for_function("() => !panels.some((panel) => panel.near)")
+    page.wait_for_timeout(150)  # the curves would be lit by now
+    assert not page.evaluate(LIT)
+    to_curves(page)
+    page.wait_for_function(LIT)
 
 
 def test_mistakes_are_shown_beside_those_of_the_partner(open_page):

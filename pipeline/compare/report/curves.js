@@ -221,9 +221,10 @@ function words(key, lines, gaps, apart) {
 const escaped = (text) =>
   text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-/** Lay the run that is looked at over the others. */
+/** Lay the run that is looked at over the others: now in what is in sight, else when it comes there. */
 function lightCurves() {
   panels.forEach((plot, side) => {
+    if (!plot.near) plot.stale = true;
     if (!plot.element.data || !plot.near) return;
     const line = lit === null ? null : curveLine(lit, state.metrics[side]);
     const last = plot.element.data.length - 1;
