@@ -4,13 +4,12 @@ python run.py                                # train a CNN on handwritten digits
 python run.py -m backend=torch,jax model=cnn # the same experiment on both frameworks, compared
 """
 
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
 from pipeline.command import command_line, run_job
 from pipeline.config import register
+from pipeline.processes import leave
 
 register()
 
@@ -22,4 +21,4 @@ def job(composed: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line(job))
+    leave(command_line(job))

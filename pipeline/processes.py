@@ -1,8 +1,14 @@
-"""Child processes that do not outlive what they are for."""
+"""How processes begin and end."""
 
+import atexit
 import ctypes
+import os
 import signal
 import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 SIGNAL_PARENT_DIED = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 
@@ -15,3 +21,30 @@ def die_with_parent(sent: int = signal.SIGTERM) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SIGNAL_PARENT_DIED, sent)
+
+
+def tie(cores: Sequence[int] | None) -> None:
+    """Tie this new process to its parent and to its cores.
+
+    Args:
+        cores: that it may run on; None for those of its parent.
+    """
+    die_with_parent()
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with all closed and written, as `multiprocessing` ends those that it forks.
+
+    An ordinary end frees the million objects of a framework one by one, which takes over a second.
+
+    Args:
+        code: its exit code.
+    """
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            stream.flush()
+    os._exit(code)

@@ -8,9 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,10 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.arguments import quoted, run_command
 from pipeline.config import Config
 from pipeline.explain import in_our_words
+from pipeline.fork_server import Forked, ForkServerDied, fork_server
 from pipeline.interruption import Interruption
 from pipeline.job_names import GROUP, NAME, SETTING, differing, setting_of
 from pipeline.precheck import check_job
-from pipeline.processes import die_with_parent
+from pipeline.processes import die_with_parent, tie
 from pipeline.prospects import Fate, Prospect, prospect
 from pipeline.runs import (
     RESULT,
@@ -34,7 +35,10 @@ from pipeline.runs import (
     write_json,
 )
 from pipeline.shares import Share, share
-from pipeline.world import find_world
+from pipeline.sharing import needs_processes
+from pipeline.world import ALONE, find_world
+
+Child = subprocess.Popen | Forked
 
 SWEEPER = "TANDEM_SWEEPER"  # the process of the sweep, for the workers that joblib starts
 
@@ -162,7 +166,10 @@ def run_child(composed: DictConfig, hydra: DictConfig) -> None:
     with share(work.config, jobs, lambda: stop.exit_code is not None, work.tell) as part:
         if part is None:
             return
-        code = wait(start(work.command, os.environ | work.environment, part))
+        child = start(work, part)
+        if child is None:
+            return
+        code = wait(child)
     if code not in (0, 130, 143) and find_world().first:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         note_crash(work, how)
@@ -175,24 +182,38 @@ def say(folder: Path, name: str, text: str, file: Any = None) -> None:
         print(f"job {folder.name.partition('_')[0]} ({name}) {text}", file=file, flush=True)
 
 
-def start(command: Sequence[str], environment: dict[str, str], part: Share) -> subprocess.Popen:
-    """Start a job on its share of the machine, which is taken until the last of the two ends."""
+def start(work: Work, part: Share) -> Child | None:
+    """Start a job on its share of the machine, which is taken until the last of the two ends.
 
-    def prepare() -> None:
-        die_with_parent()
-        if part.cores is not None:
-            os.sched_setaffinity(0, part.cores)
-
+    Returns:
+        The process; None if the sweep was stopped meanwhile.
+    """
+    environment = os.environ | work.environment | part.environment
+    if is_forked(work.config):
+        with suppress(ForkServerDied):  # a new process will find out why, and say so
+            server = fork_server(work.config.backend.name, part.cores)
+            if stop.exit_code is not None:
+                return None
+            return server.start(work.command, environment, part.cores, part.descriptors)
     return subprocess.Popen(
-        command,
-        env=environment | part.environment,
+        work.command,
+        env=environment,
         start_new_session=True,  # signals reach it once, from here
-        preexec_fn=prepare,
+        preexec_fn=partial(tie, part.cores),
         pass_fds=part.descriptors,
     )
 
 
-def wait(child: subprocess.Popen) -> int:
+def is_forked(config: Config) -> bool:
+    """Whether a job is forked by a process that has imported its backend.
+
+    Not where this process has no other job, nor where all that the job does is to start the processes
+    of a run.
+    """
+    return find_world().origin != "slurm" and not needs_processes(config, ALONE)
+
+
+def wait(child: Child) -> int:
     """Wait for the child, passing a signal on to it."""
     passed_on = None
     while True:
