@@ -7,15 +7,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from pipeline.predictions import read_predictions
 
 RUN = Path(__file__).parents[2] / "run.py"
+
+
+def jobs(sweep: subprocess.Popen) -> list[psutil.Process]:
+    """The jobs that a sweep is running, apart from what it has started to start them."""
+    found = []
+    for process in psutil.Process(sweep.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if "hydra.mode=RUN" in process.cmdline():
+                found.append(process)
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
+from end_to_end.conftest import jobs
 from offline_wandb import read_run, read_runs
 
 RUN = Path(__file__).parents[2] / "run.py"
@@ -174,24 +174,11 @@ def test_a_failing_job_is_told_at_once_and_in_the_table_and_the_others_go_on(wor
     assert workspace.result("outputs/failing/1_optimizer.lr=0.01")["status"] == "completed"
 
 
-def children(process, deadline=60.0):
-    """The jobs that a sweep is running, once there is one."""
-    until = time.monotonic() + deadline
-    while time.monotonic() < until:
-        jobs = [
-            child
-            for child in psutil.Process(process.pid).children(recursive=True)
-            if "hydra.mode=RUN" in child.cmdline()
-        ]
-        if jobs:
-            return jobs
-        time.sleep(0.05)
-    raise AssertionError("no job was started")
-
-
 def test_a_killed_job_is_told_by_name_and_the_others_go_on(workspace):
     sweep = workspace.start("-m", "backend=jax", *QUICK, "seed=0,1", "name=killed")
-    children(sweep)[0].send_signal(signal.SIGKILL)
+    while not (running := jobs(sweep)) and sweep.poll() is None:
+        time.sleep(0.01)
+    running[0].kill()
     output, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 1, output
     assert "job 0 (seed=0) failed: killed by SIGKILL" in output

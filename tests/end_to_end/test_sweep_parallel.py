@@ -3,9 +3,12 @@
 import os
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
+from end_to_end.conftest import jobs
 
 from pipeline.checkpoints import checkpoints_of
 
@@ -39,17 +42,19 @@ def start(workspace, tmp_path):
                 process.kill()
 
 
-def jobs(sweep):
+def by_seed(sweep):
     """The jobs that a sweep is running, by their seeds."""
     found = {}
-    for process in psutil.Process(sweep.pid).children(recursive=True):
-        try:
-            words = process.cmdline()
-        except psutil.Error:
-            continue
-        if "hydra.mode=RUN" in words:
-            found[next(word for word in words if word.startswith("seed="))] = process
+    for job in jobs(sweep):
+        with suppress(psutil.Error):  # it has just ended
+            found[next(word for word in job.cmdline() if word.startswith("seed="))] = job
     return found
+
+
+def gpus_of(job):
+    """The GPUs whose locks a job holds."""
+    names = [Path(file.path).name for file in job.open_files()]
+    return {name.removeprefix("gpu-") for name in names if name.startswith("gpu-")}
 
 
 def reached(sweep, state, deadline=300.0):
@@ -67,7 +72,7 @@ def training(sweep, workspace, name, *seeds):
     """The jobs of these seeds, once all have a checkpoint."""
 
     def answer():
-        found = jobs(sweep)
+        found = by_seed(sweep)
         folder = workspace.path / "outputs" / name
         saved = {path.parent.parent for path in folder.glob("*/checkpoints/*")}
         with_checkpoint = {run.name.partition("_")[2] for run in saved if checkpoints_of(run)}
@@ -123,11 +128,11 @@ def test_no_two_jobs_have_the_same_gpu_and_that_of_a_killed_one_is_given_out_aga
     sweep = start("seed=0,1,2", "name=gpus", CUDA_VISIBLE_DEVICES="5,7")
     running = training(sweep, workspace, "gpus", "seed=0", "seed=1")
     assert set(running) == {"seed=0", "seed=1"}, "as many as there are GPUs"
-    devices = {seed: job.environ()["CUDA_VISIBLE_DEVICES"] for seed, job in running.items()}
-    assert set(devices.values()) == {"5", "7"}
+    devices = {seed: gpus_of(job) for seed, job in running.items()}
+    assert sorted(map(sorted, devices.values())) == [["5"], ["7"]]
     running["seed=1"].kill()
-    third = reached(sweep, lambda: jobs(sweep).get("seed=2"))
-    assert third.environ()["CUDA_VISIBLE_DEVICES"] == devices["seed=1"]
+    third = reached(sweep, lambda: by_seed(sweep).get("seed=2"))
+    assert gpus_of(third) == devices["seed=1"]
     sweep.send_signal(signal.SIGTERM)
     output, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 143, output
@@ -140,11 +145,11 @@ def test_two_sweeps_share_the_gpus_and_the_second_says_that_it_waits(workspace, 
     second = start("seed=2,3", "name=two", CUDA_VISIBLE_DEVICES="5,7")
     waits = "waits for 1 of the GPUs 5, 7: others use them"
     assert any(waits in line for line in iter(second.stdout.readline, ""))
-    assert jobs(second) == {}
-    device = running["seed=0"].environ()["CUDA_VISIBLE_DEVICES"]
+    assert jobs(second) == []
+    device = gpus_of(running["seed=0"])
     running["seed=0"].kill()
-    [job] = reached(second, lambda: jobs(second)).values()
-    assert job.environ()["CUDA_VISIBLE_DEVICES"] == device
+    [job] = reached(second, lambda: jobs(second))
+    assert gpus_of(job) == device
     for sweep in (first, second):
         sweep.send_signal(signal.SIGTERM)
         output, _ = sweep.communicate(timeout=120)

@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+from end_to_end.conftest import jobs
 from offline_wandb import read_run
 
 from pipeline.checkpoints import checkpoints_of
@@ -22,11 +23,6 @@ def plan(output):
     told = output[output.index("sweep of ") :].splitlines()[1:]
     lines = (re.fullmatch(r"\d+  (\S+(?: \S+=\S+)*)  +(.*?) *", line) for line in told)
     return {line[1]: line[2] for line in lines if line}
-
-
-def jobs(sweep):
-    """The processes that a sweep has started."""
-    return psutil.Process(sweep.pid).children(recursive=True)
 
 
 def run_until(workspace, run, *arguments):
@@ -55,7 +51,7 @@ def test_a_sweep_that_was_stopped_is_finished_by_the_same_command(workspace, who
     command = (f"backend={backend}", *LONG, "seed=0,1,2", f"name={name}")
     half = f"outputs/{name}/1_seed=1"
     sweep = run_until(workspace, half, *command)
-    running = jobs(sweep)
+    running = psutil.Process(sweep.pid).children(recursive=True)
     sweep.send_signal(sent)
     sweep.communicate(timeout=60)
     assert sweep.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
