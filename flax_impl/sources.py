@@ -10,14 +10,11 @@ files.
 
 TFDS is used without TensorFlow: it reads ArrayRecord files on its own. Its download of these four
 data sets does need TensorFlow, to open the raw files and to encode the images; `builder` replaces
-just that. The folder written has TFDS's version, features, samples and order; only the names of
-CIFAR's classes are not in it.
+just that. The folder written has TFDS's version, features, samples and order.
 
 Source: https://www.tensorflow.org/datasets/data_source
 """
 
-import gzip
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ import numpy as np
 
 from pipeline.datasets import mirror
 from pipeline.datasets.decoding import download_failed, serve, told
+from pipeline.datasets.raw import read_binary, read_idx, read_names
 from pipeline.errors import UserError
 
 _MNIST_FILES = {
@@ -61,7 +59,7 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
 
     Returns:
         `train_inputs` and `test_inputs`, uint8 [n, height, width, channels]; `train_targets` and
-        `test_targets`, int64 [n].
+        `test_targets`, int64 [n]; `classes`, str [classes], their names.
 
     Raises:
         UserError: the files are missing or damaged, or the download failed.
@@ -77,8 +75,8 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
         )
     arrays = {}
     for part in ("train", "test"):
-        arrays[f"{part}_inputs"], arrays[f"{part}_targets"] = split(name, root, part)
-    return arrays
+        arrays[f"{part}_inputs"], arrays[f"{part}_targets"], classes = split(name, root, part)
+    return arrays | {"classes": np.array(classes)}
 
 
 def fetch(name: str, root: Path) -> None:
@@ -101,8 +99,8 @@ def fetch(name: str, root: Path) -> None:
         raise download_failed(name, error, by_hand(name, root)) from error
 
 
-def split(name: str, root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """The inputs and targets of one split, `train` or `test`.
+def split(name: str, root: Path, part: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The inputs and targets of one split, `train` or `test`, and what its classes are called.
 
     Raises:
         UserError: the files are damaged.
@@ -111,13 +109,14 @@ def split(name: str, root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
     try:
         images = tfds.builder_from_directory(_newest(name, root)).as_data_source(part)
-        inputs = np.empty((len(images), *images.dataset_info.features["image"].shape), np.uint8)
+        features = images.dataset_info.features
+        inputs = np.empty((len(images), *features["image"].shape), np.uint8)
         targets = np.empty(len(images), np.int64)
         for index, sample in enumerate(images):
             inputs[index], targets[index] = sample["image"], sample["label"]
     except Exception as error:  # whatever reading a broken file can cause
         raise damaged(name, root, error) from error
-    return inputs, targets
+    return inputs, targets, features["label"].names
 
 
 def missing(name: str, root: Path) -> list[str]:
@@ -147,6 +146,11 @@ def builder(name: str, root: Path) -> Any:
 
     def split_generators(self: Any, downloads: Any) -> dict:
         paths = downloads.download({Path(url).name: url for url in infos})
+        if "mnist" not in name:  # CIFAR's archives have the names of the classes
+            known = self._cifar_info
+            for label, file in zip(known.label_keys, known.label_files, strict=True):
+                names = read_names(*paths.values(), known.prefix + file)
+                self.info.features[label].names = names
         return {part: self._generate_examples(part, paths) for part in SETS[name][1]}
 
     changes = {
@@ -183,10 +187,10 @@ def _examples(name: str, part: str, paths: dict[str, Path]) -> Iterator[tuple[in
 
     files = SETS[name][1][part]
     if "mnist" in name:
-        inputs, labels = _read_idx(paths[files[0]], paths[files[1]])
+        inputs, labels = read_idx(paths[files[0]], paths[files[1]])
     else:
         (archive,) = paths.values()
-        inputs, labels = _read_binary(archive, files, labels=1 if name == "cifar10" else 2)
+        inputs, labels = read_binary(archive, files, labels=1 if name == "cifar10" else 2)
     for index, (image, label) in enumerate(zip(inputs, labels, strict=True)):
         features = {"image": Image.fromarray(image), "label": int(label[-1])}
         if "mnist" not in name:
@@ -194,22 +198,6 @@ def _examples(name: str, part: str, paths: dict[str, Path]) -> Iterator[tuple[in
         if name == "cifar100":
             features["coarse_label"] = int(label[0])
         yield index, features
-
-
-def _read_idx(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
-    """MNIST's files: uint8 [n, 28, 28] and [n, 1], behind headers of 16 and 8 bytes."""
-    pixels = np.frombuffer(gzip.decompress(Path(images).read_bytes()), np.uint8, offset=16)
-    targets = np.frombuffer(gzip.decompress(Path(labels).read_bytes()), np.uint8, offset=8)
-    return pixels.reshape(-1, 28, 28), targets[:, None]
-
-
-def _read_binary(archive: Path, files: tuple, labels: int) -> tuple[np.ndarray, np.ndarray]:
-    """CIFAR's files: uint8 [n, 32, 32, 3] and [n, labels], stored as rows of both, CHW."""
-    with tarfile.open(archive) as tar:
-        content = b"".join(tar.extractfile(file).read() for file in files)
-    rows = np.frombuffer(content, np.uint8).reshape(-1, labels + 3 * 32 * 32)
-    images = rows[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images), rows[:, :labels]
 
 
 def check(name: str, root: Path, error: Exception) -> None:

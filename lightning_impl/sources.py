@@ -38,7 +38,7 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
 
     Returns:
         `train_inputs` and `test_inputs`, uint8 [n, height, width, channels]; `train_targets` and
-        `test_targets`, int64 [n].
+        `test_targets`, int64 [n]; `classes`, str [classes], their names.
 
     Raises:
         UserError: the files are missing or damaged, or the download failed.
@@ -55,8 +55,8 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
         )
     arrays = {}
     for part in ("train", "test"):
-        arrays[f"{part}_inputs"], arrays[f"{part}_targets"] = split(name, root, part)
-    return arrays
+        arrays[f"{part}_inputs"], arrays[f"{part}_targets"], classes = split(name, root, part)
+    return arrays | {"classes": np.array(classes)}
 
 
 def fetch(name: str, root: Path) -> None:
@@ -72,8 +72,8 @@ def fetch(name: str, root: Path) -> None:
         raise download_failed(name, error, by_hand(name, root)) from error
 
 
-def split(name: str, root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """The inputs and targets of one split, `train` or `test`.
+def split(name: str, root: Path, part: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The inputs and targets of one split, `train` or `test`, and what its classes are called.
 
     Raises:
         UserError: the files are damaged.
@@ -86,7 +86,7 @@ def split(name: str, root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
         check(name, root, error)
         raise damaged(name, root, error) from error
     # MNIST comes without the axis of channels.
-    return inputs if inputs.ndim == 4 else inputs[..., None], targets
+    return inputs if inputs.ndim == 4 else inputs[..., None], targets, images.classes
 
 
 def missing(name: str, root: Path) -> list[str]:

@@ -239,7 +239,7 @@ def _run(
             recorder.resume("eval")
             outcome["test"] = recorder.tested(chosen.step, sums)
             if said is not None and world.first:
-                predictions_of(data.test, said).write(job.folder)
+                predictions_of(data.test, said, data.classes).write(job.folder)
             outcome["status"], code = "completed", 0
         except Interrupted as interrupted:
             if world.first:

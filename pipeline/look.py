@@ -133,7 +133,9 @@ def draw_images(axes: Any, samples: Split, data: Data) -> None:
         samples.targets, corners(len(images), shape, columns), strict=True
     ):
         above = row - 0.5 - caption_height(shape) / 8
-        axes.text(column + shape[1] / 2 - 0.5, above, str(target), ha="center", fontsize=8)
+        name = str(target) if data.classes is None else data.classes[target]
+        style = {"ha": "center", "fontsize": 8, "parse_math": False}
+        axes.text(column + shape[1] / 2 - 0.5, above, name, **style)
     axes.set_axis_off()
 
 

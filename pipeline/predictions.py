@@ -33,6 +33,8 @@ class Predictions:
         worst: int64 [k], positions of the samples with the largest loss, the worst first.
         worst_images: uint8 [k, height, width, channels], those samples with pixels in 0..255; None
             where samples are no images.
+        classes: str [classes], what people call them; None where nobody knows, or in a file of
+            before they were kept.
     """
 
     target: np.ndarray
@@ -41,6 +43,14 @@ class Predictions:
     confidence: np.ndarray
     worst: np.ndarray
     worst_images: np.ndarray | None = None
+    classes: np.ndarray | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """What the classes are called, up to the last that occurs: by their numbers, if need be."""
+        occurring = 1 + int(max(self.target.max(), self.predicted.max()))
+        known = range(occurring) if self.classes is None else self.classes[:occurring]
+        return list(map(str, known))
 
     def confusion(self, classes: int) -> np.ndarray:
         """How many samples of each class were taken for which: int64 [classes (true), classes
@@ -66,12 +76,15 @@ def read_predictions(folder: Path) -> Predictions | None:
         return None  # a TypeError: of other arrays than ours
 
 
-def predictions_of(split: Split, said: np.ndarray) -> Predictions:
+def predictions_of(
+    split: Split, said: np.ndarray, classes: tuple[str, ...] | None = None
+) -> Predictions:
     """What a backend tells of a split, with the samples that it found hardest.
 
     Args:
         split: of a classification.
         said: float64 [n, 3], `COLUMNS` of each sample.
+        classes: what they are called, if the data set knows it.
     """
     predicted, loss, confidence = np.ascontiguousarray(said.T)
     worst = hardest(loss)
@@ -79,7 +92,8 @@ def predictions_of(split: Split, said: np.ndarray) -> Predictions:
     if split.form is Form.images:
         images = for_the_eye(split.inputs[worst], int(split.inputs.max()))
     target = np.asarray(split.targets, np.int64)
-    return Predictions(target, predicted.astype(np.int64), loss, confidence, worst, images)
+    names = None if classes is None else np.array(classes)
+    return Predictions(target, predicted.astype(np.int64), loss, confidence, worst, images, names)
 
 
 def hardest(loss: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Runs made by hand, in the form in which a run leaves its folder, in milliseconds instead of minutes."""
 
 import json
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -129,8 +130,14 @@ def change_result(folder: Path, **values: Any) -> None:
     write_json(folder / "result.json", result | values)
 
 
-def write_predictions(folder: Path, seed: int = 0, classes: int = 10, samples: int = 300) -> None:
-    """Write what a model said of a test set, right in nine cases of ten."""
+def write_predictions(
+    folder: Path,
+    seed: int = 0,
+    classes: int = 10,
+    samples: int = 300,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Write what a model said of a test set, right in nine cases of ten; with its classes' names."""
     draw = np.random.default_rng(seed)
     target = np.arange(samples) % classes
     wrong = draw.random(samples) < 0.1
@@ -138,7 +145,8 @@ def write_predictions(folder: Path, seed: int = 0, classes: int = 10, samples: i
     loss = np.where(wrong, 2.0, 0.1) + draw.random(samples)
     worst = np.argsort(-loss)[:8]
     images = draw.integers(0, 256, (8, 8, 8, 1)).astype(np.uint8)
-    np.savez(folder / "predictions.npz", target=target, predicted=predicted, loss=loss,
+    known = {} if names is None else {"classes": np.array(names)}
+    np.savez(folder / "predictions.npz", target=target, predicted=predicted, loss=loss, **known,
              confidence=draw.uniform(0.4, 1, samples), worst=worst, worst_images=images)  # fmt: skip
 
 

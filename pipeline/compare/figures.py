@@ -13,13 +13,14 @@ from pipeline.compare.columns import PARTS
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.naming import alike
 from pipeline.compare.records import Record
-from pipeline.predictions import read_predictions
+from pipeline.predictions import Predictions, read_predictions
 
 # Told apart by everybody, and in print (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")  # of the backends, in their order
 
-NAMED = 20  # runs, at the most, that a legend or an axis names
+NAMED = 20  # runs or classes, at the most, that a legend or an axis names
+SHORT = 3  # letters of a class that fit side by side
 DPI = 150
 
 
@@ -61,8 +62,7 @@ def figures(made: Comparison) -> Iterator[tuple[str, Figure]]:
         yield "coordinates", coordinates(made)
     for record in made.records:
         if found := read_predictions(record.folder):
-            classes = 1 + int(max(found.target.max(), found.predicted.max()))
-            yield f"confusion-{record.folder.name}", confusion(record, found.confusion(classes))
+            yield f"confusion-{record.folder.name}", confusion(record, found)
 
 
 def curves(made: Comparison, key: str) -> Figure:
@@ -147,21 +147,24 @@ def heights(values: list) -> list[float]:
     return [(size - low) / (high - low) if high > low else 0.5 for size in sizes]
 
 
-def confusion(record: Record, counts: np.ndarray) -> Figure:
+def confusion(record: Record, found: Predictions) -> Figure:
     """Which class was taken for which.
 
     Args:
         record: of the run.
-        counts: int64 `[true, predicted]`.
+        found: what it said of each sample.
     """
     figure, axes = frame("predicted", "true", height=5)
+    names = found.names
+    counts = found.confusion(len(names))
     axes.imshow(np.log1p(counts), cmap="Blues")
     if len(counts) <= NAMED:
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 axes.annotate(str(count), (column, row), ha="center", va="center", fontsize="small")
-        axes.set_xticks(range(len(counts)))
-        axes.set_yticks(range(len(counts)))
+        turned = {"rotation": 45, "ha": "right"} if max(map(len, names)) > SHORT else {}
+        axes.set_xticks(range(len(names)), names, parse_math=False, **turned)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_title(record.name, fontsize="medium")
     return figure
 

@@ -44,12 +44,11 @@ def order(made: Comparison) -> list[int]:
 
 def mistakes_of(known: Predictions) -> dict[str, Any]:
     """The mistakes of one run; of the confusion only what is not zero: true, predicted, samples."""
-    classes = int(max(known.target.max(), known.predicted.max())) + 1
-    confusion = known.confusion(classes)
+    confusion = known.confusion(len(known.names))
     true, predicted = np.nonzero(confusion)
     cells = np.stack([true, predicted, confusion[true, predicted]], axis=1)
     return {
-        "classes": classes,
+        "classes": known.names,
         "samples": len(known.target),
         "wrong": int((known.target != known.predicted).sum()),
         "cells": cells.tolist(),

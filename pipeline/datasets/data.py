@@ -61,6 +61,7 @@ class Data:
             vectors: float64 [features], zeros. For tokens, which nothing normalises: [1], zero.
         std: as `mean`, the population's standard deviation; 1 where a channel is constant. For
             vectors and tokens: ones.
+        classes: what people call the classes, where the set knows it.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Data:
     outputs: int
     mean: np.ndarray
     std: np.ndarray
+    classes: tuple[str, ...] | None = None
 
     @property
     def values_per_sample(self) -> int:

@@ -1,7 +1,7 @@
 """Decoding in a short process of its own, so that a jax job never loads torch, nor torch TFDS.
 
 `decode` is the end in the job; `serve` the end in the child, called by `lightning_impl/sources.py`
-and `flax_impl/sources.py`. Between them: the four arrays as `.npy` files, and for a failure that
+and `flax_impl/sources.py`. Between them: the arrays as `.npy` files, and for a failure that
 is the user's to mend one line of JSON and exit code 1.
 """
 
@@ -22,7 +22,7 @@ from pipeline.datasets import mirror
 from pipeline.datasets.cache import unusable
 from pipeline.errors import UserError, failure
 
-ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets", "classes")
 MODULES = {
     Source.torchvision: "lightning_impl.sources",
     Source.tfds: "flax_impl.sources",
@@ -43,7 +43,7 @@ def decode(
 
     Returns:
         `train_inputs` and `test_inputs`, uint8 [n, height, width, channels]; `train_targets` and
-        `test_targets`, int64 [n]; in the order of the source.
+        `test_targets`, int64 [n]; in the order of the source. `classes`, str [classes]: their names.
 
     Raises:
         UserError: as told by the child: missing or damaged files, a download that failed.
@@ -70,7 +70,7 @@ def serve(read: Callable[[str, Path, bool], dict[str, np.ndarray]]) -> None:
     """The child's whole life: read the arrays, write them under `--out`, or say why not.
 
     Args:
-        read: from name, root and whether to download to the four arrays.
+        read: from name, root and whether to download to the arrays.
     """
     parser = argparse.ArgumentParser(description="Decode a data set into plain .npy files.")
     parser.add_argument("--name", required=True, help="of the data set")
@@ -92,7 +92,7 @@ def serve(read: Callable[[str, Path, bool], dict[str, np.ndarray]]) -> None:
 
 
 def save(arrays: dict[str, np.ndarray], out: Path, root: Path) -> None:
-    """Write the four arrays for the parent to map.
+    """Write the arrays for the parent to map.
 
     Raises:
         UserError: the disk of `dataset.root` is full.

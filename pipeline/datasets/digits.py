@@ -32,7 +32,7 @@ def load(config: DatasetConfig) -> Data:
     order = stratified_order(training.targets)
     train, val = divide(Split(training.inputs[order], training.targets[order]), config)
     mean, std = moments(training.inputs)
-    return Data("digits", Task.classification, train, val, test, 10, mean, std)
+    return Data("digits", Task.classification, train, val, test, 10, mean, std, tuple("0123456789"))
 
 
 def table() -> np.ndarray:

@@ -41,8 +41,18 @@ def load(config: ImagesConfig) -> Data:
     test = Split(arrays["test_inputs"], arrays["test_targets"])
     mean, std = (np.array(arrays[name]) for name in ("mean", "std"))  # not mapped: a few numbers
     train, val = divide(training, config)
-    outputs = CLASSES[config.name]
-    return Data(config.name, Task.classification, train, val, test, outputs, mean, std)
+    classes = arrays.get("classes")  # which caches of before do not have
+    return Data(
+        name=config.name,
+        task=Task.classification,
+        train=train,
+        val=val,
+        test=test,
+        outputs=CLASSES[config.name],
+        mean=mean,
+        std=std,
+        classes=None if classes is None else tuple(classes.tolist()),
+    )
 
 
 def ordered(

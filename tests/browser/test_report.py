@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from end_to_end.conftest import Workspace
-from made_runs import change_result, write_run, write_sweep
+from made_runs import change_result, write_predictions, write_run, write_sweep
 
 from pipeline.compare.comparison import comparison
 from pipeline.compare.page import write_page
@@ -251,6 +251,29 @@ def test_mistakes_are_shown_beside_those_of_the_partner(open_page):
     section.locator("select").select_option(label="backend=jax optimizer.lr=0.003 seed=1")
     assert "backend=torch optimizer.lr=0.003 seed=1" in section.locator("h3").first.inner_text()
     assert section.locator(".panel").count() == 2
+
+
+def test_classes_that_have_names_are_called_by_them(open_page, tmp_path):
+    names = [f"{kind} & <b>{number}</b>" for number in range(5) for kind in ("cat", "cat")]
+    write_predictions(write_run(tmp_path / "run"), names=names)
+    write_page(comparison([tmp_path / "run"]), tmp_path / "report.html")
+    page = open_page(tmp_path / "report.html")
+    section = page.locator("#mistakes")
+    section.scroll_into_view_if_needed()
+    words = r"is cat & <b>\d</b>, taken for cat & <b>\d</b> \(\d+.%\)"
+    assert re.match(words, section.locator("li").first.inner_text())
+    for axis in ("x", "y"):
+        ticks = section.locator(f".{axis}tick text").evaluate_all(
+            "all => all.map((t) => t.textContent)"
+        )
+        assert ticks == names, "two classes of one name are still two"
+    cell = section.locator(".nsewdrag").bounding_box()
+    page.mouse.move(cell["x"] + cell["width"] / 20, cell["y"] + cell["height"] / 20)
+    told = section.locator(".hoverlayer .hovertext")
+    told.first.wait_for()
+    assert re.match(
+        r"true cat & <b>0</b>, predicted cat & <b>0</b>: \d+ samples", told.first.text_content()
+    )
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])

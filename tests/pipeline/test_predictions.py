@@ -43,6 +43,19 @@ def test_what_was_written_is_read_again_by_us_and_by_plain_numpy(split, said, tm
     np.testing.assert_array_equal(np.stack([ours.predicted, ours.loss, ours.confidence], 1), said)
 
 
+def test_classes_are_called_by_the_names_that_the_data_set_has_for_them(split, said, tmp_path):
+    predictions_of(split, said, ("cat", "naïve dog", "bird", "frog")).write(tmp_path)
+    with np.load(tmp_path / FILE, allow_pickle=False) as file:
+        assert file.files == [*NAMES, "classes"]
+        assert file["classes"].tolist() == ["cat", "naïve dog", "bird", "frog"]
+    assert read_predictions(tmp_path).names == ["cat", "naïve dog", "bird"], "no frog occurs"
+
+
+def test_classes_that_nobody_has_a_name_for_are_called_by_their_numbers(split, said, tmp_path):
+    predictions_of(split, said).write(tmp_path)
+    assert read_predictions(tmp_path).names == ["0", "1", "2"]
+
+
 def test_the_hardest_come_with_their_images_scaled_for_the_eye(split, said):
     found = predictions_of(split, said)
     assert found.worst.tolist() == np.argsort(-said[:, 1])[:WORST].tolist()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_predictions_are_a_table_of_the_worst_and_a_matrix_of_all(run_folder):
     assert len(table["data"]) == 12
     _, sample, target, predicted, loss, confidence = table["data"][0]
     assert loss == found.loss.max()
-    assert (target, predicted) == (found.target[sample], found.predicted[sample])
+    assert (target, predicted) == (str(found.target[sample]), str(found.predicted[sample]))
     assert confidence == found.confidence[sample]
     images = [
         path
@@ -137,11 +138,26 @@ def test_predictions_are_a_table_of_the_worst_and_a_matrix_of_all(run_folder):
     assert sum(file.stat().st_size for file in run.files) < 20_000
 
 
+def test_classes_that_have_names_are_called_by_them(run_folder):
+    names = np.array(
+        ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    )
+    found = replace(predictions(), classes=names)
+    found.write(run_folder)
+    run = finished(run_folder)
+    _, sample, target, predicted, *_ = logged_table(run, WORST)["data"][0]
+    assert (target, predicted) == (names[found.target[sample]], names[found.predicted[sample]])
+    counts = logged_table(run, f"{MATRIX}_table")["data"]
+    cats = np.sum((found.target == 3) & (found.predicted == 4))
+    assert ["cat", "deer", cats] in counts
+    assert {row[0] for row in counts} == {row[1] for row in counts} == set(names)
+
+
 @pytest.mark.parametrize(("classes", "images"), [(101, True), (10, False)])
 def test_what_cannot_be_shown_is_left_out(run_folder, classes, images):
     found = predictions(classes=classes)
     if not images:
-        found = Predictions(**{**vars(found), "worst_images": None})
+        found = replace(found, worst_images=None)
     found.write(run_folder)
     run = finished(run_folder)
     assert any(key.startswith(MATRIX) for key in run.rows[-1]) == (classes <= 100)

@@ -1,17 +1,20 @@
 """`mode=look` shows what the model is really fed: the plan's pixels, the same on both backends."""
 
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from pipeline import backends, datasets
 from pipeline.config import BackendConfig, Config, Mode
+from pipeline.datasets import Data, Split, Task
 from pipeline.errors import UserError
 from pipeline.experiment import Job, assemble
 from pipeline.experiment import run as run_experiment
 from pipeline.interruption import Interruption
-from pipeline.look import FILE, Look, fed
+from pipeline.look import FILE, Look, draw_images, fed
 from pipeline.plan import data_plan
 from pipeline.progress import Silence
 from pipeline.runs import RunFolder
@@ -110,6 +113,17 @@ def test_both_backends_draw_the_same_picture_and_leave_nothing_to_go_on_from(
         pictures.append((job.folder / FILE).read_bytes())
     assert pictures[0].startswith(b"\x89PNG")
     assert pictures[0] == pictures[1]
+
+
+@pytest.mark.parametrize("classes", [None, ("cat", r"$\dog$", "bird")])
+def test_above_an_image_stands_what_its_class_is_called(classes):
+    images = Split(np.zeros((4, 5, 6, 3), np.uint8), np.array([2, 0, 1, 2]))
+    data = Data("animals", Task.classification, *3 * [images], 3, np.zeros(3), np.ones(3), classes)
+    axes = Figure().add_subplot()
+    draw_images(axes, images, data)
+    names = [classes[target] if classes else str(target) for target in images.targets]
+    assert [text.get_text() for text in axes.texts] == names
+    axes.figure.savefig(BytesIO())  # no letter of a name is taken for a formula
 
 
 @pytest.mark.parametrize("augment", [True, False])

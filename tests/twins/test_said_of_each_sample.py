@@ -52,6 +52,7 @@ def test_both_backends_say_the_same_of_each_sample_and_what_their_metrics_say(
     np.testing.assert_array_equal(by_torch.worst, by_jax.worst)
     np.testing.assert_array_equal(by_torch.worst_images, by_jax.worst_images)
     assert by_torch.worst_images.max() == 255
+    assert by_torch.classes.tolist() == by_jax.classes.tolist() == list("0123456789")
 
 
 def test_each_line_is_that_of_its_own_sample(finished, configure, tmp_path):

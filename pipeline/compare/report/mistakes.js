@@ -68,32 +68,40 @@ function ofOneRun(run) {
     ),
     element,
     make("h3", {}, "Hardest test samples"),
-    make("ol", { class: "worst" }, told.worst.map(sample)),
+    make("ol", { class: "worst" }, told.worst.map((one) => sample(one, told.classes))),
   );
   return [panel, addPlot(element, () => confusion(told))];
 }
 
 /** Rows are true classes; colours are shares of the class, so that small classes are seen. */
 function confusion(told) {
-  const size = told.classes,
+  const size = told.classes.length,
     counts = Array.from({ length: size }, () => Array(size).fill(0));
   for (const [is, said, samples] of told.cells) counts[is][said] = samples;
   const shares = counts.map((row) => {
     const all = row.reduce((a, b) => a + b, 0);
     return row.map((samples) => (all && samples ? samples / all : null));
   });
-  const names = [...counts.keys()].map(String),
+  const numbers = [...counts.keys()].map(String), // two classes of one name are still two
+    names = told.classes.map(escaped),
     small = size <= 20;
   const hover = counts.map((row, is) =>
-    row.map((samples, said) => `true ${is}, predicted ${said}: ${counted(samples, "sample")}`),
+    row.map(
+      (samples, said) =>
+        `true ${names[is]}, predicted ${names[said]}: ${counted(samples, "sample")}`,
+    ),
   );
-  const axis = { type: small ? "category" : undefined, showgrid: false, zeroline: false };
+  const axis = {
+    ...(small && { type: "category", tickvals: numbers, ticktext: names }),
+    showgrid: false,
+    zeroline: false,
+  };
   return {
     data: [
       {
         type: "heatmap",
-        x: names,
-        y: names,
+        x: numbers,
+        y: numbers,
         z: shares,
         text: small ? counts.map((row) => row.map((samples) => samples || "")) : undefined,
         texttemplate: small ? "%{text}" : undefined,
@@ -119,17 +127,17 @@ function confusion(told) {
   };
 }
 
-function sample(one) {
+function sample(one, names) {
   const sure = one.confidence === null ? "" : ` (${Math.round(100 * one.confidence)}\u00a0%)`;
   return make(
     "li",
     {},
     one.image && make("img", { src: one.image, alt: `test sample ${one.sample}` }),
     "is ",
-    make("b", {}, String(one.target)),
+    make("b", {}, names[one.target]),
     one.target === one.predicted
       ? ", and seen as it"
-      : [", taken for ", make("b", {}, String(one.predicted))],
+      : [", taken for ", make("b", {}, names[one.predicted])],
     sure,
     make("br"),
     `loss ${number(one.loss)} · no. ${one.sample}`,

@@ -54,13 +54,12 @@ def matrix(found: Predictions) -> Any:
     """
     import wandb
 
-    classes = int(max(found.target.max(), found.predicted.max())) + 1
-    if classes > MOST_CLASSES:
+    if len(found.names) > MOST_CLASSES:
         return None
     return wandb.plot.confusion_matrix(
         y_true=found.target.tolist(),
         preds=found.predicted.tolist(),
-        class_names=[str(number) for number in range(classes)],
+        class_names=found.names,
         title="confusion matrix, test set",
     )
 
@@ -74,11 +73,11 @@ def worst(found: Predictions, most: int) -> Any:
     """
     import wandb
 
-    chosen = found.worst[:most]
+    chosen, names = found.worst[:most], np.array(found.names)
     columns = {
         "sample": chosen.tolist(),
-        "target": found.target[chosen].tolist(),
-        "predicted": found.predicted[chosen].tolist(),
+        "target": names[found.target[chosen]].tolist(),
+        "predicted": names[found.predicted[chosen]].tolist(),
         "loss": found.loss[chosen].tolist(),
         "confidence": found.confidence[chosen].tolist(),
     }

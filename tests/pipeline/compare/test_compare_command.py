@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from made_runs import write_predictions, write_run
 
 from pipeline.compare.__main__ import main
 from pipeline.compare.comparison import comparison
@@ -118,6 +119,14 @@ def test_figures_are_png_and_svg_of_every_plot(sweep, tmp_path):
     for backend in ("torch", "jax"):
         assert f"backend={backend} optimizer.lr=0.003" in svg
     assert (tmp_path / "out" / "figures" / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_of_the_confusion_names_the_classes(tmp_path):
+    write_predictions(write_run(tmp_path / "run"), classes=3, names=["cat", "$dog$", "<b>"])
+    assert main([str(tmp_path / "run"), "--figures", "--to", str(tmp_path / "out")]) == 0
+    svg = (tmp_path / "out" / "figures" / "confusion-run.svg").read_text()
+    for name in (">cat<", ">$dog$<", ">&lt;b&gt;<"):
+        assert svg.count(name) == 2, "across and up"
 
 
 def test_a_target_is_told_in_seconds(sweep, capsys):

@@ -15,15 +15,16 @@ from shutil import copytree
 
 import numpy as np
 import pytest
-from made_runs import change_result, write_json, write_run, write_sweep
+from made_runs import change_result, write_json, write_predictions, write_run, write_sweep
 
 from pipeline.compare.colours import COLOURS, colours
 from pipeline.compare.comparison import comparison
 from pipeline.compare.curves import Curve
 from pipeline.compare.headline import cards, sentences
-from pipeline.compare.mistakes import mistakes, png
+from pipeline.compare.mistakes import mistakes, mistakes_of, png
 from pipeline.compare.page import page, plotly, write_page
 from pipeline.compare.payload import curve_of, payload
+from pipeline.predictions import read_predictions
 
 
 def data_of(text: str) -> dict:
@@ -226,6 +227,15 @@ def test_mistakes_are_counted_and_shown_beside_the_partner(made, sweep):
     other = np.load(made.records[4].folder / "predictions.npz")
     apart = (known["predicted"] != other["predicted"]).sum()
     assert told["pairs"][0] == {"runs": (0, 4), "samples": apart, "count": 300}
+
+
+def test_classes_have_their_names_and_in_runs_of_before_their_numbers(tmp_path):
+    write_predictions(tmp_path, classes=3)
+    before = mistakes_of(read_predictions(tmp_path))
+    write_predictions(tmp_path, classes=3, names=["cat", "dog", "bird", "frog"])
+    now = mistakes_of(read_predictions(tmp_path))
+    assert (before["classes"], now["classes"]) == (["0", "1", "2"], ["cat", "dog", "bird"])
+    assert json.loads(json.dumps(now | {"classes": before["classes"]})) == before
 
 
 def test_mistakes_of_many_runs_leave_room_for_the_rest_of_the_page(made, monkeypatch):

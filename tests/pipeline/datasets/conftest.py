@@ -68,6 +68,11 @@ def images() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return made
 
 
+def class_names(label: str, classes: int) -> list[str]:
+    """What the classes of a label are called in CIFAR's archives that are served."""
+    return [f"{label}_{number}" for number in range(classes)]
+
+
 @pytest.fixture
 def mirror(tmp_path, images, monkeypatch) -> Mirror:
     """A mirror that holds all four data sets for both libraries, as `TANDEM_MIRROR` names it."""
@@ -120,12 +125,14 @@ def cifar_pickles(name, images) -> tuple[dict[str, bytes], dict[str, bytes]]:
         inside = {"train": python2_pickle({b"data": rows(inputs), key: targets.tolist()})}
         test, meta, names = "test", "meta", b"fine_label_names"
     inside[test] = python2_pickle({b"data": rows(test_inputs), key: test_targets.tolist()})
-    inside[meta] = python2_pickle({names: [b"class"] * (targets.max() + 1)})
+    inside[meta] = python2_pickle(
+        {names: [told.encode() for told in class_names(name, targets.max() + 1)]}
+    )
     return {archive: tar_gz(folder, inside)}, inside
 
 
 def cifar_binary(name, images) -> dict[str, bytes]:
-    """CIFAR's binary archive: rows of label bytes (coarse and fine for CIFAR-100) and pixels."""
+    """CIFAR's binary archive: rows of label bytes (coarse and fine for CIFAR-100) and pixels; names."""
 
     def binary(inputs, targets):
         labels = targets[:, None] if name == "cifar10" else np.c_[targets // 5, targets]
@@ -134,11 +141,19 @@ def cifar_binary(name, images) -> dict[str, bytes]:
     train, test = images[name, "train"], images[name, "test"]
     if name == "cifar100":
         inside = {"train.bin": binary(*train), "test.bin": binary(*test)}
+        inside["fine_label_names.txt"] = lines(class_names(name, 100))
+        inside["coarse_label_names.txt"] = lines(class_names("coarse", 20))
         return {"cifar-100-binary.tar.gz": tar_gz("cifar-100-binary", inside)}
     parts = zip(np.split(train[0], 5), np.split(train[1], 5), strict=True)
     inside = {f"data_batch_{i}.bin": binary(x, y) for i, (x, y) in enumerate(parts, 1)}
     inside["test_batch.bin"] = binary(*test)
+    inside["batches.meta.txt"] = lines(class_names(name, 10))
     return {"cifar-10-binary.tar.gz": tar_gz("cifar-10-batches-bin", inside)}
+
+
+def lines(names: list[str]) -> bytes:
+    """One a line, and an empty one at the end, as in the originals."""
+    return "".join(f"{name}\n" for name in [*names, ""]).encode()
 
 
 def tar_gz(folder: str, files: dict[str, bytes]) -> bytes:

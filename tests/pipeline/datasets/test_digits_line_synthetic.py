@@ -48,6 +48,7 @@ def test_the_key_decides_the_split_and_the_split_never_changes():
 def test_digits_are_split_into_fixed_stratified_parts():
     data = datasets.load(DigitsConfig())
     assert (data.name, data.task, data.outputs) == ("digits", Task.classification, 10)
+    assert data.classes == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
     assert [len(data.train), len(data.val), len(data.test)] == [1294, 144, 359]
     assert data.train.inputs.shape == (1294, 8, 8, 1)
     assert (data.train.inputs.dtype, data.train.targets.dtype) == (np.uint8, np.int64)

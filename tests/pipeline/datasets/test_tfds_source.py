@@ -47,6 +47,23 @@ def test_a_download_gives_the_images_of_the_archive_in_the_order_of_tfds(
     np.testing.assert_array_equal(again["train_inputs"], arrays["train_inputs"])
 
 
+@pytest.mark.parametrize(
+    ("name", "classes", "third"),
+    [
+        ("mnist", 10, "3"),
+        ("fashion_mnist", 10, "Dress"),
+        ("cifar10", 10, "cifar10_3"),
+        ("cifar100", 100, "cifar100_3"),
+    ],
+)
+def test_the_classes_are_called_as_tfds_or_the_archive_calls_them(
+    name, classes, third, mirror, tmp_path
+):
+    for named in (read(name, tmp_path / "data"), sources.read(name, tmp_path / "data", False)):
+        names = named["classes"].tolist()
+        assert (len(names), len(set(names)), names[3]) == (classes, classes, third)
+
+
 def test_a_folder_that_tfds_prepared_elsewhere_is_read_as_it_is(images, tmp_path):
     prepare(tmp_path, "array_record", *images["cifar10", "train"], *images["cifar10", "test"])
     data = datasets.load(config("cifar10", tmp_path, val_fraction=0.0))
@@ -54,6 +71,7 @@ def test_a_folder_that_tfds_prepared_elsewhere_is_read_as_it_is(images, tmp_path
     assert pairs(data.train.inputs, data.train.targets) == pairs(*images["cifar10", "train"])
     assert pairs(data.test.inputs, data.test.targets) == pairs(*images["cifar10", "test"])
     np.testing.assert_array_equal(data.val.inputs, data.train.inputs)
+    assert data.classes == tuple("0123456789"), "it was prepared without names"
 
 
 def prepare(root, file_format, train_inputs, train_targets, test_inputs, test_targets):

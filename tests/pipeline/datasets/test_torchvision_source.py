@@ -35,6 +35,22 @@ def test_a_download_gives_the_images_of_the_archive_in_its_order(name, mirror, i
         np.testing.assert_array_equal(targets, images[name, split][1])
 
 
+@pytest.mark.parametrize(
+    ("name", "classes", "third"),
+    [
+        ("mnist", 10, "3 - three"),
+        ("fashion_mnist", 10, "Dress"),
+        ("cifar10", 10, "cifar10_3"),
+        ("cifar100", 100, "cifar100_3"),
+    ],
+)
+def test_the_classes_are_called_as_torchvision_or_the_archive_calls_them(
+    name, classes, third, mirror, tmp_path
+):
+    named = read(name, tmp_path / "data")["classes"].tolist()
+    assert (len(named), len(set(named)), named[3]) == (classes, classes, third)
+
+
 def test_a_first_load_downloads_and_caches_and_a_second_only_maps(
     mirror, images, tmp_path, monkeypatch
 ):
@@ -42,6 +58,7 @@ def test_a_first_load_downloads_and_caches_and_a_second_only_maps(
     data = datasets.load(config("cifar10", root, download=True, val_fraction=0.2))
     assert [len(data.train), len(data.val), len(data.test)] == [80, 20, 10]
     assert (data.outputs, data.task) == (10, datasets.Task.classification)
+    assert data.classes == tuple(f"cifar10_{number}" for number in range(10))
 
     inputs, targets = images["cifar10", "train"]
     order = stratified_order(targets)
@@ -62,6 +79,19 @@ def test_a_first_load_downloads_and_caches_and_a_second_only_maps(
         assert isinstance(getattr(again, split).inputs, np.memmap)
         np.testing.assert_array_equal(getattr(again, split).inputs, getattr(data, split).inputs)
     np.testing.assert_array_equal(again.mean, data.mean)
+    assert again.classes == data.classes
+
+
+def test_a_cache_of_before_has_no_names_and_is_still_opened(mirror, tmp_path):
+    root = tmp_path / "data"
+    named = datasets.load(config("mnist", root, download=True))
+    (meta,) = root.glob("cache/mnist-*/meta.json")
+    known = json.loads(meta.read_text())
+    del known["arrays"]["classes"]
+    meta.write_text(json.dumps(known))
+    again = datasets.load(config("mnist", root))
+    assert (len(named.classes), again.classes) == (10, None)
+    np.testing.assert_array_equal(again.train.inputs, named.train.inputs)
 
 
 def test_raw_files_from_a_mirror_are_recognised_later_without_it(mirror, tmp_path, monkeypatch):
