@@ -243,7 +243,8 @@ def _run(
             outcome["status"], code = "completed", 0
         except Interrupted as interrupted:
             if world.first:
-                log.warning("%s; go on with: python run.py resume=%s", interrupted, job.folder)
+                way_on = f"{interrupted}; go on with: python run.py resume={job.folder}"
+                log.warning("interrupted" if looking else way_on)
             outcome["status"], code = "interrupted", interrupted.exit_code
             outcome["interrupted_by"] = interruption.name
         finally:

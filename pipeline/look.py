@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.backends import Backend, Device
 from pipeline.checkpoints import FOLDER
 from pipeline.datasets import Data, Form, Split
+from pipeline.errors import Interrupted
 from pipeline.observer import Observer, Trace
 from pipeline.pictures import caption_height, corners, for_the_eye, grid
 from pipeline.runs import replacing
@@ -62,10 +63,18 @@ class Look(Observer):
 def look(backend: Backend, experiment: Any, device: Device) -> Path:
     """Train for the steps that it takes, and draw what the model was fed; the picture's path.
 
-    Nothing else is left: there is nothing to go on from.
+    Nothing else is left, also of a look that was interrupted: there is nothing to go on from.
+
+    Raises:
+        Interrupted: somebody asked to stop.
     """
-    samples = fed(backend, experiment, device)
-    rmtree(experiment.folder / FOLDER, ignore_errors=True)
+    recorder = experiment.recorder
+    try:
+        samples = fed(backend, experiment, device)
+    finally:
+        rmtree(experiment.folder / FOLDER, ignore_errors=True)
+    if code := recorder.interruption.exit_code:  # in the last step, which ends the training itself
+        raise Interrupted(recorder.step, code)
     path = experiment.folder / FILE
     draw(samples, experiment.plan.data, path)
     return path

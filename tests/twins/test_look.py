@@ -1,7 +1,11 @@
 """`mode=look` shows what the model is really fed: the plan's pixels, the same on both backends."""
 
+import os
 from dataclasses import replace
 from io import BytesIO
+from signal import SIGINT, getsignal
+from threading import Thread
+from time import sleep
 
 import numpy as np
 import pytest
@@ -113,6 +117,34 @@ def test_both_backends_draw_the_same_picture_and_leave_nothing_to_go_on_from(
         pictures.append((job.folder / FILE).read_bytes())
     assert pictures[0].startswith(b"\x89PNG")
     assert pictures[0] == pictures[1]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", [16, 64], ids=["before its last step", "in its last step"])
+def test_a_look_that_is_interrupted_says_so_and_can_be_had_again(
+    configure, tmp_path, caplog, backend, size
+):
+    config = configure(f"{LOOK} model=linear train.batch_size={size}")
+    config = replace(config, backend=BackendConfig(name=backend))
+    job = Job(tmp_path / "look", "look")
+    person = Thread(target=press_ctrl_c, daemon=True)
+    person.start()
+    assert run_experiment(config, job) == 130
+    person.join()
+    assert [line.getMessage() for line in caplog.records if line.name.startswith("pipeline")] == [
+        "interrupted"
+    ]
+    result = RunFolder(job.folder).result
+    assert (result["status"], result["interrupted_by"]) == ("interrupted", "SIGINT")
+    assert not {"look.png", "checkpoints"} & {path.name for path in job.folder.iterdir()}
+    assert run_experiment(config, job) == 0
+
+
+def press_ctrl_c():
+    """As soon as it is heard."""
+    while not isinstance(getattr(getsignal(SIGINT), "__self__", None), Interruption):
+        sleep(0.001)
+    os.kill(os.getpid(), SIGINT)
 
 
 @pytest.mark.parametrize("classes", [None, ("cat", r"$\dog$", "bird")])
