@@ -13,7 +13,7 @@ PARTS = Path(__file__).parent / "report"  # what the page is made of
 
 # In the order in which they need each other.
 SCRIPTS = (
-    "core", "plots", "summary", "runs", "answer", "curves", "speed", "parallel", "mistakes",
+    "core", "plots", "summary", "runs", "answer", "zoom", "curves", "speed", "parallel", "mistakes",
     "settings", "main",
 )  # fmt: skip
 

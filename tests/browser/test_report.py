@@ -200,15 +200,91 @@ def test_axes_switch_between_steps_samples_and_time_and_to_logarithms(open_page)
 def test_zooming_in_on_curves_zooms_in_on_their_differences(open_page):
     page = open_page()
     to_curves(page)
-    area = page.locator("#curves .plot").nth(1).locator(".nsewdrag").first.bounding_box()
-    page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + 60)
-    page.mouse.down()
-    page.mouse.move(area["x"] + area["width"] * 0.6, area["y"] + 61, steps=5)
-    page.mouse.up()
+    zoom_in(page)
     low, high = page.evaluate("panels[1].element._fullLayout.xaxis.range")
     assert 20 < low < 40
     assert 50 < high < 70
     assert page.evaluate("panels[1].element.data.at(-2).xaxis ?? 'x'") == "x"
+
+
+def zoom_in(page, plot: int = 0, down: int = 1) -> dict:
+    """Zoom in on the right panel's steps from about 30 to 60; where that is on the page.
+
+    Args:
+        page: at its curves.
+        plot: of the panel: 0 for the curves, 1 for the differences.
+        down: pixels that the pointer goes down; of few it is the steps alone that are zoomed.
+    """
+    area = page.locator("#curves .plot").nth(1).locator(".nsewdrag").nth(plot).bounding_box()
+    page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.6, area["y"] + 20 + down, steps=5)
+    page.mouse.up()
+    return area
+
+
+RANGES = """() => panels.map(({element: {_fullLayout: drawn}}) =>
+    [drawn.xaxis, drawn.yaxis, drawn.yaxis2].map((axis) => axis?.range.map((end) => end.toFixed(6))))"""
+
+
+def test_a_zoom_is_kept_when_the_page_reads_itself_again_until_it_is_left(open_page):
+    page = open_page()
+    to_curves(page)
+    whole = page.evaluate(RANGES)
+    area = zoom_in(page)
+    zoomed = page.evaluate(RANGES)
+    assert zoomed[0] == whole[0]
+    assert zoomed[1][0] != whole[1][0]
+    for _ in range(2):
+        page.reload()
+        to_curves(page)
+        assert page.evaluate(RANGES) == zoomed
+    page.evaluate("filter('jax'), refresh(panels), filter(''), refresh(panels)")
+    assert page.evaluate(RANGES)[1][0] == zoomed[1][0]
+    metric = page.get_by_label("metric", exact=True).last
+    former = metric.input_value()
+    metric.select_option("optim/grad_norm")
+    assert page.evaluate(RANGES)[1][0] == whole[1][0], "other curves are seen whole"
+    metric.select_option(former)
+    assert page.evaluate(RANGES) == whole
+
+    leave = {
+        "twice on the plot": lambda: page.mouse.dblclick(area["x"] + 50, area["y"] + 50),
+        "the button": lambda: page.locator("#curves .plot").last.locator(
+            "[data-title='Autoscale']"
+        ).click(),
+    }  # fmt: skip
+    for way, out in leave.items():
+        area = zoom_in(page)
+        page.reload()
+        to_curves(page)
+        page.evaluate("refresh(panels)")
+        assert page.evaluate(RANGES) != whole
+        zoom_in(page)  # further
+        out()
+        page.wait_for_function(f"(whole) => String(({RANGES})()) === String(whole)", arg=whole)
+        page.reload()
+        to_curves(page)
+        assert page.evaluate(RANGES) == whole, way
+
+
+def test_a_zoom_into_differences_is_left_where_their_axis_is_another_meanwhile(open_page, tmp_path):
+    def write(steps: int) -> None:
+        runs = [write_run(tmp_path / name, name, 0, steps, 1, 1e-6) for name in ("torch", "jax")]
+        write_page(comparison(runs), tmp_path / "report.html")
+
+    write(steps=100)
+    page = open_page(tmp_path / "report.html")
+    to_curves(page)
+    assert page.evaluate("panels[1].element._fullLayout.yaxis2.type") == "log"
+    zoom_in(page, plot=1, down=50)
+    assert page.evaluate("panels[1].element.layout.yaxis2.autorange") is False
+    write(steps=3)  # whose differences are of one size
+    page.reload()
+    to_curves(page)
+    assert page.evaluate("panels[1].element._fullLayout.yaxis2.type") == "linear"
+    assert page.evaluate("panels[1].element.layout.yaxis2.autorange") is True
+    assert page.evaluate("panels[1].element.layout.xaxis.autorange") is False
 
 
 def test_a_run_that_is_looked_at_lights_up_in_the_curves(open_page):
@@ -371,9 +447,12 @@ def test_a_page_that_is_followed_reads_itself_again_and_stays_where_it_was(
     page.locator("#filter").fill("jax")
     page.get_by_label("over", exact=True).select_option("samples")
     page.locator("#runs th button", has_text="steps").first.click()
+    kept = page.locator("#runs tbody tr[data-run='5'] button")
+    kept.press("Enter")
+    pinned = kept.inner_text()
     page.evaluate("scrollTo({top: 800, behavior: 'instant'})")
-    made.records.pop()  # another page in the meantime
-    write_page(made, path)
+    # Another page in the meantime, on which the runs have other places.
+    write_page(comparison([record.folder for record in made.records[1:-1]]), path)
     page.wait_for_function("() => !window.first", timeout=15_000)
     page.wait_for_load_state()
     assert page.locator("#filter").input_value() == "jax"
@@ -381,6 +460,9 @@ def test_a_page_that_is_followed_reads_itself_again_and_stays_where_it_was(
     assert page.get_by_label("over", exact=True).input_value() == "samples"
     assert page.locator("#runs th[aria-sort=ascending]").count() == 1
     assert abs(page.evaluate("scrollY") - 800) < 5
+    assert page.locator("#runs tbody button[aria-pressed=true]").all_inner_texts() == [pinned]
+    to_curves(page)
+    page.wait_for_function(LIT)
 
 
 def test_a_page_without_curves_pairs_or_results_says_so(open_page, tmp_path):

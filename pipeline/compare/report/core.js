@@ -15,6 +15,8 @@ const state = {
   sort: null,
   down: false,
   run: null,
+  zooms: [], // of the panels of curves
+  pinned: null, // the folder of a run
   scroll: 0,
   ...kept(),
 };

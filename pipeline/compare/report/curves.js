@@ -127,7 +127,11 @@ function figure(side, element, caption) {
   );
   const below = apart.length > 0;
   const axes = {
-    xaxis: { title: { text: X[state.x].title, standoff: 6 }, anchor: below ? "y2" : "y" },
+    xaxis: {
+      title: { text: X[state.x].title, standoff: 6 },
+      type: "linear",
+      anchor: below ? "y2" : "y",
+    },
     yaxis: {
       title: { text: key, standoff: 8 },
       type: state.log ? "log" : "linear",
@@ -143,12 +147,16 @@ function figure(side, element, caption) {
       exponentformat: "power",
       dtick: log ? Math.ceil(decades / 4) : null,
     };
+  const uirevision = `${key} ${state.x} ${state.log}`;
+  noteZoom(side);
+  zoom(axes, side, uirevision);
   setTimeout(lightCurves);
   return {
+    config: UNZOOM,
     data: traces,
     layout: layout({
       height: below ? 470 : 330,
-      uirevision: `${key} ${state.x} ${state.log}`,
+      uirevision,
       ...axes,
     }),
   };

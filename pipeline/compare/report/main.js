@@ -42,9 +42,10 @@ addEventListener("beforeprint", () => print(true));
 addEventListener("afterprint", () => print(false));
 
 // Reading itself again, the page goes on where it was.
-addEventListener("pagehide", () =>
-  sessionStorage.setItem(KEPT, JSON.stringify({ ...state, scroll: scrollY })),
-);
+addEventListener("pagehide", () => {
+  panels.forEach((_, side) => noteZoom(side));
+  sessionStorage.setItem(KEPT, JSON.stringify({ ...state, scroll: scrollY }));
+});
 if (data.refresh) {
   let touched = 0;
   for (const kind of ["pointermove", "keydown", "wheel"])

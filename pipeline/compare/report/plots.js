@@ -14,7 +14,7 @@ const seen = new IntersectionObserver(
   { rootMargin: "400px" },
 );
 
-/** A plot whose `figure()` gives Plotly's data and layout, or null where there is nothing to draw. */
+/** A plot whose `figure()` gives Plotly's data, layout and, if need be, config; null: nothing to draw. */
 function addPlot(element, figure) {
   const plot = { element, figure, stale: true, near: false };
   plots.push(plot);
@@ -31,6 +31,7 @@ function redraw(plot) {
     displaylogo: false,
     responsive: true,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    ...figure.config,
   });
 }
 

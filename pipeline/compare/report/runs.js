@@ -68,6 +68,8 @@ function runsTable() {
   }
 
   if (state.sort) sortBy(state.sort, state.down);
+  const former = data.runs.findIndex((run) => run.folder === state.pinned);
+  if (former >= 0) pin(former);
   onFilter((shown, set) => {
     rows.forEach((row, at) => (row.hidden = !set.has(at)));
     byId("none").hidden = shown.length > 0;
@@ -85,6 +87,7 @@ function compare(one, other, down) {
 /** Keep a run lit, or let it go. */
 function pin(at) {
   pinned = pinned === at ? null : at;
+  state.pinned = data.runs[pinned]?.folder ?? null;
   for (const button of document.querySelectorAll("#runs tbody button")) {
     button.setAttribute(
       "aria-pressed",
