@@ -13,6 +13,7 @@ from gradients import (
     assert_twins,
     channels_first,
     channels_last,
+    compiled,
     with_jax,
     with_torch,
 )
@@ -106,7 +107,7 @@ def test_the_cross_entropy_is_its_definition(smoothing, scale):
         sums = flax_losses.sums(task, outputs, jnp.asarray(targets), jnp.zeros(1), smoothing)
         return sums[0], sums
 
-    by_outputs, sums = jax.jit(jax.grad(loss, has_aux=True))(outputs)
+    by_outputs, sums = compiled(jax.grad(loss, has_aux=True))(outputs)
     assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(by_outputs, gradient, rtol=1e-12, atol=1e-14)
 
@@ -128,7 +129,7 @@ def test_the_cross_entropy_of_tokens_is_that_of_as_many_samples(smoothing):
         sums = flax_losses.sums(task, outputs, targets, jnp.zeros(1), smoothing)
         return sums[0] / flax_losses.mean_over(task, targets), sums
 
-    by_outputs, sums = jax.jit(jax.grad(loss, has_aux=True))(outputs, jnp.asarray(targets))
+    by_outputs, sums = compiled(jax.grad(loss, has_aux=True))(outputs, jnp.asarray(targets))
     assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(by_outputs, by_mean, rtol=1e-12, atol=1e-14)
 
