@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 import torch
+from gradients import compiled
 
 from flax_impl import optimizers as flax_optimizers
 from flax_impl.optimizers.adam import average_length
@@ -43,7 +44,7 @@ SHAPES = {
     "bn.weight": (3,), "bn.bias": (3,), "scale": (),
 }  # fmt: skip
 KINDS = {"a": "linear", "b": "conv", "bn": "norm"}
-STEPS = 200
+STEPS = 100
 FACTOR = schedule(WarmupConfig(warmup=20, final=0.1), STEPS)
 
 OPTIMIZERS = {
@@ -162,7 +163,7 @@ class Flax:
         self.params = jax.tree.map(jnp.asarray, start or trees(1)[0])
         self.state = self.transform.init(self.params)
 
-    @partial(jax.jit, static_argnums=0)
+    @partial(compiled, static_argnums=0)
     def loop(self, params, state, inputs):
         """Parameters and state after the last step, and parameters after each."""
 
@@ -244,7 +245,14 @@ def test_the_table_has_every_optimizer_and_a_change_of_every_setting():
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    # What is one of each has groups below, and no more than that is new in it.
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (config in one_of_each().values()))
+        for name, config in OPTIMIZERS.items()
+    ],
+)
 def test_an_optimizer_takes_the_steps_of_torch_and_keeps_its_slots_under_a_schedule(name):
     assert worst_gap(OPTIMIZERS[name]) < 1e-12
 
@@ -413,16 +421,11 @@ def test_a_matrix_is_that_of_the_canonical_layout_and_attention_has_three(name):
     reference = Torch(config, canonical, start)
     flax = Flax(config, treated, native(start), layouts)
     after = flax.steps(0, [native(each) for each in gradients])
-    for index, each in enumerate(gradients):
-        expected = native(reference.step(index, each))
-        found = jax.tree.map(lambda leaf, index=index: leaf[index], after)
-        jax.tree.map(
-            lambda ours, theirs: np.testing.assert_allclose(
-                ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max()
-            ),
-            found,
-            expected,
-        )
+    expected = [native(reference.step(index, each)) for index, each in enumerate(gradients)]
+    together = jax.tree.map(lambda *leaves: np.stack(leaves), *expected)
+    assert jax.tree.structure(after) == jax.tree.structure(together)
+    found, wanted = (dict(enumerate(jax.tree.leaves(tree))) for tree in (after, together))
+    assert gap(found, wanted) <= 1e-12
     matrices = {name for name, group in canonical.items() if group.matrix}
     assert matrices == (
         {n for n in shapes if n != "attn.in_proj_bias"} if name == "muon" else set()
