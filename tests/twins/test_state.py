@@ -1,5 +1,6 @@
 """The portable state: what comes out of one backend is what the other would have given, bit for bit."""
 
+from copy import copy
 from dataclasses import replace
 from functools import cache, partial
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from flax.traverse_util import flatten_dict, unflatten_dict
-from gradients import randomised
+from gradients import compiled, randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -159,14 +160,21 @@ def test_what_comes_out_shares_no_memory_with_what_went_in():
     assert digest(before) == kept
 
 
-def initial(config, dtype):
+@cache
+def layout_at_start(model, dtype):
+    """Flax's layout of one of `MODELS`; how its weights begin is no part of it."""
+    config = MODELS[model]
+    flax_model = flax_models.build_model(config, SHAPE, 5, dtype=dtype, param_dtype=dtype)
+    return layout_of(flax_model, (1, *SHAPE))
+
+
+def initial(model, config, dtype):
     """Parameters and buffers at step 0 as each side holds them, by canonical name."""
     torch_dtype = {np.float64: torch.float64, np.float32: torch.float32}[dtype]
     torch_model = torch_models.build_model(config.model, SHAPE, 5).to(torch_dtype)
     torch_state.from_portable(torch_state.initial_state(torch_model, config), torch_model)
     ours = torch_state.parameters_of(torch_model) | torch_state.buffers_of(torch_model)
-    flax_model = flax_models.build_model(config.model, SHAPE, 5, dtype=dtype, param_dtype=dtype)
-    layout = layout_of(flax_model, (1, *SHAPE))
+    layout = layout_at_start(model, dtype)
     portable = flax_state.initial_state(layout, config)
     tree = flax_state.from_canonical(portable.parameters | portable.buffers, layout)
     tree = jax.tree.map(partial(jnp.asarray, dtype=dtype), tree)
@@ -190,7 +198,7 @@ def test_the_weights_at_step_0_are_the_same_bytes(model, init):
     digests = set()
     for dtype, seed in ((np.float32, 0), (np.float64, 0), (np.float64, 1)):
         config = Config(model=replace(MODELS[model], init=init), seed=seed)
-        ours, theirs = initial(config, dtype)
+        ours, theirs = initial(model, config, dtype)
         assert {array.dtype.type for array in ours.values()} == {dtype}
         assert digest(ours) == digest(theirs)
         digests.add(digest(ours))
@@ -293,7 +301,7 @@ class FlaxRun:
             batch_stats=self.tree(torch_state.buffers_of(start)),
             averages=jax.tree.map(jnp.copy, params),
         ).replace(step=jnp.zeros((), jnp.int32))
-        self.update = jax.jit(partial(TrainState.apply_gradients, ema=EMA))
+        self.update = compiled(partial(TrainState.apply_gradients, ema=EMA))
 
     def tree(self, arrays):
         return jax.tree.map(jnp.asarray, flax_state.from_canonical(arrays, self.layout))
@@ -360,9 +368,19 @@ def after(run, count, first=0):
 
 
 @cache
+def flax_run(case):
+    return FlaxRun(CASES[case][0])
+
+
+def fresh(case, side):
+    """A run at its start. Flax's, whose arrays are never changed in place, is compiled once."""
+    return TorchRun(CASES[case][0]) if side == "torch" else copy(flax_run(case))
+
+
+@cache
 def states(case, side):
     """After 3 steps and after 5, without interruption."""
-    run = after(SIDES[side](CASES[case][0]), 3)
+    run = after(fresh(case, side), 3)
     return run.out(), after(run, 2, first=3).out()
 
 
@@ -412,19 +430,18 @@ def test_all_of_the_state_is_the_same_and_crosses_over_bit_for_bit(case):
         assert not config.train.frozen or arrays.keys() == names - frozen
     assert_close(ours, theirs)
     for portable in (ours, theirs):
-        for side in SIDES.values():
-            assert_same_bytes(side(config).take(portable).out(), portable)
+        for side in SIDES:
+            assert_same_bytes(fresh(case, side).take(portable).out(), portable)
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("source", SIDES)
 def test_a_run_goes_on_from_a_portable_state_as_if_never_interrupted(case, source):
-    config, _ = CASES[case]
     portable, uninterrupted = states(case, source)
     other = {"torch": "jax", "jax": "torch"}[source]
-    assert_same_bytes(after(SIDES[source](config).take(portable), 2, first=3).out(), uninterrupted)
-    assert_close(after(SIDES[other](config).take(portable), 2, first=3).out(), uninterrupted)
+    assert_same_bytes(after(fresh(case, source).take(portable), 2, first=3).out(), uninterrupted)
+    assert_close(after(fresh(case, other).take(portable), 2, first=3).out(), uninterrupted)
 
 
 @pytest.mark.usefixtures("float64")
