@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from gradients import weights
+from gradients import compiled, weights
 from torch import nn
 
 from flax_impl import models as flax_models
@@ -119,11 +119,6 @@ class Twins:
         return compiled(gradient, static_argnames="train")
 
 
-def compiled(function: Callable, **options: str) -> Callable:
-    """Compiled in a quarter of the time: what is called once need not be fast."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
-
-
 def randomised(model: nn.Module) -> nn.Module:
     """With parameters and statistics that all differ, those of norms too."""
     random = np.random.default_rng(0)
@@ -148,8 +143,22 @@ def assert_equal(found: dict, expected: dict, tolerance: float = 1e-12) -> None:
     assert {name: gap for name, gap in gaps.items() if not gap <= tolerance} == {}
 
 
-@pytest.mark.parametrize("train", [True, False], ids=["training", "evaluating"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "train"),
+    [
+        *(pytest.param(name, True, id=f"{name}-training") for name in CASES),
+        # Transformers do the same in both, and there is one way to evaluate a norm.
+        *(
+            pytest.param(
+                name,
+                False,
+                id=f"{name}-evaluating",
+                marks=() if name in {"resnet18", "vit"} else pytest.mark.slow,
+            )
+            for name in CASES
+        ),
+    ],
+)
 def test_names_kinds_outputs_gradients_and_statistics_are_the_same(name, train):
     twins = Twins(CASES[name])
     assert shapes_of(twins.layout) == torch_shapes(twins.torch)
@@ -161,7 +170,9 @@ def test_names_kinds_outputs_gradients_and_statistics_are_the_same(name, train):
 
 
 @pytest.mark.parametrize(
-    "step", [(0, 0), (7, 1)], ids=["first step", "second part of a later step"]
+    "step",
+    [pytest.param((0, 0), marks=pytest.mark.slow), (7, 1)],
+    ids=["first step", "second part of a later step"],
 )
 @pytest.mark.parametrize("name", DROPPED)
 def test_shared_masks_are_the_same_and_so_are_outputs_and_gradients(configure, name, step):
@@ -257,7 +268,11 @@ def test_in_bf16_both_are_near_to_float64_and_leave_gradients_in_float32(name):
     assert {leaf.dtype for leaf in jax.tree.leaves(by)} == {jnp.float32.dtype}
 
 
-@pytest.mark.parametrize("train", [True, False], ids=["training", "evaluating"])
+@pytest.mark.parametrize(
+    "train",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["training", "evaluating"],
+)
 def test_resnet18_is_torchvisions_and_loads_its_weights_unchanged(train):
     theirs = randomised(torchvision.models.resnet18(weights=None, num_classes=1000).double())
     config = ResNet18Config(stem=Stem.imagenet)
@@ -405,7 +420,14 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("preset", PUBLISHED)
+# The deeper ones are the same layers more often.
+DEEP = {"vit_base", "gpt2_medium", "gpt2_large", "gpt2_xl"}
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in PUBLISHED],
+)
 def test_a_preset_has_as_many_parameters_as_its_paper_says(configure, preset):
     shape, outputs, expected = PUBLISHED[preset]
     config = configure(f"model={preset}").model
