@@ -7,7 +7,7 @@ import flax_impl.data
 import lightning_impl.data
 
 SMALL = (
-    "model=cnn dataset.limit=96 train.batch_size=16 train.steps=24 train.eval_every=12steps "
+    "model=mlp dataset.limit=96 train.batch_size=16 train.steps=24 train.eval_every=12steps "
     "dataset.augment=true dataset.crop_padding=1 train.precision=fp64"
 )
 
