@@ -352,7 +352,7 @@ def test_classes_that_have_names_are_called_by_them(open_page, tmp_path):
     )
 
 
-@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("width", [360, pytest.param(768, marks=pytest.mark.slow), 1280])
 def test_no_width_makes_the_page_scroll_sideways(open_page, width):
     page = open_page(viewport={"width": width, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -21,7 +21,11 @@ RUN = (
     ("before", "after"),
     [
         ("optimizer=adamw", "optimizer=adamw optimizer.lr=0.05 optimizer.weight_decay=0.3"),
-        ("optimizer=adam", "optimizer=adam optimizer.betas=[0.5,0.9] optimizer.eps=1e-3"),
+        pytest.param(
+            "optimizer=adam",
+            "optimizer=adam optimizer.betas=[0.5,0.9] optimizer.eps=1e-3",
+            marks=pytest.mark.slow,
+        ),
         ("optimizer=sgd", "optimizer=sgd optimizer.momentum=0.5 schedule=constant"),
     ],
 )

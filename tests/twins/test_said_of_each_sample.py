@@ -29,7 +29,7 @@ def finished(configure, tmp_path):
     return ran
 
 
-@pytest.mark.parametrize("model", ["cnn", "mlp"])
+@pytest.mark.parametrize("model", [pytest.param("cnn", marks=pytest.mark.slow), "mlp"])
 def test_both_backends_say_the_same_of_each_sample_and_what_their_metrics_say(
     run, configure, tmp_path, model
 ):
@@ -69,7 +69,9 @@ def test_each_line_is_that_of_its_own_sample(finished, configure, tmp_path):
     np.testing.assert_allclose(said.confidence, chances.max(axis=1), rtol=1e-10)
 
 
-@pytest.mark.parametrize("size", [1, 7, 359, 1000])
+@pytest.mark.parametrize(
+    "size", [7, 1000, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 359))]
+)
 def test_two_devices_of_one_process_say_what_one_says_whatever_the_batch(finished, size):
     overrides = f"{FP64} model=linear train.eval_batch_size={size}"
     one, _ = finished("jax", overrides, "one")
@@ -100,15 +102,22 @@ def test_a_run_that_goes_on_and_is_stopped_has_those_of_no_earlier_test(train, t
     assert not (tmp_path / "run" / FILE).exists()
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
+REGRESSION = "model=linear dataset=line train.batch_size=5"
+LANGUAGE = (
+    "model=gpt model.depth=1 model.heads=2 model.width=8 dataset=text dataset.length=16 "
+    "dataset.max_bytes=5_000 train.batch_size=16"
+)
+
+
 @pytest.mark.parametrize(
-    "task",
+    ("task", "backend"),
     [
-        "model=linear dataset=line train.batch_size=5",
-        "model=gpt model.depth=1 model.heads=2 model.width=8 dataset=text dataset.length=16 "
-        "dataset.max_bytes=5_000 train.batch_size=16",
+        (REGRESSION, "torch"),
+        (REGRESSION, "jax"),
+        (LANGUAGE, "torch"),
+        pytest.param(LANGUAGE, "jax", marks=pytest.mark.slow),
     ],
-    ids=["regression", "language"],
+    ids=["regression-torch", "regression-jax", "language-torch", "language-jax"],
 )
 def test_of_no_other_task_is_anything_left(finished, tmp_path, backend, task):
     said, result = finished(backend, f"logger=none accelerator=cpu train.steps=2 {task}")

@@ -37,8 +37,16 @@ def test_every_line_tells_the_seconds_since_the_start_set_up_included(train, tmp
     assert spent["setup"] + spent["compile"] + spent["train"] <= told[-1] <= spent["total"]
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-@pytest.mark.parametrize("crossing", [False, True], ids=["the same backend", "the other"])
+@pytest.mark.parametrize(
+    ("backend", "crossing"),
+    [
+        ("torch", False),
+        ("jax", True),
+        pytest.param("jax", False, marks=pytest.mark.slow),
+        pytest.param("torch", True, marks=pytest.mark.slow),
+    ],
+    ids=["torch-the same backend", "jax-the other", "jax-the same backend", "torch-the other"],
+)
 def test_a_resumed_run_goes_on_from_the_seconds_of_its_first_part(
     train, tmp_path, backend, crossing
 ):
