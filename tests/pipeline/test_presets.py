@@ -69,8 +69,15 @@ def train(folder: Path, *overrides: str) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize(
+    ("choice", "backend"),
+    [
+        # By turns; with its other backend each leaves the everyday suite.
+        pytest.param(choice, backend, marks=[pytest.mark.slow] * ((number + place) % 2))
+        for number, choice in enumerate(CHOICES)
+        for place, backend in enumerate(BACKENDS)
+    ],
+)
 def test_it_composes_to_a_typed_config(configure, choice, backend):
     overrides = choice if choice.startswith("backend=") else f"{choice} backend={backend}"
     config = configure(overrides)
