@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from made_runs import write_run
 
 from pipeline.errors import BadArgument, UserError
 from pipeline.runs import read_json
@@ -33,6 +34,7 @@ for line in sys.stdin:
     if child == 0:
         for number, path in enumerate(order["outputs"], start=1):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        os.environ |= order["environment"]
         sys.argv = ["run.py", *order["arguments"]]
         runpy.run_path("run.py", run_name="__main__")
         break
@@ -47,7 +49,7 @@ class Case:
     Args:
         name: of the test.
         command: after `run.py`; `{tmp}` is an empty folder, `{file}` a file, `{run}` a torch run of
-            the linear model.
+            the linear model, `{made}` what is known of one without its checkpoints.
         words: that the message holds.
         loads: whether a framework is loaded before the mistake can be seen.
     """
@@ -107,6 +109,7 @@ CASES = [
         "a pattern of no parameter",
         "train.frozen=[conv9]",
         "train.frozen=conv9|Closest names: conv",
+        True,
     ),
     Case("two clippings", "train.clip_norm=1 train.clip_value=1", "null when train.clip_norm=1"),
     Case("an added key", "+foo=1", "foo=1|a key or a group"),
@@ -218,10 +221,12 @@ CASES = [
     Case("a resume of what is no run", "resume={tmp}", "resume={tmp}|Name a run's folder"),
     Case(
         "another optimizer",
-        "resume={run} optimizer=sgd",
-        "optimizer=sgd|adamw, whose|convert {run}",
+        "resume={made} optimizer=sgd",
+        "optimizer=sgd|adamw, whose|convert {made}",
     ),
-    Case("an average", "resume={run} train.ema=0.9", "train.ema=0.9|null, as {run} was made with"),
+    Case(
+        "an average", "resume={made} train.ema=0.9", "train.ema=0.9|null, as {made} was made with"
+    ),
     Case("another model", "mode=test checkpoint={run} model=mlp", "model=|is missing", True),
     Case("a folder in use", "hydra.run.dir={run} model=mlp", "{run}|holds a run already", True),
     Case("a file for a folder", "hydra.run.dir={file}/run", "hydra.run.dir={file}|can be written"),
@@ -300,9 +305,13 @@ def forked():
         text=True,
     )
 
-    def answer(arguments: list[str], folder: Path) -> Answer:
+    def answer(arguments: list[str], folder: Path, **environment: str) -> Answer:
         outputs = [folder / "stdout", folder / "stderr"]
-        order = {"arguments": placed_below(folder, arguments), "outputs": list(map(str, outputs))}
+        order = {
+            "arguments": placed_below(folder, arguments),
+            "environment": environment,
+            "outputs": list(map(str, outputs)),
+        }
         print(json.dumps(order), file=server.stdin, flush=True)
         code = int(server.stdout.readline())
         return Answer(code, *(output.read_text() for output in outputs))
@@ -326,9 +335,11 @@ def linear_run(tmp_path_factory) -> Path:
     [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.loads) for case in CASES],
 )
 def test_bad_input_gets_one_message(case, tmp_path, forked, request):
-    places = {"tmp": tmp_path / "empty", "file": tmp_path / "file"}
+    places = {name: tmp_path / name for name in ("tmp", "file", "made")}
     if "{run}" in case.command:
         places["run"] = request.getfixturevalue("linear_run")
+    if "{made}" in case.command:
+        write_run(places["made"])
     places["tmp"].mkdir()
     places["file"].touch()
 
@@ -351,8 +362,8 @@ def test_bad_input_gets_one_message(case, tmp_path, forked, request):
 
 
 @pytest.mark.parametrize("mistake", ["model=cnm", "train.batch_size=0", "-m train.batch_size=0,-1"])
-def test_the_full_error_is_shown_when_asked_for(mistake, tmp_path):
-    done = command(mistake.split(), tmp_path, HYDRA_FULL_ERROR="1")
+def test_the_full_error_is_shown_when_asked_for(mistake, tmp_path, forked):
+    done = forked(mistake.split(), tmp_path, HYDRA_FULL_ERROR="1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
