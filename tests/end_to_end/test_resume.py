@@ -16,10 +16,20 @@ LONG = (
 
 @pytest.fixture(scope="module", params=["torch", "jax"])
 def backend(request, workspace):
-    """A backend whose run, never stopped, lies in outputs/<backend>-whole."""
-    done = workspace.run(f"backend={request.param}", *LONG, f"name={request.param}-whole")
-    assert done.code == 0, done.output
-    return request.param
+    """A backend whose run, never stopped, lies in outputs/<backend>-whole, beside one that was."""
+    name = request.param
+    whole, part = (
+        workspace.start(f"backend={name}", *LONG, *more)
+        for more in (
+            [f"name={name}-whole"],
+            [f"name={name}-stopped", "train.stop_after=73"],
+        )
+    )
+    for process, code in ((whole, 0), (part, 130)):
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == code, output
+    assert "interrupted at step 73" in output
+    return name
 
 
 def rows(workspace, run):
@@ -40,9 +50,6 @@ def checkpoints(workspace, run):
 def stopped(workspace, backend):
     """A run stopped between two evaluations, at step 73, with checkpoints at 60 and 73."""
     name = f"{backend}-stopped"
-    done = workspace.run(f"backend={backend}", *LONG, f"name={name}", "train.stop_after=73")
-    assert done.code == 130
-    assert "interrupted at step 73" in done.output
     assert workspace.result(f"outputs/{name}")["status"] == "interrupted"
     assert set(checkpoints(workspace, name)) == {60, 73}
     return name
@@ -119,6 +126,13 @@ def tear(content):
     return content[: len(content) // 2]
 
 
+# Everyday for one of them; both are held within one process in tests/twins/test_crossing.py.
+MOSTLY_JAX = pytest.mark.parametrize(
+    "backend", [pytest.param("torch", marks=pytest.mark.slow), "jax"], indirect=True
+)
+
+
+@MOSTLY_JAX
 @pytest.mark.parametrize("damage", [flip_bits, pytest.param(tear, marks=pytest.mark.slow)])
 def test_a_damaged_newest_checkpoint_is_named_and_passed_over(workspace, backend, stopped, damage):
     name = copied(workspace, stopped, f"{backend}-{damage.__name__}")
@@ -153,6 +167,7 @@ def test_repeating_a_command_gives_the_same_numbers_bit_for_bit(workspace, backe
     assert rows(workspace, f"{backend}-again") == rows(workspace, f"{backend}-whole")
 
 
+@MOSTLY_JAX
 def test_mode_test_needs_nothing_but_the_checkpoint(workspace, backend):
     tested = workspace.run(
         "mode=test", f"checkpoint=outputs/{backend}-whole", f"name={backend}-tested"
@@ -171,9 +186,8 @@ def test_the_last_and_the_best_checkpoint_are_kept(workspace, backend):
     assert best["checkpoint"].endswith((f"/{best['step']:06d}", f"/best-{best['step']:06d}.ckpt"))
 
 
+@pytest.mark.parametrize("backend", ["torch"], indirect=True)
 def test_a_torch_checkpoint_opens_with_torch_load_and_its_safe_default(workspace, backend):
-    if backend == "jax":
-        pytest.skip("jax writes Orbax folders")
     torch = pytest.importorskip("torch")
     content = torch.load(workspace.result("outputs/torch-whole")["best"]["checkpoint"])
     assert content["state_dict"]["model.layers.0.weight"].shape == (32, 64)
