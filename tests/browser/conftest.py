@@ -6,10 +6,12 @@ import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
-# Nothing of the browser's own may ask the network, or need a graphics card.
+# Nothing of the browser's own may ask the network, or need a graphics card. The pages of one site are
+# those of one process, which reads Plotly's five megabytes once.
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-default-apps", "--disable-sync", "--no-first-run",
+    "--process-per-site",
 )  # fmt: skip
 
 
