@@ -126,7 +126,7 @@ def tear(content):
     return content[: len(content) // 2]
 
 
-# Everyday for one of them; both are held within one process in tests/twins/test_crossing.py.
+# Every day with one of them: in tests/twins/test_crossing.py both do the same within one process.
 MOSTLY_JAX = pytest.mark.parametrize(
     "backend", [pytest.param("torch", marks=pytest.mark.slow), "jax"], indirect=True
 )

@@ -247,7 +247,7 @@ def test_the_table_has_every_optimizer_and_a_change_of_every_setting():
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     "name",
-    # What is one of each has groups below, and no more than that is new in it.
+    # One of each is held below with groups and frozen parameters; without them, not every day.
     [
         pytest.param(name, marks=[pytest.mark.slow] * (config in one_of_each().values()))
         for name, config in OPTIMIZERS.items()
