@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from pipeline.command import FULL_ERROR
 from pipeline.explain import in_our_words
-from pipeline.sweep import stop
+from pipeline.stop import stop
 
 
 class Answer(Callback):

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -21,10 +20,9 @@ from pipeline.arguments import quoted, run_command
 from pipeline.config import Config
 from pipeline.explain import in_our_words
 from pipeline.fork_server import Forked, ForkServerDied, fork_server
-from pipeline.interruption import Interruption
 from pipeline.job_names import GROUP, NAME, SETTING, differing, setting_of
 from pipeline.precheck import check_job
-from pipeline.processes import die_with_parent, tie
+from pipeline.processes import tie
 from pipeline.prospects import Fate, Prospect, prospect
 from pipeline.runs import (
     RESULT,
@@ -36,47 +34,10 @@ from pipeline.runs import (
 )
 from pipeline.shares import Share, share
 from pipeline.sharing import needs_processes
+from pipeline.stop import stop
 from pipeline.world import ALONE, find_world
 
 Child = subprocess.Popen | Forked
-
-SWEEPER = "TANDEM_SWEEPER"  # the process of the sweep, for the workers that joblib starts
-
-
-class Stop(Interruption):
-    """The interruption of a sweep: noted from the first job on, so that no other is started.
-
-    Attributes:
-        passes_on: whether joblib's workers are told; they stop their jobs, and start no other.
-    """
-
-    passes_on = False
-    listening = False
-
-    def listen(self) -> None:
-        """Take the signals, for as long as this process lives."""
-        if not self.listening:
-            self.listening = True
-            self.__enter__()
-            if os.environ.get(SWEEPER) == str(os.getppid()):
-                # A worker would go on with what is in its queue. Unlike SIGTERM this ends it even
-                # now, and that has its job save and end.
-                die_with_parent(signal.SIGHUP)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.passes_on and self.signal is None:
-            for worker in own_children():
-                os.kill(worker, signal.SIGTERM)
-        super()._note(number, frame)
-
-
-stop = Stop()
-
-
-def own_children() -> list[int]:
-    """The processes that this one has started."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return [int(child) for file in lists for child in file.read_text().split()]
 
 
 def note_sweep(folder: Path, config: DictConfig) -> None:

@@ -21,7 +21,8 @@ from pipeline.explain import in_our_words
 from pipeline.job_names import differing, job_folder
 from pipeline.prospects import Fate, Prospect, place, prospect, recognisable
 from pipeline.runs import IDENTITY, RESULT, read_json, signature, write_json
-from pipeline.sweep import SWEEPER, note_sweep, stop
+from pipeline.stop import SWEEPER, stop
+from pipeline.sweep import note_sweep
 
 SUBFOLDER = "hydra.sweep.subdir="
 
