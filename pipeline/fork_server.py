@@ -51,11 +51,12 @@ class ForkServer:
 
     def __init__(self, backend: str, cores: Sequence[int] | None) -> None:
         self.connection, theirs = Pipe()
+        self.environment = dict(os.environ)
         # What this process can import, the server can.
         search = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pipeline.fork_server", backend, str(theirs.fileno())],
-            env=os.environ | {"PYTHONPATH": search},
+            env=self.environment | {"PYTHONPATH": search},
             start_new_session=True,
             preexec_fn=partial(tie, cores),
             pass_fds=[theirs.fileno()],
@@ -92,6 +93,13 @@ class ForkServer:
             for descriptor in descriptors:
                 send_handle(self.connection, descriptor, self.process.pid)
         return Forked(self, self.answer())
+
+    def is_fit(self) -> bool:
+        """Whether it lives, and what it has imported has seen the environment that there is now.
+
+        Hydra's `hydra.job.env_set` may give each job another.
+        """
+        return self.process.poll() is None and self.environment == dict(os.environ)
 
     def answer(self) -> int:
         """What the server says next.
@@ -156,9 +164,10 @@ def fork_server(backend: str, cores: Sequence[int] | None) -> ForkServer:
         ForkServerDied: the backend cannot be imported.
     """
     key = backend, None if cores is None else len(cores)
-    if key not in _servers or _servers[key].process.poll() is not None:
-        _servers[key] = ForkServer(backend, cores)
-    return _servers[key]
+    server = _servers.get(key)
+    if server is None or not server.is_fit():
+        server = _servers[key] = ForkServer(backend, cores)  # one that was there ends by this
+    return server
 
 
 def serve(connection: Connection) -> dict[str, Any] | None:

@@ -153,6 +153,15 @@ def test_a_server_is_shared_by_jobs_of_one_backend_and_as_many_cores_and_replace
     assert fork_server("jax", [one]).process.pid != first.process.pid
 
 
+def test_another_environment_takes_another_server_and_ends_the_one_before(monkeypatch):
+    first = fork_server("jax", None).process
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    second = fork_server("jax", None)
+    assert second.process.pid != first.pid
+    assert first.wait(10) == 0
+    assert fork_server("jax", None) is second
+
+
 def test_a_server_of_a_backend_that_cannot_be_imported_says_so(capfd):
     with pytest.raises(ForkServerDied):
         ForkServer("numpy", None)
