@@ -30,6 +30,7 @@ from pipeline.models import check_model
 from pipeline.outline import hollow, outline
 from pipeline.parcels import SUFFIX, Parcel, read_parcel, write_parcel
 from pipeline.plan import data_plan
+from pipeline.processes import leave
 from pipeline.runs import IDENTITY, read_json
 from pipeline.saved import saved_config
 from pipeline.world import ALONE
@@ -137,4 +138,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

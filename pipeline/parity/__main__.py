@@ -21,6 +21,7 @@ from pipeline.models import check_model
 from pipeline.parity.lockstep import Comparison, compare
 from pipeline.parity.report import layers_table, table, verdict, write
 from pipeline.precheck import check_arguments, checked
+from pipeline.processes import leave
 from pipeline.saved import given
 from pipeline.terminal import say
 from pipeline.timetable import timetable
@@ -132,4 +133,4 @@ def run(config: Config) -> Comparison:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))
