@@ -27,9 +27,9 @@ class Stop(Interruption):
             self.listening = True
             self.__enter__()
             if os.environ.get(SWEEPER) == str(os.getppid()):
-                # A worker would go on with what is in its queue. Unlike SIGTERM this ends it even
-                # now, and that has its job save and end.
-                die_with_parent(signal.SIGHUP)
+                # A worker would go on with what is in its queue. Unlike SIGTERM, or SIGHUP below
+                # nohup, this ends it even now, and that has its job save and end.
+                die_with_parent(signal.SIGKILL)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.passes_on and self.signal is None:

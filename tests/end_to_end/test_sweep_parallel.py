@@ -107,8 +107,10 @@ def test_each_job_has_cores_of_its_own_and_ctrl_c_stops_all_with_a_checkpoint(
     assert told == ["goes on from step ", "goes on from step ", "starts"]
 
 
-def test_a_sweep_that_is_killed_leaves_no_job_behind(workspace, start):
+def test_a_sweep_that_is_killed_leaves_no_job_behind_also_below_nohup(workspace, start):
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sweep = start("accelerator=cpu", "seed=0,1,2,3", "hydra.launcher.n_jobs=2", "name=shot")
+    signal.signal(signal.SIGHUP, former)
     running = list(training(sweep, workspace, "shot", "seed=0", "seed=1").values())
     everything = psutil.Process(sweep.pid).children(recursive=True)
     sweep.kill()
