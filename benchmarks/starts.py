@@ -23,7 +23,7 @@ def seconds(folder: str, *arguments: str) -> float:
     """How long a command takes."""
     started = time.perf_counter()
     subprocess.run(
-        [sys.executable, str(RUN), *SHORT, *arguments],
+        [sys.executable, str(RUN), *arguments, *SHORT],
         cwd=folder,
         env=os.environ | {"TANDEM_PROGRESS": "plain"},
         check=True,
