@@ -1,8 +1,9 @@
-# Needs Python 3.11 or newer and make; everything else is installed into .venv.
+# Needs Python 3.11 or newer and make; everything else is installed into .venv, or VENV=FOLDER.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
-BIN := .venv/bin
-INSTALLED := .venv/installed
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
 
 .PHONY: run test bench lint slurm chromium clean
 .DEFAULT_GOAL := run
@@ -19,6 +20,8 @@ bench: $(INSTALLED)  ## what is claimed about speed
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/pyrefly check --summary=none
 
 slurm:  ## a Slurm of two nodes on this machine, for tests/cluster; needs root, and Debian to install it
 	tests/cluster/slurm.sh start
@@ -27,10 +30,10 @@ chromium:  ## a browser for tests/browser; needs root, and Debian to install it
 	tests/browser/chromium.sh
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-* build *.egg-info
 
 $(INSTALLED): pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	# Compiled once here, or every run would compile anew where Python may not write: 10 s each.
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable ".[dev]"

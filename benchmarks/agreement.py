@@ -1,4 +1,4 @@
-"""How far the two backends are apart after two hundred steps: every model with every optimizer, float64.
+"""Difference of the two backends after two hundred steps: every model with every optimizer, float64.
 
 Each cell trains for real on both, from the same bytes, and holds the largest relative difference of the
 training loss at any step; then, in brackets, that of the gradients' norm.
@@ -56,14 +56,16 @@ KEYS = ("train/loss", "optim/grad_norm")
 
 def worst_differences(overrides: str) -> dict[str, float]:
     """The largest relative difference between the backends of each of `KEYS`, over all steps."""
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
 
-    from pipeline.config import BackendConfig, register, typed
-    from pipeline.experiment import Job, run
+    from pipeline.config.experiment import BackendConfig, register, typed
+    from pipeline.config.hydra_compat import compose_from
     from pipeline.loggers.metrics_file import read_metrics
+    from pipeline.run.experiment import Job
+    from pipeline.run.runner import run
 
     register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with compose_from(ROOT / "conf"):
         config = typed(compose("config", overrides.split()))
     rows = []
     for backend in ("torch", "jax"):

@@ -1,4 +1,4 @@
-"""What Tandem costs: each backend's training loop beside a bare one by hand in the same framework.
+"""Overhead of Tandem: each backend's training loop beside a bare one by hand in the same framework.
 
 Same model (`cnn`), batch, data and optimizer; the two take turns in one process, and the ratio is of
 each pair, so that a machine whose speed drifts does not decide. Evaluation and compilation are left
@@ -27,15 +27,17 @@ ROW = "row: "  # how the line begins that a worker leaves for the table
 
 def ours(backend: str, steps: int, devices: int, overrides: list[str], folder: Path) -> float:
     """Samples per second of a real run of the backend, as the recorder of its first process says."""
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
 
-    from pipeline.config import register, typed
-    from pipeline.experiment import Job, run
-    from pipeline.runs import RunFolder
-    from pipeline.world import find_world
+    from pipeline.config.experiment import register, typed
+    from pipeline.config.hydra_compat import compose_from
+    from pipeline.devices.world import find_world
+    from pipeline.run.experiment import Job
+    from pipeline.run.runner import run
+    from pipeline.storage.run_folder import RunFolder
 
     register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with compose_from(ROOT / "conf"):
         config = compose(
             "config",
             [
@@ -47,15 +49,15 @@ def ours(backend: str, steps: int, devices: int, overrides: list[str], folder: P
         )  # fmt: skip
     world = find_world()
     run(typed(config), Job(folder, backend), world)
-    return RunFolder(folder).result["throughput"] if world.first else math.nan
+    return RunFolder(folder).result.throughput if world.is_main else math.nan
 
 
 def bare(backend: str, steps: int, devices: int, gpu: bool) -> float:
     """Samples per second of the loop by hand, on the same images."""
-    from pipeline import datasets
-    from pipeline.config import SyntheticConfig
+    from pipeline.config.datasets import SyntheticConfig
+    from pipeline.data import sources
 
-    data = datasets.load(SyntheticConfig())
+    data = sources.load(SyntheticConfig())
     device = {"torch": "cuda", "jax": "gpu"}[backend] if gpu else "cpu"
     train = importlib.import_module(f"bare_{backend}").train
     images, labels = data.train.inputs, data.train.targets
@@ -84,7 +86,7 @@ def measure(options: argparse.Namespace) -> dict:
 
 
 def row_of(backend: str, devices: int) -> dict:
-    """What `measure` says of a backend in a process of its own, or one for each of torch's devices."""
+    """Row of `measure` for a backend, run in its own process, or in one per torch device."""
     python = [sys.executable]
     if backend == "torch" and devices > 1:
         python += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]

@@ -1,4 +1,4 @@
-"""What a job of a sweep takes to start and end: beside the same jobs as commands of their own.
+"""Time that a sweep job takes to start and end, beside the same jobs as single commands.
 
 The jobs are of a moment's training, so that what is left is the price of a process. Both sides have run
 before, so that JAX's programs are compiled; they take turns, and the ratio is of each pair.
@@ -20,7 +20,7 @@ SHORT = ("model=linear", "train.steps=10", "logger=none", "accelerator=cpu")
 
 
 def seconds(folder: str, *arguments: str) -> float:
-    """How long a command takes."""
+    """Duration of a command."""
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, str(RUN), *arguments, *SHORT],

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pipeline.compare.comparison import comparison  # noqa: E402
-from pipeline.compare.page import write_page  # noqa: E402
+from pipeline.compare.report.page import write_page  # noqa: E402
 
 SWEEP = ROOT / "outputs" / "precision"
 IMAGES = ROOT / "docs" / "images"

@@ -1,9 +1,8 @@
-"""What the core asks of this backend."""
+"""Functions of a backend that the core calls; see `pipeline.run.backends.Backend`."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import flax
 import jax
@@ -12,147 +11,147 @@ import numpy as np
 import optax
 import orbax.checkpoint
 
-from flax_impl.checkpoints import read_checkpoint
-from flax_impl.crossing import pack, unpack
-from flax_impl.device import Device, prepare
+from flax_impl.checkpoints import Checkpoints, read_best, read_checkpoint
+from flax_impl.device import Device, PyTree, prepare
 from flax_impl.layers import Layout, layer_kinds, layout_of
 from flax_impl.loop import evaluate
 from flax_impl.loop import train as train_loop
 from flax_impl.models import build_model
 from flax_impl.optimizers import build_optimizer
-from flax_impl.sharding import made_in_place
+from flax_impl.sharding import put_on_devices, shardings
 from flax_impl.state import by_path, from_canonical, initial_state
-from flax_impl.step import TrainState, apply_of
-from pipeline.checkpoints import Checkpoint, first_readable
-from pipeline.config import Config
-from pipeline.datasets import Task
+from flax_impl.step import TrainState, make_apply_fn
+from flax_impl.transfer import export_checkpoint, import_checkpoint
+from pipeline.config.models import OwnConfig
+from pipeline.data.dataset import Task
 from pipeline.errors import UserError
-from pipeline.experiment import Experiment
-from pipeline.groups import groups
-from pipeline.parcels import Parcel
-from pipeline.portable import PortableState
+from pipeline.run.experiment import Experiment
+from pipeline.storage.checkpoints import Checkpoint, first_readable
+from pipeline.storage.portable_file import PortableCheckpoint
+from pipeline.storage.portable_state import PortableState
+from pipeline.storage.recorder_state import RecorderState
+from pipeline.storage.run_folder import CHECKPOINTS
+from pipeline.training.param_groups import param_groups
 
-__all__ = ["adopt", "export", "prepare", "test", "train", "versions"]
+__all__ = ["adopt", "export", "prepare", "read_best", "test", "train", "versions"]
 
-# Orbax tells of every file it opens, JAX of every backend it does not find.
+# Orbax logs every file it opens, JAX every backend it does not find.
 for name in ("absl", "jax"):
     logging.getLogger(name).setLevel(logging.ERROR)
+# Orbax logs the error of a background save with its traceback, and raises it at the next call.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 def train(experiment: Experiment, device: Device) -> None:
-    """Train to the end of the timetable, from scratch or from a checkpoint.
+    """Train to the end of the run, from scratch or from a checkpoint.
 
     Raises:
         UserError: no checkpoint to resume from fits or can be read.
-        Interrupted: somebody asked to stop, and the state is saved.
-        Diverged: the loss is no number.
+        Interrupted: a signal or `train.stop_after` ended the run; the state is saved.
+        Diverged: the loss is not finite.
     """
     state, layout = build(experiment, device)
-    if experiment.resume:
+    if experiment.imported:
+        state = _import_all(experiment, experiment.imported, state, layout)
+        last = experiment.imported[-1]
+        experiment.recorder.restore(last.state.step, last.recorder_state or RecorderState())
+    elif experiment.resume:
         read = partial(read_checkpoint, template=state, layout=layout)
         resume, content = first_readable(
             experiment.resume, read, experiment.recorder.progress.message
         )
         state = content["state"]
-        experiment.recorder.restore(resume.step, content["recorder"])
+        experiment.recorder.restore(resume.step, RecorderState.from_json(content["recorder"]))
     train_loop(experiment, device, state, layout)
 
 
 def test(
-    experiment: Experiment, device: Device, checkpoint: Checkpoint
+    experiment: Experiment, device: Device, checkpoint: Checkpoint | PortableCheckpoint
 ) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """Sums over the test set of the weights in a checkpoint, and what they say of each sample.
-
-    Raises:
-        UserError: the checkpoint is broken or of another model.
-    """
+    """Return the sums over the test set with a checkpoint's weights, and the prediction for each sample."""
     state, layout = build(experiment, device)
-    read = partial(read_checkpoint, template=state, layout=layout)
-    _, content = first_readable([checkpoint], read, lambda message: None, "checkpoint")
-    return evaluate(experiment, device, content["state"])
+    if isinstance(checkpoint, PortableCheckpoint):
+        state = import_checkpoint(checkpoint, state, layout)
+    else:
+        read = partial(read_checkpoint, template=state, layout=layout)
+        _, content = first_readable([checkpoint], read, lambda message: None, "checkpoint")
+        state = content["state"]
+    return evaluate(experiment, device, state)
 
 
 def export(
     experiment: Experiment, device: Device, checkpoint: Checkpoint
-) -> tuple[PortableState, dict[str, Any]]:
-    """A checkpoint's state, and what its recorder remembers, for another backend or a file.
-
-    Raises:
-        BrokenCheckpoint: it is torn or corrupt.
-        UserError: it is of another model.
-    """
-    return pack(checkpoint, *build(experiment, device))
+) -> tuple[PortableState, RecorderState]:
+    """Return a checkpoint's portable state and its recorder's state."""
+    return export_checkpoint(checkpoint, *build(experiment, device))
 
 
-def adopt(experiment: Experiment, device: Device, parcels: Sequence[Parcel]) -> None:
-    """Write a run that comes from elsewhere as checkpoints in the experiment's folder.
+def adopt(experiment: Experiment, device: Device, portables: Sequence[PortableCheckpoint]) -> None:
+    """Write portable checkpoints, ordered by step, as this backend's own in the run folder."""
+    _import_all(experiment, portables, *build(experiment, device))
 
-    Args:
-        experiment: that will go on with it.
-        device: where.
-        parcels: the run at one or more steps, in their order.
 
-    Raises:
-        UserError: it is of another model.
-    """
-    unpack(parcels, experiment, device, *build(experiment, device))
+def _import_all(
+    experiment: Experiment,
+    portables: Sequence[PortableCheckpoint],
+    template: TrainState,
+    layout: Layout,
+) -> TrainState:
+    """Write portable checkpoints as Orbax's; return the state of the last."""
+    state = template
+    for portable in portables:
+        state = import_checkpoint(portable, template, layout)
+        folder = experiment.folder / CHECKPOINTS
+        with Checkpoints(folder, experiment.recorder, layout) as checkpoints:
+            checkpoints.save(state, portable.recorder_state)
+    return state
 
 
 def versions() -> dict[str, str]:
-    """The versions of the libraries that decide the result."""
+    """Versions of the libraries that affect the result."""
     libraries = {"jax": jax, "flax": flax, "optax": optax, "orbax": orbax.checkpoint}
     return {name: library.__version__ for name, library in libraries.items()}
 
 
 def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
-    """The state at step 0, in the run's number type, and where its arrays lie canonically."""
+    """Build the state at step 0, in the run's dtype, and the canonical layout of its arrays."""
     config, data = experiment.config, experiment.plan.data
     shape = data.train.inputs.shape[1:]
-    model = build_model(
-        config.model, shape, data.outputs, dtype=device.compute_dtype, param_dtype=device.dtype
-    )
+    dtypes = {"dtype": device.compute_dtype, "param_dtype": device.dtype}
+    model = build_model(config.model, shape, data.outputs, **dtypes)
     kind = jnp.int32 if data.task is Task.language else device.dtype
     layout = layout_of(model, jax.ShapeDtypeStruct((1, *shape), kind))
-    check_statistics(layout, config, device)
-    initial = experiment.recorder.observer.begins(initial_state(layout, config))
-    shapes = {name: array.shape for name, array in initial.parameters.items()}
-    folds = {
-        place.name: (place.folded, place.axes)
-        for place in layout.values()
-        if place.collection == "params"
-    }
-    chosen = by_path(groups(shapes, layer_kinds(layout), config), layout)
-    create = partial(
-        TrainState.create,
-        apply_fn=apply_of(model, chosen, device),
-        tx=build_optimizer(config.optimizer, chosen, layouts=by_path(folds, layout)),
-    )
-
-    def begin(params: Any, batch_stats: Any) -> TrainState:
-        averages = None if config.train.ema is None else jax.tree.map(jnp.copy, params)
-        state = create(params=params, batch_stats=batch_stats, averages=averages)
-        return state.replace(step=jnp.zeros((), jnp.int32))
-
-    arrays = tuple(
-        jax.tree.map(partial(np.asarray, dtype=device.dtype), from_canonical(canonical, layout))
-        for canonical in (initial.parameters, initial.buffers)
-    )
-    return made_in_place(begin, arrays, device), layout
-
-
-def check_statistics(layout: Layout, config: Config, device: Device) -> None:
-    """Refuse batch statistics of each device by itself.
-
-    Only here: torch's processes see no batch but their own.
-
-    Raises:
-        UserError: they were asked for.
-    """
-    has_statistics = any(place.collection == "batch_stats" for place in layout.values())
+    if isinstance(config.model, OwnConfig) and not layout:
+        raise UserError("model.jax", config.model.jax, problem="it has no parameters to train")
+    parameters = [place for place in layout.values() if place.collection == "params"]
+    has_statistics = len(parameters) < len(layout)
     if has_statistics and device.devices > 1 and not config.accelerator.sync_batchnorm:
+        # Only here: each torch process sees its own batch alone.
         raise UserError(
             "accelerator.sync_batchnorm",
             False,
             f"true for jax on {device.devices} devices: a compiled step sees the global batch",
             "Leave it out, or use backend=torch.",
         )
+    initial = experiment.recorder.observer.begins(initial_state(layout, config))
+    shapes = {name: array.shape for name, array in initial.parameters.items()}
+    folds = {place.name: (place.folded, place.axes) for place in parameters}
+    chosen = by_path(param_groups(shapes, layer_kinds(layout), config), layout)
+    apply_fn = make_apply_fn(model, chosen, device)
+    tx = build_optimizer(config.optimizer, chosen, layouts=by_path(folds, layout))
+
+    def begin(params: PyTree, batch_stats: PyTree) -> TrainState:
+        averages = None if config.train.ema is None else jax.tree.map(jnp.copy, params)
+        state = TrainState.create(
+            apply_fn=apply_fn, tx=tx, params=params, batch_stats=batch_stats, averages=averages
+        )
+        return state.replace(step=jnp.zeros((), jnp.int32))
+
+    arrays = tuple(
+        jax.tree.map(partial(np.asarray, dtype=device.dtype), from_canonical(canonical, layout))
+        for canonical in (initial.parameters, initial.buffers)
+    )
+    # Shapes first, then shardings, then arrays, so that no device ever holds a whole sharded array.
+    places = shardings(jax.eval_shape(begin, *arrays), device)
+    placed = jax.tree.map(put_on_devices, arrays, shardings(arrays, device))
+    return jax.jit(begin, out_shardings=places)(*placed), layout

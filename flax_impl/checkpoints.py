@@ -1,13 +1,17 @@
-"""Checkpoints as Orbax writes them: a folder for each step, whole or not there at all."""
+"""Checkpoints as Orbax writes them: a folder for each step, each written atomically.
+
+This is Orbax's API before 1.0. Its v1, experimental in 0.12, reads these checkpoints bit for bit, but blocks
+the loop a third longer to save a small state, and prints tracebacks when arrays are torn.
+"""
 
 import errno
+import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from zlib import crc32
 
@@ -18,39 +22,39 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from flax_impl.layers import Layout
-from flax_impl.sharding import place, whole
-from flax_impl.state import shapes_of
+from flax_impl.sharding import whole
+from flax_impl.state import place_like, shapes_of
 from flax_impl.step import TrainState
-from pipeline.checkpoints import BrokenCheckpoint, Checkpoint, check_shapes
-from pipeline.recorder import Recorder
+from pipeline.run.recorder import Recorder
+from pipeline.storage.checkpoints import (
+    BrokenCheckpoint,
+    Checkpoint,
+    check_run,
+    check_run_folder,
+    check_shapes,
+    run_signature,
+)
+from pipeline.storage.recorder_state import Best, RecorderState
 
-KEPT = 2  # newest checkpoints: should one turn out broken, there is one before it
-STEP_DIGITS = 6  # of a step's folder name, at least
+KEPT = 2  # newest checkpoints: if the last is broken, the one before it remains
+STEP_DIGITS = 6  # minimum number of digits in a step's folder name
 
 
-def _without_stragglers(tell: Callable[[Any], None]) -> Callable[[Any], None]:
-    """How Python tells of an error that nobody can catch, but for those of Orbax's stragglers.
+def _without_stragglers(tell: Callable[[Any], None], unraisable: Any) -> None:
+    """Pass an error to Python's hook for unraisable ones, unless it is of a pending task of Orbax.
 
-    Of many arrays whose reading or writing fails at once Orbax hears of one, raises that and closes
-    its loop; what the others say to the closed loop would be printed as tracebacks.
+    If several reads or writes fail at once, Orbax raises the first error and closes its event loop. Python
+    would print the others as tracebacks.
     """
-
-    def hook(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            tell(unraisable)
-
-    return hook
+    if str(unraisable.exc_value) != "Event loop is closed":
+        tell(unraisable)
 
 
-sys.unraisablehook = _without_stragglers(sys.unraisablehook)
+sys.unraisablehook = partial(_without_stragglers, sys.unraisablehook)
 
 
 class BestCheckpoint(policies.PreservationPolicy):
-    """Keeps the best checkpoint; what is best, the recorder decides.
-
-    Args:
-        recorder: that has just judged the evaluation.
-    """
+    """Keeps the checkpoint of the recorder's best evaluation."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -58,22 +62,16 @@ class BestCheckpoint(policies.PreservationPolicy):
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: policies.PreservationContext
     ) -> Sequence[bool]:
-        """Which checkpoints to keep."""
+        """Return True for each checkpoint to keep."""
         best = self.recorder.best
-        return [best is not None and info.step == best["step"] for info in checkpoints]
+        return [best is not None and info.step == best.step for info in checkpoints]
 
 
 class Checkpoints:
-    """The checkpoints of a run under way; a context manager, since saving goes on in the background.
-
-    Args:
-        folder: for the steps.
-        recorder: whose memory goes into each.
-        layout: of the model.
-    """
+    """Keeps the checkpoints of a run; a context manager, since saving continues in the background."""
 
     def __init__(self, folder: Path, recorder: Recorder, layout: Layout) -> None:
-        self.recorder, self.layout = recorder, layout
+        self.recorder, self.layout, self.run = recorder, layout, folder.parent
         keep = policies.AnyPreservationPolicy([policies.LatestN(KEPT), BestCheckpoint(recorder)])
         self.manager = ocp.CheckpointManager(
             folder.absolute(),
@@ -87,98 +85,100 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.manager.close()
 
-    def save(self, state: TrainState) -> None:
-        """Keep the state of a step; the device's arrays may be donated afterwards.
+    def save(self, state: TrainState, recorder_state: RecorderState | None = None) -> None:
+        """Save the state of a step; the device's arrays may be donated afterwards.
+
+        With `recorder_state=None` the recorder's current state is saved beside it.
 
         Raises:
-            Diverged: the state is not worth keeping.
-            OSError: the disk has no room for it.
+            Diverged: the state is not finite.
+            OSError: too little disk space is free; checked before an array is written.
         """
         step = int(state.step)
-        _require_space(self.manager.directory, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+        check_run_folder(self.run)
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        if shutil.disk_usage(self.run).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.run))
         memory = {
-            "recorder": self.recorder.state(step),
+            "recorder": (recorder_state or self.recorder.state(step)).to_json(),
             "shapes": shapes_of(self.layout),
             "dtype": jax.tree.leaves(state.params)[0].dtype.name,
             "checksum": _checksum(state),
+            "signature": run_signature(self.run),
         }
-        if step in self.manager.all_steps():  # found broken on resuming, and passed over
+        memory["memory_checksum"] = _json_checksum(memory)
+        if step in self.manager.all_steps():  # broken, and skipped when the run resumed
             self.manager.delete(step)
-        self.manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), memory=ocp.args.JsonSave(memory)
-            ),
-        )
+        items = {"state": ocp.args.StandardSave(state), "memory": ocp.args.JsonSave(memory)}
+        self.manager.save(step, args=ocp.args.Composite(**items))
 
 
 def read_checkpoint(checkpoint: Checkpoint, template: TrainState, layout: Layout) -> dict[str, Any]:
-    """A checkpoint's content: the state, on the devices, and the recorder's memory.
-
-    Args:
-        checkpoint: on disk.
-        template: the experiment's own state, whose shapes the state must have.
-        layout: of the model.
+    """Read the state, on the devices, and the recorder's state; `template` gives the expected shapes.
 
     Raises:
         BrokenCheckpoint: it is torn or corrupt.
-        UserError: it is of another model.
     """
-    options = ocp.CheckpointManagerOptions(step_format_fixed_length=STEP_DIGITS, create=False)
-    with ocp.CheckpointManager(checkpoint.path.parent.absolute(), options=options) as manager:
-        memory = _restore(manager, checkpoint, memory=ocp.args.JsonRestore())["memory"]
+    with _manager_of(checkpoint) as manager:
+        memory = _read_memory(manager, checkpoint)
         check_shapes(checkpoint.path, memory["shapes"], shapes_of(layout))
         saved = jax.tree.map(partial(_as_saved, memory.get("dtype")), template)
         state = _restore(manager, checkpoint, state=ocp.args.StandardRestore(saved))["state"]
     if _checksum(state) != memory["checksum"]:
         raise BrokenCheckpoint("its arrays are not those that were saved")
-    return {"state": jax.tree.map(_like, state, template), "recorder": memory["recorder"]}
+    return {"state": jax.tree.map(place_like, state, template), "recorder": memory["recorder"]}
+
+
+def read_best(checkpoint: Checkpoint) -> Best | None:
+    """Read the best evaluation that the recorder knew; it raises as `read_checkpoint` does."""
+    with _manager_of(checkpoint) as manager:
+        memory = _read_memory(manager, checkpoint)
+    return RecorderState.from_json(memory["recorder"]).best
+
+
+def _manager_of(checkpoint: Checkpoint) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(step_format_fixed_length=STEP_DIGITS, create=False)
+    return ocp.CheckpointManager(checkpoint.path.parent.absolute(), options=options)
+
+
+def _read_memory(manager: ocp.CheckpointManager, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Read the metadata beside the arrays."""
+    memory = _restore(manager, checkpoint, memory=ocp.args.JsonRestore())["memory"]
+    # Checkpoints of earlier versions have no checksum of the metadata.
+    is_whole = isinstance(memory, dict) and {"recorder", "shapes", "checksum"} <= memory.keys()
+    checksum = memory.get("memory_checksum") if is_whole else None
+    if not is_whole or checksum not in (None, _json_checksum(memory)):
+        raise BrokenCheckpoint("what lies beside its arrays is not what was saved")
+    check_run(checkpoint, memory.get("signature"))
+    return memory
 
 
 def _as_saved(dtype: str | None, leaf: jax.Array) -> np.ndarray:
-    """What Orbax is to read in a leaf's place: NumPy arrays, in the number type of the saving run."""
+    """NumPy array of a leaf's shape, in the dtype of the saved run: a target for Orbax to restore."""
     floating = dtype is not None and jnp.issubdtype(leaf.dtype, jnp.floating)
     return np.broadcast_to(np.zeros((), dtype if floating else leaf.dtype), leaf.shape)
 
 
-def _like(array: np.ndarray, leaf: jax.Array) -> jax.Array:
-    """An array in the number type and on the devices of a leaf."""
-    return place(np.asarray(array, leaf.dtype), leaf.sharding)
-
-
 def _restore(manager: ocp.CheckpointManager, checkpoint: Checkpoint, **items: Any) -> Any:
-    """Read some of a checkpoint's items, as Orbax keeps them apart.
-
-    Raises:
-        BrokenCheckpoint: they are torn or corrupt.
-    """
+    """Read some of a checkpoint's items, which Orbax stores separately."""
     try:
         return manager.restore(checkpoint.step, args=ocp.args.Composite(**items))
     except Exception as error:  # Orbax raises many kinds for a damaged folder
         raise BrokenCheckpoint(str(error).partition("\n")[0]) from error
 
 
-def _require_space(folder: Path, needed: int) -> None:
-    """Ask before the arrays are written, rather than leave half of them.
-
-    Raises:
-        OSError: fewer than `needed` bytes are free.
-    """
-    if shutil.disk_usage(folder).free < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+def _json_checksum(memory: dict[str, Any]) -> int:
+    """CRC-32 of the metadata, without its own checksum."""
+    rest = {key: value for key, value in memory.items() if key != "memory_checksum"}
+    return crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 def _checksum(state: TrainState) -> int:
-    """CRC-32 of all arrays; Orbax reads a flipped bit in its files without complaint."""
+    """CRC-32 of all arrays; Orbax does not notice a flipped bit in its files."""
     total = 0
-    for leaf in jax.tree.leaves(state):  # one by one: shared ones are put together for it
-        total = crc32(np.ascontiguousarray(whole(leaf)), total)
+    for leaf in jax.tree.leaves(state):  # one by one: sharded arrays are gathered for it
+        total = crc32(np.ascontiguousarray(whole(leaf)).data, total)
     return total

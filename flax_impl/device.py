@@ -1,4 +1,4 @@
-"""Where JAX computes, and in which precision; and what all processes of a run settle together."""
+"""The JAX devices of a run, their dtypes, and communication between its processes."""
 
 import os
 from dataclasses import dataclass, field
@@ -11,118 +11,112 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from orbax.checkpoint import multihost
 
-from pipeline.config import Config, Kind, MatmulPrecision, Precision, Strategy
+from pipeline.config.accelerator import Kind, MatmulPrecision, Strategy
+from pipeline.config.experiment import Config
+from pipeline.config.train import Precision
+from pipeline.devices.device_count import devices_per_node
+from pipeline.devices.hardware import gpu_count, resident_memory_mb
+from pipeline.devices.world import ALONE, World
 from pipeline.errors import UserError
-from pipeline.hardware import gpu_count, resident_memory_mb
-from pipeline.sharing import devices_per_node
-from pipeline.world import ALONE, World
+
+DType = jax.typing.DTypeLike
+PyTree = Any  # arrays in nested containers, of any structure
 
 DATA = "data"  # the one axis of the mesh of devices
 
 STEPS_PER_CALL = 32  # on a GPU, where a call costs more than a small step
 
-# Compiled programs are kept here, so that the next run of the same shapes need not compile.
+# Cache of compiled programs, so that the next run of the same shapes need not compile.
 CACHE = Path(os.environ.get("TANDEM_CACHE", Path.home() / ".cache" / "tandem")) / "jax"
 
-SILENCE = (
-    20  # seconds without a sign of life after which a process counts as dead, and ends the others
-)
-FAREWELL = 10  # seconds that a process which is done waits for the others
-PATIENCE = (
-    3600  # seconds at most that the first may keep the others waiting, with a large file, say
-)
+HEARTBEAT = 20  # seconds without a heartbeat until a process counts as dead and the others end
+SHUTDOWN = 10  # seconds for which a finished process waits for the others
+BARRIER = 3600  # maximum seconds that processes wait for each other, as for a large file
 
 
 @dataclass
 class Device:
-    """All devices of the run, those of other processes too, and the number types of the run on them.
+    """All devices of the run, those of other processes included, and their dtypes."""
 
-    Args:
-        kind: `cpu` or `gpu`.
-        precision: of the configuration.
-        steps_per_call: training steps in one compiled call.
-        description: of all devices of the run, for people.
-        mesh: the devices, along one axis; those of a process lie side by side.
-        world: the processes of the run; each has an equal share of the devices.
-        sharded: whether each device holds a share of the model only.
-    """
-
-    kind: str
+    kind: str  # `cpu` or `gpu`
     precision: Precision
-    steps_per_call: int
-    description: str
-    mesh: Mesh
-    world: World = ALONE
-    sharded: bool = False
-    _said: dict[int, jax.Array] = field(default_factory=dict)
-    _asked: jax.Array | int = 0
-    _waited: int = 0
+    steps_per_call: int  # training steps in one compiled call
+    description: str  # of all devices of the run, for the log
+    mesh: Mesh  # the devices, along one axis; those of a process are adjacent
+    world: World = ALONE  # the processes of the run; each has equally many devices
+    sharded: bool = False  # each device holds a shard of the model
+    _sent: dict[int, jax.Array] = field(default_factory=dict)
+    _pending: jax.Array | int = 0
+    _barriers: int = 0
 
     def __post_init__(self) -> None:
         self._largest = jax.jit(jnp.max, out_shardings=self.everywhere)
 
     @property
     def devices(self) -> int:
-        """Of the whole run."""
+        """Number of devices of the run."""
         return self.mesh.size
 
     @property
     def everywhere(self) -> NamedSharding:
-        """Where an array lies of which each device has a copy."""
+        """Sharding of an array that is replicated on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
-    def dtype(self) -> Any:
-        """Type of parameters, inputs and losses; bf16 lowers only products and convolutions."""
+    def dtype(self) -> DType:
+        """Dtype of parameters, inputs and losses; bf16 applies to products and convolutions only."""
         return jnp.float64 if self.precision is Precision.fp64 else jnp.float32
 
     @property
-    def compute_dtype(self) -> Any:
-        """Type of products and convolutions."""
+    def compute_dtype(self) -> DType:
+        """Dtype of products and convolutions."""
         return jnp.bfloat16 if self.precision is Precision.bf16 else self.dtype
 
     def read(self, values: list[jax.Array]) -> np.ndarray:
-        """Per-step values `[values]` or `[steps, values]` off the device: float64 `[steps, values]`."""
+        """Read per-step values `[values]` or `[steps, values]` from the device: float64 `[steps, values]`."""
         host = [np.atleast_2d(value) for value in jax.device_get(values)]
         return np.concatenate(host).astype(np.float64)
 
-    def highest(self, number: int) -> int:
-        """See `pipeline.backends.Device`. The answer to the first question is 0."""
+    def lagged_max(self, number: int) -> int:
+        """Return the maximum of the previous call's numbers over all processes; 0 at the first call."""
         if self.world.size == 1:
             return number
-        if number not in self._said:
-            said = NamedSharding(self.mesh, PartitionSpec(DATA))
-            numbers = np.full(self.devices, number)
-            self._said[number] = jax.make_array_from_callback(
-                numbers.shape, said, numbers.__getitem__
-            )
-        known, self._asked = int(self._asked), self._largest(self._said[number])
+        if number not in self._sent:
+            spread = NamedSharding(self.mesh, PartitionSpec(DATA))
+            copies = np.full(self.devices, number)
+            sent = jax.make_array_from_callback(copies.shape, spread, copies.__getitem__)
+            self._sent[number] = sent
+        known, self._pending = int(self._pending), self._largest(self._sent[number])
         return known
 
     def wait_for_all(self) -> None:
-        """Return when all processes of the run have come here."""
-        self._waited += 1
-        wait = multihost.get_barrier_sync_fn()  # of the processes themselves; no device is asked
-        wait(key=f"tandem/{self._waited}", timeout_ms=1000 * PATIENCE)
+        """Block until all processes of the run have called this."""
+        self._barriers += 1
+        wait = multihost.get_barrier_sync_fn()  # between the processes; no device takes part
+        wait(key=f"tandem/{self._barriers}", timeout_ms=1000 * BARRIER)
 
     def peak_memory_mb(self) -> float:
-        """Highest memory so far in MB: the device's, or on a CPU the process's."""
+        """Peak memory so far in MB: the GPU's, or on a CPU the process's."""
         if self.kind == "gpu":
             return jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20
         return resident_memory_mb()
 
 
 def prepare(config: Config, world: World = ALONE) -> Device:
-    """Choose the devices, set JAX's precision and determinism flags, and meet the other processes.
+    """Select the devices, set JAX's precision and determinism flags, and join the other processes.
 
     Raises:
-        UserError: JAX sees no GPU and one is asked for, or fewer devices than are asked for.
+        UserError: JAX sees fewer devices than the config requires.
     """
     accelerator = config.accelerator
-    # Taken as needed, not three quarters at the first operation: other jobs may share the GPU.
+    # Allocate memory as needed, not three quarters at the start: other jobs may share the GPU.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if accelerator.deterministic:
-        _add_xla_flag("--xla_gpu_deterministic_ops=true")
+        # Before the first device is initialised, when XLA reads its flags. Once: the compilation cache
+        # distinguishes programs by their flags.
+        flag, flags = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "").split()
+        if flag not in flags:
+            os.environ["XLA_FLAGS"] = " ".join([*flags, flag])
     if accelerator.kind is Kind.cpu:
         jax.config.update("jax_platforms", "cpu")
     tf32 = accelerator.matmul_precision is MatmulPrecision.tf32
@@ -131,98 +125,72 @@ def prepare(config: Config, world: World = ALONE) -> Device:
     jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     count = devices_per_node(config, world) // world.local_size
-    choose(accelerator.kind, count, world)
+    _select_devices(accelerator.kind, count, world)
     if world.size > 1:
-        meet(world)
+        init_distributed(world)
     gpu = jax.default_backend() == "gpu"
     if accelerator.kind is Kind.gpu and not gpu:
-        raise UserError(
-            "accelerator",
-            "gpu",
-            "cpu or auto here: JAX sees no GPU",
-            "Set accelerator=cpu, or install JAX for your GPU: pip install -e '.[cuda]'.",
-        )
-    mesh = mesh_of(count, world)
+        hint = "Set accelerator=cpu, or install JAX for your GPU: pip install -e '.[cuda]'."
+        raise UserError("accelerator", "gpu", problem="JAX sees no GPU", hint=hint)
+    mesh = _mesh_of(count, world)
     name = jax.devices()[0].device_kind if gpu else f"cpu, {len(os.sched_getaffinity(0))} threads"
     return Device(
         kind="gpu" if gpu else "cpu",
         precision=config.train.precision,
         steps_per_call=accelerator.steps_per_call or (STEPS_PER_CALL if gpu else 1),
-        description=f"jax on {described(name, mesh.size, world)}",
+        description=f"jax on {world.describe(name, mesh.size)}",
         mesh=mesh,
         world=world,
         sharded=accelerator.strategy is Strategy.fsdp and mesh.size > 1,
     )
 
 
-def described(name: str, devices: int, world: World) -> str:
-    """All devices of a run, each of which is a `name`."""
-    count = f"{devices} × " if devices > 1 else ""
-    machines = f" ({world.nodes} machines)" if world.nodes > 1 else ""
-    return f"{count}{name}{machines}"
+def init_distributed(world: World) -> None:
+    """Join the other processes of the run; return when all have joined.
 
-
-def meet(world: World) -> None:
-    """Join the other processes of the run; all of them have to come.
-
-    From then on each notices when another is gone: what they wait for fails, or within `SILENCE`
-    seconds JAX ends them.
+    If one ends later, communication with it fails, or JAX ends the others within `HEARTBEAT` seconds.
     """
     if jax.distributed.is_initialized():
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_preemption_service", False)  # signals are `Interruption`'s
+    jax.config.update("jax_enable_preemption_service", False)  # `StopSignal` handles signals
     jax.distributed.initialize(
         world.address,
         world.size,
         world.rank,
-        cluster_detection_method="deactivate",  # `World` has told all
-        heartbeat_timeout_seconds=SILENCE,
-        shutdown_timeout_seconds=FAREWELL,
+        cluster_detection_method="deactivate",  # `World` has all settings
+        heartbeat_timeout_seconds=HEARTBEAT,
+        shutdown_timeout_seconds=SHUTDOWN,
     )
 
 
-def choose(kind: Kind, count: int, world: World) -> None:
-    """Make JAX see this process's devices alone, or as many on a CPU; before it touches the first.
+def _select_devices(kind: Kind, count: int, world: World) -> None:
+    """Restrict JAX to `count` devices of this process, before it initialises the first.
 
-    Only here: a process of torch has one device.
-
-    Args:
-        kind: of devices that is asked for.
-        count: of devices for this process.
-        world: the processes of the run.
+    Only here: a torch process has one device.
     """
     gpus = 0 if kind is Kind.cpu else gpu_count()
     if not gpus:
         if count > 1:
-            make_room(count)
-        if count > max(1, jax.config.jax_num_cpu_devices):
+            # As many threads as cores, and one more for each CPU device. A device that waits for the
+            # others blocks a thread. By default XLA has one thread per core. If all of them wait, no
+            # device makes progress, and XLA aborts after 40 s. Only here: torch's devices are
+            # processes, each with its own threads.
+            os.environ.setdefault("PJRT_NPROC", str(len(os.sched_getaffinity(0)) + count))
+        if count > max(1, jax.config.jax_num_cpu_devices):  # pyrefly: ignore[missing-attribute]
             jax.config.update("jax_num_cpu_devices", count)
         return
-    # Slurm may show each task its own GPUs only.
+    # Slurm may show each task only its own GPUs.
     first = world.local_rank * count if gpus >= world.local_size * count else 0
     if (first, count) != (0, gpus):
         chosen = ",".join(map(str, range(first, first + count)))
         jax.config.update("jax_cuda_visible_devices", chosen)
 
 
-def make_room(count: int) -> None:
-    """Give XLA a thread more for each device on a CPU than there are cores.
+def _mesh_of(count: int, world: World) -> Mesh:
+    """Mesh of the first `count` devices of each process, in the order of the processes.
 
-    A device that waits for the others keeps a thread waiting. With a thread for each core, XLA's
-    default, those that wait may be all, and then no device comes any further: after 40 s XLA aborts.
-    Only here: torch's devices are processes, each with its own threads.
-    """
-    os.environ.setdefault("PJRT_NPROC", str(len(os.sched_getaffinity(0)) + count))
-
-
-def mesh_of(count: int, world: World) -> Mesh:
-    """The first `count` devices of each process, one process's after the other's.
-
-    Only here: torch's groups of processes have one device each.
-
-    Raises:
-        UserError: a process has fewer.
+    Only here: torch's process groups have one device per process.
     """
     own = [[] for _ in range(world.size)]
     for device in jax.devices():
@@ -237,12 +205,3 @@ def mesh_of(count: int, world: World) -> Mesh:
             "Set accelerator.devices=auto to take what there is.",
         )
     return Mesh(np.array([device for devices in own for device in devices[:count]]), (DATA,))
-
-
-def _add_xla_flag(flag: str) -> None:
-    """Add to XLA's flags, which it reads when the first device is touched; once, as the compilation
-    cache tells programs apart by them.
-    """
-    flags = os.environ.get("XLA_FLAGS", "").split()
-    if flag not in flags:
-        os.environ["XLA_FLAGS"] = " ".join([*flags, flag])

@@ -1,7 +1,7 @@
-"""The kinds of layers, and the pieces that models are built of."""
+"""Layer kinds, canonical names and layouts, and layers that models share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -11,78 +11,61 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from flax_impl.device import DType
 from flax_impl.norms import BatchNorm, LayerNorm
-from pipeline.config import Activation
+from pipeline.config.models import Activation
 
 
 @dataclass(frozen=True)
-class Leaf:
-    """How one array of a kind of layer is called and laid out canonically.
+class _Leaf:
+    """Canonical name and layout of one array of a layer kind.
 
-    Only here, with `LayerKind` and `Place`: canonical names and layouts are torch's own.
-
-    Args:
-        role: its canonical name in the layer (`weight`).
-        kernel: whether its axes are Flax's (…, in, out), which are (out, in, …) canonically.
-        inputs: how many of a kernel's first axes together are the input; the others are the output.
-        part: the how-maniest part it is of the canonical array, along the first axis.
-        parts: that the canonical array has.
-        kind: of layer, where that is not the one that the table says.
+    Only here, with `_Place`: canonical names and layouts are torch's own.
     """
 
-    role: str
-    kernel: bool = False
-    inputs: int | None = None
-    part: int = 0
-    parts: int = 1
-    kind: str | None = None
+    role: str  # canonical name in the layer (`weight`)
+    kernel: bool = False  # a kernel: (…, in, out) in Flax, (out, in, …) canonically
+    inputs: int | None = None  # leading kernel axes that form the input; the others form the output
+    part: int = 0  # index of its block in the canonical array, along the first axis
+    parts: int = 1  # blocks of the canonical array
+    kind: str | None = None  # layer kind, if not the one in the table
 
 
-@dataclass(frozen=True)
-class LayerKind:
-    """The arrays of a kind of layer, by Flax's names.
-
-    Args:
-        name: of the kind.
-        parameters: Flax's name to canonical leaf.
-        buffers: the same for batch statistics.
-    """
-
-    name: str
-    parameters: dict[str, Leaf]
-    buffers: dict[str, Leaf] = field(default_factory=dict)
-
-
-KERNEL = {"kernel": Leaf("weight", kernel=True), "bias": Leaf("bias")}
-AFFINE = {"scale": Leaf("weight"), "bias": Leaf("bias")}
-STATISTICS = {"mean": Leaf("running_mean"), "var": Leaf("running_var")}
-# Query, key and value lie one after the other in torch's one matrix; heads are an axis in Flax only.
+KERNEL = {"kernel": _Leaf("weight", kernel=True), "bias": _Leaf("bias")}
+NORM = {
+    "scale": _Leaf("weight"),
+    "bias": _Leaf("bias"),
+    "mean": _Leaf("running_mean"),
+    "var": _Leaf("running_var"),
+}
+# torch stacks query, key and value in one matrix; only Flax has an axis for the heads.
 ATTENTION = {
     f"{name}.{array}": leaf
     for part, name in enumerate(("query", "key", "value"))
     for array, leaf in {
-        "kernel": Leaf("in_proj_weight", kernel=True, inputs=1, part=part, parts=3),
-        "bias": Leaf("in_proj_bias", part=part, parts=3),
+        "kernel": _Leaf("in_proj_weight", kernel=True, inputs=1, part=part, parts=3),
+        "bias": _Leaf("in_proj_bias", part=part, parts=3),
     }.items()
 } | {
-    "out.kernel": Leaf("out_proj.weight", kernel=True, inputs=2, kind="linear"),
-    "out.bias": Leaf("out_proj.bias", kind="linear"),
+    "out.kernel": _Leaf("out_proj.weight", kernel=True, inputs=2, kind="linear"),
+    "out.bias": _Leaf("out_proj.bias", kind="linear"),
 }
 
-# Parameters, gradients and optimizer slots of a layer are translated by its kind.
-KINDS: dict[type[nn.Module], LayerKind] = {
-    nn.Dense: LayerKind("linear", KERNEL),
-    nn.Conv: LayerKind("conv", KERNEL),
-    nn.ConvTranspose: LayerKind("conv_transpose", KERNEL),  # made with transpose_kernel=True
-    nn.Embed: LayerKind("embedding", {"embedding": Leaf("weight")}),
-    nn.LayerNorm: LayerKind("norm", AFFINE),
-    nn.GroupNorm: LayerKind("norm", AFFINE),
-    nn.RMSNorm: LayerKind("norm", AFFINE),
-    nn.InstanceNorm: LayerKind("norm", AFFINE),
-    nn.BatchNorm: LayerKind("norm", AFFINE, STATISTICS),
-    BatchNorm: LayerKind("norm", AFFINE, STATISTICS),
-    LayerNorm: LayerKind("norm", AFFINE),
-    nn.MultiHeadDotProductAttention: LayerKind("attention", ATTENTION),
+# A layer's kind determines how its parameters, gradients and optimizer slots are translated: its name, and
+# its arrays by Flax's names, running statistics included.
+KINDS: dict[type[nn.Module], tuple[str, dict[str, _Leaf]]] = {
+    nn.Dense: ("linear", KERNEL),
+    nn.Conv: ("conv", KERNEL),
+    nn.ConvTranspose: ("conv_transpose", KERNEL),  # made with transpose_kernel=True
+    nn.Embed: ("embedding", {"embedding": _Leaf("weight")}),
+    nn.LayerNorm: ("norm", NORM),
+    LayerNorm: ("norm", NORM),
+    nn.GroupNorm: ("norm", NORM),
+    nn.RMSNorm: ("norm", NORM),
+    nn.InstanceNorm: ("norm", NORM),
+    nn.BatchNorm: ("norm", NORM),
+    BatchNorm: ("norm", NORM),
+    nn.MultiHeadDotProductAttention: ("attention", ATTENTION),
 }
 
 ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
@@ -95,35 +78,30 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an array of a Flax model lies canonically.
+class _Place:
+    """Canonical name, layer kind and layout of an array of a Flax model.
 
-    Args:
-        name: canonical (`conv1.weight`).
-        kind: of its layer.
-        collection: of Flax's that it is in, `params` or `batch_stats`.
-        shape: in Flax's layout.
-        leaf: how it is transposed.
+    `collection` is Flax's, `params` or `batch_stats`; `shape` is in Flax's layout.
     """
 
     name: str
     kind: str
     collection: str
     shape: tuple[int, ...]
-    leaf: Leaf
+    leaf: _Leaf
 
     def canonical(self, array: np.ndarray) -> np.ndarray:
-        """A copy of an array of Flax's, in the canonical layout."""
+        """Copy a Flax array to the canonical layout."""
         return np.array(np.transpose(np.reshape(array, self.folded), self.axes), order="C")
 
     def native(self, array: np.ndarray) -> np.ndarray:
-        """A copy of a canonical array, in Flax's layout; the inverse of `canonical`."""
+        """Copy a canonical array to Flax's layout; the inverse of `canonical`."""
         rows = np.split(array, self.leaf.parts)[self.leaf.part] if self.leaf.parts > 1 else array
         return np.array(np.transpose(rows, np.argsort(self.axes)), order="C").reshape(self.shape)
 
     @property
     def folded(self) -> tuple[int, ...]:
-        """The shape with the heads of an attention, an axis in Flax only, folded away."""
+        """Shape without the axis of attention heads, which only Flax has."""
         inputs = self.leaf.inputs
         if inputs is not None:
             return prod(self.shape[:inputs]), prod(self.shape[inputs:])
@@ -131,71 +109,73 @@ class Place:
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """The permutation from the folded shape to the canonical layout."""
+        """Permutation from the folded shape to the canonical layout."""
         rank = len(self.folded)
         if self.leaf.kernel:
             return rank - 1, rank - 2, *range(rank - 2)
         return tuple(range(rank))
 
 
-Layout = dict[tuple[str, ...], Place]  # by the path in Flax's trees
+Layout = dict[tuple[str, ...], _Place]  # by the path in Flax's trees
 
 
 def layer_kinds(layout: Layout) -> dict[str, str]:
-    """Canonical layer name to layer kind, for every layer that has parameters.
-
-    Args:
-        layout: of the model.
-    """
+    """Map canonical layer names to layer kinds, for every layer with parameters."""
     return {place.name.rpartition(".")[0]: place.kind for place in layout.values()}
 
 
 def layout_of(model: nn.Module, inputs: jax.ShapeDtypeStruct) -> Layout:
-    """Where every parameter and batch statistic of a model lies canonically.
+    """Map every parameter and running statistic of a model to its canonical name and layout.
 
-    An array of a module that is not in `KINDS` is the module's own: it keeps its name and layout.
-    Only here: canonical names and layouts are torch's own.
-
-    Args:
-        model: not yet bound to parameters.
-        inputs: shape and type of a batch.
+    An array of a module that is not in `KINDS` keeps its name and layout. Only here: canonical names and
+    layouts are torch's own. `inputs` has the shape and dtype of a batch.
     """
-    kinds: dict[tuple[str, ...], LayerKind] = {}
+    kinds: dict[tuple[str, ...], type[nn.Module]] = {}
 
-    def note(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+    def note(
+        call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+    ) -> object:
         if type(context.module) in KINDS:
-            kinds.setdefault(context.module.path, KINDS[type(context.module)])
+            kinds.setdefault(context.module.path, type(context.module))
         return call(*args, **kwargs)
+
+    def place(path: tuple[str, ...], collection: str, shape: tuple[int, ...]) -> _Place:
+        # By the innermost layer of a known kind around the array.
+        for depth in range(len(path) - 1, -1, -1):
+            kind, leaves = KINDS[kinds[path[:depth]]] if path[:depth] in kinds else ("", {})
+            if leaf := leaves.get(".".join(path[depth:])):
+                name = ".".join((*path[:depth], leaf.role))
+                return _Place(name, leaf.kind or kind, collection, shape, leaf)
+        return _Place(".".join(path), "own", collection, shape, _Leaf(path[-1]))
 
     with nn.intercept_methods(note):
         variables = jax.eval_shape(model.init, jax.random.key(0), inputs)
     layout = {
-        path: _place(path, kinds, collection, array.shape)
+        path: place(path, collection, array.shape)  # pyrefly: ignore[missing-attribute] no empty nodes
         for collection in ("params", "batch_stats")
         for path, array in flatten_dict(variables.get(collection, {})).items()
     }
-    # Parts of one array in their order, which the names do not have: key, query, value.
+    # Sort by block index; alphabetically, key would come before query.
     return dict(sorted(layout.items(), key=lambda item: item[1].leaf.part))
 
 
-def _place(
-    path: tuple[str, ...],
-    kinds: dict[tuple[str, ...], LayerKind],
-    collection: str,
-    shape: tuple[int, ...],
-) -> Place:
-    """Of the innermost layer around a leaf that knows it."""
-    for depth in range(len(path) - 1, -1, -1):
-        kind = kinds.get(path[:depth])
-        leaf = (kind.parameters | kind.buffers).get(".".join(path[depth:])) if kind else None
-        if leaf is not None:
-            name, kind_name = ".".join((*path[:depth], leaf.role)), leaf.kind or kind.name
-            return Place(name, kind_name, collection, shape, leaf)
-    return Place(".".join(path), "own", collection, shape, Leaf(path[-1]))
+class TypedModule(nn.Module, kw_only=True):
+    """A module with dtypes for its layers; torch converts a built model instead.
+
+    `dtype` is that of products and convolutions, `param_dtype` that of parameters.
+    """
+
+    dtype: DType | None = None
+    param_dtype: DType | None = None
+
+    @property
+    def types(self) -> dict[str, Any]:
+        """`dtype` and `param_dtype` as keyword arguments."""
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
 
 def flatten(x: jax.Array) -> jax.Array:
-    """`[batch, height, width, channels]` to `[batch, features]`, in torch's order: channels first.
+    """Reshape `[batch, height, width, channels]` to `[batch, features]`, channels first as in torch.
 
     Only here: torch's own `flatten` has that order.
     """

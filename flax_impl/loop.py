@@ -1,83 +1,75 @@
-"""The training loop over a Flax TrainState, and what happens around a step."""
+"""The training loop over a Flax TrainState, and the evaluation."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
 
 import jax
 import numpy as np
 
 from flax_impl.checkpoints import Checkpoints
 from flax_impl.data import EvalBatches, TrainBatches
-from flax_impl.device import Device
+from flax_impl.device import Device, PyTree
 from flax_impl.layers import Layout
-from flax_impl.observing import Watch, start_of, trace
 from flax_impl.profiling import Profiler
-from flax_impl.sharding import share
+from flax_impl.sharding import shard
 from flax_impl.state import parameters_of
-from flax_impl.step import TrainState, make_eval_step, make_train_step
-from pipeline.checkpoints import FOLDER
-from pipeline.datasets import Split, Task
+from flax_impl.step import StepContext, TrainState, make_eval_step, make_train_step
+from flax_impl.step_trace import Watch, Watched, observe_step
+from pipeline.data.dataset import Split, Task
 from pipeline.errors import Interrupted
-from pipeline.experiment import Experiment
-from pipeline.metrics import SUMS
-from pipeline.portable import digest
+from pipeline.run.experiment import Experiment
+from pipeline.run.recorder import Recorder
+from pipeline.storage.run_folder import CHECKPOINTS
+from pipeline.training.metrics import SUMS
+
+# The order of a step, the same as in `lightning_impl.loop`. It must not change: weights, recorder state
+# and data position in a checkpoint belong to the same step.
+#
+# 1. batches        rows of the batch plan at this step; the position follows from the step alone
+# 2. train_step     forward and backward passes, clipping, update, average of the weights (`step.py`)
+# 3. recorder       keeps the values on the device; reads and logs them if a line is due
+# 4. train_step     shows the step to the observer, if there is one
+# 5. profiler       starts or stops a trace
+# 6. evaluation     if due: sums over the validation set; the recorder logs them, and records the best
+# 7. checkpoints    if evaluated: save, and keep the newest and the best
+# 8. stop           at the last step, or when early stopping says so
+# 9. interruption   after a signal: save, unless step 7 has, and leave the loop
 
 
 def train(experiment: Experiment, device: Device, state: TrainState, layout: Layout) -> None:
-    """Run the compiled step to the end of the timetable.
-
-    Args:
-        experiment: what to train.
-        device: where.
-        state: at step 0, or as a checkpoint has it.
-        layout: of the model.
-
-    Raises:
-        Interrupted: somebody asked to stop, and the state is saved.
-        Diverged: the loss is no number.
-    """
-    plan, recorder, timetable = experiment.plan, experiment.recorder, experiment.recorder.timetable
+    """Run the compiled step to the end of the run, from a state at step 0 or of a checkpoint."""
+    plan, recorder, config = experiment.plan, experiment.recorder, experiment.config.train
+    intervals = recorder.intervals
     if recorder.stopped_early:
-        return  # the run that was to go on had come to its end
+        return  # early stopping had already ended this run
     start = int(state.step)
-    batches = TrainBatches(plan, device, experiment.config.train.accumulate)
+    batches = TrainBatches(plan, device, config.accumulate)
     if start == 0:
-        weights = parameters_of(state, layout)
-        recorder.describe(
-            parameters=sum(weight.size for weight in weights.values()),
-            init_digest=digest(weights),
-            data_digest=batches.digest(),
-        )
-    observer = recorder.observer
-    watch = Watch() if observer.watching else None
-    train_step = Compiled(make_train_step(experiment.config, plan, device, watch), experiment)
-    evaluate_split = Evaluation(experiment, device, plan.data.val)
-    if watch:
-        observer.stepped(start_of(state, layout))
+        recorder.describe(parameters_of(state, layout), batches.digest())
+    train_step = _compile_step(experiment, device, layout)
+    evaluate_split = _make_evaluation(experiment, device, plan.data.val)
+    train_step.show_start(state)
     recorder.begin(start, device)
-    traced = experiment.config.train.profile if device.world.first else None
-    profiler = Profiler(experiment.folder, traced)
-    stop = experiment.config.train.stop_after
-    with Checkpoints(experiment.folder / FOLDER, recorder, layout) as checkpoints:
-        for first, count in timetable.calls(start, device.steps_per_call, stop):
+    profiler = Profiler(experiment.folder, config.profile if device.world.is_main else None)
+    with Checkpoints(experiment.folder / CHECKPOINTS, recorder, layout) as checkpoints:
+        for first, count in intervals.calls(start, device.steps_per_call, config.stop_after):
             step = first + count
             rates = np.array([recorder.learning_rate(done) for done in range(first, step)])
-            state, values, seen = train_step(
-                count, state, *batches(first, count), share(rates.astype(device.dtype), device)
+            state, values = train_step(
+                state, *batches(first, count), shard(rates.astype(device.dtype), device)
             )
-            recorder.stepped(step, values)
-            if watch:
-                observer.stepped(trace(watch, seen, state, layout, values, rates[-1]))
+            recorder.record_step(step, values)
+            train_step.show(state, rates[-1])
             profiler.stepped(count, values)
-            if timetable.evaluates(step):
+            if intervals.evaluates(step):
                 recorder.pause()
-                recorder.evaluated(step, evaluate_split(state)[0])
+                recorder.record_evaluation(step, evaluate_split(state)[0])
                 recorder.resume("eval")
                 checkpoints.save(state)
-            if step == timetable.total or recorder.stopped_early:
+            if step == intervals.total or recorder.stopped_early:
                 break
-            if (exit_code := recorder.interrupted(step)) is not None:
-                if not timetable.evaluates(step):
+            if (exit_code := recorder.exit_code_if_stopped(step)) is not None:
+                if not intervals.evaluates(step):
                     checkpoints.save(state)
                 raise Interrupted(step, exit_code)
 
@@ -85,57 +77,63 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
 def evaluate(
     experiment: Experiment, device: Device, state: TrainState
 ) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """Sums over the test set of the state's weights, and what they say of each of its samples."""
+    """Return the sums over the test set, and a classifier's prediction for each sample."""
     data = experiment.plan.data
-    return Evaluation(experiment, device, data.test, data.task is Task.classification)(state)
+    each = data.task is Task.classification
+    return _make_evaluation(experiment, device, data.test, each)(state)
 
 
-class Compiled:
-    """A training step, compiled ahead for each number of steps in a call, with its time noted.
+def _compile_step(
+    experiment: Experiment, device: Device, layout: Layout
+) -> "_CompiledStep | Watched":
+    """Compile the training step; with an observer, return one that shows its steps."""
+    context = StepContext(experiment.config, experiment.plan, device)
+    recorder, observer = experiment.recorder, experiment.recorder.observer
+    if not observer.watching:
+        return _CompiledStep(make_train_step(context), recorder)
+    watch = Watch()
+    step = _CompiledStep(make_train_step(context, partial(observe_step, watch)), recorder)
+    return Watched(step, watch, observer, layout)
 
-    Only here: torch compiles nothing.
 
-    Args:
-        function: jitted.
-        experiment: whose recorder notes the time.
-    """
+class _CompiledStep:
+    """A jitted training step, compiled once for each number of steps in a call."""
 
-    def __init__(self, function: Callable, experiment: Experiment) -> None:
-        self.function, self.recorder = function, experiment.recorder
+    def __init__(self, function: jax.stages.Wrapped, recorder: Recorder) -> None:
+        self.function, self.recorder = function, recorder
         self.programs: dict[int, Callable] = {}
 
-    def __call__(self, count: int, *args: Any) -> tuple[TrainState, jax.Array]:
+    def __call__(self, state: TrainState, *batches: PyTree) -> tuple:
+        """Take one step for each learning rate in the last argument."""
+        count = len(batches[-1])
         if count not in self.programs:
             self.recorder.pause()
-            self.programs[count] = self.function.lower(*args).compile()
+            self.programs[count] = self.function.lower(state, *batches).compile()
             self.recorder.resume("compile")
-        return self.programs[count](*args)
+        return self.programs[count](state, *batches)
+
+    def show_start(self, state: TrainState) -> None:
+        """Do nothing; see `step_trace.Watched`."""
+
+    def show(self, state: TrainState, learning_rate: float) -> None:
+        """Do nothing; see `step_trace.Watched`."""
 
 
-class Evaluation:
-    """The evaluation of a split, compiled at its first call.
+def _make_evaluation(
+    experiment: Experiment, device: Device, split: Split, each: bool = False
+) -> Callable[[TrainState], tuple[Mapping[str, float], np.ndarray | None]]:
+    """Make a function that evaluates a split; it is compiled at its first call.
 
-    Only here: it is kept between evaluations, as Lightning's Trainer keeps its loaders.
-
-    Args:
-        experiment: what is evaluated.
-        device: where.
-        split: on which samples.
-        each: whether to tell what a classifier says of each sample, too.
+    It returns the sums over all samples, and with `each` a classifier's predictions, otherwise None.
     """
+    plan, config = experiment.plan, experiment.config
+    batches = EvalBatches(split, plan, device, config.train.eval_batch)
+    step = make_eval_step(StepContext(config, plan, device), each)
 
-    def __init__(
-        self, experiment: Experiment, device: Device, split: Split, each: bool = False
-    ) -> None:
-        plan, config = experiment.plan, experiment.config
-        self.names = SUMS[plan.data.task]
-        self.batches = EvalBatches(split, plan, device, config.train.eval_batch)
-        self.step = make_eval_step(config, plan, device, each)
-        self.read, self.each = device.read, each
+    def evaluate_split(state: TrainState) -> tuple[Mapping[str, float], np.ndarray | None]:
+        done = [step(state, *batch) for batch in batches]
+        totals = device.read([values for values, _ in done]).sum(axis=0).tolist()
+        rows = batches.in_order(device.read([rows for _, rows in done])) if each else None
+        return dict(zip(SUMS[plan.data.task], totals, strict=True)), rows
 
-    def __call__(self, state: TrainState) -> tuple[Mapping[str, float], np.ndarray | None]:
-        """Sums over all samples, read off the device once; what is said of each, or None."""
-        done = [self.step(state, *batch) for batch in self.batches]
-        totals = self.read([values for values, _ in done]).sum(axis=0).tolist()
-        said = self.batches.in_order(self.read([rows for _, rows in done])) if self.each else None
-        return dict(zip(self.names, totals, strict=True)), said
+    return evaluate_split

@@ -1,16 +1,16 @@
-"""What a model is judged by: the loss that is minimised, and the sums that metrics come from."""
-
-from typing import Any
+"""The loss, and the sums for the metrics."""
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from pipeline.datasets import Task
+from flax_impl.device import DType
+from pipeline.data.dataset import Task
+from pipeline.training.model_checks import check_outputs
 
 
 def mean_over(task: Task, targets: jax.Array) -> int:
-    """How many values the mean loss of a batch is the mean of: its samples, or all their tokens."""
+    """Number of values in the mean loss of a batch: its samples, or all their tokens."""
     return targets.size if task is Task.language else len(targets)
 
 
@@ -22,18 +22,19 @@ def sums(
     smoothing: float = 0.0,
     counted: jax.Array | None = None,
 ) -> list[jax.Array]:
-    """Sums over the samples (or all their tokens) of a batch, in the order of `pipeline.metrics.SUMS`.
+    """Sums over the samples (or all their tokens) of a batch, in the order of `training.metrics.SUMS`.
 
     Args:
         task: classification, regression or language.
         outputs: logits `[batch, classes]`, predictions `[batch, outputs]`, or logits of tokens
             `[batch, length, tokens]`.
         targets: classes `[batch]`, values `[batch, outputs]`, or tokens `[batch, length]`.
-        center: mean of the training targets `[outputs]`; deviations are summed from it.
-        smoothing: share of each target that is spread evenly over all classes (Szegedy et al. 2016).
+        center: mean of the training targets `[outputs]`; the sums are of deviations from it.
+        smoothing: fraction of each target that is spread evenly over all classes (Szegedy et al. 2016).
         counted: 1 for a sample, 0 for padding `[batch]`. Only here: a compiled evaluation needs
-            batches of one size, where torch takes a smaller last one.
+            batches of one size; torch takes a smaller last one.
     """
+    check_outputs(outputs, targets.shape, task)
     outputs = outputs.astype(center.dtype)
     counted = jnp.ones(len(targets), center.dtype) if counted is None else counted
     counted = counted.reshape(-1, *(1 for _ in targets.shape[1:]))
@@ -54,13 +55,10 @@ def sums(
     ]
 
 
-def of_each(outputs: jax.Array, targets: jax.Array, dtype: Any) -> jax.Array:
-    """What a classifier says of each sample: `[batch, values]`, as `pipeline.predictions.COLUMNS`.
+def per_sample(outputs: jax.Array, targets: jax.Array, dtype: DType) -> jax.Array:
+    """A classifier's predictions `[batch, values]`, as `pipeline.storage.predictions.COLUMNS`.
 
-    Args:
-        outputs: logits `[batch, classes]`.
-        targets: classes `[batch]`.
-        dtype: of losses.
+    Logits are `[batch, classes]`, targets `[batch]`; losses are computed in `dtype`.
     """
     outputs = outputs.astype(dtype)
     loss = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)

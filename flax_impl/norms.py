@@ -1,30 +1,26 @@
-"""Normalisation as torch defines it: epsilon, running variance, two passes, and never in half precision."""
-
-from typing import Any
+"""Normalisation by torch's definition: epsilon, running variance, two passes, never in half precision."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from flax_impl.device import DType
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe & Szegedy 2015) over all axes but the last, the channels.
 
     Flax's own keeps the biased variance of a batch, torch's the unbiased one: n / (n - 1) times as much.
-
-    Args:
-        momentum: weight of the new value in the running statistics (torch's meaning; Flax's is the old's).
-        epsilon: added to the variance.
-        param_dtype: type of parameters and statistics.
+    `param_dtype` is the dtype of parameters and statistics.
     """
 
-    momentum: float = 0.1
+    momentum: float = 0.1  # weight of the new value, as in torch; in Flax, of the old one
     epsilon: float = 1e-5
-    param_dtype: Any = jnp.float32
+    param_dtype: DType | None = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """`[batch, …, channels]` to the same; statistics of the batch when training.
+        """`[batch, …, channels]` to the same; statistics of the batch in training.
 
         Raises:
             ValueError: training on one value per channel, which has no variance.
@@ -34,7 +30,7 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
-        wide = _wide(x)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if train:
             count = x.size // x.shape[-1]
             if count == 1:
@@ -48,28 +44,11 @@ class BatchNorm(nn.Module):
         return y.astype(x.dtype)
 
 
-class LayerNorm(nn.Module):
-    """Layer normalisation (Ba et al. 2016) over the last axis.
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation (Ba et al. 2016) over the last axis, with torch's epsilon.
 
-    Args:
-        epsilon: added to the variance (torch's default; Flax's is 1e-6).
-        param_dtype: type of parameters.
+    Its variance takes two passes: Flax's default, E[x²] - E[x]², loses digits.
     """
 
     epsilon: float = 1e-5
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[…, features]` to the same."""
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], self.param_dtype)
-        wide = _wide(x)
-        mean, var = wide.mean(-1, keepdims=True), wide.var(-1, keepdims=True)
-        y = (wide - mean) * jax.lax.rsqrt(var + self.epsilon) * scale + bias
-        return y.astype(x.dtype)
-
-
-def _wide(x: jax.Array) -> jax.Array:
-    """In float32 at least, where statistics are taken."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    use_fast_variance: bool = False

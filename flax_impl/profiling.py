@@ -1,4 +1,4 @@
-"""A trace of a few training steps, by JAX's own profiler."""
+"""A trace of a few training steps by JAX's profiler."""
 
 from pathlib import Path
 
@@ -8,21 +8,16 @@ WARMUP = 5  # steps before the trace: the first ones are not typical
 
 
 class Profiler:
-    """Traces `steps` steps into `profile/`, for Perfetto or XProf; none where it is None.
-
-    Args:
-        folder: of the run.
-        steps: to trace.
-    """
+    """Traces `steps` steps into `profile/`, for Perfetto or XProf; does nothing if it is None."""
 
     def __init__(self, folder: Path, steps: int | None) -> None:
         self.folder, self.steps, self.done = folder / "profile", steps, 0
         self.tracing = False
 
     def stepped(self, count: int, values: jax.Array) -> None:
-        """Note that so many more steps were taken, with what the last of them returned.
+        """Record that `count` more steps are done; start or stop the trace if due.
 
-        Only here the values are needed: JAX returns before it has computed them.
+        Only here `values`, the output of the last step: JAX returns before they are computed.
         """
         if self.steps is None:
             return

@@ -1,4 +1,4 @@
-"""Dropout and drop-path, whose masks depend on what they are for: (seed, step, part, layer)."""
+"""Dropout and drop-path with masks that depend only on the seed, step, micro-batch and layer."""
 
 from zlib import crc32
 
@@ -6,16 +6,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pipeline.config import Config, Randomness
-from pipeline.draws import key_words
+from pipeline.config.experiment import Config
+from pipeline.config.train import Randomness
+from pipeline.rng import key_words
 
-# Counter-based both. Threefry (Salmon et al. 2011) is what the torch side can draw too; the other is
-# whatever the device does fastest.
+# Both are counter-based. The torch side implements Threefry (Salmon et al. 2011) too; the other is the
+# device's fastest.
 GENERATORS = {Randomness.shared: "threefry2x32", Randomness.native: "rbg"}
 
 
-def step_key(config: Config, step: jax.Array, part: jax.Array | int = 0) -> jax.Array:
-    """The key of one part of the batch after `step` updates; layers fold their names into it."""
+def step_key(config: Config, step: jax.Array | int, part: jax.Array | int = 0) -> jax.Array:
+    """Key of one micro-batch after `step` updates; layers fold their names into it."""
     generator = GENERATORS[config.train.randomness]
     words = key_words(config.seed, "dropout")
     data = jnp.array(words if generator == "threefry2x32" else words * 2, jnp.uint32)
@@ -27,20 +28,18 @@ class Dropout(nn.Module):
     """Zeros each number with probability `rate`, and scales the others by 1 / (1 - rate).
 
     Srivastava et al. 2014, in the "inverted" form of both libraries.
-
-    Args:
-        rate: of the numbers, or of whatever shares one draw.
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Any shape to the same."""
+        """Return `x` with some numbers at zero, in the same shape."""
         if not train or self.rate == 0:
             return x
-        # The run's key as it was given to `apply`: Flax would fold a path of its own kind into it.
-        key = self.scope.rngs["dropout"].rng
+        # The key as passed to `apply`: `make_rng` would fold Flax's own path into it.
+        assert self.scope is not None
+        key = self.scope.rngs["dropout"].rng  # pyrefly: ignore[missing-attribute] a LazyRng in a bound module
         key = jax.random.fold_in(key, crc32(".".join(self.path).encode()))
         bits = jax.random.bits(key, self.mask_shape(x), jnp.uint32)
         kept = bits >= jnp.uint32(round(self.rate * (2**32 - 1)))

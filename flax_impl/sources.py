@@ -1,38 +1,39 @@
 """The raw image data sets, read by TFDS into plain arrays.
 
-Runs as a short process of its own (see `pipeline/datasets/decoding.py`):
+Runs as a short process of its own (see `pipeline/data/sources/decode_subprocess.py`):
 
     python -m flax_impl.sources --name cifar10 --root DIR --download --out DIR
 
-The order is that of the TFDS split, which TFDS shuffles once when it prepares it. The twin
-`lightning_impl/sources.py` gives the same images through torchvision, in the order of the raw
-files.
+Samples are in the order of the TFDS split, which TFDS shuffles once when it prepares it. The twin
+`lightning_impl/sources.py` reads the same images through torchvision, in the order of the raw files.
 
-TFDS is used without TensorFlow: it reads ArrayRecord files on its own. Its download of these four
-data sets does need TensorFlow, to open the raw files and to encode the images; `builder` replaces
-just that. The folder written has TFDS's version, features, samples and order.
+TFDS is used without TensorFlow, since it reads ArrayRecord files on its own. Its preparation of these
+four data sets does need TensorFlow, to open the raw files and to encode the images. `builder` replaces
+those parts. The prepared folder has TFDS's version, features, samples and order.
 
 Source: https://www.tensorflow.org/datasets/data_source
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.datasets import mirror
-from pipeline.datasets.decoding import download_failed, serve, told
-from pipeline.datasets.raw import read_binary, read_idx, read_names
+from pipeline.data.sources import mirror
+from pipeline.data.sources.decode_subprocess import one_line, serve
+from pipeline.data.sources.raw_files import read_raw_files
+from pipeline.data.sources.raw_formats import read_binary, read_idx, read_names
 from pipeline.errors import UserError
 
-_MNIST_FILES = {
+_MNIST_FILES: dict[str, tuple[str, ...]] = {
     split: (f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz")
     for split, prefix in (("train", "train"), ("test", "t10k"))
 }
 
 # Data set: (address of its raw files, {split: files at the address, or in the one archive there}).
-SETS = {
+SETS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "mnist": ("https://storage.googleapis.com/cvdf-datasets/mnist/", _MNIST_FILES),
     "fashion_mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", _MNIST_FILES),
     "cifar10": (
@@ -48,84 +49,48 @@ SETS = {
     ),
 }
 
+# How an error describes files that cannot be read.
+DAMAGED = "damaged, or not in the array_record format"
+
 
 def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
-    """All arrays of a data set.
-
-    Args:
-        name: a key of `SETS`.
-        root: the folder with the raw files.
-        download: fetch them first if they are not there.
-
-    Returns:
-        `train_inputs` and `test_inputs`, uint8 [n, height, width, channels]; `train_targets` and
-        `test_targets`, int64 [n]; `classes`, str [classes], their names.
-
-    Raises:
-        UserError: the files are missing or damaged, or the download failed.
-    """
-    if download:
-        fetch(name, root)
-    elif absent := missing(name, root):
-        raise UserError(
-            "dataset.root",
-            root,
-            f"the folder with the files of {name}, and {root / name} lacks {', '.join(absent)}",
-            f"Type dataset.download=true to fetch them. {by_hand(name, root)}",
-        )
-    arrays = {}
-    for part in ("train", "test"):
-        arrays[f"{part}_inputs"], arrays[f"{part}_targets"], classes = split(name, root, part)
-    return arrays | {"classes": np.array(classes)}
+    """Return all arrays of a data set; see `read_raw_files`."""
+    return read_raw_files(sys.modules[__name__], name, root, download)
 
 
 def fetch(name: str, root: Path) -> None:
-    """Download what is missing, from the mirror if there is one, and check it.
-
-    Raises:
-        UserError: a checksum is wrong, or the download failed.
-    """
+    """Download missing raw files, from the mirror if one is set, and check them."""
     import tensorflow_datasets as tfds
 
-    if not missing(name, root):
-        return
-    try:
+    if folder_of(name, root) is None:
         builder(name, root)(data_dir=root, file_format="array_record").download_and_prepare(
             download_dir=root / "downloads",
             download_config=tfds.download.DownloadConfig(try_download_gcs=False),
         )
-    except Exception as error:  # whatever a network or a broken archive can cause
-        check(name, root, error)
-        raise download_failed(name, error, by_hand(name, root)) from error
 
 
 def split(name: str, root: Path, part: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """The inputs and targets of one split, `train` or `test`, and what its classes are called.
-
-    Raises:
-        UserError: the files are damaged.
-    """
+    """Return the inputs and targets of one split, `train` or `test`, and the names of its classes."""
     import tensorflow_datasets as tfds
 
-    try:
-        images = tfds.builder_from_directory(_newest(name, root)).as_data_source(part)
-        features = images.dataset_info.features
-        inputs = np.empty((len(images), *features["image"].shape), np.uint8)
-        targets = np.empty(len(images), np.int64)
-        for index, sample in enumerate(images):
-            inputs[index], targets[index] = sample["image"], sample["label"]
-    except Exception as error:  # whatever reading a broken file can cause
-        raise damaged(name, root, error) from error
+    folder = str(folder_of(name, root))
+    images: Any = tfds.builder_from_directory(folder).as_data_source(split=part)
+    features = images.dataset_info.features
+    inputs = np.empty((len(images), *features["image"].shape), np.uint8)
+    targets = np.empty(len(images), np.int64)
+    for index, sample in enumerate(images):
+        inputs[index], targets[index] = sample["image"], sample["label"]
     return inputs, targets, features["label"].names
 
 
-def missing(name: str, root: Path) -> list[str]:
-    """The names of the raw files that are not there."""
-    return [] if _newest(name, root) else ["VERSION/dataset_info.json"]
+def missing(name: str, root: Path) -> str | None:
+    """Sentence that names the missing raw files; None if there are none."""
+    absent = folder_of(name, root) is None
+    return f"{root / name} lacks VERSION/dataset_info.json" if absent else None
 
 
-def _newest(name: str, root: Path) -> Path | None:
-    """The folder with the newest version of a prepared data set, or None."""
+def folder_of(name: str, root: Path) -> Path | None:
+    """Folder of the newest prepared version of a data set, or None."""
     import tensorflow_datasets as tfds
 
     files = (root / name).glob("*/dataset_info.json")
@@ -134,10 +99,10 @@ def _newest(name: str, root: Path) -> Path | None:
 
 
 def builder(name: str, root: Path) -> Any:
-    """TFDS's class for a data set, pointed to the mirror and its checksums, without TensorFlow.
+    """TFDS's class for a data set, with the mirror's address and checksums, and without TensorFlow.
 
-    Checksums are an attribute of the class, addresses are not: the parts of TFDS's class that ask
-    for a file or open one are replaced. Version, features, keys and so the shuffled order stay.
+    Checksums are an attribute of the class, addresses are not, so the methods that download or open a file
+    are replaced. Version, features, keys and therefore the shuffled order stay.
     """
     import tensorflow_datasets as tfds
 
@@ -146,10 +111,11 @@ def builder(name: str, root: Path) -> Any:
 
     def split_generators(self: Any, downloads: Any) -> dict:
         paths = downloads.download({Path(url).name: url for url in infos})
-        if "mnist" not in name:  # CIFAR's archives have the names of the classes
+        if "mnist" not in name:  # CIFAR's archives contain the class names
             known = self._cifar_info
+            (archive,) = paths.values()
             for label, file in zip(known.label_keys, known.label_files, strict=True):
-                names = read_names(*paths.values(), known.prefix + file)
+                names = read_names(archive, known.prefix + file)
                 self.info.features[label].names = names
         return {part: self._generate_examples(part, paths) for part in SETS[name][1]}
 
@@ -165,24 +131,27 @@ def builder(name: str, root: Path) -> Any:
 
 def _url_infos(name: str, root: Path) -> dict[str, Any]:
     """Size and checksum of each raw file by its address: TFDS's own, or the mirror's."""
+    import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import checksums
 
     address, splits = SETS[name]
     files = [file for part in splits.values() for file in part]
     urls = [address + file for file in files] if address.endswith("/") else [address]
 
-    table, here = mirror.checksums(name, root), mirror.address(name)
+    table, here = mirror.read_checksums(name, root), mirror.mirror_url(name)
     infos = {}
     for url in urls:
         file, original = Path(url).name, checksums.get_all_url_infos()[url]
-        listed = {"size": original.size, "sha256": original.checksum} | table.get(file, {})
-        info = checksums.UrlInfo(listed["size"], listed["sha256"], filename=file)
+        listed = table.get(file, {})
+        checksum = str(listed.get("sha256", original.checksum))
+        size = tfds.core.utils.Size(int(listed.get("size", original.size)))
+        info = checksums.UrlInfo(size, checksum, filename=file)
         infos[here + file if here else url] = info
     return infos
 
 
 def _examples(name: str, part: str, paths: dict[str, Path]) -> Iterator[tuple[int, dict]]:
-    """The samples of one split as TFDS wants them: (key, features), the key being the position."""
+    """Yield the samples of one split in TFDS's form: (key, features), with the position as the key."""
     from PIL import Image
 
     files = SETS[name][1][part]
@@ -192,7 +161,7 @@ def _examples(name: str, part: str, paths: dict[str, Path]) -> Iterator[tuple[in
         (archive,) = paths.values()
         inputs, labels = read_binary(archive, files, labels=1 if name == "cifar10" else 2)
     for index, (image, label) in enumerate(zip(inputs, labels, strict=True)):
-        features = {"image": Image.fromarray(image), "label": int(label[-1])}
+        features: dict[str, object] = {"image": Image.fromarray(image), "label": int(label[-1])}
         if "mnist" not in name:
             features["id"] = f"{part}_{index:05d}"
         if name == "cifar100":
@@ -201,37 +170,21 @@ def _examples(name: str, part: str, paths: dict[str, Path]) -> Iterator[tuple[in
 
 
 def check(name: str, root: Path, error: Exception) -> None:
-    """Say so if a file with a wrong checksum is behind an error.
-
-    Raises:
-        UserError: there is one.
-    """
+    """Raise a UserError that names the file with a wrong checksum, if there is one."""
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
     if isinstance(error, NonMatchingChecksumError):
         raise UserError(
             "dataset.download",
             "true",
-            f"a download with the right SHA-256 and size: {told(error)}",
-            "It is damaged or another version: try again, or look at the mirror. "
+            problem=f"the download does not have the right SHA-256 and size: {one_line(error)}",
+            hint="It is damaged or another version: try again, or look at the mirror. "
             f"If it is meant to differ, list it in {mirror.checksums_file(name, root)}.",
         ) from error
 
 
-def damaged(name: str, root: Path, error: Exception) -> UserError:
-    """The message for raw files that cannot be read."""
-    folder = _newest(name, root)
-    return UserError(
-        "dataset.root",
-        root,
-        f"the folder with the files of {name}, and those in {folder} are damaged, or not in the "
-        f"array_record format: {told(error)}",
-        f"Delete {folder} and type dataset.download=true. {by_hand(name, root)}",
-    )
-
-
 def by_hand(name: str, root: Path) -> str:
-    """What to put where without a download."""
+    """Hint: the files to put in place without a download."""
     return f"By hand: put the folder that TFDS prepared as array_record at {root / name}/VERSION."
 
 

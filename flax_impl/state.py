@@ -1,47 +1,33 @@
-"""Between Flax's state and the portable one: names joined, layouts transposed by kind of layer."""
+"""Conversion between Flax's state and the portable state: names joined, layouts transposed by layer kind."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from flax_impl.device import PyTree
 from flax_impl.layers import Layout, layer_kinds
 from flax_impl.optimizers import SLOTS
-from flax_impl.sharding import whole
-from pipeline.config import Config
-from pipeline.initial import initial_buffers, initial_parameters
-from pipeline.portable import Arrays, PortableState
+from flax_impl.sharding import put_on_devices, whole
+from flax_impl.step import TrainState
+from pipeline.config.experiment import Config
+from pipeline.storage.portable_state import Arrays, PortableState
+from pipeline.training.initializers import initial_buffers, initial_parameters
 
 
 def initial_state(layout: Layout, config: Config) -> PortableState:
-    """The run at step 0: parameters drawn by the core, batch statistics of nothing seen yet.
-
-    Args:
-        layout: of the model, from `layers.layout_of`.
-        config: names the distribution.
-    """
+    """The state at step 0, with parameters drawn by the core and initial running statistics."""
     shapes = shapes_of(layout)
     buffers = {place.name for place in layout.values() if place.collection == "batch_stats"}
-    parameters = initial_parameters(
-        {name: shape for name, shape in shapes.items() if name not in buffers},
-        layer_kinds(layout),
-        config.seed,
-        config.model.init,
-    )
+    drawn = {name: shape for name, shape in shapes.items() if name not in buffers}
+    parameters = initial_parameters(drawn, layer_kinds(layout), config.seed, config.model.init)
     return PortableState(0, parameters, initial_buffers({name: shapes[name] for name in buffers}))
 
 
-def to_portable(state: Any, layout: Layout) -> PortableState:
-    """Copy a run out of JAX.
-
-    Args:
-        state: `step.TrainState`.
-        layout: of the model.
-    """
+def to_portable(state: TrainState, layout: Layout) -> PortableState:
+    """Copy a training state out of JAX."""
     return PortableState(
         step=int(state.step),
         parameters=parameters_of(state, layout),
@@ -51,21 +37,13 @@ def to_portable(state: Any, layout: Layout) -> PortableState:
     )
 
 
-def from_portable(portable: PortableState, state: Any, layout: Layout) -> Any:
-    """A run copied into a state of the experiment's own, in its number types.
+def from_portable(portable: PortableState, state: TrainState, layout: Layout) -> TrainState:
+    """Copy a portable state into a training state at step 0, in its dtypes.
 
-    Slots that the portable state lacks stay as they are.
-
-    Args:
-        portable: the run.
-        state: `step.TrainState` at step 0.
-        layout: of the model.
-
-    Raises:
-        KeyError: the model has a parameter that the portable state lacks.
+    Slots that the portable state lacks stay as they are; a parameter that it lacks is a KeyError.
     """
 
-    def restore(node: Any) -> Any:
+    def restore(node: PyTree) -> PyTree:
         if not _has_slots(node):
             return node
         fields = {
@@ -73,34 +51,34 @@ def from_portable(portable: PortableState, state: Any, layout: Layout) -> Any:
             for slot, field in SLOTS[type(node)].items()
             if slot in portable.slots
         }
-        if "count" in node._fields:  # not hasattr: every tuple has a method of that name
-            fields["count"] = jnp.full_like(node.count, portable.step)
+        if "count" in node._fields:  # not hasattr: every tuple has a method `count`
+            fields["count"] = place_like(np.asarray(portable.step), node.count)
         return node._replace(**fields)
 
     averages = state.averages
-    if averages is not None:  # before its first update an average is a copy
+    if averages is not None:  # before its first update the average is a copy
         averages = _filled(averages, portable.averages or portable.parameters, layout)
     return state.replace(
-        step=jnp.full_like(state.step, portable.step),
         params=_filled(state.params, portable.parameters, layout),
         batch_stats=_filled(state.batch_stats, portable.buffers, layout),
         opt_state=jax.tree.map(restore, state.opt_state, is_leaf=_has_slots),
         averages=averages,
+        step=place_like(np.asarray(portable.step), state.step),
     )
 
 
-def parameters_of(state: Any, layout: Layout) -> Arrays:
+def parameters_of(state: TrainState, layout: Layout) -> Arrays:
     """A state's parameters by canonical name."""
     return to_canonical(state.params, layout)
 
 
-def buffers_of(state: Any, layout: Layout) -> Arrays:
-    """A state's batch statistics by canonical name."""
+def buffers_of(state: TrainState, layout: Layout) -> Arrays:
+    """A state's running statistics by canonical name."""
     return to_canonical(state.batch_stats, layout)
 
 
-def slots_of(state: Any, layout: Layout) -> dict[str, Arrays]:
-    """Optimizer slots by name; step counts are left out, since the run's step says the same."""
+def slots_of(state: TrainState, layout: Layout) -> dict[str, Arrays]:
+    """Optimizer slots by name, without step counts, which equal the run's step."""
     slots: dict[str, Arrays] = {}
     for found in jax.tree.leaves(state.opt_state, is_leaf=_has_slots):
         for slot, field in SLOTS.get(type(found), {}).items():
@@ -108,66 +86,66 @@ def slots_of(state: Any, layout: Layout) -> dict[str, Arrays]:
     return slots
 
 
-def to_canonical(tree: Any, layout: Layout) -> Arrays:
-    """A tree shaped like the parameters, as copies by canonical name in canonical layout.
+def to_canonical(tree: PyTree, layout: Layout) -> Arrays:
+    """Copy a tree shaped like the parameters to canonical names and layouts.
 
     Only here, with its inverse: canonical names and layouts are torch's own.
     """
     parts: dict[str, list[np.ndarray]] = {}
-    leaves = flatten_dict(whole(tree))
-    # In the layout's order, not in that of the tree: parts of one array come one after the other.
+    leaves: dict[tuple[str, ...], PyTree] = flatten_dict(whole(tree))
+    # In the order of the layout, not of the tree, so that the blocks of one array are adjacent.
     for path, place in layout.items():
-        if not isinstance(leaves.get(path, _MASKED), optax.MaskedNode):
-            parts.setdefault(place.name, []).append(place.canonical(leaves[path]))
+        leaf = leaves.get(path)
+        if leaf is not None and not isinstance(leaf, optax.MaskedNode):
+            parts.setdefault(place.name, []).append(place.canonical(leaf))
     return {
         name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
         for name, arrays in parts.items()
     }
 
 
-def from_canonical(arrays: Arrays, layout: Layout) -> dict[str, Any]:
-    """Canonical arrays as a tree shaped like the parameters; the inverse of `to_canonical`."""
-    return unflatten_dict(
-        {
-            path: place.native(arrays[place.name])
-            for path, place in layout.items()
-            if place.name in arrays
-        }
-    )
+def from_canonical(arrays: Arrays, layout: Layout) -> PyTree:
+    """Convert canonical arrays to a tree shaped like the parameters; the inverse of `to_canonical`."""
+    known = [(path, place) for path, place in layout.items() if place.name in arrays]
+    return unflatten_dict({path: place.native(arrays[place.name]) for path, place in known})
 
 
-def by_path(values: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    """Values by canonical name as a tree shaped like the parameters.
+def by_path(values: Mapping[str, object], layout: Layout) -> PyTree:
+    """Convert values by canonical name to a tree shaped like the parameters.
 
-    Only here: torch asks for them by name.
+    Only here: torch's parameters are looked up by name.
     """
     return unflatten_dict(
         {path: values[place.name] for path, place in layout.items() if place.name in values}
     )
 
 
-def _filled(tree: Any, arrays: Arrays, layout: Layout) -> Any:
-    """A tree's own structure and number types with the values of canonical arrays."""
+def _filled(tree: PyTree, arrays: Arrays, layout: Layout) -> PyTree:
+    """A tree with the same structure and dtypes, and the values of canonical arrays."""
+    own: dict[tuple[str, ...], PyTree] = flatten_dict(tree)
     leaves = {
         path: leaf
         if isinstance(leaf, optax.MaskedNode)
-        else jnp.asarray(layout[path].native(arrays[layout[path].name]), leaf.dtype)
-        for path, leaf in flatten_dict(tree).items()
+        else place_like(layout[path].native(arrays[layout[path].name]), leaf)
+        for path, leaf in own.items()
     }
     return unflatten_dict(leaves)
 
 
+def place_like(array: np.ndarray, leaf: PyTree) -> jax.Array:
+    """Put an array on the devices of a leaf, in its dtype.
+
+    Only here: torch copies into existing tensors.
+    """
+    return put_on_devices(np.asarray(array, leaf.dtype), leaf.sharding)
+
+
 def _has_slots(node: object) -> bool:
-    """Whether a node of an optimizer's state holds slots."""
     return type(node) in SLOTS
 
 
 def shapes_of(layout: Layout) -> dict[str, tuple[int, ...]]:
-    """Canonical names and shapes of the model's parameters and buffers."""
+    """Canonical names and shapes of a model's parameters and buffers."""
     zeros = {path: np.broadcast_to(np.zeros(()), place.shape) for path, place in layout.items()}
-    return {
-        name: array.shape for name, array in to_canonical(unflatten_dict(zeros), layout).items()
-    }
-
-
-_MASKED = optax.MaskedNode()
+    arrays = to_canonical(unflatten_dict(zeros), layout)
+    return {name: array.shape for name, array in arrays.items()}

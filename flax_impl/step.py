@@ -1,10 +1,11 @@
-"""One training step and one evaluation step, compiled."""
+"""One training step and one evaluation step: pure functions, and the two compiled from them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from operator import itemgetter
-from typing import Any
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,36 +14,33 @@ import optax
 from flax import struct
 from flax.training import train_state
 
-from flax_impl.data import Chosen, Samples, normalised, raw_on_each
-from flax_impl.device import Device
-from flax_impl.losses import mean_over, of_each, sums
-from flax_impl.observing import Watch, watching
+from flax_impl.data import BatchRows, Samples, gather_batch_per_device, normalised
+from flax_impl.device import Device, PyTree
+from flax_impl.losses import mean_over, per_sample, sums
 from flax_impl.randomness import step_key
-from flax_impl.sharding import gathered, shardings
-from pipeline.config import Config, TrainConfig
-from pipeline.metrics import SUMS
-from pipeline.plan import DataPlan
+from flax_impl.sharding import shardings
+from pipeline.config.experiment import Config
+from pipeline.config.train import TrainConfig
+from pipeline.data.batch_plan import BatchPlan
+from pipeline.training.metrics import SUMS
 
-Values = jax.Array
+Part = tuple[jax.Array, jax.Array, jax.Array]  # index in the batch, inputs, targets
+Batch = tuple[BatchRows, jax.Array | None, jax.Array]  # samples, augmentation, learning rate
 
 
 class TrainState(train_state.TrainState):
-    """Flax's training state, with batch statistics and an average of the weights.
+    """Flax's training state, with running statistics and an average of the weights.
 
     Only here, with the functions below: Lightning's `TrainingModule` is state and steps in one.
-
-    Args:
-        batch_stats: empty for a model without batch normalisation.
-        averages: None without `train.ema`.
     """
 
-    batch_stats: Any = struct.field(default_factory=dict)
-    averages: Any = None
+    batch_stats: PyTree = struct.field(default_factory=dict)
+    averages: PyTree = None  # None without `train.ema`
 
-    def apply_gradients(
-        self, *, grads: Any, learning_rate: jax.Array, ema: float | None, **changes: Any
+    def updated(
+        self, grads: PyTree, learning_rate: jax.Array, ema: float | None, **changes: PyTree
     ) -> "TrainState":
-        """One update, and one of the average of the weights: its first is a copy, as torch's."""
+        """Update the weights and their average, whose first value is a copy, as in torch."""
         updates, opt_state = self.tx.update(grads, self.opt_state, self.params)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, self.params, updates)
         averages = self.averages
@@ -56,35 +54,105 @@ class TrainState(train_state.TrainState):
         )
 
 
-def apply_of(model: nn.Module, groups: Any, device: Device) -> Callable:
-    """A model's `apply`, through which no gradient reaches the frozen parameters.
+@dataclass(frozen=True)
+class StepContext:
+    """The constants of a compiled step; `plan` gives the task, the crop's padding, the targets' mean."""
 
-    Args:
-        model: a user's own may do without the argument `train`.
-        groups: a `Group` for each leaf of the parameters.
-        device: on which the variables are shared or not; the model sees them whole.
+    config: Config
+    plan: BatchPlan
+    device: Device
+
+    @property
+    def center(self) -> jax.Array:
+        """Mean of the training targets, in the dtype of losses."""
+        return jnp.asarray(self.plan.target_mean, self.device.dtype)
+
+
+class _Gradients(NamedTuple):
+    """Gradients of a whole batch, and the other results of its forward passes."""
+
+    grads: PyTree  # of the mean loss
+    sums: jax.Array  # `[values]`, in the order of `metrics.SUMS`
+    batch_stats: PyTree  # running statistics after the batch
+
+
+def make_apply_fn(model: nn.Module, groups: PyTree, device: Device) -> Callable:
+    """Make a model's `apply`, with no gradient to the frozen parameters.
+
+    `groups` has a `ParamGroup` for each leaf of the parameters.
     """
-    told = "train" in signature(type(model).__call__).parameters
+    # A user's own model may lack this argument.
+    takes_train = "train" in signature(type(model).__call__).parameters
 
-    # A function of its own: the model's bound method would be hashed by its fields.
-    def apply_fn(variables: Any, inputs: Any, train: bool = False, **options: Any) -> Any:
-        variables = gathered(variables, device)
+    # Not the model's bound method, which is hashed by the model's fields.
+    def apply_fn(
+        variables: dict, inputs: jax.Array, train: bool = False, **options: PyTree
+    ) -> PyTree:
+        # Gathered on every device; otherwise the compiler might send the activations instead.
+        variables = jax.lax.with_sharding_constraint(variables, device.everywhere)
         params = jax.tree.map(
             lambda group, leaf: jax.lax.stop_gradient(leaf) if group.frozen else leaf,
             groups,
             variables["params"],
         )
-        options |= {"train": train} if told else {}
+        options |= {"train": train} if takes_train else {}
         return model.apply({**variables, "params": params}, inputs, **options)
 
     return apply_fn
 
 
-def clip(gradients: Any, norm: jax.Array, train: TrainConfig) -> Any:
-    """Gradients scaled to `train.clip_norm`, or cut off at `train.clip_value`.
+def loss(
+    context: StepContext, state: TrainState, part: Part, batch_stats: PyTree, params: PyTree
+) -> tuple[jax.Array, tuple[jax.Array, PyTree, PyTree]]:
+    """Return the mean loss of one micro-batch.
 
-    By min(1, limit / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_; optax's lacks the 1e-6. Only
-    here: Lightning's module clips by torch's own functions.
+    With it come the sums over the micro-batch, the running statistics after it, and nothing to observe.
+    """
+    index, inputs, targets = part
+    outputs, changed = state.apply_fn(
+        {"params": params, "batch_stats": batch_stats},
+        inputs,
+        train=True,
+        rngs={"dropout": step_key(context.config, state.step, index)},
+        mutable=["batch_stats"],
+    )
+    task, smoothing = context.plan.data.task, context.config.train.label_smoothing
+    values = sums(task, outputs, targets, context.center, smoothing)
+    mean = values[0] / mean_over(task, targets)
+    return mean, (jnp.stack(values), changed.get("batch_stats", {}), {})
+
+
+def accumulate_gradients(
+    context: StepContext, samples: Samples, state: TrainState, batch: Batch, loss: Callable = loss
+) -> tuple[_Gradients, PyTree]:
+    """Sum the gradients over the micro-batches; join the observations of `loss` along the batch."""
+    rows, draws, _ = batch
+    parts = context.config.train.accumulate
+    prepare = gather_batch_per_device(context.device, context.plan.padding, axis=1)
+
+    def add(total: _Gradients, part: Part) -> tuple[_Gradients, PyTree]:
+        index, inputs, targets = part
+        part = index, normalised(samples, inputs), targets
+        differentiate = jax.value_and_grad(
+            partial(loss, context, state, part, total.batch_stats), has_aux=True
+        )
+        (_, (values, batch_stats, seen)), grads = differentiate(state.params)
+        grads = jax.tree.map(lambda old, new: old + new / parts, total.grads, grads)
+        return _Gradients(grads, total.sums + values, batch_stats), seen
+
+    nothing = jax.tree.map(jnp.zeros_like, state.params)
+    values = jnp.zeros(len(SUMS[context.plan.data.task]), context.center.dtype)
+    start = _Gradients(nothing, values, state.batch_stats)
+    total, seen = _repeat(
+        context.device, add, start, (jnp.arange(parts), *prepare(samples, rows, draws))
+    )
+    return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
+
+
+def _clip(gradients: PyTree, norm: jax.Array, train: TrainConfig) -> PyTree:
+    """Scale gradients to `train.clip_norm`, or clamp them to `train.clip_value`.
+
+    The factor is min(1, limit / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_; optax lacks the 1e-6.
     """
     if train.clip_norm is not None:
         factor = jnp.minimum(1.0, train.clip_norm / (norm + 1e-6))
@@ -95,124 +163,80 @@ def clip(gradients: Any, norm: jax.Array, train: TrainConfig) -> Any:
     return gradients
 
 
-def make_train_step(
-    config: Config, plan: DataPlan, device: Device, watch: Watch | None = None
-) -> Callable:
-    """A function of (state, samples, chosen, draws, learning rates) for one or more steps.
+def update(
+    context: StepContext, state: TrainState, gradients: _Gradients, learning_rate: jax.Array
+) -> tuple[TrainState, jax.Array, PyTree]:
+    """Clip the gradients, and update the state.
 
-    Args:
-        config: of the experiment.
-        plan: the data.
-        device: where.
-        watch: notes what modules take and give; None looks away.
-
-    Returns:
-        A jitted function; it donates the state, and returns the new one, the values of each step
-        `[steps, values]` (sums of the batch in the order of `metrics.SUMS`, then the gradients' norm),
-        and what was watched, with an axis of steps.
+    The second result is `[values]`, the sums of the batch and the gradient norm; the third the clipped
+    gradients.
     """
-    center = jnp.asarray(plan.center, device.dtype)
-    task, train = plan.data.task, config.train
-    raw = raw_on_each(device, plan.padding, axis=1)
+    norm = optax.tree.norm(gradients.grads).astype(gradients.sums.dtype)
+    train = context.config.train
+    clipped = _clip(gradients.grads, norm, train)
+    state = state.updated(clipped, learning_rate, train.ema, batch_stats=gradients.batch_stats)
+    state = jax.lax.with_sharding_constraint(state, shardings(state, context.device))
+    return state, jnp.append(gradients.sums, norm), clipped
 
-    def loss(params: Any, stats: Any, state: TrainState, part: tuple) -> tuple[Any, tuple]:
-        """The mean loss of one part of the batch; its sums, the statistics after it, what was seen."""
-        index, inputs, targets = part
-        with watching(watch) as seen:
-            outputs, changed = state.apply_fn(
-                {"params": params, "batch_stats": stats},
-                inputs,
-                train=True,
-                rngs={"dropout": step_key(config, state.step, index)},
-                mutable=["batch_stats"],
-            )
-        values = sums(task, outputs, targets, center, train.label_smoothing)
-        aux = jnp.stack(values), changed.get("batch_stats", {}), dict(seen)
-        return values[0] / mean_over(task, targets), aux
 
-    def gradients(
-        samples: Samples, state: TrainState, chosen: Chosen, draws: Any
-    ) -> tuple[tuple, Any]:
-        """Gradients of the mean loss, sums over all parts of the batch, statistics; what was seen."""
-        differentiate = jax.value_and_grad(loss, has_aux=True)
+def _train_step(
+    context: StepContext, samples: Samples, state: TrainState, batch: Batch
+) -> tuple[TrainState, jax.Array]:
+    """Take one step; return the state and values of `update`."""
+    gradients, _ = accumulate_gradients(context, samples, state, batch)
+    return update(context, state, gradients, batch[2])[:2]
 
-        def add(total: tuple, part: tuple) -> tuple[tuple, Any]:
-            grads, values, stats = total
-            index, inputs, targets = part
-            inputs = normalised(samples, inputs)
-            (_, (more, stats, forward)), new = differentiate(
-                state.params, stats, state, (index, inputs, targets)
-            )
-            grads = jax.tree.map(lambda old, grad: old + grad / train.accumulate, grads, new)
-            seen = {"batch": (inputs, targets), "forward": forward} if watch else {}
-            return (grads, values + more, stats), seen
 
-        parts = (jnp.arange(train.accumulate), *raw(samples, chosen, draws))
-        nothing = jax.tree.map(jnp.zeros_like, state.params)
-        values = jnp.zeros(len(SUMS[task]), center.dtype)
-        total, seen = _repeat(device, add, (nothing, values, state.batch_stats), parts)
-        return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
+def make_train_step(context: StepContext, step: Callable = _train_step) -> jax.stages.Wrapped:
+    """Compile one or more steps; `step` is the plain one, or `step_trace.observe_step`.
 
-    def step(samples: Samples, state: TrainState, batch: tuple) -> tuple[TrainState, tuple]:
-        chosen, draws, learning_rate = batch
-        (grads, values, stats), seen = gradients(samples, state, chosen, draws)
-        norm = optax.tree.norm(grads).astype(values.dtype)
-        clipped = clip(grads, norm, train)
-        state = state.apply_gradients(
-            grads=clipped, learning_rate=learning_rate, ema=train.ema, batch_stats=stats
-        )
-        state = jax.lax.with_sharding_constraint(state, shardings(state, device))
-        if watch:
-            seen["gradients"] = (grads, clipped)
-        return state, (jnp.append(values, norm), seen)
+    The result is a jitted function of (state, samples, rows, draws, learning rates); the last three have an
+    axis of steps. It donates the state, and returns the new one and the outputs of `step` with that axis.
+    """
 
     @partial(jax.jit, donate_argnums=0)
     def steps(
-        state: TrainState, samples: Samples, chosen: Any, draws: Any, learning_rates: Any
-    ) -> tuple[TrainState, Values, Any]:
-        body = partial(step, samples)
-        state, (values, seen) = _repeat(device, body, state, (chosen, draws, learning_rates))
-        return state, jax.lax.with_sharding_constraint(values, device.everywhere), seen
+        state: TrainState,
+        samples: Samples,
+        rows: BatchRows,
+        draws: jax.Array | None,
+        learning_rates: jax.Array,
+    ) -> tuple[TrainState, PyTree]:
+        body = partial(step, context, samples)
+        state, values = _repeat(context.device, body, state, (rows, draws, learning_rates))
+        return state, jax.lax.with_sharding_constraint(values, context.device.everywhere)
 
     return steps
 
 
-def make_eval_step(config: Config, plan: DataPlan, device: Device, each: bool = False) -> Callable:
-    """A jitted function of (state, samples, chosen, counted) for one batch.
+def make_eval_step(context: StepContext, each: bool = False) -> Callable:
+    """Compile the evaluation of one batch.
 
-    Args:
-        config: of the experiment.
-        plan: the data.
-        device: where.
-        each: whether to tell of each sample, too.
-
-    Returns:
-        The sums over the batch `[values]`, and what a classifier says of each sample
-        `[batch, values]`, or None.
+    The result is a jitted function of (state, samples, rows, counted). It returns the sums over the batch
+    `[values]`, and with `each` the prediction for each sample `[batch, values]`, otherwise None.
     """
-    center = jnp.asarray(plan.center, device.dtype)
-    raw = raw_on_each(device)
+    prepare = gather_batch_per_device(context.device)
 
-    @partial(jax.jit, out_shardings=device.everywhere)
+    @partial(jax.jit, out_shardings=context.device.everywhere)
     def step(
-        state: TrainState, samples: Samples, chosen: Chosen, counted: Any
-    ) -> tuple[Values, jax.Array | None]:
-        inputs, targets = raw(samples, chosen, None)
+        state: TrainState, samples: Samples, rows: BatchRows, counted: jax.Array
+    ) -> tuple[jax.Array, jax.Array | None]:
+        inputs, targets = prepare(samples, rows, None)
         params = state.params if state.averages is None else state.averages
         variables = {"params": params, "batch_stats": state.batch_stats}
         outputs = state.apply_fn(variables, normalised(samples, inputs))
-        said = of_each(outputs, targets, center.dtype) if each else None
-        return jnp.stack(sums(plan.data.task, outputs, targets, center, counted=counted)), said
+        center = context.center
+        predictions = per_sample(outputs, targets, center.dtype) if each else None
+        values = sums(context.plan.data.task, outputs, targets, center, counted=counted)
+        return jnp.stack(values), predictions
 
     return step
 
 
-def _repeat(device: Device, body: Callable, state: Any, batches: Any) -> tuple[Any, Any]:
-    """`jax.lax.scan`, or on a CPU the same written out: XLA's convolutions are slow in its loops.
+def _repeat(device: Device, body: Callable, state: PyTree, batches: PyTree) -> tuple:
+    """`jax.lax.scan`, or a Python loop on a CPU and for a single step.
 
-    One round is no loop.
-
-    `unroll=True` is no help: what a scan lowers to keeps the slow path (6 times slower for `cnn`).
+    XLA's convolutions are slow in loops on a CPU (6 times for `cnn`); `unroll=True` does not help.
     """
     rounds = len(jax.tree.leaves(batches)[0])
     if device.kind == "gpu" and rounds > 1:

@@ -1,4 +1,4 @@
-"""What the core asks of this backend."""
+"""Functions of a backend that the core calls; see `pipeline.run.backends.Backend`."""
 
 import logging
 import warnings
@@ -10,102 +10,109 @@ import lightning
 import numpy as np
 import torch
 
-from lightning_impl.checkpoints import read_checkpoint
-from lightning_impl.crossing import pack, unpack
+from lightning_impl.checkpoints import CheckpointFiles, read_best, read_checkpoint
 from lightning_impl.device import Device, prepare
 from lightning_impl.loop import evaluate
 from lightning_impl.loop import train as train_loop
 from lightning_impl.models import build_model
-from lightning_impl.norms import synchronise
-from lightning_impl.observing import WatchedModule
+from lightning_impl.norms import convert_sync_batchnorm
 from lightning_impl.state import from_portable, initial_state
 from lightning_impl.step import TrainingModule
-from pipeline.checkpoints import Checkpoint, first_readable
-from pipeline.experiment import Experiment
-from pipeline.parcels import Parcel
-from pipeline.portable import PortableState
+from lightning_impl.step_trace import Watched
+from lightning_impl.transfer import export_checkpoint, fill_module, import_checkpoint
+from pipeline.run.experiment import Experiment
+from pipeline.storage.checkpoints import Checkpoint, first_readable
+from pipeline.storage.portable_file import PortableCheckpoint
+from pipeline.storage.portable_state import PortableState
+from pipeline.storage.recorder_state import RecorderState
+from pipeline.storage.run_folder import CHECKPOINTS
 
-__all__ = ["adopt", "export", "prepare", "test", "train", "versions"]
+__all__ = ["adopt", "export", "prepare", "read_best", "test", "train", "versions"]
 
-# Its advice (more loader workers, tensor cores) is about choices that are made here on purpose.
+# Lightning advises more loader workers and tensor cores; both choices are made here on purpose.
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="lightning")
 
 
 def train(experiment: Experiment, device: Device) -> None:
-    """Train to the end of the timetable, from scratch or from a checkpoint.
+    """Train to the end of the run, from scratch or from a checkpoint.
 
     Raises:
         UserError: no checkpoint to resume from fits or can be read.
-        Interrupted: somebody asked to stop, and the state is saved.
-        Diverged: the loss is no number.
+        Interrupted: a signal or `train.stop_after` ended the run; the state is saved.
+        Diverged: the loss is not finite.
     """
     module = build(experiment, device)
-    resume = None
-    if experiment.resume:
+    content = None
+    if experiment.imported:
+        content = _import_all(experiment, device, experiment.imported, module)
+    elif experiment.resume:
         read = partial(read_checkpoint, template=module)
-        resume, content = first_readable(
-            experiment.resume, read, experiment.recorder.progress.message
-        )
-        # Lightning loads it once more; but what a run starts from is told before that.
+        _, content = first_readable(experiment.resume, read, experiment.recorder.progress.message)
+    if content:
+        # Lightning restores the state too, but only after the digest of the starting state is taken.
         module.load_state_dict(content["state_dict"], strict=True)
-        experiment.recorder.restore(resume.step, content["recorder"])
-    train_loop(experiment, device, module, resume)
+        recorder_state = RecorderState.from_json(content["recorder"])
+        experiment.recorder.restore(content["global_step"], recorder_state)
+    train_loop(experiment, device, module, content)
 
 
 def test(
-    experiment: Experiment, device: Device, checkpoint: Checkpoint
+    experiment: Experiment, device: Device, checkpoint: Checkpoint | PortableCheckpoint
 ) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """Sums over the test set of the weights in a checkpoint, and what they say of each sample.
-
-    Raises:
-        UserError: the checkpoint is broken or of another model.
-    """
+    """Return the sums over the test set with a checkpoint's weights, and the prediction for each sample."""
     module = build(experiment, device)
-    read = partial(read_checkpoint, template=module)
-    _, content = first_readable([checkpoint], read, lambda message: None, "checkpoint")
-    module.load_state_dict(content["state_dict"], strict=True)
+    if isinstance(checkpoint, PortableCheckpoint):
+        fill_module(module, checkpoint)
+    else:
+        read = partial(read_checkpoint, template=module)
+        _, content = first_readable([checkpoint], read, lambda message: None, "checkpoint")
+        module.load_state_dict(content["state_dict"], strict=True)
     return evaluate(experiment, device, module)
 
 
 def export(
     experiment: Experiment, device: Device, checkpoint: Checkpoint
-) -> tuple[PortableState, dict[str, Any]]:
-    """A checkpoint's state, and what its recorder remembers, for another backend or a file.
-
-    Raises:
-        BrokenCheckpoint: it is torn or corrupt.
-        UserError: it is of another model.
-    """
-    return pack(checkpoint, build(experiment, device))
+) -> tuple[PortableState, RecorderState]:
+    """Return a checkpoint's portable state and its recorder's state."""
+    return export_checkpoint(checkpoint, build(experiment, device))
 
 
-def adopt(experiment: Experiment, device: Device, parcels: Sequence[Parcel]) -> None:
-    """Write a run that comes from elsewhere as checkpoints in the experiment's folder.
+def adopt(experiment: Experiment, device: Device, portables: Sequence[PortableCheckpoint]) -> None:
+    """Write portable checkpoints, ordered by step, as this backend's own in the run folder."""
+    _import_all(experiment, device, portables, build(experiment, device))
 
-    Args:
-        experiment: that will go on with it.
-        device: where.
-        parcels: the run at one or more steps, in their order.
 
-    Raises:
-        UserError: it is of another model.
-    """
-    unpack(parcels, experiment, device, build(experiment, device))
+def _import_all(
+    experiment: Experiment,
+    device: Device,
+    portables: Sequence[PortableCheckpoint],
+    module: TrainingModule,
+) -> dict[str, Any]:
+    """Write portable checkpoints as Lightning's; return the content of the last."""
+    content: dict[str, Any] = {}
+    for portable in portables:
+        content = import_checkpoint(portable, experiment, device, module)
+        if device.world.is_main:
+            step, best = content["global_step"], content["recorder"]["best"]
+            for kind in ["best", "last"] if best and best["step"] == step else ["last"]:
+                path = experiment.folder / CHECKPOINTS / f"{kind}-{step:06d}.ckpt"
+                CheckpointFiles().save_checkpoint(content, path)
+    return content
 
 
 def versions() -> dict[str, str]:
-    """The versions of the libraries that decide the result."""
+    """Versions of the libraries that affect the result."""
     return {"torch": torch.__version__, "lightning": lightning.__version__}
 
 
 def build(experiment: Experiment, device: Device) -> TrainingModule:
-    """The module with its weights at step 0, in the run's number type."""
+    """Build the module with its weights at step 0, in the run's dtype."""
     config, data = experiment.config, experiment.plan.data
     model = build_model(config.model, data.train.inputs.shape[1:], data.outputs)
     if device.devices > 1 and config.accelerator.sync_batchnorm:
-        synchronise(model, device.kind)
+        convert_sync_batchnorm(model, device.kind)
     observer = experiment.recorder.observer
     from_portable(observer.begins(initial_state(model, config)), model.to(device.dtype))
-    kind = WatchedModule if observer.watching else TrainingModule
+    kind = Watched if observer.watching else TrainingModule
     return kind(model, config, experiment.plan, experiment.recorder, device)

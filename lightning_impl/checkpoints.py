@@ -1,114 +1,158 @@
-"""Checkpoints as Lightning writes them: files of torch.save, whole or not there at all."""
+"""Checkpoints as Lightning writes them: files of torch.save, each written atomically."""
 
 from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
 
 from lightning_impl.step import TrainingModule
-from pipeline.checkpoints import BrokenCheckpoint, Checkpoint, check_shapes
+from pipeline.atomic_files import replacing
 from pipeline.errors import Interrupted
-from pipeline.recorder import Recorder
+from pipeline.run.recorder import Recorder
+from pipeline.storage.checkpoints import (
+    BrokenCheckpoint,
+    Checkpoint,
+    check_run,
+    check_run_folder,
+    check_shapes,
+    checkpoints_of,
+)
+from pipeline.storage.recorder_state import Best, RecorderState
 
-KEPT = 2  # newest checkpoints: should one turn out broken, there is one before it
+KEPT = 2  # newest checkpoints: if the last is broken, the one before it remains
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes each checkpoint atomically, and gives Lightning the content to resume from.
+
+    Only here: Orbax writes atomically by itself, and the Flax loop takes a state as an argument.
+    """
+
+    def __init__(self, content: dict[str, Any] | None = None) -> None:
+        self.content = content
+
+    def load_checkpoint(self, *args: object, **kwargs: object) -> dict[str, Any]:
+        """Return the content, once."""
+        content, self.content = self.content, None
+        return content or {}
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
+        """Replace the file at `path` atomically."""
+        check_run_folder(Path(path).parent.parent)
+        Path(path).parent.mkdir(exist_ok=True)
+        content = BytesIO()  # torch.save's own error for a full disk is unclear
+        torch.save(checkpoint, content)
+        with replacing(Path(path)) as aside:
+            aside.write_bytes(content.getbuffer())
 
 
 class _AtEvaluation(ModelCheckpoint):
-    """Saves after evaluations only, so it has nothing to ask itself after every step."""
+    """Saves after evaluations only, without Lightning's checks after every step."""
 
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing."""
+    def __init__(self, folder: str, recorder: Recorder, kind: str, kept: int) -> None:
+        super().__init__(
+            folder,
+            f"{kind}-{{step:06d}}",
+            monitor="step",
+            mode="max",
+            save_top_k=kept,
+            auto_insert_metric_name=False,
+        )
+        self.recorder, self.folder = recorder, Path(folder)
 
-    def keep(self, trainer: Trainer) -> None:
-        """Save now, off the beat of the evaluations."""
-        self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+    def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
+        """Do nothing."""
 
 
 class BestCheckpoint(_AtEvaluation):
-    """Keeps the best checkpoint; what is best, the recorder decides.
+    """Keeps the checkpoint of the recorder's best evaluation."""
 
-    Args:
-        folder: for the files.
-        recorder: that has just judged the evaluation.
-    """
+    # Its key in a checkpoint; Lightning's default would be the same for both callbacks.
+    state_key = "BestCheckpoint"
 
     def __init__(self, folder: str, recorder: Recorder) -> None:
-        super().__init__(
-            folder, "best-{step:06d}", monitor="step", mode="max", auto_insert_metric_name=False
-        )
-        self.recorder = recorder
+        super().__init__(folder, recorder, "best", kept=1)
 
     def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
-        """Whether this step's evaluation was the best so far."""
+        """Return whether this step's evaluation is the best so far."""
         best = self.recorder.best
-        return best is not None and best["step"] == trainer.global_step
-
-    @property
-    def state_key(self) -> str:
-        """Its own name in a checkpoint: the two callbacks would share Lightning's."""
-        return "BestCheckpoint"
+        return best is not None and best.step == trainer.global_step
 
 
 class Checkpoints(_AtEvaluation):
-    """Keeps the newest checkpoints, and ends the run at one where it is asked to stop.
+    """Keeps the newest checkpoints, and saves one before the run stops on request."""
 
-    Args:
-        folder: for the files.
-        recorder: knows whether somebody asked.
-    """
+    state_key = "LastCheckpoints"  # written into every checkpoint, so it stays
 
     def __init__(self, folder: str, recorder: Recorder) -> None:
-        super().__init__(
-            folder,
-            "last-{step:06d}",
-            monitor="step",
-            mode="max",
-            save_top_k=KEPT,
-            auto_insert_metric_name=False,
-        )
-        self.recorder = recorder
+        super().__init__(folder, recorder, "last", KEPT)
 
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Keep the evaluated state; this callback is Lightning's last."""
-        super().on_validation_end(trainer, module)
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the evaluated state; Lightning calls this callback last."""
+        super().on_validation_end(trainer, pl_module)
+        self._remove_outdated(trainer)
         self.stop_if_asked(trainer, saved=True)
 
     def stop_if_asked(self, trainer: Trainer, saved: bool = False) -> None:
-        """Leave the loop, with a checkpoint of this step, if somebody asked to stop.
+        """Save a checkpoint of this step and leave the loop, if a stop was requested.
 
         Raises:
             Interrupted: the state is saved.
         """
         step = trainer.global_step
-        exit_code = self.recorder.interrupted(step)
-        if exit_code is None or step == self.recorder.timetable.total:
+        exit_code = self.recorder.exit_code_if_stopped(step)
+        if exit_code is None or step == self.recorder.intervals.total:
             return
         if not saved:
-            self.keep(trainer)
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._remove_outdated(trainer)
         raise Interrupted(step, exit_code)
 
-    @property
-    def state_key(self) -> str:
-        """Its own name in a checkpoint: the two callbacks would share Lightning's."""
-        return "LastCheckpoints"  # written into every checkpoint, so it stays
+    def _remove_outdated(self, trainer: Trainer) -> None:
+        """Remove all but the newest checkpoints, as Orbax does.
+
+        Lightning removes neither the checkpoint that a run resumed from nor those of earlier processes.
+        """
+        if not trainer.is_global_zero:
+            return
+        found = checkpoints_of(self.folder.parent)
+        last = [checkpoint for checkpoint in found if checkpoint.path.name.startswith("last-")]
+        outdated = [other for other in last if other.step > trainer.global_step]  # broken ones
+        outdated += [other for other in last if other not in outdated][KEPT:]
+        best = self.recorder.best
+        if best and any(other.step == best.step for other in found if other not in last):
+            outdated += [other for other in found if other not in last and other.step != best.step]
+        for checkpoint in outdated:
+            checkpoint.path.unlink(missing_ok=True)
 
 
 def read_checkpoint(checkpoint: Checkpoint, template: TrainingModule) -> dict[str, Any]:
-    """A checkpoint's content: the state, on the CPU, and the recorder's memory.
-
-    Args:
-        checkpoint: on disk.
-        template: the experiment's own module, whose shapes the state must have.
+    """Read the state, on the CPU, and the recorder's state; `template` gives the expected shapes.
 
     Raises:
         BrokenCheckpoint: it is torn or corrupt.
-        UserError: it is of another model.
     """
+    content = _read(checkpoint)
+    check_shapes(checkpoint.path, _shapes(content["state_dict"]), _shapes(template.state_dict()))
+    return content
+
+
+def read_best(checkpoint: Checkpoint) -> Best | None:
+    """Read the best evaluation that the recorder knew; it raises as `read_checkpoint` does."""
+    return RecorderState.from_json(_read(checkpoint)["recorder"]).best
+
+
+def _read(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
-        # torch.load reads a flipped bit without complaint; the archive's own CRC-32 tell.
+        # torch.load does not notice a flipped bit; the archive's own CRC-32 does.
         with ZipFile(checkpoint.path) as archive:
             damaged = archive.testzip()
         content = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
@@ -118,15 +162,12 @@ def read_checkpoint(checkpoint: Checkpoint, template: TrainingModule) -> dict[st
         raise BrokenCheckpoint(f"{damaged} in it is not what was saved")
     if "recorder" not in content or "state_dict" not in content:
         raise BrokenCheckpoint("it is no checkpoint of a run")
-    check_shapes(checkpoint.path, _shapes(content["state_dict"]), _shapes(template.state_dict()))
+    check_run(checkpoint, content.get("signature"))
     return content
 
 
 def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     """Canonical names and shapes of the model's parameters and buffers in a module's state."""
-    prefix = "model."
-    return {
-        name.removeprefix(prefix): tuple(tensor.shape)
-        for name, tensor in state.items()
-        if name.startswith(prefix)
-    }
+    own = "model."
+    named = [(name, tensor) for name, tensor in state.items() if name.startswith(own)]
+    return {name.removeprefix(own): tuple(tensor.shape) for name, tensor in named}

@@ -7,25 +7,19 @@ import numpy as np
 import torch
 
 from lightning_impl.device import Device
-from pipeline.datasets import Split, Task
-from pipeline.plan import DataPlan
+from pipeline.data.batch_plan import BatchPlan
+from pipeline.data.dataset import Split, Task
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
-# Arrays up to this size live on the device; larger ones stay memory-mapped and are gathered there.
+# Arrays up to this size are kept on the device; larger ones stay memory-mapped.
 RESIDENT_BYTES = 4 * 2**30
 
 
 class Samples:
-    """A split, and how a batch of it comes to the device.
+    """A split, and the constants that prepare its batches on the device."""
 
-    Args:
-        split: the arrays.
-        plan: for the normalisation and the type of target.
-        device: where batches go.
-    """
-
-    def __init__(self, split: Split, plan: DataPlan, device: Device) -> None:
+    def __init__(self, split: Split, plan: BatchPlan, device: Device) -> None:
         self.device = device.torch_device
         home = self.device if split.inputs.nbytes <= RESIDENT_BYTES else torch.device("cpu")
         inputs, targets = _as_tensor(split.inputs), _as_tensor(split.targets)
@@ -38,19 +32,13 @@ class Samples:
         self.scale = torch.as_tensor(1 / plan.data.std, dtype=device.dtype, device=self.device)
 
 
-def raw(
+def gather_batch(
     samples: Samples, indices: np.ndarray, draws: np.ndarray | None = None, padding: int = 0
 ) -> Batch:
-    """Samples as they are stored, and their targets.
+    """Gather samples as stored, and their targets; without `draws` images are not augmented.
 
-    Images are uint8 `[batch, height, width, channels]`, tokens `[batch, length]`; targets that are
-    tokens come as the classes that they stand for.
-
-    Args:
-        samples: on the device, or memory-mapped.
-        indices: which of them.
-        draws: row offset, column offset and mirror bit of each; None leaves the images alone.
-        padding: zeros around an image before the crop.
+    Images are uint8 `[batch, height, width, channels]`, tokens `[batch, length]`. Target tokens are returned
+    as classes. `draws` and `padding` are those of `crop`.
     """
     device, chosen = samples.device, torch.from_numpy(indices).to(samples.inputs.device)
     inputs = samples.inputs.index_select(0, chosen).to(device)
@@ -62,9 +50,9 @@ def raw(
 
 
 def normalised(samples: Samples, inputs: torch.Tensor) -> torch.Tensor:
-    """Inputs less the mean over the deviation; images as `[batch, channels, height, width]`.
+    """Subtract the mean and divide by the deviation; images become `[batch, channels, height, width]`.
 
-    Tokens stay whole numbers, int64 `[batch, length]`.
+    Tokens stay integers, int64 `[batch, length]`.
     """
     if inputs.ndim == 2 and not inputs.is_floating_point():
         return inputs.long()
@@ -73,12 +61,10 @@ def normalised(samples: Samples, inputs: torch.Tensor) -> torch.Tensor:
 
 
 def crop(images: torch.Tensor, draws: torch.Tensor, padding: int) -> torch.Tensor:
-    """Shift each image by its offsets less `padding`, zeros coming in, and mirror where asked.
+    """Shift each image by its offsets minus `padding`, fill with zeros, and mirror it where drawn.
 
-    Args:
-        images: uint8 `[batch, height, width, channels]`.
-        draws: int64 `[batch, 3]`, as `DataPlan.draws`.
-        padding: the largest shift.
+    `images` are uint8 `[batch, height, width, channels]`, and `draws` int64 `[batch, 3]`, as
+    `BatchPlan.draws`.
     """
     batch, height, width, channels = images.shape
     rows = torch.arange(height, device=images.device)
@@ -94,21 +80,18 @@ def crop(images: torch.Tensor, draws: torch.Tensor, padding: int) -> torch.Tenso
 
 
 class TrainBatches:
-    """This device's rows of the rest of the epoch that the step lies in, as Lightning asks for it.
+    """This device's rows of the rest of the current epoch, as a loader for Lightning.
 
-    Args:
-        plan: which samples when.
-        device: where batches go.
-        accumulate: parts that each batch comes in.
-        step: tells the updates done so far; the whole data position follows from it.
+    A batch has `accumulate` micro-batches. `step` returns the updates done so far, which give the data
+    position.
     """
 
     def __init__(
-        self, plan: DataPlan, device: Device, accumulate: int, step: Callable[[], int]
+        self, plan: BatchPlan, device: Device, accumulate: int, step: Callable[[], int]
     ) -> None:
         self.plan, self.accumulate, self.step = plan, accumulate, step
         self.samples = Samples(plan.data.train, plan, device)
-        # Each part is shared by all devices, so that it is the same for any number of them.
+        # Each micro-batch is sharded over all devices, so it is the same for any number of devices.
         parts = np.arange(plan.batch_size).reshape(accumulate, -1)
         self.rows = parts[:, device.share(parts.shape[1])].flatten()
 
@@ -116,51 +99,44 @@ class TrainBatches:
         return self.plan.steps_per_epoch * self.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
-        first = self.step()
-        for step in range(
-            first, first - first % self.plan.steps_per_epoch + self.plan.steps_per_epoch
-        ):
+        first, steps_per_epoch, parts = self.step(), self.plan.steps_per_epoch, self.accumulate
+        for step in range(first, first - first % steps_per_epoch + steps_per_epoch):
             inputs, targets = self.augmented(step, self.rows)
             inputs = normalised(self.samples, inputs)
-            yield from zip(
-                inputs.chunk(self.accumulate), targets.chunk(self.accumulate), strict=True
-            )
+            yield from zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
 
     def augmented(self, step: int, rows: np.ndarray | slice = slice(None)) -> Batch:
-        """Rows of the batch after `step` updates, augmented, before normalisation."""
+        """Return rows of the batch after `step` updates, augmented, before normalisation."""
         indices, draws = self.plan.indices(step), self.plan.draws(step)
         draws = None if draws is None else draws[rows]
-        return raw(self.samples, indices[rows], draws, self.plan.padding)
+        return gather_batch(self.samples, indices[rows], draws, self.plan.padding)
 
     def digest(self) -> str:
-        """SHA-256 of the pixels and targets of the first batches, as they reach the device."""
-        return self.plan.digest(
-            lambda step: tuple(tensor.cpu().numpy() for tensor in self.augmented(step))
-        )
+        """SHA-256 of the pixels and targets of the first batches, as the device receives them."""
 
-    # Lightning takes a loader with these two for one that can go on in mid-epoch.
+        def arrays(step: int) -> tuple[np.ndarray, np.ndarray]:
+            inputs, targets = self.augmented(step)
+            return inputs.cpu().numpy(), targets.cpu().numpy()
+
+        return self.plan.digest(arrays)
+
+    # Lightning resumes within an epoch if the loader has these two methods.
     def state_dict(self) -> dict[str, int]:
-        """The data position."""
+        """Return the data position."""
         return {"step": self.step()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Nothing to load: the position follows from the trainer's own step."""
+        """Do nothing: the position follows from the trainer's step."""
 
 
 class EvalBatches:
-    """Every sample of a split once, in order, each batch shared by all devices; the last may be smaller.
+    """Every sample of a split once, in order, each batch split over all devices; the last may be smaller.
 
-    All devices take the same number of batches. One that has no sample in a batch gets an input without
+    All devices take the same number of batches. A device without a sample in a batch gets an input without
     a target.
-
-    Args:
-        split: to evaluate.
-        plan: for the normalisation.
-        device: where batches go.
-        batch_size: of an evaluation.
     """
 
-    def __init__(self, split: Split, plan: DataPlan, device: Device, batch_size: int) -> None:
+    def __init__(self, split: Split, plan: BatchPlan, device: Device, batch_size: int) -> None:
         self.samples = Samples(split, plan, device)
         batches = np.array_split(np.arange(len(split)), range(batch_size, len(split), batch_size))
         self.batches = [(batch, batch[device.share(len(batch))]) for batch in batches]
@@ -170,22 +146,18 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch, mine in self.batches:
-            inputs, targets = raw(self.samples, mine if mine.size else batch[:1])
+            inputs, targets = gather_batch(self.samples, mine if mine.size else batch[:1])
             yield normalised(self.samples, inputs), targets[: mine.size]
 
     def in_order(self, rows: torch.Tensor) -> torch.Tensor:
-        """Rows of all batches as those of the split, with zeros for the other devices' samples.
-
-        Args:
-            rows: of this device's samples, in the order in which they came.
-        """
+        """Put this device's rows of all batches in the order of the split; other devices' rows are zero."""
         own = np.concatenate([mine for _, mine in self.batches])
         placed = rows.new_zeros((sum(len(batch) for batch, _ in self.batches), *rows.shape[1:]))
         return placed.index_copy(0, torch.from_numpy(own).to(rows.device), rows)
 
 
 def _as_tensor(array: np.ndarray) -> torch.Tensor:
-    """The array's own memory as a tensor; nobody writes to it, so a read-only map will do.
+    """Tensor that shares the array's memory; nothing writes to it, so a read-only map is safe.
 
     torch warns of one; JAX copies.
     """

@@ -1,4 +1,4 @@
-"""Where torch computes, and in which precision; and what all processes of a run settle together."""
+"""The torch device of a process, its dtypes, and its communication with the other processes."""
 
 import atexit
 import os
@@ -8,173 +8,140 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pipeline.config import Config, Kind, MatmulPrecision, Precision, Strategy
+from pipeline.config.accelerator import Kind, MatmulPrecision, Strategy
+from pipeline.config.experiment import Config
+from pipeline.config.train import Precision
+from pipeline.devices.hardware import resident_memory_mb
+from pipeline.devices.world import ALONE, World, network_interface
 from pipeline.errors import UserError
-from pipeline.hardware import resident_memory_mb
-from pipeline.world import ALONE, World
 
 
 @dataclass
 class Device:
-    """One device, the number types of the run on it, and the run's other processes.
+    """One device, its dtypes, and the run's other processes."""
 
-    Args:
-        kind: `cpu` or `gpu`.
-        precision: of the configuration.
-        description: of all devices of the run, for people.
-        world: the processes of the run; each has one device.
-        index: of the GPU among those that this process may use.
-        sharded: whether each device holds a share of the model only.
-    """
-
-    kind: str
+    kind: str  # `cpu` or `gpu`
     precision: Precision
-    description: str
-    world: World = ALONE
-    index: int = 0
-    sharded: bool = False
-    _said: torch.Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
-    _asked: dist.Work | None = None
+    description: str  # of all devices of the run, for the log
+    world: World = ALONE  # the processes of the run; each has one device
+    index: int = 0  # of the GPU among those visible to this process
+    sharded: bool = False  # each device holds a shard of the model
+    _sent: torch.Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+    _pending: dist.Work | None = None
 
     @property
     def devices(self) -> int:
-        """Of the whole run."""
+        """Number of devices of the run."""
         return self.world.size
 
     @property
     def torch_device(self) -> torch.device:
-        """The device as torch names it."""
+        """The device as a `torch.device`."""
         return torch.device("cuda", self.index) if self.kind == "gpu" else torch.device("cpu")
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of parameters, inputs and losses; bf16 lowers only products and convolutions."""
+        """Dtype of parameters, inputs and losses; bf16 applies to products and convolutions only."""
         return torch.float64 if self.precision is Precision.fp64 else torch.float32
 
-    @property
-    def lightning_precision(self) -> str:
-        """The precision as Lightning's Trainer names it."""
-        return {
-            Precision.fp32: "32-true",
-            Precision.bf16: "bf16-mixed",
-            Precision.fp64: "64-true",
-        }[self.precision]
-
     def share(self, count: int) -> slice:
-        """This device's rows of so many: a block, as large as the others' or one smaller."""
+        """This device's block of `count` rows; blocks differ by at most one row."""
         rank, size = self.world.rank, self.world.size
         return slice(rank * count // size, (rank + 1) * count // size)
 
     def read(self, values: list[torch.Tensor]) -> np.ndarray:
-        """Values `[values]` off the devices in one transfer, summed over them: float64 `[…, values]`."""
+        """Read values `[values]` in one transfer, summed over the devices: float64 `[…, values]`."""
         own = torch.stack(values).double().cpu()
         if self.devices == 1:
             return own.numpy()
-        # Added up here: the order in which `all_reduce` adds depends on how much is read at once.
+        # Summed here: the order of `all_reduce`'s sum depends on the number of values.
         ranks = [torch.empty_like(own) for _ in range(self.devices)]
         dist.all_gather(ranks, own)
         return torch.stack(ranks).sum(dim=0).numpy()
 
-    def highest(self, number: int) -> int:
-        """See `pipeline.backends.Device`. The answer to the first question is 0."""
+    def lagged_max(self, number: int) -> int:
+        """Return the maximum of the previous call's numbers over all processes; 0 at the first call."""
         if self.devices == 1:
             return number
-        if self._asked is not None:
-            self._asked.wait()
-        known = int(self._said)
-        self._said = torch.tensor([number])
-        self._asked = dist.all_reduce(self._said, dist.ReduceOp.MAX, async_op=True)
+        if self._pending is not None:
+            self._pending.wait()
+        known = int(self._sent)
+        self._sent = torch.tensor([number])
+        self._pending = dist.all_reduce(self._sent, dist.ReduceOp.MAX, async_op=True)
         return known
 
     def wait_for_all(self) -> None:
-        """Return when all processes of the run have come here."""
+        """Block until all processes of the run have called this."""
         if self.devices > 1:
-            dist.all_reduce(torch.zeros(1))  # a barrier of NCCL's would wait for the GPUs too
+            dist.all_reduce(torch.zeros(1))  # NCCL's barrier would wait for the GPUs too
 
     def peak_memory_mb(self) -> float:
-        """Highest memory so far in MB: the device's, or on a CPU the process's."""
+        """Peak memory so far in MB: the GPU's, or on a CPU the process's."""
         if self.kind == "gpu":
             return torch.cuda.max_memory_allocated() / 2**20
         return resident_memory_mb()
 
 
 def prepare(config: Config, world: World = ALONE) -> Device:
-    """Choose the device, set torch's precision and determinism flags, and meet the other processes.
+    """Select the device, set torch's precision and determinism flags, and join the other processes.
 
     Raises:
-        UserError: torch sees no GPU and one is asked for, or fewer than are asked for.
+        UserError: torch sees fewer GPUs than the config requires.
     """
     accelerator = config.accelerator
     available = torch.cuda.is_available()
     if accelerator.kind is Kind.gpu and not available:
-        raise UserError(
-            "accelerator",
-            "gpu",
-            "cpu or auto here: torch sees no GPU",
-            "Set accelerator=cpu, or install torch for your GPU.",
-        )
+        hint = "Set accelerator=cpu, or install torch for your GPU."
+        raise UserError("accelerator", "gpu", problem="torch sees no GPU", hint=hint)
     gpu = available and accelerator.kind is not Kind.cpu
     tf32 = accelerator.matmul_precision is MatmulPrecision.tf32
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = tf32  # torch's own default differs from that of matmul
+    torch.backends.cudnn.allow_tf32 = tf32  # torch's default differs from that of matmul
     torch.use_deterministic_algorithms(accelerator.deterministic)
-    # Otherwise every empty tensor is filled first, to make reading one by mistake repeatable.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # By default torch fills every empty tensor in deterministic mode, which costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyrefly: ignore[missing-attribute]
     torch.backends.cudnn.benchmark = not accelerator.deterministic
     if accelerator.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if accelerator.threads is not None:
         torch.set_num_threads(accelerator.threads)
-    index = gpu_of(world) if gpu else 0
+    index = _gpu_of(world) if gpu else 0
     if gpu:
         torch.cuda.set_device(index)
     if world.size > 1:
-        meet(world, gpu)
+        init_distributed(world, gpu)
     name = torch.cuda.get_device_name() if gpu else f"cpu, {torch.get_num_threads()} threads"
     return Device(
         kind="gpu" if gpu else "cpu",
         precision=config.train.precision,
-        description=f"torch on {described(name, world.size, world)}",
+        description=f"torch on {world.describe(name, world.size)}",
         world=world,
         index=index,
         sharded=accelerator.strategy is Strategy.fsdp and world.size > 1,
     )
 
 
-def gpu_of(world: World) -> int:
-    """This process's GPU, among those that it sees. Only here: a process of JAX has several.
-
-    Raises:
-        UserError: there are fewer than processes.
-    """
+def _gpu_of(world: World) -> int:
+    """Index of this process's GPU among those visible. Only here: a JAX process has several."""
     seen = torch.cuda.device_count()
-    if seen == 1 and world.origin in ("slurm", "hand"):
-        return 0  # each process is shown its own
+    if seen == 1 and world.launcher in ("slurm", "manual"):
+        return 0  # the launcher shows each process one GPU
     if seen < world.local_size:
-        raise UserError(
-            "accelerator.devices",
-            world.local_size,
-            f"at most {seen}: torch sees no more GPUs",
-            "Set accelerator.devices=auto to take what there is.",
-        )
+        problem = f"torch sees only {seen} GPUs"
+        hint = "Set accelerator.devices=auto to take what there is."
+        raise UserError("accelerator.devices", world.local_size, problem=problem, hint=hint)
     return world.local_rank
 
 
-def described(name: str, devices: int, world: World) -> str:
-    """All devices of a run, each of which is a `name`."""
-    count = f"{devices} × " if devices > 1 else ""
-    machines = f" ({world.nodes} machines)" if world.nodes > 1 else ""
-    return f"{count}{name}{machines}"
+def init_distributed(world: World, gpu: bool) -> None:
+    """Join the other processes of the run; return when all have joined.
 
-
-def meet(world: World, gpu: bool) -> None:
-    """Join the other processes of the run; all of them have to come.
-
-    What lies on a GPU goes by NCCL, what lies in memory by gloo, which notices at once when a process
-    is gone.
+    NCCL transfers GPU tensors. gloo transfers CPU tensors, and detects at once when a process has ended.
     """
     if dist.is_initialized():
         return
+    if world.nodes > 1 and (interface := network_interface(world.host)):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if gpu else "gloo",
         init_method=f"tcp://{world.address}",

@@ -1,13 +1,13 @@
-"""The kinds of layers, and the pieces that models are built of."""
+"""Layer kinds by module class."""
 
 from collections.abc import Callable
 
 from torch import nn
 
-from pipeline.config import Activation
+from pipeline.config.models import Activation
 
-# Parameters, gradients and optimizer slots of a layer are translated by its kind. Canonical names
-# and layouts are torch's own, so on this side a kind is only a name. Subclasses are of the same kind.
+# A layer's kind determines how its parameters, gradients and optimizer slots are translated. Canonical
+# names and layouts are torch's own, so here a kind is only a name. Subclasses have the same kind.
 KINDS: dict[type[nn.Module], str] = {
     nn.Linear: "linear",
     nn.modules.conv._ConvTransposeNd: "conv_transpose",
@@ -30,14 +30,13 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 
 
 def layer_kinds(model: nn.Module) -> dict[str, str]:
-    """Canonical layer name to layer kind, for every layer that has parameters.
+    """Map canonical layer names to layer kinds, for every layer with parameters.
 
-    Args:
-        model: whose parameters of a module that is not in `KINDS` are the module's own.
+    A module that is not in `KINDS` gets the kind for a module's own parameters.
     """
-    owners = dict.fromkeys(name.rpartition(".")[0] for name, _ in model.named_parameters())
-    return {name: _kind(model.get_submodule(name)) for name in owners}
-
-
-def _kind(module: nn.Module) -> str:
-    return next((kind for layer, kind in KINDS.items() if isinstance(module, layer)), "own")
+    kinds = {}
+    for name in dict.fromkeys(name.rpartition(".")[0] for name, _ in model.named_parameters()):
+        module = model.get_submodule(name)
+        known = (kind for layer, kind in KINDS.items() if isinstance(module, layer))
+        kinds[name] = next(known, "own")
+    return kinds

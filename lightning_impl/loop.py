@@ -1,162 +1,200 @@
-"""The training loop: Lightning's Trainer, and a callback for what happens around a step."""
+"""The training loop: Lightning's Trainer, with a callback for the recorder."""
 
 import warnings
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
+import lightning
 import numpy as np
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_impl.checkpoints import BestCheckpoint, Checkpoints
+from lightning_impl.checkpoints import BestCheckpoint, CheckpointFiles, Checkpoints
 from lightning_impl.data import EvalBatches, TrainBatches
 from lightning_impl.device import Device
-from lightning_impl.observing import start_of, trace
 from lightning_impl.profiling import Profiler
-from lightning_impl.sharding import sharing
+from lightning_impl.sharding import trainer_options
 from lightning_impl.state import parameters_of
 from lightning_impl.step import TrainingModule
-from pipeline.checkpoints import FOLDER, Checkpoint
-from pipeline.datasets import Task
-from pipeline.experiment import Experiment
-from pipeline.portable import digest
+from pipeline.data.dataset import Task
+from pipeline.errors import UserError
+from pipeline.run.experiment import Experiment
+from pipeline.storage.checkpoints import remove_unfinished_saves, run_signature
+from pipeline.storage.run_folder import CHECKPOINTS
+
+# The order of a step, the same as in `flax_impl.loop`. It must not change: weights, recorder state and
+# data position in a checkpoint belong to the same step.
+#
+# 1. TrainBatches           rows of the batch plan at this step; the position follows from the step alone
+# 2. TrainingModule         optimizer_step sets the learning rate; for each micro-batch training_step
+#                           and the backward pass; clipping, update, average of the weights
+# 3. _RecorderCallback      on_train_batch_end: the recorder keeps the values on the device; reads and logs
+#                           them if a line is due. The module shows the step to the observer, if any
+# 4. Trainer                if an evaluation is due: validation_step for each batch
+# 5. _RecorderCallback      on_validation_epoch_end: the recorder logs the sums, and records the best
+# 6. user callbacks         run; `trainer.callback_metrics` is filled
+# 7. BestCheckpoint,        on_validation_end: save, and keep the newest and the best
+#    Checkpoints
+# 8. Trainer                stops at the last step, or when early stopping says so
+# 9. Checkpoints            after a signal: save, unless step 7 has, and leave the loop
+
+# Lightning's private methods that are switched off or called, as attribute paths from a Trainer. With
+# several processes its SIGTERM handler waits for the others, and its loop synchronises them before
+# every batch.
+SWITCHED_OFF = (
+    "_signal_connector.register_signal_handlers",
+    "fit_loop.epoch_loop._broadcast_sigterm_tensor",
+)
+CALLED = (
+    "strategy._forward_redirection",
+    "checkpoint_callback._save_topk_checkpoint",
+    "checkpoint_callback._monitor_candidates",
+)
 
 
 def train(
-    experiment: Experiment, device: Device, module: TrainingModule, resume: Checkpoint | None
+    experiment: Experiment, device: Device, module: TrainingModule, content: dict[str, Any] | None
 ) -> None:
-    """Run Lightning's Trainer to the end of the timetable.
-
-    Args:
-        experiment: what to train.
-        device: where.
-        module: with its weights at step 0.
-        resume: the checkpoint to go on from.
-
-    Raises:
-        Interrupted: somebody asked to stop, and the state is saved.
-        Diverged: the loss is no number.
-    """
+    """Run Lightning's Trainer to the end of the run, from a module at step 0 or a checkpoint's content."""
     plan, recorder, config = experiment.plan, experiment.recorder, experiment.config.train
     if recorder.stopped_early:
-        return  # the run that was to go on had come to its end
-    folder = str(experiment.folder / FOLDER)
+        return  # early stopping had already ended this run
+    folder = str(experiment.folder / CHECKPOINTS)
+    if device.world.is_main:  # the other ranks may be here while this one still imports checkpoints
+        remove_unfinished_saves(experiment.folder / CHECKPOINTS)
     last = Checkpoints(folder, recorder)
     trainer = trainer_on(
         device,
         module,
-        max_steps=recorder.timetable.total,
+        max_steps=recorder.intervals.total,
         max_epochs=-1,
         accumulate_grad_batches=config.accumulate,
         # In batches, counted over epochs: an evaluation may fall inside one.
-        val_check_interval=recorder.timetable.eval_every * config.accumulate,
+        val_check_interval=recorder.intervals.eval_every * config.accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        callbacks=[Recording(experiment, device, last), BestCheckpoint(folder, recorder), last],
+        callbacks=[
+            _RecorderCallback(experiment, device, module, last),
+            BestCheckpoint(folder, recorder),
+            last,
+        ],
     )
+    trainer.strategy.checkpoint_io = CheckpointFiles(content)
     batches = TrainBatches(plan, device, config.accumulate, lambda: trainer.global_step)
     if recorder.step == 0:
-        weights = parameters_of(module.model)
-        recorder.describe(
-            parameters=sum(weight.size for weight in weights.values()),
-            init_digest=digest(weights),
-            data_digest=batches.digest(),
-        )
+        recorder.describe(parameters_of(module.model), batches.digest())
     trainer.fit(
         module,
         train_dataloaders=batches,
         val_dataloaders=EvalBatches(plan.data.val, plan, device, config.eval_batch),
-        ckpt_path=str(resume.path) if resume else None,
+        ckpt_path=folder if content else None,  # any path: `CheckpointFiles` has the content
     )
 
 
 def evaluate(
     experiment: Experiment, device: Device, module: TrainingModule
 ) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """Sums over the test set of the module's weights, and what they say of each of its samples."""
+    """Return the sums over the test set, and a classifier's prediction for each sample."""
     plan, config = experiment.plan, experiment.config.train
     batches = EvalBatches(plan.data.test, plan, device, config.eval_batch)
     trainer_on(device, module).test(module, dataloaders=batches, verbose=False)
-    sums, said = module.evaluation_sums(), None
+    sums, rows = module.evaluation_sums(), None
     if plan.data.task is Task.classification:
-        said = device.read([batches.in_order(torch.cat(module.said))])[0]
-    return sums, said
+        rows = device.read([batches.in_order(torch.cat(module.predictions))])[0]
+    return sums, rows
 
 
-class Recording(Callback):
-    """Hands each step's values to the recorder, and stops where it says so.
+class _RecorderCallback(Callback):
+    """Passes each step's values to the recorder, and stops when the recorder says so.
 
-    Only here: Lightning calls back, where the Flax loop calls the recorder itself.
-
-    Args:
-        experiment: whose recorder it is.
-        device: that the values are read from.
-        last: keeps the state when the run is asked to stop.
+    `last` saves the state after a signal.
     """
 
-    def __init__(self, experiment: Experiment, device: Device, last: Checkpoints) -> None:
+    def __init__(
+        self, experiment: Experiment, device: Device, module: TrainingModule, last: Checkpoints
+    ) -> None:
         self.recorder, self.device, self.last = experiment.recorder, device, last
-        self.timetable = experiment.recorder.timetable
-        profiled = experiment.config.train.profile if device.world.first else None
+        self.intervals, self.folder = experiment.recorder.intervals, experiment.folder
+        self.module = module
+        profiled = experiment.config.train.profile if device.world.is_main else None
         self.profiler = Profiler(experiment.folder, profiled)
 
-    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        module.heed_config()
-        if self.recorder.observer.watching:
-            self.recorder.observer.stepped(start_of(module))
+        self.module.reapply_hyperparameters()
+        self.module.show_start()
         self.recorder.begin(trainer.global_step, self.device)
 
-    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *args: Any) -> None:
-        """After each update: keep its values; end the run at its last step."""
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: object, **kwargs: object
+    ) -> None:
+        """Record an update's values; end the run at its last step."""
         step = trainer.global_step
         if step == self.recorder.step:
-            return  # a part of a batch: no update yet
-        values = module.step_values()
-        self.recorder.stepped(step, values)
-        if self.recorder.observer.watching:
-            self.recorder.observer.stepped(trace(module, values))
+            return  # a micro-batch: no update yet
+        values = self.module.step_values()
+        self.recorder.record_step(step, values)
+        self.module.show(values)
         self.profiler.stepped(1)
-        if self.timetable.evaluates(step):
-            # Lightning evaluates once more when it is told to stop, also off the regular beat.
-            trainer.should_stop = step == self.timetable.total
+        if self.intervals.logs(step):
+            # Not by `log_dict`: it takes a millisecond for each, and slows down every step.
+            trainer.callback_metrics.update(
+                (key, torch.tensor(value))
+                for key, value in self.recorder.tracker.last.items()
+                if key.startswith("train/")
+            )
+        if self.intervals.evaluates(step):
+            # When told to stop, Lightning evaluates once more, even if no evaluation is due.
+            trainer.should_stop = trainer.should_stop or step == self.intervals.total
         else:
             self.last.stop_if_asked(trainer)
 
-    def on_validation_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Start to count the time of the evaluation."""
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of the evaluation."""
         self.recorder.pause()
 
-    def on_validation_epoch_end(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Judge the evaluation, before the checkpoint callbacks come."""
-        self.recorder.evaluated(trainer.global_step, module.evaluation_sums())
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the evaluation, before the checkpoint callbacks run."""
+        metrics = self.recorder.record_evaluation(
+            trainer.global_step, self.module.evaluation_sums()
+        )
+        # The recorder has summed it over the devices and logged it.
+        pl_module.log_dict(metrics, logger=False)
         self.recorder.resume("eval")
         trainer.should_stop = trainer.should_stop or self.recorder.stopped_early
 
     def on_save_checkpoint(
-        self, trainer: Trainer, module: TrainingModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, object]
     ) -> None:
-        """Put the recorder's memory into the checkpoint."""
-        checkpoint["recorder"] = self.recorder.state(trainer.global_step)
+        """Put the recorder's state and the run's signature into the checkpoint."""
+        checkpoint["recorder"] = self.recorder.state(trainer.global_step).to_json()
+        checkpoint["signature"] = run_signature(self.folder)
 
 
 def trainer_on(device: Device, module: TrainingModule, **options: Any) -> Trainer:
-    """A Trainer that leaves logging, progress, signals and the order of the data to the core.
+    """Make a Trainer without Lightning's own logging, progress bar, signal handlers and samplers.
 
-    Only here: the Trainer is the loop that the Flax side writes out.
+    Only here: the Flax loop is our own.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         trainer = Trainer(
-            **sharing(device, module),
+            **trainer_options(device, module),
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
             **options,
         )
-    # Of several processes Lightning's handler of SIGTERM waits for the others, wherever they are, and
-    # its loop asks all before every batch, which a GPU has to wait for.
-    trainer._signal_connector.register_signal_handlers = lambda: None
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+    for path in (*SWITCHED_OFF, *CALLED):
+        try:
+            attrgetter(path)(trainer)
+        except AttributeError as error:
+            problem = f"lightning {lightning.__version__} has no Trainer.{path}"
+            hint = "Install a version that Tandem knows: pip install 'lightning>=2.6,<2.7'."
+            raise UserError("backend", "torch", problem=problem, hint=hint) from error
+    for path in SWITCHED_OFF:
+        owner, _, name = path.rpartition(".")
+        setattr(attrgetter(owner)(trainer), name, lambda: None)
     return trainer

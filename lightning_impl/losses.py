@@ -1,13 +1,14 @@
-"""What a model is judged by: the loss that is minimised, and the sums that metrics come from."""
+"""The loss, and the sums for the metrics."""
 
 import torch
 import torch.nn.functional as F
 
-from pipeline.datasets import Task
+from pipeline.data.dataset import Task
+from pipeline.training.model_checks import check_outputs
 
 
 def mean_over(task: Task, targets: torch.Tensor) -> int:
-    """How many values the mean loss of a batch is the mean of: its samples, or all their tokens."""
+    """Number of values in the mean loss of a batch: its samples, or all their tokens."""
     return targets.numel() if task is Task.language else len(targets)
 
 
@@ -18,16 +19,17 @@ def sums(
     center: torch.Tensor,
     smoothing: float = 0.0,
 ) -> list[torch.Tensor]:
-    """Sums over the samples (or all their tokens) of a batch, in the order of `pipeline.metrics.SUMS`.
+    """Sums over the samples (or all their tokens) of a batch, in the order of `training.metrics.SUMS`.
 
     Args:
         task: classification, regression or language.
         outputs: logits `[batch, classes]`, predictions `[batch, outputs]`, or logits of tokens
             `[batch, length, tokens]`.
         targets: classes `[batch]`, values `[batch, outputs]`, or tokens `[batch, length]`.
-        center: mean of the training targets `[outputs]`; deviations are summed from it.
-        smoothing: share of each target that is spread evenly over all classes (Szegedy et al. 2016).
+        center: mean of the training targets `[outputs]`; the sums are of deviations from it.
+        smoothing: fraction of each target that is spread evenly over all classes (Szegedy et al. 2016).
     """
+    check_outputs(outputs, tuple(targets.shape), task)
     outputs = outputs.to(targets.dtype if task is Task.regression else center.dtype)
     if task is not Task.regression:
         outputs, targets = outputs.flatten(end_dim=-2), targets.flatten()
@@ -43,13 +45,10 @@ def sums(
     ]
 
 
-def of_each(outputs: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """What a classifier says of each sample: `[batch, values]`, as `pipeline.predictions.COLUMNS`.
+def per_sample(outputs: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A classifier's predictions `[batch, values]`, as `pipeline.storage.predictions.COLUMNS`.
 
-    Args:
-        outputs: logits `[batch, classes]`.
-        targets: classes `[batch]`.
-        dtype: of losses.
+    Logits are `[batch, classes]`, targets `[batch]`; losses are computed in `dtype`.
     """
     outputs = outputs.to(dtype)
     loss = F.cross_entropy(outputs, targets, reduction="none")

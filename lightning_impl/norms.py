@@ -1,28 +1,27 @@
-"""Normalisation as torch defines it: epsilon, running variance, two passes, and never in half precision."""
-
-from typing import Any
+"""Normalisation by torch's definition: epsilon, running variance, two passes, never in half precision."""
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import FunctionCtx
 
 
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation (Ioffe & Szegedy 2015) over all axes but the second, the channels.
 
-    torch's own: of a batch in bf16 it takes the statistics in float32, and keeps the unbiased variance.
+    torch's own: it computes the statistics of a bf16 batch in float32, and keeps the unbiased variance.
     """
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation over the batch of all devices, as torch's own, which refuses CPUs.
+    """Batch normalisation over the batch of all devices; torch's own does not support CPUs.
 
-    Only here: to XLA the batch of all devices is one array.
+    Only here: XLA sees the batch of all devices as one array.
     """
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`[batch, channels, …]` to the same; statistics of all devices' batches when training."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyrefly: ignore[bad-override-param-name] `input`
+        """`[batch, channels, …]` to the same; statistics of all devices' batches in training."""
         if not self.training:
             return super().forward(x)
         channels, axes = x.shape[1], [0, *range(2, x.ndim)]
@@ -30,10 +29,12 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         with torch.autocast("cpu", enabled=False):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             count = wide.new_tensor([x.numel() // channels])
-            total, count = OverAll.apply(torch.cat([wide.sum(axes), count])).split([channels, 1])
+            total, count = _AllReduceSum.apply(torch.cat([wide.sum(axes), count])).split(
+                [channels, 1]
+            )
             mean = total / count
             centred = wide - mean.view(shape)
-            variance = OverAll.apply(centred.square().sum(axes)) / count
+            variance = _AllReduceSum.apply(centred.square().sum(axes)) / count
             if self.track_running_stats:
                 self.remember(mean.detach(), (variance * count / (count - 1)).detach())
             wide = centred * (variance + self.eps).rsqrt().view(shape)
@@ -41,41 +42,38 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
                 wide = wide * self.weight.view(shape) + self.bias.view(shape)
         return wide.to(x.dtype)
 
-    def _check_input_dim(self, x: torch.Tensor) -> None:
-        """Any number of axes will do."""
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Accept any number of axes."""
 
     def remember(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        """Move the running statistics towards those of a batch."""
+        """Update the running statistics with those of a batch."""
+        assert isinstance(self.num_batches_tracked, torch.Tensor)
+        assert self.running_mean is not None
+        assert self.running_var is not None
         self.num_batches_tracked += 1
         share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean), share)
         self.running_var.lerp_(variance.to(self.running_var), share)
 
 
-class OverAll(torch.autograd.Function):
-    """The sum over all processes; its gradient is the sum of theirs. Only here, for `SyncBatchNorm`."""
+class _AllReduceSum(torch.autograd.Function):
+    """All-reduce with a gradient: the sum of all processes' gradients. Only here, for `SyncBatchNorm`."""
 
     @staticmethod
-    def forward(context: Any, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of any shape, the same on all."""
+    def forward(ctx: FunctionCtx, tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(tensor)
         return tensor
 
     @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
-        """The gradients that came to the processes, added up."""
-        return OverAll.forward(context, gradient)
+    def backward(ctx: FunctionCtx, *gradients: torch.Tensor) -> torch.Tensor:
+        return _AllReduceSum.forward(ctx, *gradients)
 
 
-def synchronise(model: nn.Module, kind: str) -> None:
-    """Let every batch norm of a model, a user's own too, see the batch of all devices.
+def convert_sync_batchnorm(model: nn.Module, kind: str) -> None:
+    """Replace every batch norm of a model, including a user's own, by one over all devices, in place.
 
-    Parameters and statistics stay where they are, by the same names. Only here, as `SyncBatchNorm`.
-
-    Args:
-        model: changed in place.
-        kind: of device, `cpu` or `gpu`.
+    `kind` is `cpu` or `gpu`. Parameters and statistics keep their names. Only here, as `SyncBatchNorm`.
     """
     synced = nn.SyncBatchNorm if kind == "gpu" else SyncBatchNorm
     for layer in model.modules():
@@ -86,12 +84,12 @@ def synchronise(model: nn.Module, kind: str) -> None:
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation (Ba et al. 2016) over the last axis.
+    """Layer normalisation (Ba et al. 2016) over the last axis, in float32 at least.
 
-    torch's own, in float32 at least: autocast leaves it in bf16 on a CPU, and not on a GPU.
+    Under autocast torch's own runs in bf16 on a CPU, but not on a GPU.
     """
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyrefly: ignore[bad-override-param-name] `input`
         """`[…, features]` to the same."""
         with torch.autocast(x.device.type, enabled=False):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""A trace of a few training steps, by torch's own profiler."""
+"""A trace of a few training steps by torch's profiler."""
 
 from pathlib import Path
 
@@ -8,19 +8,14 @@ WARMUP = 5  # steps before the trace: the first ones are not typical
 
 
 class Profiler:
-    """Traces `steps` steps into `profile/`, for chrome://tracing or Perfetto; none where it is None.
-
-    Args:
-        folder: of the run.
-        steps: to trace.
-    """
+    """Traces `steps` steps into `profile/`, for chrome://tracing or Perfetto; does nothing if it is None."""
 
     def __init__(self, folder: Path, steps: int | None) -> None:
         self.folder, self.steps, self.done = folder / "profile", steps, 0
         self.trace: profile | None = None
 
     def stepped(self, count: int) -> None:
-        """Note that so many more steps were taken."""
+        """Record that `count` more steps are done; start or stop the trace if due."""
         if self.steps is None:
             return
         self.done += count

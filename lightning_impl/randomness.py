@@ -1,4 +1,4 @@
-"""Dropout and drop-path, whose masks depend on what they are for: (seed, step, part, layer)."""
+"""Dropout and drop-path with masks that depend only on the seed, step, micro-batch and layer."""
 
 from zlib import crc32
 
@@ -6,19 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.config import Config, Randomness
-from pipeline.draws import key_words
+from pipeline.config.experiment import Config
+from pipeline.config.train import Randomness
+from pipeline.rng import key_words
 
 Key = tuple[torch.Tensor, torch.Tensor]  # two int32 scalars, read as unsigned
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_SIGN = -(2**31)
 
 
 def step_key(config: Config, step: int, part: int = 0, rank: int = 0) -> Key | None:
-    """The key of one part of the batch after `step` updates; layers fold their names into it.
+    """Key of one micro-batch after `step` updates; layers fold their names into it.
 
-    With `train.randomness=native` there is none: torch's own generator is seeded instead, so that
-    masks follow from the step alone, and on several devices from the rank.
+    None with `train.randomness=native`: torch's own generator is seeded instead. Its masks depend on the
+    step alone, and with several devices also on the rank.
     """
     words = key_words(config.seed, "dropout")
     if config.train.randomness is Randomness.native:
@@ -28,17 +30,14 @@ def step_key(config: Config, step: int, part: int = 0, rank: int = 0) -> Key | N
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed)
         return None
-    return fold_in(fold_in((_word(words[0]), _word(words[1])), step), part)
+    return _fold_in(_fold_in((_word(words[0]), _word(words[1])), step), part)
 
 
 class Dropout(nn.Module):
     """Zeros each number with probability `rate`, and scales the others by 1 / (1 - rate).
 
-    Srivastava et al. 2014, in the "inverted" form of both libraries. The first axis is the batch's: of
-    a batch that several devices share each draws its own rows of the mask.
-
-    Args:
-        rate: of the numbers, or of whatever shares one draw.
+    Srivastava et al. 2014, in the "inverted" form of both libraries. The first axis is the batch's; each
+    device draws its own rows of the mask.
     """
 
     def __init__(self, rate: float) -> None:
@@ -49,7 +48,7 @@ class Dropout(nn.Module):
         self.rank = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Any shape to the same."""
+        """Return `x` with some numbers at zero, in the same shape."""
         if not self.training or self.rate == 0:
             return x
         shape = self.mask_shape(x)
@@ -57,8 +56,8 @@ class Dropout(nn.Module):
             whole = shape == x.shape
             return F.dropout(x, self.rate) if whole else x * F.dropout(x.new_ones(shape), self.rate)
         first = self.rank * shape.numel()
-        drawn = bits(fold_in(self.key, crc32(self.path.encode())), shape, x.device, first)
-        # Unsigned numbers in signed ones: with the sign bit flipped they are in the same order.
+        drawn = _bits(_fold_in(self.key, crc32(self.path.encode())), shape, x.device, first)
+        # Unsigned numbers stored as signed ones: flipping the sign bit gives them the same order.
         kept = drawn ^ _SIGN >= round(self.rate * (2**32 - 1)) - 2**31
         return torch.where(kept, x / (1 - self.rate), torch.zeros_like(x))
 
@@ -76,58 +75,44 @@ class DropPath(Dropout):
 
 
 def use_key(model: nn.Module, key: Key | None, rank: int = 0) -> None:
-    """Give a step's key to the layers that draw. Only here: Flax hands keys down itself."""
+    """Set a step's key on all layers that draw. Only here: Flax passes keys to layers itself."""
     for name, module in model.named_modules():
         if isinstance(module, Dropout):
             module.path, module.key, module.rank = name, key, rank
 
 
-def threefry(key: Key, high: torch.Tensor, low: torch.Tensor) -> Key:
+def _threefry(key: Key, high: torch.Tensor, low: torch.Tensor) -> Key:
     """Threefry-2x32 of 20 rounds (Salmon et al. 2011), as jax.random computes it.
 
-    Only here, with `fold_in` and `bits`: torch has no counter-based generator.
-
-    Args:
-        key: two words.
-        high: upper words of the counters, int32.
-        low: lower words, the same shape.
+    Only here, with `_fold_in` and `_bits`: torch has no counter-based generator. `high` and `low` are the
+    upper and lower words of the counters, int32.
     """
     schedule = (*key, key[0] ^ key[1] ^ 0x1BD11BDA)
     left, right = high + schedule[0], low + schedule[1]
     for index in range(5):
-        for bits in ROTATIONS[index % 2]:
+        for rotation in ROTATIONS[index % 2]:
             left = left + right
-            # `>>` keeps the sign: what it shifts in is masked away.
-            right = (right << bits) | ((right >> (32 - bits)) & ((1 << bits) - 1))
+            # `>>` shifts in the sign bit, which the mask removes.
+            right = (right << rotation) | ((right >> (32 - rotation)) & ((1 << rotation) - 1))
             right = left ^ right
         left = left + schedule[(index + 1) % 3]
         right = right + schedule[(index + 2) % 3] + (index + 1)
     return left, right
 
 
-def fold_in(key: Key, number: int) -> Key:
-    """A new key of a key and a number of 32 bits, as `jax.random.fold_in`."""
-    return threefry(key, _word(0), _word(number))
+def _fold_in(key: Key, number: int) -> Key:
+    """Derive a new key from a key and a 32-bit number, as `jax.random.fold_in`."""
+    return _threefry(key, _word(0), _word(number))
 
 
-def bits(key: Key, shape: torch.Size, device: torch.device, first: int = 0) -> torch.Tensor:
-    """Random bits, int32 of the given shape, as `jax.random.bits` in uint32.
-
-    Args:
-        key: two words.
-        shape: of the result.
-        device: to draw on.
-        first: counter; so many draws come before these.
-    """
+def _bits(key: Key, shape: torch.Size, device: torch.device, first: int = 0) -> torch.Tensor:
+    """Random bits, int32 of the given shape, as `jax.random.bits` in uint32, from counter `first` on."""
     counters = torch.arange(first, first + shape.numel(), device=device)
     high, low = (counters >> 32).int(), counters.int()
-    left, right = threefry(tuple(word.to(device) for word in key), high, low)
+    left, right = _threefry((key[0].to(device), key[1].to(device)), high, low)
     return (left ^ right).reshape(shape)
 
 
 def _word(number: int) -> torch.Tensor:
-    """32 unsigned bits as an int32 scalar."""
+    """Store 32 unsigned bits as an int32 scalar."""
     return torch.tensor(number - (1 << 32) * (number >> 31), dtype=torch.int32)
-
-
-_SIGN = -(2**31)

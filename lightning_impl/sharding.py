@@ -1,7 +1,7 @@
-"""How the devices of a run share a model: each a copy of it (ddp), or each a part (fsdp).
+"""Distribution of a model over the devices of a run: replicated (ddp) or sharded (fsdp).
 
-Lightning's strategies do the work. Which processes there are is told by `pipeline.world` alone, so that
-torchrun, srun, a person and `pipeline.ranks` are one case.
+Lightning's strategies do the work. `devices.world` alone says which processes there are, so torchrun,
+srun, a manual start and `devices.launch_ranks` are treated alike.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,53 +20,48 @@ from torch.distributed.tensor import DTensor, Replicate
 
 from lightning_impl.device import Device
 from lightning_impl.norms import SyncBatchNorm
-from pipeline.config import Precision
+from pipeline.config.train import Precision
+from pipeline.devices.world import World
 from pipeline.errors import UserError
-from pipeline.world import World
 
 LISTS = nn.Sequential, nn.ModuleList
 
+# Lightning's names of the precisions.
+PRECISIONS = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed", Precision.fp64: "64-true"}
 
-def sharing(device: Device, module: LightningModule) -> dict[str, Any]:
-    """What Lightning's Trainer is told of the devices.
+State = dict[str, Any]  # Lightning's: tensors in nested containers
 
-    To Lightning each process is a machine with one device: which of them share one is no matter here.
 
-    Args:
-        device: of this process.
-        module: that will be trained or evaluated.
+def trainer_options(device: Device, module: LightningModule) -> State:
+    """Return the arguments of Lightning's Trainer that describe the devices.
+
+    Each process is declared to Lightning as a node with one device.
     """
-    plugins: list[Any] = [Processes(device.world)]
-    options: dict[str, Any] = {
+    plugins: list[object] = [_WorldEnvironment(device.world)]
+    options: State = {
         "accelerator": device.kind,
         "devices": [device.index] if device.kind == "gpu" else 1,
         "num_nodes": device.devices,
+        "plugins": plugins,
     }
     if device.sharded and device.precision is Precision.fp64:
-        plugins.append(DoublePrecision())  # by its name Lightning refuses it with this strategy
+        plugins.append(DoublePrecision())  # Lightning rejects it by name with this strategy
     else:
-        options["precision"] = device.lightning_precision
-    if device.devices > 1:
-        options["strategy"] = strategy(device, module)
-    return options | {"plugins": plugins}
-
-
-def strategy(device: Device, module: LightningModule) -> Strategy:
-    """Lightning's strategy for several devices."""
+        options["precision"] = PRECISIONS[device.precision]
     if device.sharded:
-        return Sharded(data_parallel_size=device.devices, tensor_parallel_size=1)
-    return Replicated(
-        gradient_as_bucket_view=True, broadcast_buffers=bool(loose_buffers(module.model))
-    )
+        options["strategy"] = _FSDP2(data_parallel_size=device.devices, tensor_parallel_size=1)
+    elif device.devices > 1:
+        buffers = bool(_loose_buffers(module))
+        options["strategy"] = _DeterministicDDP(
+            gradient_as_bucket_view=True, broadcast_buffers=buffers
+        )
+    return options
 
 
-class Processes(ClusterEnvironment):
-    """The processes of a run, as Lightning asks for them.
+class _WorldEnvironment(ClusterEnvironment):
+    """The processes of a run, in Lightning's interface.
 
-    Only here: JAX is told of them when it joins them.
-
-    Args:
-        world: that they are.
+    Only here: `jax.distributed.initialize` takes these values.
     """
 
     def __init__(self, world: World) -> None:
@@ -75,106 +70,89 @@ class Processes(ClusterEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """They are there."""
         return True
 
     @property
     def main_address(self) -> str:
-        """Host of the first process."""
         return self.world.host
 
     @property
     def main_port(self) -> int:
-        """That the first process listens on."""
         return self.world.port
 
     @staticmethod
     def detect() -> bool:
-        """Whether to choose it unasked."""
-        return False
+        return False  # Lightning must not choose it by itself
 
     def world_size(self) -> int:
-        """How many there are."""
         return self.world.size
 
     def set_world_size(self, size: int) -> None:
-        """Nothing: it is known."""
+        """No-op: `World` sets it."""
 
     def global_rank(self) -> int:
-        """Of this one."""
         return self.world.rank
 
     def set_global_rank(self, rank: int) -> None:
-        """Nothing: it is known."""
+        """No-op: `World` sets it."""
 
     def local_rank(self) -> int:
-        """Each is the only one of its machine."""
-        return 0
+        return 0  # each process is the only one of its node
 
-    def node_rank(self) -> int:
-        """Each is a machine."""
-        return self.world.rank
+    node_rank = global_rank
 
 
-class Replicated(DDPStrategy):
-    """DDP, whose gradients are added up in one order from the first step on.
+class _DeterministicDDP(DDPStrategy):
+    """DDP that sums gradients in the same order from the first step on.
 
-    DDP arranges gradients anew after the first step that it sees, by the order in which they came; and
-    where a gradient lies decides in which order it is added up. So a run that is gone on with would
-    differ in the last digits from one that was never stopped. It is shown a step without a batch first.
-
-    Only here: to XLA the devices are one program.
+    After its first step DDP rebuilds its gradient buckets in the order in which gradients arrived, and
+    the buckets determine the order of the sums. A resumed run would differ in the last digits from an
+    uninterrupted one, so the buckets are rebuilt by a backward pass before the first step. Only here: XLA
+    compiles one program for all devices.
     """
 
     def on_train_start(self) -> None:
-        """A backward pass whose gradients are zero."""
-        nothing = self._forward_redirection(self.model, self.lightning_module, "nothing")
-        nothing.backward()
-        self.lightning_module.zero_grad()
+        module = _module_of(self)
+        assert self.model is not None
+        loss = self._forward_redirection(self.model, module, "zero_loss")
+        assert isinstance(loss, torch.Tensor)
+        loss.backward()
+        module.zero_grad()
 
 
-class Sharded(ModelParallelStrategy):
-    """FSDP2, with checkpoints as one device writes them: one file, whole tensors, torch's own layout.
+class _FSDP2(ModelParallelStrategy):
+    """FSDP2 with checkpoints as from one device: one file, whole tensors, torch's own layout.
 
-    Only here: Orbax writes and reads shares by itself.
+    All ranks gather the tensors, and rank 0 keeps and writes them. When a checkpoint is read, each device
+    keeps its shard. Only here: Orbax writes and reads shards by itself.
     """
 
-    @property
-    def lightning_restore_optimizer(self) -> bool:
-        """Lightning hands the state over."""
-        return True
+    # As other strategies do.
+    lightning_restore_optimizer = Strategy.lightning_restore_optimizer
+    save_checkpoint = Strategy.save_checkpoint
+    load_checkpoint = Strategy.load_checkpoint
 
-    def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Whole tensors, in the memory of the first process."""
-        return self._whole(self.lightning_module.state_dict())
+    def lightning_module_state_dict(self) -> State:
+        return self._whole(_module_of(self).state_dict())
 
-    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Whole tensors, in the memory of the first process."""
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> State:
         return self._whole(optimizer.state_dict())
 
-    def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
+    def _whole(self, state: State) -> State:
+        """Gather the tensors of a state in the memory of rank 0."""
+
         def gathered(tensor: torch.Tensor) -> torch.Tensor | None:
-            tensor = whole(tensor)  # which all processes have to do
+            tensor = whole(tensor)  # collective: all processes take part
             return tensor.cpu() if self.is_global_zero else None
 
         return apply_to_collection(state, torch.Tensor, gathered)
 
-    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """The first process writes, as with any other strategy."""
-        Strategy.save_checkpoint(self, *args, **kwargs)
-
-    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read it, as with any other strategy."""
-        return Strategy.load_checkpoint(self, *args, **kwargs)
-
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Keep this device's share."""
-        state, mine = checkpoint["state_dict"], self.lightning_module.state_dict()
+        state, mine = checkpoint["state_dict"], _module_of(self).state_dict()
         parts = {name: part(tensor, mine[name]) for name, tensor in state.items()}
-        self.lightning_module.load_state_dict(parts, strict=strict)
+        _module_of(self).load_state_dict(parts, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Keep this device's share."""
         Strategy.load_optimizer_state_dict(self, checkpoint)
         for optimizer in self.optimizers:
             for parameter, slots in optimizer.state.items():
@@ -183,51 +161,52 @@ class Sharded(ModelParallelStrategy):
                         slots[name] = part(slot, parameter)
 
     def on_validation_start(self) -> None:
-        """Give all processes the buffers of the first, as DDP does before each forward pass."""
-        for buffer in loose_buffers(self.lightning_module):
+        """Broadcast rank 0's buffers, as DDP does before each forward pass."""
+        for buffer in _loose_buffers(_module_of(self)):
             torch.distributed.broadcast(buffer, 0)
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Leave each device its part of every parameter; what a block needs is gathered while it runs.
-
-    Raises:
-        UserError: a parameter has no axis to be cut along.
-    """
+    """Shard every parameter over the devices; each block is gathered while it runs."""
     for name, parameter in model.named_parameters():
         if not parameter.ndim:
-            allowed = f"ddp: {name} is a single number, which no devices can share"
+            allowed = f"ddp: {name} is a scalar, which FSDP cannot shard"
             hint = "Or give it a shape: torch.zeros(1) instead of torch.zeros(())."
             raise UserError("accelerator.strategy", "fsdp", allowed, hint)
-    for block in blocks(model):
+    for block in _blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
-def blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """The parts that run one after the other: the members of the outermost lists of modules."""
+def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the modules that run one after the other: the members of the outermost module lists."""
     for child in model.children():
         if not isinstance(model, LISTS):
-            yield from blocks(child)
+            yield from _blocks(child)
         elif any(True for _ in child.parameters()):
             yield child
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of which each device may have a part, on each of them. All have to ask."""
+    """Gather a tensor that may be sharded, on every device. Collective: all processes call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def part(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A whole tensor cut as `like` is, if that is; each device keeps its part."""
+    """Shard a whole tensor as `like`, if that is sharded; each device keeps its shard."""
     if not isinstance(like, DTensor):
         return tensor
     tensor = DTensor.from_local(tensor.to(like.device), like.device_mesh, [Replicate()])
     return tensor.redistribute(placements=like.placements)
 
 
-def loose_buffers(model: nn.Module) -> list[torch.Tensor]:
-    """Buffers that may come to differ between devices: all but synchronised batch statistics."""
+def _module_of(strategy: Strategy) -> LightningModule:
+    assert strategy.lightning_module is not None
+    return strategy.lightning_module
+
+
+def _loose_buffers(model: nn.Module) -> list[torch.Tensor]:
+    """Buffers that may differ between devices: all but synchronised running statistics."""
     return [
         buffer
         for layer in model.modules()

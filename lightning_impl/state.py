@@ -1,24 +1,20 @@
-"""Between torch's state and the portable one. Canonical names and layouts are torch's, so: copies."""
+"""Conversion between torch's state and the portable state, whose names and layouts are torch's own."""
 
 from collections.abc import Mapping
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import nn
 
 from lightning_impl.layers import layer_kinds
-from pipeline.config import Config
-from pipeline.initial import initial_parameters
-from pipeline.portable import COUNTER, Arrays, PortableState
+from pipeline.config.experiment import Config
+from pipeline.storage.portable_state import COUNTER, Arrays, PortableState
+from pipeline.training.initializers import initial_parameters
 
 
 def initial_state(model: nn.Module, config: Config) -> PortableState:
-    """The run at step 0: parameters drawn by the core, batch statistics of nothing seen yet.
-
-    Args:
-        model: for names, shapes and kinds of layers.
-        config: names the distribution.
-    """
+    """The state at step 0, with parameters drawn by the core and initial running statistics."""
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     parameters = initial_parameters(shapes, layer_kinds(model), config.seed, config.model.init)
     return PortableState(0, parameters, buffers_of(model))
@@ -30,14 +26,7 @@ def to_portable(
     optimizer: torch.optim.Optimizer,
     averages: Mapping[str, torch.Tensor],
 ) -> PortableState:
-    """Copy a run out of torch.
-
-    Args:
-        step: updates done.
-        model: the network.
-        optimizer: over its parameters.
-        averages: of the parameters; empty without `train.ema`.
-    """
+    """Copy the state after `step` updates out of torch; `averages` is empty without `train.ema`."""
     return PortableState(
         step=step,
         parameters=parameters_of(model),
@@ -53,31 +42,18 @@ def from_portable(
     optimizer: torch.optim.Optimizer | None = None,
     average: nn.Module | None = None,
 ) -> None:
-    """A run copied into a model of the experiment's own, in its number types.
+    """Copy a portable state into a model, a fresh optimizer and an average, in their dtypes.
 
-    Slots that the portable state lacks stay as they are.
-
-    Args:
-        portable: the run.
-        model: the network.
-        optimizer: over its parameters, fresh.
-        average: the network again, with averaged parameters.
-
-    Raises:
-        KeyError: the model has a parameter that the portable state lacks.
+    Slots that the portable state lacks stay as they are; a parameter that it lacks is a KeyError.
     """
     _fill(model, portable.parameters, portable.buffers)
-    if average is not None:  # before its first update an average is a copy
+    if average is not None:  # before its first update the average is a copy
         _fill(average, portable.averages or portable.parameters, portable.buffers)
     if optimizer is None or not portable.step:
         return
-    # Where torch keeps its count: fused kernels beside the parameter, the others on the CPU.
-    fused = {
-        parameter
-        for group in optimizer.param_groups
-        if group.get("fused")
-        for parameter in group["params"]
-    }
+    # Fused kernels keep their step count on the parameter's device, the others on the CPU.
+    groups = [group["params"] for group in optimizer.param_groups if group.get("fused")]
+    fused = set(chain(*groups))
     for name, parameter in model.named_parameters():
         slots = {
             slot: torch.from_numpy(arrays[name]).to(parameter, copy=True)
@@ -96,7 +72,7 @@ def parameters_of(model: nn.Module) -> Arrays:
 
 
 def buffers_of(model: nn.Module) -> Arrays:
-    """A model's batch statistics, and whatever else it saves that is no parameter, by canonical name."""
+    """A model's running statistics and other saved buffers, by canonical name."""
     names = set(model.state_dict()) - {name for name, _ in model.named_parameters()}
     return {
         name: _to_numpy(buffer)
@@ -106,15 +82,12 @@ def buffers_of(model: nn.Module) -> Arrays:
 
 
 def slots_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Arrays]:
-    """Optimizer slots by name; step counts are left out, since the run's step says the same."""
+    """Optimizer slots by name, without step counts, which equal the run's step."""
     slots: dict[str, Arrays] = {}
     for name, parameter in model.named_parameters():
         for slot, value in optimizer.state.get(parameter, {}).items():
-            if (
-                isinstance(value, torch.Tensor)
-                and value.shape == parameter.shape
-                and slot != "step"
-            ):
+            is_slot = isinstance(value, torch.Tensor) and value.shape == parameter.shape
+            if is_slot and slot != "step":
                 slots.setdefault(slot, {})[name] = _to_numpy(value)
     return slots
 
@@ -125,7 +98,6 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _fill(model: nn.Module, parameters: Arrays, buffers: Arrays) -> None:
-    """Copy arrays into a model, in its own number type."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(parameters[name]))
@@ -135,5 +107,5 @@ def _fill(model: nn.Module, parameters: Arrays, buffers: Arrays) -> None:
 
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """A copy that shares no memory with the tensor."""
+    """Copy a tensor to NumPy, with no shared memory."""
     return tensor.detach().cpu().numpy().copy()

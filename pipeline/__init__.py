@@ -1,1 +1,1 @@
-"""What an experiment is: the neutral core. It knows NumPy and the file system, and no framework."""
+"""Neutral core of an experiment, which imports no framework."""

@@ -8,6 +8,8 @@ python -m pipeline.convert theirs.safetensors outputs/new --backend jax model=re
 """
 
 import argparse
+import errno
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,25 +17,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.backends import BACKENDS
-from pipeline.checkpoints import (
-    BrokenCheckpoint,
-    broken,
-    candidates,
-    checkpoint_at,
-    checkpoint_of_step,
-    run_of,
-    tested_checkpoint,
-)
-from pipeline.command import EXPECTED_ERRORS
-from pipeline.config import Config, plain, register, typed
-from pipeline.crossing import adopted, carry_history, exported
+from pipeline.cli.main import EXPECTED_ERRORS
+from pipeline.config.experiment import Config, plain, register, typed
+from pipeline.config.hydra_errors import to_user_error
+from pipeline.digest import digest
 from pipeline.errors import UserError
-from pipeline.explain import in_our_words
-from pipeline.parcels import SUFFIX, Parcel, read_parcel, write_parcel, write_weights
-from pipeline.portable import digest
-from pipeline.runs import RunFolder, signature
-from pipeline.saved import composed_of, given, identity_of, overlaid, structured
+from pipeline.run.backends import BACKENDS
+from pipeline.run.resume import composed_of, overlaid, overridden_keys, read_identity, structured
+from pipeline.run.transfer import carry_history, export_run, export_tested, import_run
+from pipeline.storage import checkpoints, portable_file
+from pipeline.storage.portable_file import SUFFIX, PortableCheckpoint
+from pipeline.storage.recorder_state import RecorderState
+from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_result import RunResult
+from pipeline.storage.signature import signature
 
 EXAMPLES = __doc__.partition("\n")[2]
 
@@ -50,149 +47,151 @@ def convert(
 
     Args:
         source: a run, one of its checkpoints, or a safetensors file.
-        target: a safetensors file, or the folder of a run to make.
-        backend: of the run to make; None: the one that is not the source's.
-        whole: put all of the run into a safetensors file, not the weights alone.
-        config: a run whose config the run to make has; None: the source's.
+        target: a safetensors file, or the folder of a new run.
+        backend: target backend; None: the one that is not the source's.
+        whole: put the whole run into a safetensors file, not only the weights.
+        config: a run whose config the new run uses; None: the source's.
         overrides: of that config, as for `run.py`.
-
-    Raises:
-        UserError: the source is not there, is broken or does not fit, or the target is there already.
     """
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise UserError("DST", target, "a new file or folder: it is there already")
+    check_target(target)
     to_file = target.suffix == SUFFIX
     print(f"reading {source}", flush=True)
-    parcels = parcels_of(source, to_file and not whole)
-    parcel = parcels[-1]
-    if not to_file:
-        make_run(source, target, parcels, backend, config, overrides)
-    elif whole and parcel.memory:
-        write_parcel(target, parcel)
-        print(f"all of the run at step {parcel.state.step}  →  {target}")
-    else:
-        write_weights(target, parcel)
-        which = "averaged weights" if parcel.state.averages else "weights"
-        print(f"{which} of step {parcel.state.step}  →  {target}")
+    portables = read_source(source, to_file and not whole)
+    last = portables[-1]
+    step = last.state.step
+    try:
+        if not to_file:
+            make_run(source, target, portables, backend, config, overrides)
+        elif whole and last.recorder_state:
+            portable_file.write_portable(target, last)
+            print(f"all of the run at step {step}  →  {target}")
+        else:
+            portable_file.write_weights(target, last)
+            which = "averaged weights" if last.state.averages else "weights"
+            why = f" ({last.run['chosen']})" if "chosen" in last.run else ""
+            print(f"{which} of step {step}{why}  →  {target}")
+    except OSError as error:
+        raise unwritable(target, error) from error
 
 
-def parcels_of(source: Path, weights: bool) -> list[Parcel]:
-    """What a run, a checkpoint or a file holds, in the order of steps; the last is what was asked for.
+def check_target(target: Path) -> None:
+    """Refuse a target that exists, is not writable, or has the name of another file format."""
+    if target.suffix[1:2].isalpha() and target.suffix != SUFFIX:
+        problem = f"{target.suffix} is no format to convert to"
+        raise UserError("DST", target, problem=problem, hint=f"Name a {SUFFIX} file, or a folder.")
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise UserError("DST", target, problem="it already exists")
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise unwritable(target, NotADirectoryError(errno.ENOTDIR, f"{above} is a file"))
+    if not os.access(above, os.W_OK):
+        raise unwritable(target, PermissionError(errno.EACCES, f"{above} is read-only"))
 
-    Args:
-        source: its path.
-        weights: whether only weights are wanted: of a run that is named whole then those that were
-            tested, the best, as with `mode=test`; else those of the newest checkpoint.
 
-    Raises:
-        UserError: nothing is there, or it is broken.
+def unwritable(target: Path, error: OSError) -> UserError:
+    """Make the error for a target that the file system refuses."""
+    problem = f"it cannot be written: {error.strerror or error}"
+    hint = "Choose another place, or free some space."
+    return UserError("DST", target, problem=problem, hint=hint)
+
+
+def read_source(source: Path, weights: bool) -> list[PortableCheckpoint]:
+    """Read a run, a checkpoint or a file, in the order of steps; the last is the one asked for.
+
+    With `weights` a whole run gives the weights that `mode=test` would choose, else its newest
+    checkpoint.
     """
     if source.suffix == SUFFIX:
         if not source.is_file():
             raise UserError("SRC", source, "an existing file")
         try:
-            parcel = read_parcel(source)
-        except BrokenCheckpoint as error:
-            raise broken("SRC", source, error) from error
-        return [replace(parcel, run=parcel.run | {"source": str(source)})]
-    found = candidates(source, "SRC")
-    if weights or checkpoint_at(source):
-        found = [tested_checkpoint(source, "SRC")]
-    return exported(found, "SRC", best=not weights)
+            portable = portable_file.read_portable(source)
+        except checkpoints.BrokenCheckpoint as error:
+            raise checkpoints.broken("SRC", source, error) from error
+        return [replace(portable, run=portable.run | {"source": str(source)})]
+    found = checkpoints.candidates(source, "SRC")
+    if weights:
+        return export_tested(source, "SRC")
+    return export_run(found[:1] if checkpoints.checkpoint_at(source) else found, "SRC")
 
 
 def make_run(
     source: Path,
     target: Path,
-    parcels: list[Parcel],
+    portables: list[PortableCheckpoint],
     backend: str | None,
     config: Path | None,
     overrides: Sequence[str],
 ) -> None:
-    """Write a run's folder: who it is, what it has logged so far, and its checkpoints.
-
-    Raises:
-        UserError: nobody says of which backend or of which model it is, or the parcels do not fit it.
-    """
-    about = parcels[-1].run
+    """Write a run folder: identity, logged history and checkpoints."""
+    about = portables[-1].run
     if config:
-        about = about | identity_of(config, "--config")
-        backend = backend or about["config"]["backend"]["name"]
+        identity = read_identity(config, "--config")
+        about = about | {"config": identity.config, "data": identity.data}
+        backend = backend or identity.backend
     chosen = config_of(about, backend, overrides)
     folder = RunFolder(target.resolve())
     print(f"writing a checkpoint of {chosen.backend.name}", flush=True)
     try:
-        folder.identify(chosen)
-        if "data" in about and not any(key.startswith("dataset") for key in given(overrides)):
-            folder.describe(about["data"])
-        adopted(folder.path, [with_memory(parcel) for parcel in parcels])
-        if parcels[-1].memory and source.suffix != SUFFIX:
-            step, run = parcels[-1].state.step, run_of(source, "SRC")
+        keys = overridden_keys(overrides)
+        has_same_data = not any(key.startswith("dataset") for key in keys)
+        folder.identify(chosen, about.get("data") if has_same_data else None)
+        import_run(folder.path, [with_recorder_state(portable) for portable in portables])
+        if portables[-1].recorder_state and source.suffix != SUFFIX:
+            step, run = portables[-1].state.step, checkpoints.run_of(source, "SRC")
             carry_history(run, folder.path, step, chosen.logger)
-        folder.write_result(result_of(source, folder.path, chosen, parcels))
+        folder.write_result(result_of(source, folder.path, chosen, portables))
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
-    print(f"a run of {chosen.backend.name} at step {parcels[-1].state.step}  →  {target}")
+    print(f"a run of {chosen.backend.name} at step {portables[-1].state.step}  →  {target}")
     print(f"go on with: python run.py resume={target}")
 
 
 def config_of(about: dict[str, Any], backend: str | None, overrides: Sequence[str]) -> Config:
-    """The config of the run to make.
-
-    Args:
-        about: `config` and `backend`, where they are known.
-        backend: that was asked for.
-        overrides: as for `run.py`.
-
-    Raises:
-        UserError: it is not known of which backend or model the run is to be.
-    """
+    """Return the config of the new run; `about` is what is known of the source's."""
     others = [name for name in BACKENDS if name != about.get("backend")]
     if backend is None and len(others) != 1:
         raise UserError("--backend", None, f"one of {', '.join(BACKENDS)}", "Set --backend=NAME.")
     register()
-    keys, composed = given(overrides), composed_of([*overrides, f"backend={backend or others[0]}"])
+    keys = overridden_keys(overrides)
+    composed = composed_of([*overrides, f"backend={backend or others[0]}"])
     if "config" in about:
         composed = overlaid(structured(about["config"]), composed, [*keys, "backend"])
     elif "model" not in keys:
-        raise UserError(
-            "SRC",
-            about["source"],
-            "a file that says which model it is of: this one is not of our making",
-            "Add what run.py needs to build the model, as in model=resnet18 dataset=cifar10.",
-        )
+        problem = "the file does not say which model it belongs to"
+        hint = "Add what run.py needs to build the model, as in model=resnet18 dataset=cifar10."
+        raise UserError("SRC", about["source"], problem=problem, hint=hint)
     return replace(typed(composed), resume=None, checkpoint=None, name=None)
 
 
-def with_memory(parcel: Parcel) -> Parcel:
-    """A parcel as a store of checkpoints wants it: weights alone are a run that has not begun."""
-    if parcel.memory is not None:
-        return parcel
-    weights = parcel.state.parameters
-    facts = {"parameters": sum(array.size for array in weights.values())}
-    memory = {"best": None, "stale": 0, "window": [], "plateau": {}}
-    memory["seconds"] = dict.fromkeys(("setup", "compile", "train", "eval"), 0.0)
-    return replace(parcel, memory=memory | {"facts": facts | {"init_digest": digest(weights)}})
+def with_recorder_state(portable: PortableCheckpoint) -> PortableCheckpoint:
+    """Add the state of a new recorder to weights alone."""
+    if portable.recorder_state is not None:
+        return portable
+    weights = portable.state.parameters
+    count = sum(array.size for array in weights.values())
+    facts = {"parameters": count, "init_digest": digest(weights)}
+    return replace(portable, recorder_state=RecorderState(facts=facts))
 
 
 def result_of(
-    source: Path, folder: Path, config: Config, parcels: Sequence[Parcel]
-) -> dict[str, Any]:
-    """`result.json` of a run that has not run here: it waits to be gone on with."""
-    result = {
-        "status": "interrupted",
-        "error": None,
-        "signature": signature(config),
-        "name": folder.name,
-        "backend": config.backend.name,
-        "config": plain(config),
-        "steps": parcels[-1].state.step,
-        "converted_from": str(source),
-    }
-    best = parcels[-1].memory and parcels[-1].memory["best"]
-    checkpoint = checkpoint_of_step(folder, best["step"]) if best else None
-    return result | ({"best": best | {"checkpoint": str(checkpoint.path)}} if checkpoint else {})
+    source: Path, folder: Path, config: Config, portables: Sequence[PortableCheckpoint]
+) -> RunResult:
+    """Make the result of a converted run, which can be resumed."""
+    state = portables[-1].recorder_state
+    best = state.best if state else None
+    checkpoint = checkpoints.checkpoint_of_step(folder, best.step) if best else None
+    return RunResult(
+        status="interrupted",
+        signature=signature(config),
+        name=folder.name,
+        backend=config.backend.name,
+        config=plain(config),
+        steps=portables[-1].state.step,
+        converted_from=str(source),
+        best=replace(best, checkpoint=str(checkpoint.path)) if best and checkpoint else None,
+    )
 
 
 def main() -> int:
@@ -215,7 +214,7 @@ def main() -> int:
     try:
         convert(**vars(asked))
     except EXPECTED_ERRORS as error:
-        print(f"error: {in_our_words(error)}", file=sys.stderr)
+        print(f"error: {to_user_error(error)}", file=sys.stderr)
         return 1
     return 0
 

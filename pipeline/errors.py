@@ -1,52 +1,53 @@
-"""The one error that is the user's to mend: it says what, where, what is allowed and what to do."""
+"""Errors: of the user's input, of a run, and of a child process."""
 
 import json
 import subprocess
 
 
 class UserError(Exception):
-    """Bad input, told in one message without a traceback.
+    """Bad input, reported in one message without a traceback.
 
-    Args:
-        key: the configuration key (or file) at fault, as the user would type it.
-        value: what was found there.
-        allowed: what would be accepted, as a phrase after "must be".
-        hint: what to type or do, as a sentence.
+    `key` is the configuration key (or file) at fault, as the user would type it; `hint` the way out,
+    as a sentence. Give either `allowed`, the valid values as a phrase after "must be", or `problem`,
+    a fact as a clause: "the disk is full".
     """
 
-    def __init__(self, key: str, value: object, allowed: str, hint: str = "") -> None:
+    def __init__(
+        self, key: str, value: object, allowed: str = "", hint: str = "", *, problem: str = ""
+    ) -> None:
         self.key, self.value, self.allowed, self.hint = key, value, allowed, hint
-        super().__init__(f"{key}={value}: must be {allowed}." + (f" {hint}" if hint else ""))
+        self.problem = problem
+        super().__init__(f"{key}={value}: {self._what} {hint}".rstrip())
+
+    @property
+    def _what(self) -> str:
+        return f"{self.problem}." if self.problem else f"must be {self.allowed}."
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Arguments that recreate the error in another process."""
+        names = ("key", "value", "allowed", "hint", "problem")
+        return {name: str(getattr(self, name)) for name in names}
 
     def __reduce__(self) -> tuple:
-        """Rebuild from the four parts, so that the error crosses process boundaries."""
-        return type(self), (self.key, self.value, self.allowed, self.hint)
+        """Pickle without a call of `__init__`, whose parameters are not `args`."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class BadArgument(UserError):
-    """An argument of the command line that is no KEY=VALUE.
+    """A bad argument of the command line that is no KEY=VALUE, as it was typed; see `UserError`."""
 
-    Args:
-        argument: as it was typed.
-        allowed: what would be accepted, as a phrase after "must be".
-        hint: what to type or do, as a sentence.
-    """
-
-    def __init__(self, argument: str, allowed: str, hint: str = "") -> None:
-        super().__init__(argument, None, allowed, hint)
-        self.args = (f"{argument}: must be {allowed}. {hint}".rstrip(),)
-
-    def __reduce__(self) -> tuple:
-        """Rebuild from the three parts."""
-        return type(self), (self.key, self.allowed, self.hint)
+    def __init__(
+        self, argument: str, allowed: str = "", hint: str = "", *, problem: str = ""
+    ) -> None:
+        super().__init__(argument, None, allowed, hint, problem=problem)
+        self.args = (f"{argument}: {self._what} {hint}".rstrip(),)
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, saved a checkpoint at a step boundary, and ended.
+    """The run was asked to stop, saved a checkpoint after `step`, and ended.
 
-    Args:
-        step: the step whose state was saved.
-        exit_code: 130 after Ctrl-C or `train.stop_after`, 143 after SIGTERM.
+    The exit code is 130 after Ctrl-C or `train.stop_after`, 143 after SIGTERM.
     """
 
     def __init__(self, step: int, exit_code: int) -> None:
@@ -54,16 +55,24 @@ class Interrupted(Exception):
         super().__init__(f"interrupted at step {step}, with a checkpoint to go on from")
 
 
+class CommandRefused(SystemExit):
+    """An error raised in a Hydra callback, where Hydra turns any `Exception` into a warning."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(1)
+
+
 class Diverged(Exception):
-    """The training loss stopped being a number."""
+    """The training loss is no longer finite."""
 
 
 class RunFailed(Exception):
-    """The run could not go on; the message says why and what to do."""
+    """The run cannot continue; the message gives the reason and the way out."""
 
 
 def failure(child: subprocess.CompletedProcess, command: list[str]) -> Exception:
-    """What a child process ended with: its own error where it told one in its last line."""
+    """Return the error of a child process: its last line, if that is a `UserError` in JSON."""
     lines = child.stdout.strip().splitlines()
     if child.returncode == 1 and lines:
         try:

@@ -1,15 +1,18 @@
-"""What tests of several rooms share: a typed config from overrides, as a person would type them."""
+"""Fixture shared by all tests: a typed config, composed from overrides of the command line."""
 
 import os
 from functools import cache
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
-from pipeline.config import Config, register, typed
+from pipeline.config.experiment import Config, register, typed
+from pipeline.config.hydra_compat import compose_from
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
+
+pytest.register_assert_rewrite("asserts")  # so that a failure shows the values
 
 # Before torch or jax is imported, and for the processes that tests start: waiting OpenMP threads
 # must not spin on a shared machine, and JAX's compiled programs are kept out of the home folder.
@@ -19,12 +22,12 @@ os.environ.setdefault("TANDEM_CACHE", str(ROOT / ".pytest_cache" / "tandem"))
 
 @pytest.fixture(scope="session")
 def configure():
-    """A function that gives the typed config of overrides such as `"model=mlp seed=1"`."""
+    """A function that composes the typed config of overrides such as `"model=mlp seed=1"`."""
     register()
 
     @cache
     def configured(overrides: str = "") -> Config:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        with compose_from(ROOT / "conf"):
             return typed(compose("config", overrides.split()))
 
     return configured

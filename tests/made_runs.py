@@ -1,4 +1,4 @@
-"""Runs made by hand, in the form in which a run leaves its folder, in milliseconds instead of minutes."""
+"""Run folders written by hand, in milliseconds instead of the minutes of real runs."""
 
 import json
 from collections.abc import Sequence
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
-from pipeline.config import plain, register, typed
+from pipeline.config.experiment import plain, register, typed
+from pipeline.config.hydra_compat import compose_from
 
 ROOT = Path(__file__).parents[1]
+OTHER = {"torch": "jax", "jax": "torch"}  # the other backend
 
 TRAIN = (
     '{"step": %d, "train/loss": %.17g, "train/accuracy": %.17g, "optim/lr": %.17g, '
@@ -25,14 +27,14 @@ TEST = '{"step": %d, "test/loss": %.17g, "test/accuracy": %.17g, "perf/seconds":
 
 @cache
 def config() -> dict[str, Any]:
-    """The config of a run, as its files have it."""
+    """Config of a run, as its files hold it."""
     register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with compose_from(ROOT / "conf"):
         return plain(typed(compose("config", ["model=linear", "train.batch_size=32"])))
 
 
 def config_of(**values: Any) -> dict[str, Any]:
-    """The same with some values changed, by dotted keys with `__` for the dot."""
+    """Config with some values changed, by dotted keys with `__` for the dot."""
     made = deepcopy(config())
     for key, value in values.items():
         *path, last = key.split("__")
@@ -55,13 +57,13 @@ def write_run(
     """Write a finished run.
 
     Args:
-        folder: that it gets.
-        backend: by its name.
-        seed: of the run; two backends with the same seed have the same curves.
-        steps: each of which is logged.
+        folder: the run folder, created if missing.
+        backend: the name of the backend.
+        seed: the seed; two backends with the same seed have the same curves.
+        steps: number of steps, each of which is logged.
         evaluate: steps between two evaluations.
-        noise: but for this, relative.
-        values: of the config, with `__` for the dot.
+        noise: relative difference of JAX's curves from torch's.
+        values: changes of the config, with `__` for the dot of a key.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = config_of(backend__name=backend, seed=seed, **values)
@@ -106,7 +108,7 @@ def write_run(
 
 
 def curves_of(backend: str, seed: int, steps: int, noise: float, rate: float) -> list[np.ndarray]:
-    """The columns of `TRAIN`, each `[steps]`."""
+    """Columns of `TRAIN`, each `[steps]`."""
     draw = np.random.default_rng(seed)
     step = np.arange(1, steps + 1)
     loss = 2.3 * np.exp(-step / (steps * 0.2 + 20)) + 0.05 + 5 * rate
@@ -120,12 +122,12 @@ def curves_of(backend: str, seed: int, steps: int, noise: float, rate: float) ->
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """A JSON file."""
+    """Write a JSON file."""
     path.write_text(json.dumps(content))
 
 
 def change_result(folder: Path, **values: Any) -> None:
-    """Change what a run's `result.json` says."""
+    """Change values in a run's `result.json`."""
     result = json.loads((folder / "result.json").read_text())
     write_json(folder / "result.json", result | values)
 
@@ -137,7 +139,7 @@ def write_predictions(
     samples: int = 300,
     names: Sequence[str] | None = None,
 ) -> None:
-    """Write what a model said of a test set, right in nine cases of ten; with its classes' names."""
+    """Write predictions for a test set, nine of ten right, with class names if given."""
     draw = np.random.default_rng(seed)
     target = np.arange(samples) % classes
     wrong = draw.random(samples) < 0.1

@@ -1,4 +1,4 @@
-"""Reads W&B's offline run files, so that tests can look at what a run really told W&B.
+"""Reader of W&B's offline run files, so that tests see what a run really logged.
 
 A `.wandb` file is a LevelDB-style log: a header of 7 bytes (`:W&B`, 0xBEE1, a version), then blocks
 of 32 KiB. Records are cut into chunks that fit into a block, each with a CRC-32 of its type and
@@ -23,10 +23,10 @@ WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 @dataclass
 class Artifact:
-    """An artifact as the file tells it: what it is made of lies elsewhere.
+    """An artifact as the file of a run records it.
 
     Attributes:
-        contents: where each of its files lies on this machine, by its path in the artifact.
+        contents: local path of each file, by its path in the artifact.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Artifact:
 
 @dataclass
 class Run:
-    """A run as its files tell it; what a later file says of a key or a step wins."""
+    """A run as recorded by its files; later files override keys and steps of earlier ones."""
 
     id: str
     group: str = ""
@@ -56,12 +56,12 @@ class Run:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The history by step; each row has W&B's own `_step`, `_timestamp` and `_runtime` too."""
+        """Rows of the history by step, with W&B's own `_step`, `_timestamp` and `_runtime`."""
         return [self.history[step] for step in sorted(self.history)]
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows with `step` and what was logged, without W&B's own keys."""
+        """Rows with `step` and the logged values, without W&B's own keys."""
         return [
             {"step": row["_step"]} | {key: row[key] for key in row if not key.startswith("_")}
             for row in self.rows
@@ -90,7 +90,7 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def records(path: Path) -> Iterator[Record]:
-    """The records of a file, up to the first one that is torn."""
+    """Records of a file, up to the first damaged one."""
     data = path.read_bytes()
     assert data.startswith(HEADER), f"{path} is not a W&B file"
     position, parts = len(HEADER), b""

@@ -1,11 +1,11 @@
-"""The same small network twice, as a user would bring it: `model=own`."""
+"""The same small network in torch and Flax, as a user brings it with `model=own`."""
 
 import flax.linen
 import torch
 
 
 class TorchNet(torch.nn.Module):
-    """A dense layer, an attention over its parts, and a class for each sample."""
+    """A linear layer, self-attention over four parts of its outputs, and a linear head."""
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int, width: int = 16) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class TorchNet(torch.nn.Module):
 
 
 class FlaxNet(flax.linen.Module):
-    """The same; it does without `train`."""
+    """The Flax twin, whose call takes no `train`."""
 
     input_shape: tuple[int, ...]
     outputs: int

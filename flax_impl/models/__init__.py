@@ -1,19 +1,19 @@
-"""The models, by the names of the `model` config group."""
+"""Models, by the names of the `model` config group."""
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 
+from flax_impl.device import DType
 from flax_impl.models.cnn import CNN
+from flax_impl.models.custom import import_model
 from flax_impl.models.gpt import GPT
 from flax_impl.models.linear import Linear
 from flax_impl.models.mlp import MLP
-from flax_impl.models.own import own
 from flax_impl.models.resnet18 import ResNet18
 from flax_impl.models.simple_cnn import SimpleCNN
 from flax_impl.models.vit import ViT
-from pipeline.config import ModelConfig
+from pipeline.config.models import ModelConfig
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "linear": Linear,
@@ -23,20 +23,16 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": ResNet18,
     "vit": ViT,
     "gpt": GPT,
-    "own": own,
+    "own": import_model,
 }
 
 
 def build_model(
-    config: ModelConfig, input_shape: tuple[int, ...], outputs: int, **dtypes: Any
+    config: ModelConfig, input_shape: tuple[int, ...], outputs: int, **dtypes: DType
 ) -> nn.Module:
-    """A model for samples of `input_shape` ([height, width, channels], [features] or [length]).
+    """Build a model for samples of `input_shape` ([height, width, channels], [features] or [length]).
 
-    Args:
-        config: of the `model` group.
-        input_shape: of one sample.
-        outputs: classes, or width of the target.
-        dtypes: `dtype` of products and convolutions, `param_dtype` of parameters. Only here: torch
-            converts a built model instead.
+    `dtypes` are `dtype` of products and convolutions, and `param_dtype` of parameters. Only here: torch
+    converts a built model instead.
     """
     return MODELS[config.name](config, input_shape, outputs, **dtypes)

@@ -1,26 +1,22 @@
-"""Attention of several heads, as vision and language transformers share it."""
+"""Multi-head attention, shared by vision and language transformers."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flax_impl.layers import TypedModule
 from flax_impl.randomness import Dropout
 
 
-class Attention(nn.Module):
-    """Scaled dot-product attention with dense layers before and after (Vaswani et al. 2017).
+class Attention(TypedModule):
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017).
 
-    Args:
-        heads: that share the width.
-        names: of the layer that makes queries, keys and values (in this order, one after the other),
-            of the dropout on the attention, of the layer after it, and of the dropout after that.
-        rates: of the two dropouts.
-        causal: whether a token sees only itself and those before it.
-        bias: whether the layers have one.
-        dtype: of products.
-        param_dtype: of parameters.
+    `names` are the module names of the query-key-value layer (one matrix, in this order), the attention
+    dropout, the output layer and the output dropout; `rates` are those of the two dropouts. With `causal` a
+    token attends only to itself and earlier ones.
     """
 
     heads: int
@@ -28,39 +24,30 @@ class Attention(nn.Module):
     rates: tuple[float, float]
     causal: bool = False
     bias: bool = True
-    dtype: Any = None
-    param_dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """`[batch, length, width]` to the same."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype, "use_bias": self.bias}
         packed, drop, out, drop_out = self.names
         batch, length, width = x.shape
-        heads = nn.Dense(3 * width, name=packed, **types)(x)
+        heads = nn.Dense(3 * width, self.bias, name=packed, **self.types)(x)
         heads = heads.reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = jnp.transpose(heads, (2, 0, 3, 1, 4))
-        weights = Dropout(self.rates[0], name=drop)
-        mixed = attend(query, key, value, self.causal, lambda x: weights(x, train))
+        drop_weights = partial(Dropout(self.rates[0], name=drop), train=train)
+        mixed = attend(query, key, value, self.causal, drop_weights)
         mixed = jnp.transpose(mixed, (0, 2, 1, 3)).reshape(batch, length, width)
-        return Dropout(self.rates[1], name=drop_out)(
-            nn.Dense(width, name=out, **types)(mixed), train
-        )
+        x = nn.Dense(width, self.bias, name=out, **self.types)(mixed)
+        return Dropout(self.rates[1], name=drop_out)(x, train)
 
 
 def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, causal: bool, drop: Any
+    query: jax.Array, key: jax.Array, value: jax.Array, causal: bool, drop: Callable
 ) -> jax.Array:
     """softmax(QKᵀ / √d) V (Vaswani et al. 2017, equation 1), the softmax in float32 at least.
 
-    `jax.nn.dot_product_attention` takes its softmax in float32 at most.
-
-    Args:
-        query: `[batch, heads, length, d]`, as are the others and the result.
-        key: to compare with.
-        value: to mix.
-        causal: whether a token sees only itself and those before it.
-        drop: of the softmax's numbers.
+    Query, key, value and result are `[batch, heads, length, d]`. With `causal` a token attends only to itself
+    and earlier ones; `drop` is applied to the softmax. `jax.nn.dot_product_attention` computes its softmax in
+    float32 at most.
     """
     wide = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=wide)

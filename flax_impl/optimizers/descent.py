@@ -1,57 +1,56 @@
-"""Gradient descent, and its relatives that know only squared gradients."""
+"""Gradient descent, and variants that use only squared gradients or the sign of a momentum."""
 
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flax_impl.optimizers.own import own
-from pipeline.config import AdadeltaConfig, AdagradConfig, RMSpropConfig, SGDConfig
+from flax_impl.optimizers.base import make_optimizer
+from pipeline.config import optimizers
 
 Transformation = optax.GradientTransformation
 
+AdagradState = namedtuple("AdagradState", "count sum")
 
-def sgd(config: SGDConfig, decay: Transformation, **options: Any) -> Transformation:
+
+def sgd(config: optimizers.SGDConfig, decay: Transformation) -> Transformation:
     """Gradient descent with momentum; weight decay is added to the gradient."""
-    return optax.chain(decay, momentum(config.momentum, config.nesterov))
+    return optax.chain(decay, _momentum(config.momentum, config.nesterov))
 
 
-def rmsprop(config: RMSpropConfig, decay: Transformation, **options: Any) -> Transformation:
-    """RMSprop (Hinton 2012, lecture 6e), centred as in Graves 2013 if asked for."""
+def rmsprop(config: optimizers.RMSpropConfig, decay: Transformation) -> Transformation:
+    """RMSprop (Hinton 2012, lecture 6e); with `centered` as in Graves 2013."""
     kind = optax.scale_by_stddev if config.centered else optax.scale_by_rms
     scale = kind(decay=config.alpha, eps=config.eps, eps_in_sqrt=False)
-    return optax.chain(decay, scale, momentum(config.momentum))
+    return optax.chain(decay, scale, _momentum(config.momentum))
 
 
-def adagrad(config: AdagradConfig, decay: Transformation, **options: Any) -> Transformation:
-    """Adagrad (Duchi, Hazan & Singer 2011)."""
-    return optax.chain(decay, scale_by_adagrad(config))
+def adagrad(config: optimizers.AdagradConfig, decay: Transformation) -> Transformation:
+    """Adagrad (Duchi, Hazan & Singer 2011).
 
-
-def adadelta(config: AdadeltaConfig, decay: Transformation, **options: Any) -> Transformation:
-    """Adadelta (Zeiler 2012)."""
-    return optax.chain(decay, optax.scale_by_adadelta(config.rho, config.eps))
-
-
-class AdagradState(NamedTuple):
-    """Slots by torch's names."""
-
-    count: jax.Array
-    sum: optax.Params
-
-
-def scale_by_adagrad(config: AdagradConfig) -> Transformation:
-    """Adagrad's direction; optax adds ε below the root, and has no decay of the learning rate."""
+    optax adds ε inside the root, and has no decay of the learning rate.
+    """
 
     def step(time: jax.Array, gradient: jax.Array, total: jax.Array) -> tuple[jax.Array, ...]:
         total = total + gradient * gradient
         slower = 1 + (time - 1) * config.lr_decay
         return gradient / (jnp.sqrt(total) + config.eps) / slower, total
 
-    return own(AdagradState, step, config.initial_accumulator_value)
+    scale = make_optimizer(AdagradState, step, config.initial_accumulator_value)
+    return optax.chain(decay, scale)
 
 
-def momentum(share: float, nesterov: bool = False) -> Transformation:
-    """Momentum before the learning rate: a schedule does not reach into the past."""
+def adadelta(config: optimizers.AdadeltaConfig, decay: Transformation) -> Transformation:
+    """Adadelta (Zeiler 2012)."""
+    return optax.chain(decay, optax.scale_by_adadelta(config.rho, config.eps))
+
+
+def lion(config: optimizers.LionConfig, decay: Transformation) -> Transformation:
+    """Lion (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms")."""
+    return optax.chain(optax.scale_by_lion(config.betas[0], config.betas[1]), decay)
+
+
+def _momentum(share: float, nesterov: bool = False) -> Transformation:
+    """Momentum before the learning rate, so that a schedule does not change past updates."""
     return optax.trace(share, nesterov) if share else optax.identity()

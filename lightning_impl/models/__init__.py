@@ -1,18 +1,18 @@
-"""The models, by the names of the `model` config group."""
+"""Models, by the names of the `model` config group."""
 
 from collections.abc import Callable
 
 from torch import nn
 
 from lightning_impl.models.cnn import CNN
+from lightning_impl.models.custom import import_model
 from lightning_impl.models.gpt import GPT
 from lightning_impl.models.linear import Linear
 from lightning_impl.models.mlp import MLP
-from lightning_impl.models.own import own
 from lightning_impl.models.resnet18 import ResNet18
 from lightning_impl.models.simple_cnn import SimpleCNN
 from lightning_impl.models.vit import ViT
-from pipeline.config import ModelConfig
+from pipeline.config.models import ModelConfig
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "linear": Linear,
@@ -22,10 +22,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": ResNet18,
     "vit": ViT,
     "gpt": GPT,
-    "own": own,
+    "own": import_model,
 }
 
 
 def build_model(config: ModelConfig, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """A model for samples of `input_shape` ([height, width, channels], [features] or [length])."""
+    """Build a model for samples of `input_shape` ([height, width, channels], [features] or [length])."""
     return MODELS[config.name](config, input_shape, outputs)

@@ -1,4 +1,4 @@
-"""Attention of several heads, as vision and language transformers share it."""
+"""Multi-head attention, shared by vision and language transformers."""
 
 import torch
 import torch.nn.functional as F
@@ -8,16 +8,11 @@ from lightning_impl.randomness import Dropout
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention with dense layers before and after (Vaswani et al. 2017).
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017).
 
-    Args:
-        width: of a token.
-        heads: that share the width.
-        names: of the layer that makes queries, keys and values (in this order, one after the other),
-            of the dropout on the attention, of the layer after it, and of the dropout after that.
-        rates: of the two dropouts.
-        causal: whether a token sees only itself and those before it.
-        bias: whether the layers have one.
+    `names` are the module names of the query-key-value layer (one matrix, in this order), the attention
+    dropout, the output layer and the output dropout; `rates` are those of the two dropouts. With `causal` a
+    token attends only to itself and earlier ones.
     """
 
     def __init__(
@@ -47,7 +42,7 @@ class Attention(nn.Module):
         heads = packed(x).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # [batch, heads, length, width of a head]
         rate = drop.rate if self.training else 0.0
-        if rate and drop.key is not None:  # masks that the other backend draws too
+        if rate and drop.key is not None:  # the same masks as in the other backend
             mixed = attend(query, key, value, self.causal, drop)
         else:
             mixed = F.scaled_dot_product_attention(
@@ -61,12 +56,8 @@ def attend(
 ) -> torch.Tensor:
     """softmax(QKᵀ / √d) V (Vaswani et al. 2017, equation 1), the softmax in float32 at least.
 
-    Args:
-        query: `[batch, heads, length, d]`, as are the others and the result.
-        key: to compare with.
-        value: to mix.
-        causal: whether a token sees only itself and those before it.
-        drop: of the softmax's numbers.
+    Query, key, value and result are `[batch, heads, length, d]`. With `causal` a token attends only to itself
+    and earlier ones; `drop` is applied to the softmax.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
     with torch.autocast(query.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""LeNet-5's shape: two convolutions with max-pools, then dense layers (LeCun et al. 1998)."""
+"""LeNet-5's architecture: two convolutions with max-pools, then dense layers (LeCun et al. 1998)."""
 
 from itertools import pairwise
 
@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_impl.layers import ACTIVATIONS
-from pipeline.config import CNNConfig
-from pipeline.models import feature_map, margins
+from pipeline.config.models import CNNConfig
+from pipeline.training.model_checks import feature_map, input_padding
 
 
 class CNN(nn.Module):
@@ -20,7 +20,7 @@ class CNN(nn.Module):
         size, padding = config.kernel_size, config.padding
         height, width = feature_map(config, input_shape)
         widths = [second * height * width, *config.hidden, outputs]
-        rows, columns = margins(config, input_shape)
+        rows, columns = input_padding(config, input_shape)
         self.margins = (*columns, *rows)
         self.conv1 = nn.Conv2d(input_shape[2], first, size, padding=padding)
         self.conv2 = nn.Conv2d(first, second, size, padding=padding)

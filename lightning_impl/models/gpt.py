@@ -8,13 +8,13 @@ from lightning_impl.layers import ACTIVATIONS
 from lightning_impl.models.attention import Attention
 from lightning_impl.norms import LayerNorm
 from lightning_impl.randomness import Dropout
-from pipeline.config import Activation, GPTConfig
+from pipeline.config.models import Activation, GPTConfig
 
 ATTENTION = ("c_attn", "attn_dropout", "c_proj", "resid_dropout")
 
 
 class MLP(nn.Module):
-    """Two dense layers on every token by itself, four times as wide between them."""
+    """Two dense layers on each token, with a hidden layer four times as wide."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Causal attention and MLP, each normalised before and with a way around it."""
+    """Causal attention and MLP, each with pre-normalisation and a residual connection."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Tokens, learned positions, blocks, and the table of tokens again as the output layer."""
+    """Token and learned position embeddings, blocks, and an output layer tied to the token embedding."""
 
     def __init__(self, config: GPTConfig, input_shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class GPT(nn.Module):
         self.ln_f = LayerNorm(config.width, config.norm_epsilon)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens `[batch, length]` to the logits of those that follow `[batch, length, outputs]`."""
+        """Tokens `[batch, length]` to the logits of the next tokens `[batch, length, outputs]`."""
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.drop(self.wte(tokens) + self.wpe(positions))
         return F.linear(self.ln_f(self.h(x)), self.wte.weight)

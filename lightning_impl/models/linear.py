@@ -5,7 +5,7 @@ from math import prod
 import torch
 from torch import nn
 
-from pipeline.config import LinearConfig
+from pipeline.config.models import LinearConfig
 
 
 class Linear(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_impl.layers import ACTIVATIONS
-from pipeline.config import MLPConfig
+from pipeline.config.models import MLPConfig
 
 
 class MLP(nn.Module):

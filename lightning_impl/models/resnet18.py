@@ -5,17 +5,30 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_impl.norms import BatchNorm
-from pipeline.config import ResNet18Config, Stem
+from pipeline.config.models import ResNet18Config, Stem
+
+
+class _PointwiseConvolution(nn.Conv2d):
+    """A 1×1 convolution that slices its input in place of a stride.
+
+    oneDNN's backward pass of such a convolution with a stride writes out of bounds below 8 channels in
+    channels-last layout (torch 2.15, AVX-512).
+    """
+
+    def __init__(self, inside: int, channels: int, stride: int) -> None:
+        super().__init__(inside, channels, 1, bias=False)
+        self.step = stride
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """`[batch, inside, height, width]` to `[batch, channels, height / stride, width / stride]`."""
+        return super().forward(input[:, :, :: self.step, :: self.step])
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a way around them (He et al. 2015, figure 5, left).
+    """Two 3×3 convolutions and a shortcut (He et al. 2015, figure 5, left).
 
-    Args:
-        inside: channels that come in.
-        channels: that go out.
-        stride: of the first convolution. Where it is not 1, or channels change, the way around is a 1×1
-            convolution (option B there).
+    The first convolution has the stride. If that is not 1, or the channels change, the shortcut is a 1×1
+    convolution (option B there).
     """
 
     def __init__(self, inside: int, channels: int, stride: int) -> None:
@@ -26,7 +39,7 @@ class BasicBlock(nn.Module):
         self.bn2 = BatchNorm(channels)
         self.downsample = None
         if stride != 1 or inside != channels:
-            convolution = nn.Conv2d(inside, channels, 1, stride, bias=False)
+            convolution = _PointwiseConvolution(inside, channels, stride)
             self.downsample = nn.Sequential(convolution, BatchNorm(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -37,7 +50,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """A stem, four stages of two blocks, the mean over the image and a dense layer."""
+    """A stem, four stages of two blocks, global average pooling and a dense layer."""
 
     def __init__(self, config: ResNet18Config, input_shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
@@ -58,6 +71,6 @@ class ResNet18(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))
         if self.imagenet:
             x = F.max_pool2d(x, 3, stride=2, padding=1)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for stage in range(1, 5):
+            x = self.get_submodule(f"layer{stage}")(x)
         return self.fc(x.mean((2, 3)))

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.config import SimpleCNNConfig
-from pipeline.models import feature_map
+from pipeline.config.models import SimpleCNNConfig
+from pipeline.training.model_checks import feature_map
 
 
 class SimpleCNN(nn.Module):

@@ -7,15 +7,15 @@ from lightning_impl.layers import ACTIVATIONS
 from lightning_impl.models.attention import Attention
 from lightning_impl.norms import LayerNorm
 from lightning_impl.randomness import Dropout, DropPath
-from pipeline.config import Activation, Pool, ViTConfig
-from pipeline.models import drop_path_rates, feature_map
+from pipeline.config.models import Activation, Pool, ViTConfig
+from pipeline.training.model_checks import drop_path_rates, feature_map
 
-# Dropout follows every dense layer but the one before the attention (Dosovitskiy et al. 2021, B.1).
+# Dropout follows every dense layer but the query-key-value one (Dosovitskiy et al. 2021, B.1).
 ATTENTION = ("qkv", "attn_drop", "proj", "proj_drop")
 
 
 class PatchEmbed(nn.Module):
-    """One vector for each patch of an image: a convolution whose stride is its size."""
+    """Embedding of image patches: a convolution whose stride is its size."""
 
     def __init__(self, config: ViTConfig, channels: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class PatchEmbed(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two dense layers on every token by itself, four times as wide between them."""
+    """Two dense layers on each token, with a hidden layer four times as wide."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -43,11 +43,9 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each normalised before and with a way around it.
+    """Attention and MLP, each with pre-normalisation and a residual connection.
 
-    Args:
-        config: of the model.
-        drop_path: share of the samples that skip a layer.
+    `drop_path` is the probability that a sample skips a layer.
     """
 
     def __init__(self, config: ViTConfig, drop_path: float) -> None:
@@ -66,7 +64,7 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Patches as tokens, learned positions, blocks, and a dense layer on the class token or the mean.
+    """Patch and learned position embeddings, blocks, and a dense layer on the class token or the mean.
 
     With the mean there is no class token: timm's `class_token=False, global_pool="avg", fc_norm=False`.
     """

@@ -1,4 +1,4 @@
-"""The optimizers, by the names of the `optimizer` config group: torch's own, where torch has them."""
+"""Optimizers, by the names of the `optimizer` config group: torch's own, where torch has them."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -6,32 +6,19 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
-from lightning_impl.optimizers.adam import adam, adamax, adamw, amsgrad, nadam, radam
-from lightning_impl.optimizers.descent import adadelta, adagrad, rmsprop, sgd
-from lightning_impl.optimizers.lamb import lamb
-from lightning_impl.optimizers.lion import lion
+from lightning_impl.optimizers.adam import adam, adamax, adamw, amsgrad, lamb, nadam, radam
+from lightning_impl.optimizers.descent import adadelta, adagrad, lion, rmsprop, sgd
 from lightning_impl.optimizers.muon import muon
-from pipeline.config import OptimizerConfig
-from pipeline.groups import Group
+from pipeline.config.optimizers import OptimizerConfig
+from pipeline.training.param_groups import ParamGroup
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": sgd,
-    "adam": adam,
-    "adamw": adamw,
-    "amsgrad": amsgrad,
-    "rmsprop": rmsprop,
-    "adagrad": adagrad,
-    "adadelta": adadelta,
-    "adamax": adamax,
-    "nadam": nadam,
-    "radam": radam,
-    "lion": lion,
-    "lamb": lamb,
-    "muon": muon,
-}
+MAKERS: tuple[Callable[..., torch.optim.Optimizer], ...] = (
+    sgd, adam, adamw, amsgrad, rmsprop, adagrad, adadelta, adamax, nadam, radam, lion, lamb, muon,
+)  # fmt: skip
+OPTIMIZERS = {maker.__name__: maker for maker in MAKERS}
 
-# Those that torch has one kernel for that updates all parameters at once; and of these, those whose
-# kernel knows parameters that each device has a part of.
+# Optimizers with a fused kernel, which updates all parameters at once; and those whose fused kernel
+# supports sharded parameters.
 FUSED = {"sgd", "adam", "adamw", "amsgrad", "adagrad"}
 FUSED_SHARDED = {"adam", "adamw", "amsgrad"}
 
@@ -39,18 +26,18 @@ FUSED_SHARDED = {"adam", "adamw", "amsgrad"}
 def build_optimizer(
     config: OptimizerConfig,
     parameters: Iterable[tuple[str, Parameter]],
-    groups: Mapping[str, Group] | None = None,
+    groups: Mapping[str, ParamGroup] | None = None,
 ) -> torch.optim.Optimizer:
-    """An optimizer with one parameter group for each treatment; `lr_factor` there is on its rate.
+    """Build an optimizer with one parameter group for each `ParamGroup`.
 
     Args:
         config: of the `optimizer` group.
-        parameters: by canonical name; the frozen ones are left out.
-        groups: how each is treated; None: all alike.
+        parameters: by canonical name; frozen ones are left out.
+        groups: the `ParamGroup` of each, whose `lr_factor` scales its learning rate; None: all alike.
     """
-    treated: dict[Group, list[tuple[str, Parameter]]] = {}
+    treated: dict[ParamGroup, list[tuple[str, Parameter]]] = {}
     for name, parameter in parameters:
-        group = groups[name] if groups else Group()
+        group = groups[name] if groups else ParamGroup()
         if not group.frozen:
             treated.setdefault(group, []).append((name, parameter))
     sharded = any(isinstance(tensor, DTensor) for group in treated.values() for _, tensor in group)

@@ -1,76 +1,64 @@
-"""Adam and its kin: a first and a second moment of the gradient, corrected for their bias."""
+"""Adam and its variants: first and second moments of the gradient, with bias correction."""
 
 from math import exp, expm1, log
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from lightning_impl.optimizers.own import Own
-from pipeline.config import (
-    AdamaxConfig,
-    AdamConfig,
-    AdamWConfig,
-    AMSGradConfig,
-    NAdamConfig,
-    RAdamConfig,
-)
+from lightning_impl.optimizers.base import BaseOptimizer, Fused, Group, Groups, settings
+from lightning_impl.sharding import part, whole
+from pipeline.config import optimizers
 
 
-def adam(config: AdamConfig, parameters: Any, **options: Any) -> torch.optim.Optimizer:
+def adam(config: optimizers.AdamConfig, groups: Groups, fused: Fused = None) -> Optimizer:
     """Adam (Kingma & Ba 2015); weight decay is added to the gradient."""
-    return torch.optim.Adam(parameters, **common(config), **options)
+    return torch.optim.Adam(groups, **settings(config), fused=fused)
 
 
-def adamw(config: AdamWConfig, parameters: Any, **options: Any) -> torch.optim.Optimizer:
+def adamw(config: optimizers.AdamWConfig, groups: Groups, fused: Fused = None) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
-    return torch.optim.AdamW(parameters, **common(config), **options)
+    return torch.optim.AdamW(groups, **settings(config), fused=fused)
 
 
-def amsgrad(config: AMSGradConfig, parameters: Any, **options: Any) -> torch.optim.Optimizer:
-    """Adam with the largest second moment so far (Reddi, Kale & Kumar 2018)."""
-    options |= {"amsgrad": True, "decoupled_weight_decay": config.decoupled_weight_decay}
-    return torch.optim.Adam(parameters, **common(config), **options)
+def amsgrad(config: optimizers.AMSGradConfig, groups: Groups, fused: Fused = None) -> Optimizer:
+    """Adam with the maximum of past second moments (Reddi, Kale & Kumar 2018)."""
+    return torch.optim.Adam(groups, **settings(config), amsgrad=True, fused=fused)
 
 
-def adamax(config: AdamaxConfig, parameters: Any, **options: Any) -> torch.optim.Optimizer:
-    """Adam with the largest gradient as second moment (Kingma & Ba 2015, algorithm 2)."""
-    return torch.optim.Adamax(parameters, **common(config), **options)
+def adamax(config: optimizers.AdamaxConfig, groups: Groups) -> Optimizer:
+    """Adam with the infinity norm instead of the second moment (Kingma & Ba 2015, algorithm 2)."""
+    return torch.optim.Adamax(groups, **settings(config))
 
 
-def nadam(config: NAdamConfig, parameters: Any, **options: Any) -> torch.optim.Optimizer:
+def nadam(config: optimizers.NAdamConfig, groups: Groups) -> Optimizer:
     """Adam with Nesterov's momentum (Dozat 2016)."""
-    return NAdam(
-        parameters,
-        **common(config),
-        momentum_decay=config.momentum_decay,
-        decoupled_weight_decay=config.decoupled_weight_decay,
-        **options,
-    )
+    return _NAdam(groups, **settings(config))
 
 
-def radam(config: RAdamConfig, parameters: Any, **options: Any) -> torch.optim.Optimizer:
-    """Adam with a rectified second moment (Liu et al. 2020)."""
-    options |= {"decoupled_weight_decay": config.decoupled_weight_decay}
-    return torch.optim.RAdam(parameters, **common(config), **options)
+def radam(config: optimizers.RAdamConfig, groups: Groups) -> Optimizer:
+    """Adam with a rectified adaptive learning rate (Liu et al. 2020)."""
+    return torch.optim.RAdam(groups, **settings(config))
 
 
-class NAdam(Own):
-    """torch.optim.NAdam, but for the product of its momenta.
+def lamb(config: optimizers.LambConfig, groups: Groups) -> Optimizer:
+    """LAMB: Adam's updates, each scaled to the norm of its weights (You et al. 2020)."""
+    return _Lamb(groups, **settings(config))
 
-    torch keeps that product as a float32 tensor of each parameter, which costs 1e-7 in float64, and
-    which a checkpoint of the other backend lacks. Here it follows from the step.
+
+class _NAdam(BaseOptimizer):
+    """torch.optim.NAdam (Dozat 2016, algorithm 8) with an exact product of momenta.
+
+    torch stores that product for each parameter as a float32 tensor, which costs 1e-7 in float64 and which
+    a checkpoint of the other backend lacks. Here it is computed from the step.
     """
 
-    def update(
-        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]
-    ) -> None:
-        """One update of the parameters of a group (Dozat 2016, algorithm 8)."""
+    def update(self, group: Group, parameters: list[Tensor], gradients: list[Tensor]) -> None:
         rate, decay, beta1 = group["lr"], group["weight_decay"], group["betas"][0]
         if decay and group["decoupled_weight_decay"]:
             torch._foreach_mul_(parameters, 1 - rate * decay)
         elif decay:
-            gradients = torch._foreach_add(gradients, parameters, alpha=decay)
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=decay))
         first, roots, steps = self.adam_moments(group, parameters, gradients)
         now, after = [], []
         for step in steps:
@@ -83,6 +71,37 @@ class NAdam(Own):
         torch._foreach_addcdiv_(parameters, first, roots, after)
 
 
+class _Lamb(BaseOptimizer):
+    """You et al. 2020, algorithm 2, with φ(z) = z; torch has none. A norm of zero scales nothing."""
+
+    def update(self, group: Group, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        directions = self.adam_directions(group, parameters, gradients)
+        torch._foreach_add_(directions, parameters, alpha=group["weight_decay"])
+        weights = _norms(parameters, group["parts"])
+        updates = _norms(directions, group["parts"])
+        ratios = [
+            torch.where((weight > 0) & (update > 0), weight / update, 1.0)
+            for weight, update in zip(weights, updates, strict=True)
+        ]
+        torch._foreach_mul_(directions, list(map(_spread, ratios, directions)))
+        torch._foreach_add_(parameters, directions, alpha=-group["lr"])
+
+
+def _norms(tensors: list[Tensor], parts: int) -> list[Tensor]:
+    """Norm of each tensor; for a tensor of several parts the norm of each part, `[parts]`."""
+    if parts == 1:
+        return [whole(norm) for norm in torch._foreach_norm(tensors)]
+    return [torch.stack(torch._foreach_norm(whole(tensor).chunk(parts))) for tensor in tensors]
+
+
+def _spread(ratios: Tensor, tensor: Tensor) -> Tensor:
+    """Factor for each row of a tensor: one for all, or its part's."""
+    if not ratios.ndim:
+        return ratios
+    rows = ratios.repeat_interleave(len(tensor) // len(ratios))
+    return part(rows.view(-1, *[1] * (tensor.ndim - 1)), tensor)
+
+
 def momentum(step: float, beta: float, decay: float) -> float:
     """μₜ = β (1 - 0.96^(t·ψ) / 2) (Dozat 2016, section 3.1)."""
     return beta * (1 - 0.5 * 0.96 ** (step * decay))
@@ -92,8 +111,7 @@ def momentum_product(step: float, beta: float, decay: float) -> float:
     """μ₁ μ₂ … μₜ as a function of t alone.
 
     With q = 0.96^ψ its logarithm is t log β + Σᵢ log(1 - qⁱ/2), and log(1 - x) = -Σₖ xᵏ/k makes that
-    a sum of geometric series: -Σₖ (1 - qᵏᵗ) / (q⁻ᵏ - 1) / (k 2ᵏ). Fifty terms have all of a double's
-    digits.
+    a sum of geometric series: -Σₖ (1 - qᵏᵗ) / (q⁻ᵏ - 1) / (k 2ᵏ). Fifty terms give double precision.
     """
     if not beta:
         return 0.0
@@ -102,13 +120,3 @@ def momentum_product(step: float, beta: float, decay: float) -> float:
     rate = -decay * log(0.96)
     terms = (expm1(-k * rate * step) / expm1(k * rate) / (k * 2**k) for k in range(1, 51))
     return exp(step * log(beta) + sum(terms))
-
-
-def common(config: AdamConfig) -> dict[str, Any]:
-    """The settings that all of them have."""
-    return {
-        "lr": config.lr,
-        "betas": tuple(config.betas),
-        "eps": config.eps,
-        "weight_decay": config.weight_decay,
-    }

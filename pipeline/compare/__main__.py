@@ -3,53 +3,61 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 from pipeline.compare import Files, compare
 from pipeline.compare.curves import Target
 from pipeline.compare.watch import watch
+from pipeline.config.fields import require
 from pipeline.errors import UserError
 
-DESCRIPTION = """Compare runs: finished, failed or still running, of either backend.
+DESCRIPTION = """Compare runs: completed, failed or still running, of any backend.
 
-Prints a table and what it comes to, and writes report.html (curves, speed, memory, statistics; one file,
-no network), comparison.md and comparison.csv: into PATH, or of several into outputs/comparison."""
+Prints tables and findings, and writes report.html (curves, speed, memory, statistics; one file,
+no network), comparison.md and comparison.csv: into PATH, or into outputs/comparison for several paths."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         "python -m pipeline.compare",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", nargs="+", type=Path, help="a run, a sweep, or a folder of them")
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help="write there instead")
-    parser.add_argument("--figures", action="store_true", help="draw PNG and SVG, too")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="write to this folder instead")
+    parser.add_argument("--figures", action="store_true", help="also draw the plots as PNG and SVG")
     parser.add_argument(
         "--watch",
         type=float,
         nargs="?",
         const=5.0,
         metavar="SECONDS",
-        help="follow runs until all have ended, looking every SECONDS (5)",
+        help="refresh every SECONDS (default 5) until all runs have ended",
     )
     parser.add_argument(
         "--target",
         metavar="KEY=VALUE",
-        help="tell the time to this value, like val/accuracy=0.9 (the best that all have reached)",
+        help="report the time to this value, like val/accuracy=0.9 (default: the best that all have reached)",
     )
     parser.add_argument(
-        "--price", type=float, metavar="NUMBER", help="of an hour on one device: tells the costs"
+        "--price",
+        type=float,
+        metavar="NUMBER",
+        help="of an hour on one device: adds the cost of each run",
     )
     options = parser.parse_args(arguments)
     try:
-        target = target_of(options.target)
-        files = Files(options.to or usual_folder(options.path), options.figures)
+        target, price = parse_target(options.target), options.price
+        require(price is None or 0 <= price < inf, "--price", price, "a number, 0 or more")
+        default = options.path[0] if len(options.path) == 1 else Path("outputs/comparison")
+        files = Files(options.to or default, options.figures)
         if options.watch is not None:
-            watch(options.path, files, options.watch, target, options.price)
+            watch(options.path, files, options.watch, target, price)
         else:
-            compare(options.path, files, target, options.price)
+            compare(options.path, files, target, price)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -58,27 +66,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def usual_folder(paths: Sequence[Path]) -> Path:
-    """Where a comparison is written unless somebody says where to."""
-    return paths[0] if len(paths) == 1 else Path("outputs") / "comparison"
-
-
-def target_of(words: str | None) -> Target | None:
-    """A target as it is typed.
-
-    Raises:
-        UserError: it is none.
-    """
-    if words is None:
+def parse_target(text: str | None) -> Target | None:
+    """Parse KEY=VALUE."""
+    if text is None:
         return None
-    key, _, value = words.rpartition("=")
-    try:
-        if not key:
-            raise ValueError
-        return Target(key, float(value))
-    except ValueError:
-        allowed = "KEY=VALUE, a logged key and a number, like val/accuracy=0.9"
-        raise UserError("--target", words, allowed) from None
+    key, _, value = text.rpartition("=")
+    with suppress(ValueError):
+        if key:
+            return Target(key, float(value))
+    raise UserError("--target", text, "KEY=VALUE, a logged key and a number, like val/accuracy=0.9")
 
 
 if __name__ == "__main__":

@@ -1,33 +1,27 @@
-"""Which runs share a colour: a pair of backends always does; many runs by what they share, or by rank."""
+"""Colours of runs: one for each pair of backends; if there are many, one for each setting, or by rank."""
 
 from dataclasses import dataclass
 
 from pipeline.compare.comparison import Comparison
-from pipeline.metrics import direction
+from pipeline.training.metrics import direction
 
-COLOURS = 8  # that an eye tells apart; the page has so many
+COLOURS = 8  # on the page, few enough to tell apart
 
 
 @dataclass(frozen=True)
 class Colours:
-    """How runs are coloured.
+    """Colours of runs."""
 
-    Args:
-        of: the colour of each run, from 0; None for one that has nothing to be coloured by.
-        labels: what each colour means, in their order.
-        ranked: whether they go from the worst to the best.
-    """
-
-    of: list[int | None]
+    of: list[int | None]  # for each run an index into `labels`; None without a config or metric
     labels: list[str]
-    ranked: bool = False
+    ranked: bool = False  # the colours go from the worst run to the best
 
 
 def colours(made: Comparison) -> Colours:
-    """A colour for each run.
+    """Choose a colour for each run.
 
-    Pairs have one each as long as there are enough; then seeds share one; then runs are coloured by
-    how good they are, since nobody tells fifty colours apart.
+    Each pair has its own while there are enough; then seeds share one; then runs are coloured by rank,
+    since nobody can tell fifty colours apart.
     """
     for but in (["backend"], ["backend", "seed"]):
         labels = [
@@ -42,14 +36,14 @@ def colours(made: Comparison) -> Colours:
 
 
 def by_rank(made: Comparison) -> Colours:
-    """Runs in eight classes, from the worst to the best; a pair by the better of the two."""
-    metric = next(filter(None, (record.best.get("metric") for record in made.records)), None)
+    """Colour runs in eight classes from the worst to the best; a pair by the better of the two."""
+    metric = next(filter(None, (record.best.metric for record in made.records)), None)
     values = [record.best_value(metric) for record in made.records]
     if metric is None:
         return Colours([None] * len(values), [])
     sign = 1 if direction(metric) == "max" else -1
     for pair in made.pairs:
-        known = [values[p] for p in pair.runs if values[p] is not None]
+        known = [value for p in pair.runs if (value := values[p]) is not None]
         for position in pair.runs:
             values[position] = max(known, key=lambda value: sign * value, default=None)
     order = sorted({value for value in values if value is not None}, key=lambda value: sign * value)

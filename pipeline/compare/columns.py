@@ -1,30 +1,25 @@
-"""What is told of each run in a table: the same in the terminal, in Markdown, in CSV and on the page."""
+"""Columns of the table of runs: the same in the terminal, in Markdown, in CSV and on the page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from pipeline.announce import number
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.records import Record
+from pipeline.formatting import format_number
+from pipeline.storage.recorder_state import PHASES
 
 Value = str | float | int | None
 
-LONGEST_NAME = 48  # characters in a line; a longer name takes several
-
-PARTS = ("setup", "compile", "train", "eval")  # of a run's time
+LONGEST_NAME = 48  # characters in a line; a longer name wraps
 
 
 @dataclass(frozen=True)
 class Column:
-    """One thing that is told of each run.
+    """A column of the table of runs.
 
-    Args:
-        title: above it.
-        of: its value in a run; None where it has none.
-        rank: which columns a narrow terminal shows: the lowest first.
-        digits: after the point; None: four significant digits.
+    `of` returns the value of a run, or None. A narrow terminal leaves out the columns with the highest
+    `rank`. `digits` is the number of digits after the point; None: four significant digits.
     """
 
     title: str
@@ -33,57 +28,47 @@ class Column:
     digits: int | None = None
 
     def text(self, record: Record) -> str:
-        """The value for people."""
+        """Format the value of a run."""
         value = self.of(record)
         if value is None:
             return "–"
         if self.digits is None or isinstance(value, str):
-            return number(value)
+            return format_number(value)
         return f"{value:,.{self.digits}f}"
 
 
 def columns(made: Comparison) -> list[Column]:
-    """The columns that some runs need."""
+    """Return the columns of a comparison."""
     found = [Column("run", lambda record: record.name), Column("status", lambda r: r.status)]
-    found += [Column(key, partial(tested, key)) for key in made.tests]
-    found.append(Column("seconds", partial(seconds, "total"), rank=1, digits=1))
-    found.append(Column("samples/s", lambda r: r.result.get("throughput"), rank=1, digits=0))
-    for metric in dict.fromkeys(record.best.get("metric") for record in made.records):
+    found += [Column(key, lambda r, key=key: r.result.test.get(key)) for key in made.tests]
+    found.append(seconds("seconds", "total", rank=1))
+    found.append(Column("samples/s", lambda r: r.result.throughput, rank=1, digits=0))
+    for metric in dict.fromkeys(record.best.metric for record in made.records):
         if metric is not None:
             found.append(Column(f"best {metric}", partial(best, metric), rank=3))
     if made.target is not None:
-        title = f"s to {number(made.target.value)}"
-        found.append(Column(title, until, rank=4, digits=1))
+        title = f"s to {format_number(made.target.value)}"
+        found.append(Column(title, time_to_target, rank=4, digits=1))
     if made.price is not None:
         found.append(Column("cost", made.cost, rank=2))
-    found.append(Column("steps", steps, rank=3, digits=0))
-    found += [Column(part, partial(seconds, part), rank=5, digits=1) for part in PARTS]
-    found.append(Column("MB", lambda r: r.result.get("peak_memory_mb"), rank=3, digits=0))
-    return found
+    # Without a result, the last logged step.
+    steps = Column("steps", lambda r: r.result.steps or r.reading.steps or None, rank=3, digits=0)
+    memory = Column("MB", lambda r: r.result.peak_memory_mb, rank=3, digits=0)
+    return [*found, steps, *(seconds(phase, phase, rank=5) for phase in PHASES), memory]
 
 
-def tested(key: str, record: Record) -> Value:
-    """A test metric of a run."""
-    return record.test.get(key)
+def seconds(title: str, phase: str, rank: int) -> Column:
+    """Return the column of the seconds of a phase, or of the `total`."""
+    return Column(title, lambda record: record.result.seconds.get(phase), rank, digits=1)
 
 
 def best(metric: str, record: Record) -> Value:
-    """The best value of a run, where it was judged by this metric."""
-    return record.best.get("value") if record.best.get("metric") == metric else None
+    """Return the best value of a run, if this metric was monitored."""
+    return record.best.value if record.best.metric == metric else None
 
 
-def seconds(part: str, record: Record) -> Value:
-    """A part of a run's time."""
-    return record.part("seconds").get(part)
-
-
-def steps(record: Record) -> Value:
-    """The updates of a run; of one without a result those that it has logged."""
-    return record.result.get("steps", record.reading.steps or None)
-
-
-def until(record: Record) -> Value:
-    """The seconds until the target; a word where they cannot be told."""
+def time_to_target(record: Record) -> Value:
+    """Return the seconds to the target, the step if seconds were not logged, or `never`."""
     if record.reading.reached is None:
         return "never" if record.status == "completed" else None
     step, passed = record.reading.reached
@@ -91,12 +76,7 @@ def until(record: Record) -> Value:
 
 
 def fitting(made: Comparison, width: int) -> list[Column]:
-    """As many columns as fit, in their order.
-
-    Args:
-        made: the comparison.
-        width: in characters.
-    """
+    """Return the columns that fit into a width in characters, in their order."""
     every = columns(made)
     taken = {
         column.title: 1 + max(len(column.title), *(len(column.text(r)) for r in made.records))
@@ -108,8 +88,3 @@ def fitting(made: Comparison, width: int) -> list[Column]:
         every.remove(least)
         del taken[least.title]
     return every
-
-
-def rows(made: Comparison, shown: Sequence[Column]) -> list[list[Any]]:
-    """The values of each run, as numbers where they are some."""
-    return [[column.of(record) for column in shown] for record in made.records]

@@ -1,5 +1,6 @@
-"""Everything that is told of some runs: the table, the page and the pictures are made of this."""
+"""Runs side by side, with their pairs, seeds and statistics: the source of tables, page and plots."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -8,39 +9,65 @@ from functools import partial
 from multiprocessing import get_context
 from os import sched_getaffinity
 from pathlib import Path
-from typing import Any
 
-from pipeline.compare.curves import Target, read_runs
-from pipeline.compare.naming import alike, differing, name_all, pairs, short, value_of
-from pipeline.compare.pair import Pair
+from pipeline.compare.curves import Gap, Target, read_runs
+from pipeline.compare.naming import alike, differing, name_all, pairs, setting, value_of
 from pipeline.compare.records import Record, collect, parities
 from pipeline.compare.statistics import Effect, Estimate, corrected, effect, estimate
-from pipeline.metrics import direction
+from pipeline.config.train import Precision
+from pipeline.parity.lockstep import BARS
+from pipeline.training.metrics import direction
 
 METRICS = "metrics.jsonl"
+POINTS = 240_000  # points of all curves together: limits the size of the page
+FEWEST, MOST = 60, 1500  # limits on the points kept of one curve, for many runs and for few
+CURVES = 8  # curves of a run, approximately; they divide the points of a run
+MANY = 30e6  # bytes of metrics above which several processes read them
 
-POINTS = 240_000  # of all curves together, so that the page stays small and quick
-FEWEST, MOST = 60, 1500  # of one curve
-CURVES = 8  # that a run has, about
+RATIOS = ("throughput", "seconds")  # also compared over seeds
+LOSSES = ("train/loss", "val/loss")  # on which the verdict on a pair is based
+DIGESTS = {"init_digest": "the weights at step 0", "data_digest": "the batches"}
 
-MANY = 30e6  # bytes of metrics from which two processes are quicker than one
 
-# What is compared over seeds beside the test: a ratio, since speeds and times multiply.
-RATIOS = {
-    "throughput": lambda record: record.result.get("throughput") or None,
-    "seconds": lambda record: record.part("seconds").get("total"),
-}
+@dataclass
+class Pair:
+    """The same run on two backends, and the verdict on their logged metrics."""
+
+    runs: tuple[int, int]  # positions in the comparison
+    name: str  # their setting
+    gaps: dict[str, Gap] = field(default_factory=dict)  # by key
+    same: bool | None = None  # true if they are the same experiment; None if unknown
+    words: str = ""  # the verdict as a sentence
+
+    def judge(self, first: Record, second: Record) -> None:
+        """Set the verdict. Values are compared only in fp64; in other precisions rounding differs."""
+        for key, what in DIGESTS.items():
+            digests = {getattr(run.result, key) for run in (first, second)}
+            if None in digests:
+                self.words = f"not known: no {key} of both yet"
+                return
+            if len(digests) > 1:
+                self.same, self.words = False, f"not the same experiment: {what} differ ({key})"
+                return
+        gaps = {key: self.gaps[key] for key in LOSSES if key in self.gaps}
+        if not gaps:
+            self.words = "not known: no step that both have logged"
+            return
+        key, worst = max(gaps.items(), key=lambda item: item[1].worst)
+        apart = f"{key} differs by at most {worst.worst:.1e} (step {worst.step})"
+        dropped = any(first.config.get(f"model.{key}") for key in ("dropout", "drop_path"))
+        if dropped and first.config.get("train.randomness") == "native":
+            self.words = f"each backend drew its own dropout masks: {apart}"
+        elif first.config.get("train.precision") != Precision.fp64.name:
+            self.words = f"the same weights at step 0 and the same batches: {apart}"
+        else:
+            self.same = worst.worst <= BARS[Precision.fp64]
+            self.words = f"the same: {apart}" if self.same else f"they part: {apart}"
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """Runs that differ in nothing but the seed.
-
-    Args:
-        name: what they have in common, of that which differs at all.
-        runs: their positions among all.
-        estimates: by key: mean and interval.
-    """
+    """Runs that differ in the seed only: their setting, positions, and mean and interval by key."""
 
     name: str
     runs: tuple[int, ...]
@@ -49,67 +76,40 @@ class Seeds:
 
 @dataclass
 class Comparison:
-    """Some runs, and what comes of having them side by side.
-
-    Attributes:
-        records: the runs.
-        varied: keys by which they are named.
-        target: that times are told to; None without one.
-        price: of an hour on one device; None without one.
-        pairs: runs that differ in the backend only.
-        seeds: runs that differ in the seed only, where there are several seeds.
-        effects: backends over the same seeds.
-        parities: what checks of parity have found.
-        notes: what is wrong with the runs as a whole.
-    """
+    """Runs side by side."""
 
     records: list[Record]
-    varied: list[str]
-    target: Target | None = None
-    price: float | None = None
+    varied: list[str]  # keys that differ and name the runs
+    target: Target | None = None  # to report the time to; by default the best that all have reached
+    price: float | None = None  # of an hour on one device
     pairs: list[Pair] = field(default_factory=list)
-    seeds: list[Seeds] = field(default_factory=list)
+    seeds: list[Seeds] = field(default_factory=list)  # empty if no setting has several
     effects: list[Effect] = field(default_factory=list)
-    parities: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    parities: list[dict[str, object]] = field(default_factory=list)  # of `pipeline.parity`
+    notes: list[str] = field(default_factory=list)  # warnings about the runs as a whole
 
     @property
     def tests(self) -> list[str]:
-        """The test metrics that any run has."""
-        return list(dict.fromkeys(key for record in self.records for key in record.test))
+        """The test metrics of all runs."""
+        return list(dict.fromkeys(key for record in self.records for key in record.result.test))
 
     def cost(self, record: Record) -> float | None:
-        """What a run has cost, at the price of an hour on one device."""
-        seconds = record.part("seconds").get("total")
+        """Return the cost of a run on all its devices; None without a price."""
+        seconds = record.result.seconds.get("total")
         if self.price is None or seconds is None:
             return None
-        return seconds / 3600 * self.price * (record.result.get("device_count") or 1)
+        return seconds / 3600 * self.price * (record.result.device_count or 1)
 
     def label(self, positions: Sequence[int], but: Sequence[str]) -> str:
-        """What some runs have in common, of that which differs at all.
-
-        Args:
-            positions: of the runs.
-            but: keys that are not told.
-        """
-        config = self.records[positions[0]].config
-        keys = [key for key in self.varied if key.partition(".")[0] not in but and key in config]
-        return " ".join(f"{short(key)}={value_of(config[key])}" for key in keys)
+        """Return the common setting of some runs: the varied keys, except those in `but`."""
+        keys = [key for key in self.varied if key.partition(".")[0] not in but]
+        return setting(self.records[positions[0]], keys)
 
 
 def comparison(
     paths: Sequence[Path], target: Target | None = None, price: float | None = None
 ) -> Comparison:
-    """All runs at or below some folders, compared.
-
-    Args:
-        paths: of runs, sweeps, or folders of them.
-        target: a value whose first time is told; None takes the best that all runs have reached.
-        price: of an hour on one device.
-
-    Raises:
-        UserError: there is no run.
-    """
+    """Compare all runs at or below some folders; see `Comparison` for `target` and `price`."""
     records = collect(paths)
     made = Comparison(records, name_all(records), target or common_target(records), price)
     made.pairs = [Pair(found, made.label(found, ["backend"])) for found in pairs(records)]
@@ -120,22 +120,24 @@ def comparison(
     made.effects = effects_of(made)
     made.parities = list(parities(paths))
     made.notes = mixed(records)
+    if target and not any(target.key in record.reading.curves for record in records):
+        logged = sorted({key for record in records for key in record.reading.curves})
+        made.notes.append(f"no run has logged the target {target.key}, only {', '.join(logged)}")
     return made
 
 
 def common_target(records: Sequence[Record]) -> Target | None:
-    """The best value that every finished run has reached, where they were judged by the same metric."""
+    """Return the best value that every completed run has reached, if all have the same metric."""
     bests = [record.best for record in records if record.status == "completed"]
-    metrics = {best.get("metric") for best in bests}
-    if len(metrics) != 1 or None in metrics:
+    metric = bests[0].metric if bests else None
+    values = [best.value for best in bests if best.metric == metric and best.value is not None]
+    if metric is None or len(values) < len(bests):
         return None
-    [metric] = metrics
-    worst = min if direction(metric) == "max" else max
-    return Target(metric, float(worst(best["value"] for best in bests)))
+    return Target(metric, float(min(values) if direction(metric) == "max" else max(values)))
 
 
 def read_metrics(made: Comparison) -> None:
-    """Read the metrics of all runs, those of a pair together; of many by several processes."""
+    """Read the metrics of all runs, pair by pair; in several processes if the files are large."""
     records = made.records
     paired = {position for pair in made.pairs for position in pair.runs}
     tasks: list[tuple[int, ...]] = [pair.runs for pair in made.pairs]
@@ -153,89 +155,80 @@ def read_metrics(made: Comparison) -> None:
             found = list(pool.map(read, files, chunksize=max(1, len(files) // (8 * workers))))
     else:
         found = [read(task) for task in files]
-    gaps = {}
-    for task, (readings, between) in zip(tasks, found, strict=True):
-        gaps[task] = between
+    for task, (readings, _) in zip(tasks, found, strict=True):
         for position, reading in zip(task, readings, strict=True):
-            records[position].reading = reading
-            records[position].notes += notes_of(records[position], reading.notes)
-    for pair in made.pairs:
-        pair.gaps = gaps[pair.runs]
+            record = records[position]
+            record.reading = reading
+            running = record.status == "running"  # its last line may be unfinished
+            if record.config:  # a refused job has none, and no metrics
+                record.notes += [n for n in reading.notes if not (running and "torn" in n)]
+    for pair, (_, gaps) in zip(made.pairs, found, strict=False):
+        pair.gaps = gaps
 
 
-def notes_of(record: Record, notes: Sequence[str]) -> list[str]:
-    """What was wrong with the metrics of a run: a job that was refused has none, and one that runs is
-    writing its last line."""
-    if not record.config:
-        return []
-    return [note for note in notes if record.status != "running" or "torn" not in note]
+def quantities(record: Record) -> dict[str, float]:
+    """Return the test metrics of a run, and its speed and time where they are known."""
+    result = record.result
+    speed = {"throughput": result.throughput or None, "seconds": result.seconds.get("total")}
+    known = {key: value for key, value in speed.items() if value is not None}
+    return {**result.test, **known}
 
 
 def seeds_of(made: Comparison) -> list[Seeds]:
-    """The finished runs by what they have in common but the seed, where any has several."""
+    """Group the completed runs that differ in the seed only, if any group has several."""
     found = []
     for positions in alike(made.records, but=("seed",)):
-        done = [p for p in positions if made.records[p].status == "completed"]
-        if done:
-            values = {
-                key: [made.records[p].test[key] for p in done]
-                for key in made.tests
-                if all(key in made.records[p].test for p in done)
+        if done := [p for p in positions if made.records[p].status == "completed"]:
+            values = [quantities(made.records[p]) for p in done]
+            estimates = {
+                key: estimate([of_run[key] for of_run in values])
+                for key in (*made.tests, *RATIOS)
+                if all(key in of_run for of_run in values)
             }
-            for key, of in RATIOS.items():
-                told = [of(made.records[p]) for p in done]
-                if None not in told:
-                    values[key] = told
-            estimates = {key: estimate(told) for key, told in values.items()}
             found.append(Seeds(made.label(done, ["seed"]), tuple(done), estimates))
     return found if any(len(group.runs) > 1 for group in found) else []
 
 
 def effects_of(made: Comparison) -> list[Effect]:
-    """The backends over the same seeds, quantity by quantity."""
-    done = [
-        pair
-        for pair in made.pairs
-        if all(made.records[position].status == "completed" for position in pair.runs)
-    ]
-    settings: dict[str, list[Pair]] = {}
-    for pair in done:
-        settings.setdefault(made.label(pair.runs, ["backend", "seed"]), []).append(pair)
-    quantities = {key: (lambda record, key=key: record.test.get(key)) for key in made.tests}
-    found = []
-    for setting, alike_pairs in settings.items():
-        for key, of in (quantities | RATIOS).items():
-            values = [[of(made.records[p]) for p in pair.runs] for pair in alike_pairs]
-            values = [(ours, theirs) for ours, theirs in values if None not in (ours, theirs)]
-            if not values:
-                continue
-            backends = tuple(made.records[p].backend for p in alike_pairs[0].runs)
-            found.append(
-                effect(setting, key, backends, *zip(*values, strict=True), ratio=key in RATIOS)
-            )
-    return corrected(found)
+    """Compare the backends over the same seeds, quantity by quantity."""
+    settings: dict[str, list[tuple[Record, Record]]] = {}
+    for pair in made.pairs:
+        first, second = (made.records[position] for position in pair.runs)
+        if first.status == second.status == "completed":
+            label = made.label(pair.runs, ["backend", "seed"])
+            settings.setdefault(label, []).append((first, second))
+    effects = []
+    for label, runs in settings.items():
+        backends = (str(runs[0][0].backend), str(runs[0][1].backend))
+        values = [(quantities(first), quantities(second)) for first, second in runs]
+        for key in (*made.tests, *RATIOS):
+            known = [(one[key], other[key]) for one, other in values if key in one and key in other]
+            if known:
+                ours, theirs = zip(*known, strict=True)
+                effects.append(effect(label, key, backends, ours, theirs, ratio=key in RATIOS))
+    return corrected(effects)
 
 
 def mixed(records: Sequence[Record]) -> list[str]:
-    """What makes runs hard to compare: other versions, other hardware."""
-    notes = []
-    versions: dict[str, set[str]] = {}
+    """Return warnings about runs that are hard to compare: different versions or hardware."""
+    values: defaultdict[str, set[str]] = defaultdict(set)
     for record in records:
-        for name, version in record.part("versions").items():
-            versions.setdefault(name, set()).add(str(version))
-    for name, found in versions.items():
-        if len(found) > 1:
-            notes.append(f"the runs had different versions of {name}: {', '.join(sorted(found))}")
-    for key in ("processor", "cores"):
-        machines = [record.part("hardware") for record in records]
-        found = {str(machine[key]) for machine in machines if key in machine}
-        if len(found) > 1:
-            notes.append(f"the runs were on different {key}: {', '.join(sorted(found))}")
-    return notes
+        for name, version in record.result.versions.items():
+            values[f"had different versions of {name}"].add(str(version))
+        for key in ("processor", "cores"):
+            if key in record.result.hardware:
+                values[f"were on different {key}"].add(str(record.result.hardware[key]))
+    return [
+        f"the runs {difference}: {', '.join(sorted(different))}"
+        for difference, different in values.items()
+        if len(different) > 1
+    ]
 
 
 def config_differences(made: Comparison) -> dict[str, list[str]]:
-    """Every key of the config that is not the same in all runs, with its value in each."""
-    keys = differing(made.records, anything=True)
+    """Return every key of the config that differs between runs, with its value in each."""
     configs = [record.config for record in made.records]
-    return {key: [value_of(config.get(key, "–")) for config in configs] for key in keys}
+    return {
+        key: [value_of(config.get(key, "–")) for config in configs]
+        for key in differing(made.records)
+    }

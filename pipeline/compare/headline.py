@@ -1,100 +1,93 @@
-"""What a comparison comes to, in a sentence or two and in four numbers."""
+"""Summary of a comparison: a few sentences and up to four numbers."""
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
-from pipeline.announce import number
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.records import Record
 from pipeline.compare.statistics import Effect
-from pipeline.metrics import direction
+from pipeline.formatting import format_number
+from pipeline.training.metrics import direction
 
 
 def sentences(made: Comparison) -> list[str]:
-    """How the runs ended, which was best, whether pairs are the same, what differs."""
+    """Summarise how the runs ended, the best run, the verdicts on pairs, and the differences."""
     states = Counter(record.status for record in made.records)
-    told = ", ".join(f"{runs} {status}" for status, runs in states.most_common())
-    found = [f"{counted(len(made.records), 'run')}: {told}."]
+    counts = ", ".join(f"{runs} {status}" for status, runs in states.most_common())
+    lines = [f"{counted(len(made.records), 'run')}: {counts}."]
     if best := best_runs(made):
-        first = best[0]
         ties = f" and {counted(len(best) - 1, 'other')}" if len(best) > 1 else ""
-        value = f"{first.best['metric']} {number(first.best['value'])}"
-        found.append(f"The best is {value}, of {first.name}{ties}.")
-    for words, pairs in verdicts(made).items():
-        found.append(f"{counted(pairs, 'pair')}: {words}.")
-    return [*found, *differences(made.effects)]
+        value = f"{best[0].best.metric} {format_number(best[0].best.value)}"
+        lines.append(f"The best is {value}, of {best[0].name}{ties}.")
+    for verdict, pairs in verdicts(made):
+        lines.append(f"{counted(pairs, 'pair')}: {verdict}.")
+    return [*lines, *differences(made.effects)]
 
 
 def differences(effects: Sequence[Effect]) -> list[str]:
-    """In what the backends differ, as far as several seeds show it."""
+    """Return the differences between the backends that several seeds show."""
     tested = [effect for effect in effects if effect.estimate.count > 1]
     found, unshown = [], []
     for key in dict.fromkeys(effect.key for effect in tested):
         settings = [effect for effect in tested if effect.key == key]
         shown = [effect for effect in settings if effect.shown]
-        if len(settings) == 1 and shown:
-            found.append(f"{key}: {shown[0].words}.")
-        elif shown:
-            found.append(
-                f"{key}: a difference is shown in {len(shown)} of {len(settings)} settings."
-            )
-        else:
+        if not shown:
             unshown.append(key)
+        elif len(settings) == 1:
+            found.append(f"{key}: {shown[0].words}.")
+        else:
+            count = f"{len(shown)} of {len(settings)} settings"
+            found.append(f"{key}: a difference is shown in {count}.")
     if unshown:
         found.append(f"No difference between the backends is shown in {', '.join(unshown)}.")
     return found
 
 
 def best_runs(made: Comparison) -> list[Record]:
-    """The best of the runs that were judged by what most were judged by; several where they tie."""
-    done = [record for record in made.records if record.status == "completed"]
-    judged = [record for record in done if record.best_value(record.best.get("metric")) is not None]
-    if not judged:
+    """Return the best completed run by the metric of most runs; several if they tie."""
+    done = [
+        record
+        for record in made.records
+        if record.status == "completed" and record.best_value(record.best.metric) is not None
+    ]
+    if not done:
         return []
-    metric = Counter(record.best["metric"] for record in judged).most_common(1)[0][0]
-    judged = [record for record in judged if record.best["metric"] == metric]
-    choose = max if direction(metric) == "max" else min
-    value = choose(record.best["value"] for record in judged)
-    return [record for record in judged if record.best["value"] == value]
+    metric = Counter(record.best.metric for record in done).most_common(1)[0][0]
+    values = {value for record in done if (value := record.best_value(metric)) is not None}
+    best = max(values) if direction(str(metric)) == "max" else min(values)
+    return [record for record in done if record.best_value(metric) == best]
 
 
-def verdicts(made: Comparison) -> dict[str, int]:
-    """How many pairs came to which verdict, without their numbers."""
-    return dict(Counter(pair.words.partition(":")[0] for pair in made.pairs).most_common())
+def verdicts(made: Comparison) -> list[tuple[str, int]]:
+    """Return each verdict without its numbers, with its number of pairs, the most frequent first."""
+    return Counter(pair.words.partition(":")[0] for pair in made.pairs).most_common()
 
 
-def cards(made: Comparison) -> list[dict[str, Any]]:
-    """Up to four numbers, each with what it is: value, label, and whether it is good news."""
+def cards(made: Comparison) -> list[dict[str, str | bool]]:
+    """Return up to four numbers with their labels; `good` is false if something failed."""
     completed = sum(record.status == "completed" for record in made.records)
     failed = sum(record.status in ("failed", "lost") for record in made.records)
     ended = f"runs completed{f', {failed} failed' * (failed > 0)}"
-    found = [card(f"{completed} of {len(made.records)}", ended, good=not failed)]
+    found = [(f"{completed} of {len(made.records)}", ended, not failed)]
     if best := best_runs(made):
-        first = best[0]
-        label = f"best {first.best['metric']}: {first.name}"
+        label = f"best {best[0].best.metric}: {best[0].name}"
         more = f" and {len(best) - 1} more" * (len(best) > 1)
-        found.append(card(number(first.best["value"]), label + more))
+        found.append((format_number(best[0].best.value), label + more, True))
     if ratios := [e for e in made.effects if e.key == "throughput"]:
-        means = sorted(effect.estimate.mean for effect in ratios)
-        low, high = (f"{mean:.2g}" for mean in (means[0], means[-1]))
+        means = [effect.estimate.mean for effect in ratios]
+        low, high = f"{min(means):.2g}", f"{max(means):.2g}"
         first, second = ratios[0].backends
         label = f"{second}'s samples/s, relative to {first}'s"
-        found.append(card(f"{low}×" if low == high else f"{low}–{high}×", label))
+        found.append((f"{low}×" if low == high else f"{low}–{high}×", label, True))
     if made.pairs:
-        told = verdicts(made)
-        several = [f"{pairs} × {words}" for words, pairs in told.items()]
-        label = ", ".join(several if len(told) > 1 else told)
+        counts = verdicts(made)
+        several = ", ".join(f"{pairs} × {verdict}" for verdict, pairs in counts)
+        label = several if len(counts) > 1 else counts[0][0]
         parted = any(pair.same is False for pair in made.pairs)
-        found.append(card(counted(len(made.pairs), "pair"), label, good=not parted))
-    return found
-
-
-def card(value: str, label: str, good: bool = True) -> dict[str, Any]:
-    """A number of the headline."""
-    return {"value": value, "label": label, "good": good}
+        found.append((counted(len(made.pairs), "pair"), label, not parted))
+    return [{"value": value, "label": label, "good": good} for value, label, good in found]
 
 
 def counted(count: int, noun: str) -> str:
-    """How many of something: `1 run`, `2 runs`."""
+    """Return a count with its noun: `1 run`, `2 runs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

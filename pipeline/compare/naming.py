@@ -1,27 +1,22 @@
-"""What tells runs from each other, and which belong together: the pair of backends, the seeds."""
+"""Names of runs by their differing keys, and groups of runs: pairs of backends, seeds."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from pipeline.backends import BACKENDS
 from pipeline.compare.records import Record
-from pipeline.runs import irrelevant
+from pipeline.run.backends import BACKENDS
+from pipeline.storage.signature import is_irrelevant
 
-# How a run came to its end, which is nothing to tell it by.
+# Keys about the start or end of a run, which are not part of its name.
 OF_THE_COMMAND = ("resume", "train.stop_after", "sweep.retry_failed", "sweep.dry_run")
 
 
 def name_all(records: Sequence[Record]) -> list[str]:
-    """Give each run its name: the values of its config that are not the same in all.
-
-    Returns:
-        The keys of those values.
-    """
-    keys = differing(records)
+    """Name each run by the values of its config that differ between runs, and return their keys."""
+    found = differing(records)
+    keys = [key for key in found if key not in OF_THE_COMMAND and not renamed(key, found)]
     for record in records:
-        config = record.config
-        words = [f"{short(key)}={value_of(config[key])}" for key in keys if key in config]
-        record.name = " ".join(words) or str(record.result.get("name") or record.folder.name)
+        record.name = setting(record, keys) or record.result.name or record.folder.name
     counts = Counter(record.name for record in records)
     for record in records:
         if counts[record.name] > 1:
@@ -29,54 +24,50 @@ def name_all(records: Sequence[Record]) -> list[str]:
     return keys
 
 
-def differing(records: Sequence[Record], anything: bool = False) -> list[str]:
-    """The keys whose values are not the same in all configs.
-
-    Args:
-        records: some may have no config.
-        anything: those, too, that a run is not named by.
-    """
+def differing(records: Sequence[Record]) -> list[str]:
+    """Return the keys whose values differ between configs."""
     configs = [config for record in records if (config := record.config)]
     keys = dict.fromkeys(key for config in configs for key in config)
-    found = [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
-    if anything:
-        return found
-    return [key for key in found if key not in OF_THE_COMMAND and not renamed(key, found)]
+    return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
 
 
 def renamed(key: str, differing: Sequence[str]) -> bool:
-    """Whether a key differs only because its group does: `model=mlp` says it all."""
+    """Return whether a key differs only because its group does, such as the keys of `model=mlp`."""
     group = f"{key.partition('.')[0]}.name"
     return key != group and group in differing
 
 
+def setting(record: Record, keys: Sequence[str]) -> str:
+    """Return the values of some keys of a run's config, as they are typed."""
+    config = record.config
+    return " ".join(f"{short(key)}={value_of(config[key])}" for key in keys if key in config)
+
+
 def short(key: str) -> str:
-    """A key as it is typed: `model`, where the config has `model.name`."""
+    """Return a key as it is typed: `model` for `model.name`."""
     return key.removesuffix(".name")
 
 
 def value_of(value: object) -> str:
-    """A value as it tells a run from others; of what a search drew, six digits."""
+    """Format a value for a run's name; six digits for one drawn by a search."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def pairs(records: Sequence[Record]) -> list[tuple[int, int]]:
-    """Runs that differ in nothing but the backend, two by two: positions, in the order of BACKENDS."""
+    """Return the positions of runs that differ in the backend only, in the order of BACKENDS."""
     found: list[tuple[int, int]] = []
     for positions in alike(records, but=("backend",)):
         sides = [[p for p in positions if records[p].backend == name] for name in BACKENDS]
         sides = [side for side in sides if side]
-        if len(sides) > 1:  # a command that was given twice has a run of each in two folders
+        if len(sides) > 1:  # a repeated command has two runs on each side
             found += zip(sides[0], sides[1], strict=False)
     return sorted(found)
 
 
 def alike(records: Sequence[Record], but: Sequence[str]) -> list[list[int]]:
-    """Positions of runs whose configs are the same in all that matters.
+    """Group the positions of runs whose relevant configs differ only in the keys or groups of keys `but`.
 
-    Args:
-        records: those without a config are like no other.
-        but: keys, or groups of keys, that may differ.
+    A run without a config is in no group.
     """
     groups: dict[Hashable, list[int]] = {}
     for position, record in enumerate(records):
@@ -84,7 +75,7 @@ def alike(records: Sequence[Record], but: Sequence[str]) -> list[list[int]]:
             kept = tuple(
                 (key, str(value))
                 for key, value in sorted(config.items())
-                if not irrelevant(key) and key.partition(".")[0] not in but
+                if not is_irrelevant(key) and key.partition(".")[0] not in but
             )
             groups.setdefault(kept, []).append(position)
     return list(groups.values())

@@ -1,167 +1,113 @@
-"""The runs that are compared, as their folders tell of them: finished, failed, running or damaged."""
+"""Runs to compare, read from their folders: completed, failed, running or damaged."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic_files import read_json
 from pipeline.compare.curves import Reading
-from pipeline.errors import UserError
-from pipeline.runs import IDENTITY, RESULT, RunFolder, flat
+from pipeline.config.fields import require
+from pipeline.formatting import finite
+from pipeline.storage.recorder_state import Best
+from pipeline.storage.run_folder import RunFolder, files_below
+from pipeline.storage.run_identity import IDENTITY, RunIdentity
+from pipeline.storage.run_result import RESULT, RunResult
+from pipeline.storage.signature import flat
 
 PARITY = "parity.json"  # of pipeline.parity
 
 
 @dataclass
 class Record:
-    """A run.
+    """A run to compare.
 
-    Attributes:
-        folder: of the run.
-        result: what `result.json` says; where there is none, what is known without it.
-        name: by what tells it from the others.
-        reading: its metrics.
-        notes: what was wrong with its files.
+    `result` is its `result.json`, or the part of it that `run.json` gives; `name` has the values of the
+    keys that differ between runs; `notes` are warnings about its files.
     """
 
     folder: Path
-    result: dict[str, Any]
+    result: RunResult
     name: str = ""
     reading: Reading = field(default_factory=Reading)
     notes: list[str] = field(default_factory=list)
 
     @property
-    def config(self) -> dict[str, Any]:
-        """Its config with dotted keys; empty for a job that was refused."""
-        return flat(self.part("config"))
+    def config(self) -> dict[str, object]:
+        """Config with dotted keys; empty for a refused job."""
+        return flat(dict(self.result.config))
 
     @property
     def status(self) -> str:
-        """`completed`, `failed`, `interrupted`, `running`, or `lost`: it ended without a word."""
-        return self.result.get("status") or "lost"
+        """`completed`, `failed`, `interrupted`, `running`, or `lost` without a result."""
+        return self.result.status or "lost"
 
     @property
     def backend(self) -> str | None:
-        """By its name."""
-        return self.config.get("backend.name")
-
-    @property
-    def test(self) -> dict[str, float]:
-        """Its test metrics."""
-        return self.part("test")
+        """Name of the backend."""
+        name = self.config.get("backend.name")
+        return None if name is None else str(name)
 
     def best_value(self, metric: str | None) -> float | None:
-        """Its best value, where it was judged by this metric and has a finite one."""
-        value = self.best.get("value") if metric and self.best.get("metric") == metric else None
-        return value if isinstance(value, float | int) and abs(value) < float("inf") else None
+        """Return the best value, if this metric was monitored and the value is finite."""
+        return finite(self.best.value) if metric and self.best.metric == metric else None
 
     @property
-    def best(self) -> dict[str, Any]:
-        """What was best, as `result.json` has it: metric, value, step, checkpoint."""
-        return self.part("best")
-
-    def part(self, key: str) -> dict[str, Any]:
-        """A part of the result; empty where there is none."""
-        return self.result.get(key) or {}
+    def best(self) -> Best:
+        """Best evaluation."""
+        return self.result.best or Best(None, None, 0)
 
 
 def collect(paths: Sequence[Path]) -> list[Record]:
-    """Every run at or below some folders, in the order of the jobs.
-
-    Raises:
-        UserError: there is none.
-    """
-    folders = dict.fromkeys(folder for path in paths for folder in run_folders(path))
-    if not folders:
-        raise UserError(
-            "PATH", " ".join(map(str, paths)), "a run or a sweep", "Runs are below outputs/."
-        )
+    """Read every run at or below some folders, in the order of the jobs; at least one must exist."""
+    folders: dict[Path, None] = {}
+    for path in paths:  # a job killed early has only one of the two files
+        found = {file.parent for file in files_below(path, IDENTITY, RESULT)}
+        folders |= dict.fromkeys(sorted(found, key=job_number))
+    given = " ".join(map(str, paths))
+    require(bool(folders), "PATH", given, "a run or a sweep", "Runs are below outputs/.")
     return [record(folder) for folder in folders]
 
 
-def run_folders(path: Path) -> list[Path]:
-    """The folders of runs at or below a path; a job that was killed early has one of the files only."""
-    found = {file.parent for name in (IDENTITY, RESULT) for file in path.glob(f"**/{name}")}
-    return sorted(found, key=job_number)
-
-
 def job_number(run: Path) -> tuple[str, int, str]:
-    """Sort key: the sweep, a job's number in it, then its name."""
+    """Return the sort key of a run: its sweep, its number in it, then its name."""
     first = run.name.partition("_")[0]
     return (str(run.parent), int(first) if first.isdigit() else 0, run.name)
 
 
 def record(folder: Path) -> Record:
-    """A run, without its metrics."""
+    """Read a run without its metrics."""
     notes: list[str] = []
-    result = content(folder / RESULT, notes)
-    if result is None:
-        known = content(folder / IDENTITY, notes) or {}
+    known = content(folder / RESULT, notes)
+    if known is not None:
+        result = RunResult.from_json(known, notes)
+    else:
+        identity = RunIdentity.from_json(content(folder / IDENTITY, notes) or {})
         status = "running" if RunFolder(folder).running else "lost"
         if status == "lost":
-            notes.append(f"no {RESULT}: the run ended without a word")
-        result = {"status": status, "config": known.get("config"), **pick(known, "signature")}
-    return Record(folder, {"name": folder.name} | checked(result, notes), notes=notes)
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-# What the entries of a result are, as far as a comparison builds on them.
-FORMS: dict[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("status", "error", "name"), lambda value: isinstance(value, str)),
-    **dict.fromkeys(("throughput", "peak_memory_mb", "steps", "device_count"), is_number),
-    **dict.fromkeys(("config", "hardware", "versions"), lambda value: isinstance(value, dict)),
-    **dict.fromkeys(
-        ("test", "seconds"),
-        lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
-    ),
-    "best": lambda value: (
-        isinstance(value, dict)
-        and isinstance(value.get("metric"), str)
-        and is_number(value.get("value"))
-    ),
-}
-
-
-def checked(result: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """A result without what is not of its form, of which a note is left."""
-    kept = {}
-    for key, value in result.items():
-        if value is None or key not in FORMS or FORMS[key](value):
-            kept[key] = value
-        elif not (key == "best" and isinstance(value, dict) and value.get("value") is None):
-            notes.append(f"{RESULT}: {key} makes no sense and is left out: {str(value)[:60]}")
-    return kept
+            notes.append(f"no {RESULT}: the run ended without writing one")
+        result = RunResult(status=status, config=identity.config, signature=identity.signature)
+    return Record(folder, replace(result, name=result.name or folder.name), notes=notes)
 
 
 def content(file: Path, notes: list[str]) -> dict[str, Any] | None:
-    """What a JSON file says; None where there is none, and a note where it cannot be read."""
+    """Read a JSON file; None, with a note, if it is no object."""
     try:
         read = json.loads(file.read_text())
+        if isinstance(read, dict):
+            return read
+        notes.append(f"{file.name} is no JSON object, but {type(read).__name__}")
     except FileNotFoundError:
-        return None
+        pass
     except (OSError, ValueError) as error:
         notes.append(f"{file.name} cannot be read: {error}")
-        return None
-    if isinstance(read, dict):
-        return read
-    notes.append(f"{file.name} is no result, but {type(read).__name__}")
     return None
 
 
-def pick(source: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """Some of a dictionary's entries, as far as they are there."""
-    return {key: source[key] for key in keys if key in source}
-
-
-def parities(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """What checks of parity at or below some folders have found."""
-    for file in dict.fromkeys(file for path in paths for file in sorted(path.glob(f"**/{PARITY}"))):
-        if found := content(file, []):
-            yield pick(found, "verdict", "sentence", "precision", "steps") | {
-                "folder": str(file.parent)
-            }
+def parities(paths: Sequence[Path]) -> Iterator[dict[str, object]]:
+    """Yield the results of `pipeline.parity` at or below some folders."""
+    for file in dict.fromkeys(file for path in paths for file in files_below(path, PARITY)):
+        if result := read_json(file):
+            known = {key: result[key] for key in ("verdict", "sentence") if key in result}
+            yield {"folder": str(file.parent)} | known

@@ -1,8 +1,8 @@
-"""What may be said of runs over several seeds, and what may not.
+"""Statistics of runs over several seeds.
 
-Intervals are Student's (1908) at 95 %; backends are compared over the same seeds, by the paired t-test.
-Of many tests some look significant by chance, so their p-values are Holm's (1979). scipy.special has the
-distribution; scipy.stats, which has the tests, takes a second to import.
+Intervals are Student's (1908) at 95 %. Backends are compared over the same seeds by the paired t-test.
+P-values are corrected by Holm (1979), since some of many tests look significant by chance. The
+distribution comes from scipy.special: scipy.stats takes a second to import.
 """
 
 import math
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.announce import number
-from pipeline.metrics import direction
+from pipeline.formatting import format_number
+from pipeline.training.metrics import direction
 
 LEVEL = 0.95  # of an interval
 ROUNDING = 1e-9  # relative; below it two runs are the same
@@ -20,14 +20,7 @@ ROUNDING = 1e-9  # relative; below it two runs are the same
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean over seeds and how well it is known.
-
-    Args:
-        mean: over the seeds.
-        low: end of its 95 % interval; NaN for one seed.
-        high: the other end.
-        count: of seeds.
-    """
+    """Mean over seeds with its 95 % interval, which is NaN for one seed."""
 
     mean: float
     low: float
@@ -35,57 +28,38 @@ class Estimate:
     count: int
 
     @property
-    def size(self) -> "Estimate":
-        """The same of the amount, where the sign is told in words."""
-        if self.mean >= 0:
-            return self
-        return Estimate(-self.mean, -self.high, -self.low, self.count)
-
-    @property
     def words(self) -> str:
-        """With both ends of the interval."""
-        if self.count < 2:
-            return number(self.mean)
-        return f"{number(self.mean)} [{number(self.low)}, {number(self.high)}]"
+        """Mean with both ends of the interval, as text."""
+        ends = f" [{format_number(self.low)}, {format_number(self.high)}]"
+        return format_number(self.mean) + (ends if self.count > 1 else "")
 
     @property
     def short(self) -> str:
-        """With half of the interval's width."""
-        if self.count < 2:
-            return number(self.mean)
-        return f"{number(self.mean)} ± {(self.high - self.low) / 2:.2g}"
+        """Mean with half the width of the interval, as text."""
+        half = f" ± {(self.high - self.low) / 2:.2g}"
+        return format_number(self.mean) + (half if self.count > 1 else "")
 
 
 @dataclass(frozen=True)
 class Effect:
-    """The difference of a quantity between two backends, over the same seeds.
+    """Difference of a quantity between two backends over the same seeds."""
 
-    Args:
-        setting: what the runs share; empty where that is all that is compared.
-        key: of the quantity.
-        backends: the names of the two; the difference is the second less the first.
-        estimate: of the difference; of a ratio (second by first) where `ratio`.
-        p: of the paired test, corrected for the number of tests; NaN for one seed.
-        ratio: whether it is one: of speeds and times.
-        same: whether all seeds give the same but for rounding.
-    """
-
-    setting: str
+    setting: str  # of the runs; empty if there is only one
     key: str
     backends: tuple[str, str]
-    estimate: Estimate
-    p: float
-    ratio: bool = False
-    same: bool = False
+    estimate: Estimate  # second − first; if `ratio`, second / first
+    p: float  # p-value of the paired test, corrected for the number of tests; NaN for one seed
+    ratio: bool = False  # true for speeds and times
+    same: bool = False  # all seeds give the same value up to rounding
 
     @property
     def shown(self) -> bool:
-        """Whether there is a difference."""
+        """True if the difference is significant."""
         return not self.same and self.p < 1 - LEVEL
 
     @property
     def words(self) -> str:
-        """One sentence, which says no more than the numbers do."""
+        """The result of the test as one sentence."""
         first, second = self.backends
         seeds = "1 seed" if self.estimate.count == 1 else f"{self.estimate.count} seeds"
         if self.same:
@@ -94,20 +68,19 @@ class Effect:
         if self.estimate.count < 2:
             amount = f"is {change} times that of {first}" if self.ratio else f"differs by {change}"
             return f"{second} {amount} (one seed: no interval)"
+        tail = f", p = {format_number(self.p)}, {seeds}"
         if not self.shown:
-            kind = "ratio" if self.ratio else "difference"
-            return f"no difference shown: {kind} {change}, p = {number(self.p)}, {seeds}"
+            return f"no difference shown: {'ratio' if self.ratio else 'difference'} {change}{tail}"
         if self.ratio:
-            return f"{second} is {change} times that of {first}, p = {number(self.p)}, {seeds}"
-        better = (self.estimate.mean > 0) == (direction(self.key) == "max")
-        return (
-            f"{second} is {'better' if better else 'worse'} than {first} by "
-            f"{self.estimate.size.words}, p = {number(self.p)}, {seeds}"
-        )
+            return f"{second} is {change} times that of {first}{tail}"
+        mean, low, high = self.estimate.mean, self.estimate.low, self.estimate.high
+        better = (mean > 0) == (direction(self.key) == "max")
+        size = self.estimate if mean >= 0 else Estimate(-mean, -high, -low, self.estimate.count)
+        return f"{second} is {'better' if better else 'worse'} than {first} by {size.words}{tail}"
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of some values and its interval."""
+    """Estimate the mean of some values."""
     count, mean = len(values), float(np.mean(values))
     if count < 2:
         return Estimate(mean, math.nan, math.nan, count)
@@ -125,22 +98,15 @@ def effect(
     second: Sequence[float],
     ratio: bool = False,
 ) -> Effect:
-    """The difference of two backends over the same seeds, not yet corrected for other tests.
+    """Compare two backends by their values for the same seeds, without the correction for several tests.
 
-    Args:
-        setting: what the runs share.
-        key: of the quantity.
-        backends: the names of the two.
-        first: values of the first backend, a seed each.
-        second: those of the second, the same seeds in the same order.
-        ratio: by how many times instead of by how much: the test is of the logarithms.
+    A ratio is tested on logarithms.
     """
     ours, theirs = (np.asarray(values, dtype=np.float64) for values in (first, second))
     if ratio:
         changes = estimate(np.log(theirs / ours).tolist())
-        shown = replace(
-            changes, **{name: math.exp(getattr(changes, name)) for name in ("mean", "low", "high")}
-        )
+        mean, low, high = (math.exp(log) for log in (changes.mean, changes.low, changes.high))
+        shown = Estimate(mean, low, high, changes.count)
     else:
         shown = changes = estimate((theirs - ours).tolist())
     scale = ROUNDING * np.maximum(np.abs(ours), np.abs(theirs))
@@ -149,7 +115,7 @@ def effect(
 
 
 def p_value(changes: Estimate) -> float:
-    """Of the two-sided t-test that the mean is zero; NaN for one value."""
+    """Return the p-value of the two-sided t-test against a mean of zero; NaN for one value."""
     if changes.count < 2:
         return math.nan
     from scipy.special import stdtr, stdtrit
@@ -162,7 +128,7 @@ def p_value(changes: Estimate) -> float:
 
 
 def corrected(effects: Sequence[Effect]) -> list[Effect]:
-    """The same with p-values by which all of them may be judged at once (Holm 1979)."""
+    """Correct the p-values for the number of tests (Holm 1979)."""
     tested = sorted((e for e in effects if not math.isnan(e.p) and not e.same), key=lambda e: e.p)
     known: dict[int, float] = {}
     highest = 0.0

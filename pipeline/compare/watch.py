@@ -1,4 +1,4 @@
-"""`--watch`: the comparison of runs that go on, anew every few seconds."""
+"""`--watch`: the comparison of running runs, refreshed every few seconds."""
 
 import time
 from collections.abc import Sequence
@@ -9,58 +9,47 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from pipeline.atomic_files import read_json
 from pipeline.compare import Files, compare, write
-from pipeline.compare.comparison import Comparison, comparison
+from pipeline.compare.comparison import comparison
 from pipeline.compare.curves import Target
 from pipeline.compare.table import terminal_table
-from pipeline.errors import UserError
-from pipeline.runs import SWEEP, another_at_work, read_json
+from pipeline.config.fields import require
+from pipeline.storage.run_folder import SWEEP, files_below
+from pipeline.storage.run_identity import ProcessIdentity
 
-FACTOR = 10  # so much longer than it takes to look is the pause until the next look
+FACTOR = 10  # the pause is at least this many times as long as a refresh
 
 
 def watch(
-    paths: Sequence[Path],
-    files: Files,
-    every: float,
-    target: Target | None = None,
-    price: float | None = None,
-) -> Comparison:
-    """Show runs until all have ended, then compare them once more for good.
+    paths: Sequence[Path], files: Files, every: float, target: Target | None, price: float | None
+) -> None:
+    """Show runs until all have ended, then compare them; `every` is in seconds.
 
-    On a terminal the table is drawn over; elsewhere a line tells how many run. The page is written each
-    time, and reads itself again where it is open.
-
-    Args:
-        paths: of runs, sweeps, or folders of them.
-        files: where to write.
-        every: seconds between two looks.
-        target: see `compare`.
-        price: see `compare`.
-
-    Raises:
-        UserError: the pause is no time, or there is no run.
+    A terminal shows the table; otherwise each refresh prints a line. The page is written at each refresh,
+    and reloads where it is open.
     """
-    if not every > 0:
-        raise UserError("--watch", every, "seconds above 0")
+    require(every > 0, "--watch", every, "seconds above 0")
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             began = time.monotonic()
             made = comparison(paths, target, price)
             running = sum(record.status == "running" for record in made.records)
-            if not running and not any(map(sweeping, paths)):
+            if not running and not any(map(is_sweep_running, paths)):
                 break
             [page] = write(made, replace(files, figures=False, refresh=every))
-            line = f"{running} of {len(made.records)} run  →  {page}"
+            count = f"{running} of {len(made.records)} running"
+            line = f"{count}, refreshes every {every:g} s  →  {page}"
             if console.is_terminal:
                 live.update(Group(terminal_table(made, console.width), Text(line)), refresh=True)
             else:
                 console.print(line, soft_wrap=True)
             time.sleep(max(every, FACTOR * (time.monotonic() - began)))
-    return compare(paths, files, target, price)
+    compare(paths, files, target, price)
 
 
-def sweeping(path: Path) -> bool:
-    """Whether a sweep at or below a folder goes on: between two of its jobs none runs."""
-    return any(another_at_work(read_json(file) or {}) for file in path.glob(f"**/{SWEEP}"))
+def is_sweep_running(path: Path) -> bool:
+    """Return whether a sweep at or below a folder is running, even if none of its jobs is."""
+    known = (read_json(file) or {} for file in files_below(path, SWEEP))
+    return any(ProcessIdentity.from_json(process).is_running_elsewhere for process in known)

@@ -1,15 +1,13 @@
 """The `model` group."""
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from omegaconf import MISSING
 
-from pipeline.config.fields import option, require
+from pipeline.config.fields import ConfigGroup, option, require
 
-DISTRIBUTION = "distribution of the weights at step 0"
-NORM_EPSILON = "added to the variance in layer normalisation"
+WIDTHS = "a list of positive numbers"
 
 
 class Activation(Enum):
@@ -20,8 +18,8 @@ class Activation(Enum):
     gelu_tanh = "gelu_tanh"
 
 
-class Initial(Enum):
-    """Distribution of the weights at step 0; `pipeline/initial.py` has the formulas."""
+class Initializer(Enum):
+    """Distribution of the weights at step 0; `pipeline/training/initializers.py` has the formulas."""
 
     torch = "torch"
     lecun_normal = "lecun_normal"
@@ -33,146 +31,102 @@ class Initial(Enum):
 
 
 class Stem(Enum):
-    """How a residual network begins."""
+    """First layers of a residual network."""
 
     cifar = "cifar"
     imagenet = "imagenet"
 
 
 class Pool(Enum):
-    """What a vision transformer classifies by: its class token, or the mean of its patches."""
+    """Input of a vision transformer's classifier: its class token, or the mean of its patches."""
 
     token = "token"
     mean = "mean"
 
 
-@dataclass(kw_only=True)
-class ModelConfig:
+class ModelConfig(ConfigGroup, key="model"):
     name: str = option(MISSING, "the model's name in both backends' registries")
-    init: Initial = option(Initial.torch, DISTRIBUTION)
+    init: Initializer = option(Initializer.torch, "distribution of the weights at step 0")
 
 
-@dataclass(kw_only=True)
 class LinearConfig(ModelConfig):
     name: str = "linear"
 
 
-@dataclass(kw_only=True)
 class MLPConfig(ModelConfig):
     name: str = "mlp"
-    hidden: list[int] = option([256, 128], "width of each hidden layer")
+    hidden: list[int] = option([256, 128], "width of each hidden layer", WIDTHS)
     activation: Activation = option(Activation.relu, "between the layers")
 
-    def __post_init__(self) -> None:
-        require_widths("model.hidden", self.hidden)
 
-
-@dataclass(kw_only=True)
 class CNNConfig(ModelConfig):
     name: str = "cnn"
-    channels: list[int] = option([6, 16], "channels of the two convolutions")
-    kernel_size: int = option(5, "side of the convolutions' square kernels")
-    padding: int = option(2, "zeros added on each side before a convolution")
-    hidden: list[int] = option([120, 84], "width of the dense layers before the classes")
+    channels: list[int] = option(
+        [6, 16], "channels of the two convolutions", "a list of two numbers", WIDTHS
+    )
+    kernel_size: int = option(5, "side of the convolutions' square kernels", "at least 1")
+    padding: int = option(2, "zeros added on each side before a convolution", "0 or more")
+    hidden: list[int] = option([120, 84], "width of the dense layers before the classes", WIDTHS)
     activation: Activation = option(Activation.relu, "after every hidden layer")
     input_size: int | None = option(
         None, "pad images with zeros to this side (LeNet's 28 to 32); null: as they are"
     )
 
-    def __post_init__(self) -> None:
-        require(len(self.channels) == 2, "model.channels", self.channels, "a list of two numbers")
-        require_widths("model.channels", self.channels)
-        require_widths("model.hidden", self.hidden)
-        require(self.kernel_size >= 1, "model.kernel_size", self.kernel_size, "at least 1")
-        require(self.padding >= 0, "model.padding", self.padding, "0 or more")
 
-
-@dataclass(kw_only=True)
 class SimpleCNNConfig(ModelConfig):
     name: str = "simple_cnn"
-    channels: int = option(16, "channels of the one convolution")
-
-    def __post_init__(self) -> None:
-        require(self.channels >= 1, "model.channels", self.channels, "at least 1")
+    channels: int = option(16, "channels of the one convolution", "at least 1")
 
 
-@dataclass(kw_only=True)
 class ResNet18Config(ModelConfig):
     name: str = "resnet18"
-    init: Initial = option(Initial.resnet, DISTRIBUTION)
+    init: Initializer = Initializer.resnet
     stem: Stem = option(
         Stem.cifar, "first layers; imagenet: 7×7 and a pool, for sides of 100 and more; cifar: 3×3"
     )
-    width: int = option(
-        64, "channels of the first stage; each of the other three has twice as many"
-    )
-
-    def __post_init__(self) -> None:
-        require(self.width >= 1, "model.width", self.width, "at least 1")
+    width: int = option(64, "channels of stage 1; each later stage doubles them", "at least 1")
 
 
-@dataclass(kw_only=True)
 class TransformerConfig(ModelConfig):
-    """What vision and language transformers share."""
+    """Keys of both vision and language transformers."""
 
-    depth: int = option(4, "blocks of attention and MLP")
+    depth: int = option(4, "blocks of attention and MLP", "at least 1")
     heads: int = option(4, "heads of each attention")
-    width: int = option(128, "numbers that stand for a patch or token")
-    dropout: float = option(0.0, "share of the numbers that is dropped after embedding and layers")
-    norm_epsilon: float = option(1e-5, NORM_EPSILON)
-
-    def __post_init__(self) -> None:
-        require(self.depth >= 1, "model.depth", self.depth, "at least 1")
-        require(self.width >= 1, "model.width", self.width, "at least 1")
-        require(
-            self.heads >= 1 and self.width % self.heads == 0,
-            "model.heads",
-            self.heads,
-            f"a divisor of model.width={self.width}",
-            "Each head has an equal share of the width.",
-        )
-        require_rate("model.dropout", self.dropout)
-        require(self.norm_epsilon > 0, "model.norm_epsilon", self.norm_epsilon, "above 0")
-
-
-@dataclass(kw_only=True)
-class ViTConfig(TransformerConfig):
-    name: str = "vit"
-    init: Initial = option(Initial.vit, DISTRIBUTION)
-    depth: int = option(6, "blocks of attention and MLP")
-    norm_epsilon: float = option(1e-6, NORM_EPSILON)  # of the paper's code and timm; GPT-2 has 1e-5
-    patch: int = option(4, "side of the square patches that the image is cut into")
-    pool: Pool = option(Pool.token, "what is classified: a class token, or the mean of all patches")
-    drop_path: float = option(
-        0.0, "share of the samples that skip a layer of the last block; grows with depth, from 0"
-    )
+    width: int = option(128, "embedding dimension", "at least 1")
+    dropout: float = option(0.0, "dropout probability", "in [0, 1)")
+    norm_epsilon: float = option(1e-5, "added to the variance in layer normalisation", "above 0")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.patch >= 1, "model.patch", self.patch, "at least 1")
-        require_rate("model.drop_path", self.drop_path)
+        fits = self.heads >= 1 and self.width % self.heads == 0
+        hint = "Each head has an equal share of the width."
+        allowed = f"a divisor of model.width={self.width}"
+        require(fits, "model.heads", self.heads, allowed, hint)
 
 
-@dataclass(kw_only=True)
+class ViTConfig(TransformerConfig):
+    name: str = "vit"
+    init: Initializer = Initializer.vit
+    depth: int = 6
+    norm_epsilon: float = 1e-6  # of the paper's code and timm; GPT-2 has 1e-5
+    patch: int = option(4, "side of the square patches that the image is cut into", "at least 1")
+    pool: Pool = option(
+        Pool.token, "input of the classifier head: a class token, or the mean of all patches"
+    )
+    drop_path: float = option(
+        0.0, "stochastic-depth rate, rising linearly to this in the last block", "in [0, 1)"
+    )
+
+
 class GPTConfig(TransformerConfig):
     name: str = "gpt"
-    init: Initial = option(Initial.gpt2, DISTRIBUTION)
+    init: Initializer = Initializer.gpt2
     max_length: int | None = option(
-        None, "tokens that have a position; null: as many as a sample of the data set has"
+        None, "longest input in tokens; null: that of the data set", "null or at least 1"
     )
     bias: bool = option(True, "whether dense layers have biases, as GPT-2's")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self.max_length is None or self.max_length >= 1,
-            "model.max_length",
-            self.max_length,
-            "null or at least 1",
-        )
 
-
-@dataclass(kw_only=True)
 class OwnConfig(ModelConfig):
     """A user's own pair of models."""
 
@@ -180,16 +134,6 @@ class OwnConfig(ModelConfig):
     torch: str | None = option(None, "your torch.nn.Module, as package.module:Class")
     jax: str | None = option(None, "your flax.linen.Module, as package.module:Class")
     options: dict[str, Any] = option({}, "arguments of both, after input_shape and outputs")
-
-
-def require_rate(key: str, rate: float) -> None:
-    """Raise unless something may be dropped at this rate."""
-    require(0 <= rate < 1, key, rate, "in [0, 1)")
-
-
-def require_widths(key: str, widths: list[int]) -> None:
-    """Raise unless every layer width is positive."""
-    require(all(width >= 1 for width in widths), key, widths, "a list of positive numbers")
 
 
 MODELS = {

@@ -1,12 +1,12 @@
-"""The `train` keys: how long, how much at once, how precisely, and what is looked at meanwhile."""
+"""The `train` keys: length, batch, precision, and what is logged and saved."""
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 
-from pipeline.config.fields import option, require
+from pipeline.config.fields import ConfigGroup, option, require
 
 EVAL_EVERY = re.compile(r"\s*([1-9]\d*)\s*(steps?|epochs?)?\s*")
+COUNT = "a whole number, at least 1"
 
 
 class Precision(Enum):
@@ -20,66 +20,59 @@ class Randomness(Enum):
     shared = "shared"
 
 
-@dataclass(kw_only=True)
-class TrainConfig:
-    epochs: int = option(30, "passes over the training set")
-    steps: int | None = option(None, "optimizer updates; wins over train.epochs")
-    batch_size: int = option(32, "samples per step, over all devices and accumulation")
-    accumulate: int = option(1, "split each batch into so many parts, one after the other")
-    clip_norm: float | None = option(None, "scale gradients down to this global norm")
-    clip_value: float | None = option(None, "cut every gradient off at ± this")
+class TrainConfig(ConfigGroup, key="train"):
+    epochs: int = option(30, "passes over the training set", COUNT)
+    steps: int | None = option(
+        None, "optimizer updates; wins over train.epochs", "null or at least 1"
+    )
+    batch_size: int = option(32, "samples per step, over all devices and accumulation", COUNT)
+    accumulate: int = option(1, "number of micro-batches per step (gradient accumulation)", COUNT)
+    clip_norm: float | None = option(
+        None, "scale gradients down to this global norm", "null or above 0"
+    )
+    clip_value: float | None = option(None, "cut every gradient off at ± this", "null or above 0")
     randomness: Randomness = option(
         Randomness.native, "of dropout: native is fast; shared: the same masks on both backends"
     )
     precision: Precision = option(Precision.fp32, "fp32, bf16 (mixed) or fp64")
-    log_every: int = option(10, "steps between two lines of training metrics")
+    log_every: int = option(10, "steps between two lines of training metrics", COUNT)
     eval_every: int | str = option(1, "epochs between evaluations; 100steps counts steps")
-    eval_batch_size: int | None = option(None, "null: as train.batch_size; changes no metric")
-    label_smoothing: float = option(0.0, "share of the target spread over all classes")
-    ema: float | None = option(None, "decay of an average of the weights, used to evaluate")
+    eval_batch_size: int | None = option(
+        None,
+        "evaluation batch size; null: train.batch_size; changes no metric",
+        "null or at least 1",
+    )
+    label_smoothing: float = option(
+        0.0, "fraction of the target spread over all classes", "in [0, 1)"
+    )
+    ema: float | None = option(
+        None, "EMA decay of the weights; evaluation uses the EMA", "null or in (0, 1)"
+    )
     frozen: list[str] = option(
         [], "parameters that stay as they are: bias, norm, or names with wildcards like 'fc.*'"
     )
-    early_stopping: int | None = option(None, "stop after so many evaluations without a new best")
-    stop_after: int | None = option(None, "end after so many steps as an interruption would")
-    profile: int | None = option(None, "trace so many steps after the first ones into profile/")
+    early_stopping: int | None = option(
+        None, "stop after so many evaluations without a new best", "null or at least 1"
+    )
+    stop_after: int | None = option(
+        None, "stop as if interrupted after this many steps; can be resumed", "null or at least 1"
+    )
+    profile: int | None = option(
+        None, "profile this many steps, after the first few, into profile/", "null or at least 1"
+    )
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "log_every"):
-            value = getattr(self, name)
-            require(value >= 1, f"train.{name}", value, "a whole number, at least 1")
-        for name in ("steps", "eval_batch_size", "early_stopping", "stop_after", "profile"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"train.{name}", value, "null or at least 1")
-        require(
-            EVAL_EVERY.fullmatch(str(self.eval_every)) is not None,
-            "train.eval_every",
-            self.eval_every,
-            "a number of epochs, or of steps like 100steps",
-            "Set train.eval_every=1 or train.eval_every=100steps.",
-        )
-        require(
-            self.batch_size % self.accumulate == 0,
-            "train.accumulate",
-            self.accumulate,
-            f"a divisor of train.batch_size={self.batch_size}",
-        )
-        for name in ("clip_norm", "clip_value"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"train.{name}", value, "null or above 0")
-        require(
-            self.clip_norm is None or self.clip_value is None,
-            "train.clip_value",
-            self.clip_value,
-            f"null when train.clip_norm={self.clip_norm}",
-        )
-        require(
-            0 <= self.label_smoothing < 1,
-            "train.label_smoothing",
-            self.label_smoothing,
-            "in [0, 1)",
-        )
-        require(self.ema is None or 0 < self.ema < 1, "train.ema", self.ema, "null or in (0, 1)")
+        super().__post_init__()
+        interval = EVAL_EVERY.fullmatch(str(self.eval_every))
+        allowed = "a number of epochs, or of steps like 100steps"
+        hint = "Set train.eval_every=1 or train.eval_every=100steps."
+        require(interval is not None, "train.eval_every", self.eval_every, allowed, hint)
+        allowed = f"a divisor of train.batch_size={self.batch_size}"
+        divides = self.batch_size % self.accumulate == 0
+        require(divides, "train.accumulate", self.accumulate, allowed)
+        one_clips = self.clip_norm is None or self.clip_value is None
+        allowed = f"null when train.clip_norm={self.clip_norm}"
+        require(one_clips, "train.clip_value", self.clip_value, allowed)
 
     @property
     def eval_batch(self) -> int:
@@ -87,18 +80,10 @@ class TrainConfig:
         return self.eval_batch_size or self.batch_size
 
     def check_shared(self, devices: int) -> None:
-        """Refuse a batch that so many devices cannot share evenly.
-
-        Raises:
-            UserError: its parts would not be of one size.
-        """
+        """Refuse a batch that does not divide evenly among so many devices."""
         parts, size = devices * self.accumulate, self.batch_size
         around = {size // parts * parts, -(-size // parts) * parts} - {0}
-        what = f"{devices} devices" + (f" × {self.accumulate} parts" if self.accumulate > 1 else "")
-        require(
-            size % parts == 0,
-            "train.batch_size",
-            size,
-            f"a multiple of {parts}: it is shared by {what}",
-            f"Set train.batch_size={' or '.join(map(str, sorted(around)))}.",
-        )
+        split = f" × {self.accumulate} micro-batches" if self.accumulate > 1 else ""
+        allowed = f"a multiple of {parts}, for {devices} devices{split}"
+        hint = f"Set train.batch_size={' or '.join(map(str, sorted(around)))}."
+        require(size % parts == 0, "train.batch_size", size, allowed, hint)

@@ -1,4 +1,4 @@
-"""What a logger is: one place where metrics go. Each file beside this one is one such place."""
+"""Loggers: destinations of metrics, one per module."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,29 +6,29 @@ from typing import Any
 
 
 class Logger:
-    """One place where metrics go. The base does nothing: a logger overrides what it needs."""
+    """Destination of metrics. The base class does nothing; a logger overrides what it needs."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record `values` at `step`; several calls for one step add up to one row."""
+        """Record `values` at `step`; several calls for one step are merged into one row."""
 
     def rewind(self, step: int) -> None:
-        """Forget what was recorded after `step`: the run goes on from a checkpoint there."""
+        """Drop the rows after `step`: the run resumes from a checkpoint there."""
 
     def finish(self, exit_code: int, summary: Mapping[str, object]) -> None:
-        """Record the end of the run and let go of files and connections."""
+        """Record the end of the run and close files and connections."""
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Who a run is, for those who show many runs side by side.
+class RunLabels:
+    """Names and labels of a run for loggers that show many runs together.
 
     Attributes:
-        group: name of the sweep, or None for a single run.
-        job: name to show, such as `jax-cnn-seed1`.
-        run_id: W&B's id of the run; the same whenever the run is started again.
-        tags: the user's own labels; W&B shows backend, model and data set beside them.
-        config: the configuration as composed, as plain nested containers.
-        setting: what tells the run from the others of its sweep, backend and seed apart.
+        group: name of the sweep; None for a single run.
+        job: displayed name, such as `jax-cnn-seed1`.
+        run_id: id of the W&B run, unchanged when the run resumes.
+        tags: the user's tags; W&B also gets backend, model and data set.
+        config: the composed config, as nested dictionaries.
+        setting: overrides that differ between the jobs of the sweep, without backend and seed.
     """
 
     group: str | None

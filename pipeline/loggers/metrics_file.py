@@ -1,18 +1,18 @@
-"""metrics.jsonl: every event of a run, one JSON object a line, written whatever else is on.
+"""metrics.jsonl: every event of a run, one JSON object per line, whatever other loggers are on.
 
-A line is `{"step": 20, "train/loss": 0.5, "optim/lr": 0.1}`. JSON has no NaN and no infinities;
-they are the strings "NaN", "Infinity" and "-Infinity", which `float` of Python and `Number` of
-JavaScript read.
+A line is `{"step": 20, "train/loss": 0.5, "optim/lr": 0.1}`. JSON has no NaN and no infinities: they
+are the strings "NaN", "Infinity" and "-Infinity", which Python's `float` and JavaScript's `Number` read.
 """
 
 import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic_files import replacing
 from pipeline.errors import UserError
 from pipeline.loggers import Logger
 
@@ -22,29 +22,27 @@ Row = dict[str, Any]  # {"step": int, key: float, ...}
 
 
 class MetricsFile(Logger):
-    """Appends to `path`. After SIGKILL at most the line in the making is lost.
-
-    Args:
-        path: the file; made with its folder if missing, gone on with if there.
-    """
+    """Logger that appends to the file `path`; SIGKILL loses at most the line being written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What a killed process left unfinished must not run into the next line.
-        with path.open("ab+") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+        if path.is_dir():
+            raise UserError(path.name, path, problem="a folder is in its place", hint="Remove it.")
+        path.touch()
+        # Remove the incomplete line of a killed process.
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
         self._file = path.open("ab")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._file.write(_line({"step": step, **values}))
-        self._file.flush()  # into the kernel's hands, which outlive ours
+        self._file.flush()  # the kernel writes it even if this process is killed
 
     def rewind(self, step: int) -> None:
-        rows = [row for row in read_metrics(self.path) if row["step"] <= step]
+        rows = [row for row in read_metrics(self.path) if row["step"] <= step and not is_test(row)]
         self._file.close()
-        replace(self.path, map(_line, rows))
+        with replacing(self.path) as aside, aside.open("wb") as file:
+            file.writelines(map(_line, rows))
         self._file = self.path.open("ab")
 
     def finish(self, exit_code: int, summary: Mapping[str, object]) -> None:
@@ -52,13 +50,12 @@ class MetricsFile(Logger):
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The events of a metrics.jsonl, in the order in which they were logged.
+    """Read the events of a metrics.jsonl in the order in which they were logged.
 
-    A last line without its end, the trace of a killed process or of one that is writing right now,
-    is left out with a warning.
+    An incomplete last line, by a process that was killed or is still writing, is left out with a warning.
 
     Raises:
-        UserError: a line that is complete is not an event.
+        UserError: a complete line is not an event.
     """
     *lines, torn = path.read_bytes().split(b"\n")
     if torn:
@@ -66,35 +63,17 @@ def read_metrics(path: Path) -> list[Row]:
     return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
 
-def last_values(rows: Iterable[Row]) -> dict[str, float]:
-    """The last value of each key."""
-    last = {key: value for row in rows for key, value in row.items()}
-    last.pop("step", None)
-    return last
-
-
-def replace(path: Path, parts: Iterable[bytes]) -> None:
-    """Make `parts` the content of `path`; at any moment the old or the new file is there."""
-    aside = path.with_name(path.name + ".new")
-    with aside.open("wb") as file:
-        file.writelines(parts)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+def is_test(keys: Iterable[str]) -> bool:
+    """Return whether a row holds the final test, which comes after all checkpoints."""
+    return any(key.startswith("test/") for key in keys)
 
 
 def _line(row: Row) -> bytes:
-    return json.dumps(dict(_writable(row)), allow_nan=False).encode() + b"\n"
-
-
-def _writable(row: Row) -> Iterator[tuple[str, float | str]]:
-    for key, value in row.items():
-        if math.isfinite(value):
-            yield key, value
-        elif math.isnan(value):
-            yield key, "NaN"
-        else:
-            yield key, "Infinity" if value > 0 else "-Infinity"
+    # json.dumps spells NaN and infinities without quotes; as values they become these strings.
+    values = {
+        key: value if math.isfinite(value) else json.dumps(value) for key, value in row.items()
+    }
+    return json.dumps(values, allow_nan=False).encode() + b"\n"
 
 
 def _row(line: bytes, place: str) -> Row:

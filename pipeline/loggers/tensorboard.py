@@ -1,14 +1,15 @@
-"""TensorBoard's event files, by tensorboard's own writer, with neither torch nor TensorFlow.
+"""TensorBoard event files, written by tensorboard's own writer without torch or TensorFlow.
 
-Event files cannot be rewritten. What a resumed run leaves behind is purged by TensorBoard when it
-reads a session start with a step: it then drops what the run has at that step and after. The first
-session start of all drops nothing, so every run begins with one: `rewind(-1)`.
+Event files cannot be rewritten. Instead, a resumed run writes a session start with its step, and
+TensorBoard then drops the earlier events at that step and after. The first session start of a run drops
+nothing, so every run begins with one: `rewind(-1)`.
 Source: `_CheckForRestartAndMaybePurge` in tensorboard's `plugin_event_accumulator.py`.
 """
 
 import sys
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -16,21 +17,18 @@ from pipeline.loggers import Logger
 
 
 class TensorboardLogger(Logger):
-    """Writes scalars into a new event file in `folder`; show them with `tensorboard --logdir`.
-
-    Args:
-        folder: the folder with the event files; made if missing.
-    """
+    """Logger that writes scalars into a new event file in `folder`; view: `tensorboard --logdir`."""
 
     def __init__(self, folder: Path) -> None:
-        # By this module's presence tensorboard knows that it is not to load TensorFlow, which
-        # would take seconds and, on a GPU machine, the GPU.
+        # If this module exists, tensorboard does not load TensorFlow, which would take seconds and
+        # would occupy the GPU.
         sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
-        from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._event, self._session = event_pb2.Event, event_pb2.SessionLog
-        self._summary = summary_pb2.Summary
+        # Imported by name, since type checkers cannot see classes created at run time.
+        events = import_module("tensorboard.compat.proto.event_pb2")
+        self._event, self._session = events.Event, events.SessionLog
+        self._summary = import_module("tensorboard.compat.proto.summary_pb2").Summary
         self._writer = EventFileWriter(str(folder))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""Whether an experiment is the same on both backends: where they part, from which step on, by how much.
+"""Parity: compare an experiment on two backends, and find the first step and quantity that differ.
 
-Both train for real, in lockstep: after every step they show what it was made of (`pipeline.observer`).
+Both train in lockstep, and report the parts of every step to an observer (`run.step_observer`).
 """

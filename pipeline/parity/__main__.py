@@ -1,4 +1,4 @@
-"""`python -m pipeline.parity [OVERRIDES…]`: is this experiment the same on both backends?"""
+"""`python -m pipeline.parity [OVERRIDES…]`: check if an experiment is the same on both backends."""
 
 import argparse
 import os
@@ -7,46 +7,56 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import datasets
-from pipeline.config import Config, Precision, register
-from pipeline.errors import RunFailed, UserError
-from pipeline.explain import explain
-from pipeline.hardware import bound_threads, gpu_is_there
-from pipeline.keys import CONF
-from pipeline.models import check_model
+from pipeline.backend_specs import BACKENDS
+from pipeline.config.experiment import Config, register
+from pipeline.config.fields import require
+from pipeline.config.hydra_compat import compose_from
+from pipeline.config.hydra_errors import explain
+from pipeline.config.keys import CONF
+from pipeline.config.train import Precision
+from pipeline.config.validate import check_arguments, validate_config
+from pipeline.console import print_and_log
+from pipeline.data import sources
+from pipeline.devices.hardware import gpu_count, limit_threads
+from pipeline.devices.process_exit import fast_exit
+from pipeline.errors import Diverged, RunFailed, UserError
 from pipeline.parity.lockstep import Comparison, compare
 from pipeline.parity.report import layers_table, table, verdict, write
-from pipeline.precheck import check_arguments, checked
-from pipeline.processes import leave
-from pipeline.saved import given
-from pipeline.terminal import say
-from pipeline.timetable import timetable
+from pipeline.run.resume import overridden_keys
+from pipeline.training.intervals import make_intervals
+from pipeline.training.model_checks import check_model
 
-BACKENDS = ("torch", "jax")
+FIRST, SECOND = list(BACKENDS)[:2]
 
-# What a proof is made in, unless the command says otherwise.
-DEFAULTS = {
-    "train.precision": "fp64",
-    "train.steps": "200",
-    "train.randomness": "shared",
-}
-# What it needs: every step is looked into, and nothing is kept.
-ALWAYS = ("train.log_every=1", "accelerator.steps_per_call=1", "logger=none", "backend=torch")
+# Defaults of a parity check.
+DEFAULTS = {"train.precision": "fp64", "train.steps": "200", "train.randomness": "shared"}
+# Observe every step, and keep no files.
+ALWAYS = ("train.log_every=1", "accelerator.steps_per_call=1", "logger=none", f"backend={FIRST}")
 
-DESCRIPTION = f"""Run an experiment on both backends in lockstep and tell whether they are the same.
+DESCRIPTION = f"""Run an experiment on both backends in lockstep and report if they are the same.
 
 OVERRIDES are those of run.py. Unless given: {", ".join(f"{k}={v}" for k, v in DEFAULTS.items())}.
 Ends with exit code 0 if they are the same, 1 if they part. In fp64 nothing may differ by more than 1e-10,
 but for what is rounding alone; in fp32 and bf16 by no more than three times what a run differs from
-itself when its weights at step 0 are moved by one unit in the last place."""
+itself when its weights at step 0 are moved by one unit in the last place, or 1e-5 (bf16: 2e-2)."""
+
+# Keys that parity does not support, with a hint.
+IGNORED = {
+    "hydra": "Name the folder with name=NAME: it is outputs/NAME.",
+    "backend": f"Leave it out: parity runs {FIRST} and {SECOND}.",
+    "logger": "Leave it out: parity logs to outputs/NAME/parity.json only.",
+    **dict.fromkeys(
+        ("mode", "resume", "checkpoint"), "Leave it out: parity trains from the first step."
+    ),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         "python -m pipeline.parity",
         description=DESCRIPTION,
@@ -55,82 +65,74 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDES")
     overrides = parser.parse_args(arguments).overrides
     try:
-        config = configured(overrides)
+        config = compose_config(overrides)
         comparison = run(config)
-    except (UserError, RunFailed, HydraException, OmegaConfBaseException) as error:
+    except (UserError, RunFailed, Diverged, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(explain(error), file=sys.stderr)
         return 1
     folder = Path("outputs") / (config.name or f"parity-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
-    say(table(comparison))
-    if comparison.parting:
-        say(layers_table(comparison))
-    say(f"[bold {'red' if comparison.parting else 'green'}]{verdict(comparison)}[/]")
+    print_and_log(table(comparison))
+    parting = comparison.parting
+    if parting:
+        print_and_log(layers_table(comparison, parting[0]))
+    print_and_log(f"[bold {'red' if parting else 'green'}]{verdict(comparison)}[/]")
     for path in write(comparison, config, folder):
-        say(f"→  {path}", soft_wrap=True)
-    return 1 if comparison.parting else 0
+        print_and_log(f"→  {path}", soft_wrap=True)
+    return 1 if parting else 0
 
 
-def configured(overrides: Sequence[str]) -> Config:
-    """The experiment that the overrides make, as run.py would, in the precision of a proof.
-
-    Raises:
-        UserError: a value is out of range, or a key does not belong here.
-        HydraException: an override is not of Hydra's grammar, or its key is unknown.
-    """
+def compose_config(overrides: Sequence[str]) -> Config:
+    """Compose the config like run.py, with the defaults of a parity check, or refuse it."""
     check_arguments(overrides)
-    keys = given(overrides)
-    for key in ("backend", "logger", "mode", "resume", "checkpoint"):
-        if key in keys:
-            raise UserError(
-                key, "…", "left out: parity runs both backends from the start, unlogged"
-            )
-    defaults = [f"{key}={value}" for key, value in DEFAULTS.items() if key not in keys]
-    if "train.epochs" in keys:
-        defaults = [default for default in defaults if not default.startswith("train.steps")]
+    keys = overridden_keys(overrides)
+    for key in keys:
+        if hint := IGNORED.get(key.partition(".")[0]):
+            raise UserError(key, "…", hint=hint, problem="has no effect on parity")
+    given = {*keys, "train.steps"} if "train.epochs" in keys else keys
+    defaults = [f"{key}={value}" for key, value in DEFAULTS.items() if key not in given]
     register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = checked(compose("config", [*defaults, *overrides, *ALWAYS]))
+    with compose_from(CONF):
+        config = validate_config(compose("config", [*defaults, *overrides, *ALWAYS]))
+    allowed = "1: parity compares one device of each backend"
+    hint = "To compare numbers of devices: python run.py -m accelerator.devices=1,2"
     for key in ("devices", "nodes"):
         value = getattr(config.accelerator, key)
-        if value != 1:
-            raise UserError(
-                f"accelerator.{key}",
-                value,
-                "1: parity holds one device of each framework beside the other",
-                "To compare numbers of devices: python run.py -m accelerator.devices=1,2",
-            )
+        require(value == 1, f"accelerator.{key}", value, allowed, hint)
     return config
 
 
 def run(config: Config) -> Comparison:
-    """Run both backends in lockstep, telling how it goes."""
-    os.environ["TANDEM_PROGRESS"] = "none"  # of the two runs: what they do is told here
-    bound_threads(config.accelerator.threads)
-    data = datasets.load(config.dataset)
+    """Run both backends in lockstep and print the progress."""
+    limit_threads(config.accelerator.threads)
+    data = sources.load(config.dataset)
     check_model(config, data)
-    total = timetable(config.train, len(data.train)).total
-    apart = gpu_is_there() and config.accelerator.kind.name != "cpu"
-    where = "two processes" if apart else "one process"
-    say(
+    total = make_intervals(config.train, len(data.train)).total
+    separate = gpu_count() > 0 and config.accelerator.kind.name != "cpu"
+    where = "two processes" if separate else "one process"
+    print_and_log(
         f"{config.model.name} on {config.dataset.name}, {config.optimizer.name}, "
-        f"{config.train.precision.name}: {' and '.join(BACKENDS)} in lockstep, {total} steps, {where}"
+        f"{config.train.precision.name}: {FIRST} and {SECOND} in lockstep, {total} steps, {where}"
     )
 
     def report(step: int, comparison: Comparison) -> None:
         if step in (1, 2, 5, 10) or (step and step % max(1, total // 10) == 0):
             loss = comparison.quantities["loss", "loss"].values[step]
-            say(f"step {step}/{total}  loss {comparison.losses['torch'][-1]:.4g} ± {loss:.1e}")
+            print_and_log(
+                f"step {step}/{total}  loss {comparison.losses[FIRST][-1]:.4g} ± {loss:.1e}"
+            )
 
     noise = config.train.precision is not Precision.fp64
-    comparison = compare(config, BACKENDS, apart, report, noise)
+    comparison = compare(config, (FIRST, SECOND), separate, report, noise)
     if comparison.parting and not noise:
-        # What is zero but for rounding is nothing but noise: before a verdict, measure it.
-        say("once more, each also beside itself with weights moved by one unit in the last place")
-        return compare(config, BACKENDS, apart, report, noise=True)
+        # A quantity that is zero except for rounding is pure noise: measure the noise before the verdict.
+        print_and_log(
+            "again, to measure noise: each beside itself with weights moved by one unit in the last place"
+        )
+        return compare(config, (FIRST, SECOND), separate, report, noise=True)
     return comparison
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    fast_exit(main(sys.argv[1:]))

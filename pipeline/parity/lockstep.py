@@ -1,23 +1,23 @@
-"""Two runs side by side, step by step, and beside each of them its own noise."""
+"""Two runs in lockstep, each with a perturbed copy that measures its noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config, Precision
-from pipeline.observer import Trace
+from pipeline.config.experiment import Config
+from pipeline.config.train import Precision
 from pipeline.parity.differences import Difference, differences, evaluation_differences
-from pipeline.parity.lanes import Lane
+from pipeline.parity.workers import BackendWorker, Evaluation, Finished
+from pipeline.run.step_observer import Trace
 
-# What may be between the two in the proof's own precision, and at least in the others (PARITY.md: the
-# elementary functions of the two frameworks differ by a few units in the last place).
+# Differences that are always accepted: the bar in fp64, a lower limit in the others, since the elementary
+# functions of the two frameworks differ by a few units in the last place.
 BARS = {Precision.fp64: 1e-10, Precision.fp32: 1e-5, Precision.bf16: 2e-2}
-# Times the noise that a run has of its own. In fp64 of each quantity by itself: there nothing is near
-# its noise but what is zero save for rounding, such as the gradient of a bias before a norm, of which
-# Adam's division makes something. Otherwise of the noisiest of a part: one quantity is too few draws.
+# Accepted multiples of a run's own noise. In fp64 it is the noise of the same quantity, which matters only
+# for values that are zero up to rounding, such as the gradient of a bias before a norm, which Adam's
+# division enlarges. In fp32 and bf16 it is that of the part's noisiest quantity: one is too small a sample.
 MARGINS = {Precision.fp64: 100, Precision.fp32: 3, Precision.bf16: 3}
 
 
@@ -25,11 +25,8 @@ MARGINS = {Precision.fp64: 100, Precision.fp32: 3, Precision.bf16: 3}
 class Quantity:
     """One quantity over all steps.
 
-    Args:
-        part: of a step.
-        name: in it.
-        values: difference by step.
-        noise: by step, how far a run is from itself, perturbed.
+    `values` are the differences between the two runs, by step; `noise` the largest ones between a run and
+    its perturbed copy.
     """
 
     part: str
@@ -40,57 +37,52 @@ class Quantity:
     @property
     def worst(self) -> tuple[float, int]:
         """The largest difference, and its step."""
-        step = max(self.values, key=self.values.get)
+        step = max(self.values, key=self.values.__getitem__)
         return self.values[step], step
+
+    @property
+    def most_noise(self) -> float:
+        """The largest noise of all steps; 0 if it was not measured."""
+        return max(self.noise.values(), default=0.0)
 
 
 @dataclass
 class Comparison:
-    """What came of running both.
+    """Result of running an experiment on two backends.
 
-    Args:
-        backends: their names.
-        precision: that it was run in.
-        quantities: by part and name, in the order of cause and effect.
-        noise: of each part, by step; empty where it was not measured.
-        facts: of each backend: digests, number of parameters.
-        steps: compared.
-        losses: of each backend, by step from 1.
+    `quantities` are by part and name, in the order of cause and effect; `noise` is that of each part, by
+    step, empty if it was not measured; `losses` are by backend, from step 1.
     """
 
     backends: tuple[str, str]
     precision: Precision
     quantities: dict[tuple[str, str], Quantity] = field(default_factory=dict)
     noise: dict[str, dict[int, float]] = field(default_factory=dict)
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    finished: dict[str, Finished] = field(default_factory=dict)
     steps: int = 0
     losses: dict[str, list[float]] = field(default_factory=dict)
 
-    @property
-    def floor(self) -> float:
-        """How far apart the two may be in any case."""
-        return BARS[self.precision]
-
     def bar(self, quantity: Quantity, step: int) -> float:
-        """How far apart the two may be in a quantity at `step`, by what noise has shown so far."""
+        """Return the accepted difference of a quantity at a step, from the noise up to it."""
         proof = self.precision is Precision.fp64
         noise = quantity.noise if proof else self.noise.get(quantity.part, {})
         so_far = (value for at, value in noise.items() if at <= step)
-        return max(self.floor, MARGINS[self.precision] * max(so_far, default=0.0))
+        return max(BARS[self.precision], MARGINS[self.precision] * max(so_far, default=0.0))
 
     def parts_at(self, quantity: Quantity) -> int | None:
-        """The first step at which the two are further apart in a quantity than they may be."""
+        """Return the first step at which a quantity is above its bar; None if there is none."""
         for step, value in quantity.values.items():
-            if value > self.floor and not value <= self.bar(quantity, step):
+            # Cheap check first; the bar is slow to compute.
+            if value > BARS[self.precision] and value > self.bar(quantity, step):
                 return step
         return None
 
     @property
     def parting(self) -> tuple[int, Quantity] | None:
-        """The first step at which something parts, and the first cause there; None if nothing does."""
+        """The first step at which a quantity is above its bar, and the first such quantity there."""
         steps = [(self.parts_at(quantity), quantity) for quantity in self.quantities.values()]
         parted = [(step, quantity) for step, quantity in steps if step is not None]
-        return min(parted, key=lambda found: found[0], default=None)
+        return min(parted, key=lambda item: item[0], default=None)
 
     @property
     def parts(self) -> dict[str, list[Quantity]]:
@@ -100,74 +92,66 @@ class Comparison:
             parts.setdefault(quantity.part, []).append(quantity)
         return parts
 
-    def add(self, step: int, found: list[Difference]) -> None:
-        """Note the differences of a step between the two."""
-        for difference in found:
-            key = (difference.part, difference.name)
-            self.quantities.setdefault(key, Quantity(*key)).values[step] = difference.value
+    def add(
+        self, step: int, differ: Callable[..., Iterable[Difference]], sides: Sequence[object]
+    ) -> None:
+        """Add the differences of a step between the two runs, and between each and its perturbed copy.
 
-    def add_noise(self, step: int, found: list[Difference]) -> None:
-        """Note how far one of them is from itself."""
-        for difference in found:
-            if (quantity := self.quantities.get((difference.part, difference.name))) is not None:
-                part = self.noise.setdefault(difference.part, {})
-                part[step] = max(difference.value, part.get(step, 0.0))
-                quantity.noise[step] = max(difference.value, quantity.noise.get(step, 0.0))
+        `sides` are the two runs, then their copies, if there are any.
+        """
+        for one in differ(sides[0], sides[1]):
+            key = (one.part, one.name)
+            self.quantities.setdefault(key, Quantity(*key)).values[step] = one.value
+        for run, perturbed in zip(sides[:2], sides[2:], strict=False):
+            for one in differ(run, perturbed):
+                if quantity := self.quantities.get((one.part, one.name)):
+                    for noise in (quantity.noise, self.noise.setdefault(one.part, {})):
+                        noise[step] = max(one.value, noise.get(step, 0.0))
 
 
 def compare(
     config: Config,
     backends: tuple[str, str],
-    apart: bool,
+    separate: bool,
     report: Callable[[int, Comparison], None],
     noise: bool = False,
 ) -> Comparison:
-    """Run an experiment on two backends in lockstep.
+    """Run an experiment on two backends in lockstep, and call `report` after each step.
 
-    Args:
-        config: of the experiment.
-        backends: their names.
-        apart: whether each gets a process of its own.
-        report: called after each step.
-        noise: whether each also runs beside itself, perturbed.
+    It raises the error of a run.
 
-    Raises:
-        Exception: what stopped one of the runs.
+    With `separate` each has its own process; with `noise` a perturbed copy of each runs, too.
     """
     comparison = Comparison(backends, config.train.precision)
     with ExitStack() as stack:
-        lanes = [
-            # Two managers of Orbax in one process wait for each other.
-            stack.enter_context(Lane(config, backend, perturbed, apart or perturbed))
+        workers = [
+            # Two Orbax checkpoint managers in one process deadlock.
+            stack.enter_context(BackendWorker(config, backend, perturbed, separate or perturbed))
             for perturbed in ((False, True) if noise else (False,))
             for backend in backends
         ]
         while True:
-            events = [lane.next() for lane in lanes]
-            # Of two that have parted one may stop early, or evaluate when the other does not.
+            events = [worker.next() for worker in workers]
+            # Runs that differ may stop or evaluate at different steps.
             if None in events or len({type(event) for event in events}) > 1:
                 return comparison
-            if isinstance(events[0], Trace):
-                step = comparison.steps = events[0].step
-                comparison.add(step, list(differences(*events[:2])))
-                for backend, event in zip(backends, events[:2], strict=True):
-                    if step:
-                        comparison.losses.setdefault(backend, []).append(mean_loss(event))
-                for plain, perturbed in zip(events[:2], events[2:], strict=False):
-                    comparison.add_noise(step, list(differences(plain, perturbed)))
+            if traces := [event for event in events if isinstance(event, Trace)]:
+                step = comparison.steps = traces[0].step
+                comparison.add(step, differences, traces)
+                if step:
+                    for backend, trace in zip(backends, traces, strict=False):
+                        comparison.losses.setdefault(backend, []).append(mean_loss(trace))
                 report(step, comparison)
-            elif "evaluation" in events[0]:
-                sums = [event["evaluation"] for event in events]
-                comparison.add(events[0]["step"], evaluation_differences(*sums[:2]))
-                for plain, perturbed in zip(sums[:2], sums[2:], strict=False):
-                    found = evaluation_differences(plain, perturbed)
-                    comparison.add_noise(events[0]["step"], found)
+            elif evaluations := [event for event in events if isinstance(event, Evaluation)]:
+                sums = [event.sums for event in evaluations]
+                comparison.add(evaluations[0].step, evaluation_differences, sums)
             else:
-                comparison.facts = dict(zip(backends, events[:2], strict=True))
+                ends = [event for event in events if isinstance(event, Finished)]
+                comparison.finished = dict(zip(backends, ends[:2], strict=True))
 
 
 def mean_loss(trace: Trace) -> float:
-    """Of the batch of a step: over its samples, or over all their tokens."""
+    """Return the mean loss of a step over its samples, or over all their tokens."""
     targets = trace.batch["targets"]
     classes = np.issubdtype(targets.dtype, np.integer)
     return float(trace.values[0]) / (targets.size if classes else len(targets))

@@ -1,86 +1,49 @@
-"""What came of a comparison: a table for the terminal, `parity.json`, and a picture over the steps."""
+"""Report of a parity check: a table for the terminal, `parity.json`, and a plot over the steps."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 
-from pipeline.config import Config, Precision, plain
-from pipeline.parity.differences import (
-    AVERAGE,
-    BATCH,
-    BUFFERS,
-    CLIPPED,
-    EVALUATION,
-    FORWARD,
-    GRADIENT,
-    LOSS,
-    NORM,
-    RATE,
-    SLOT,
-    STATISTICS,
-    UPDATE,
-    WEIGHTS,
-)
-from pipeline.parity.lockstep import Comparison, Quantity
-
-# What a first difference in a part means, and where to look for it.
-MEANING = {
-    WEIGHTS: "the two start from different weights: how they are loaded into this layer differs",
-    STATISTICS: "the two start from different buffers",
-    BATCH: "the two see different data",
-    FORWARD: "the forward pass parts here; everything before it is the same",
-    LOSS: "the model's outputs are the same, the loss made of them is not",
-    BUFFERS: "the forward pass is the same, what it leaves in the running statistics is not",
-    GRADIENT: "the forward pass is the same, the backward pass parts here",
-    NORM: "the gradients are the same, their norm is not",
-    CLIPPED: "the gradients are the same before clipping, not after it",
-    RATE: "the learning rates differ",
-    SLOT: "the gradients are the same, what the optimizer keeps of them is not",
-    UPDATE: "gradients and optimizer slots are the same, the update made of them is not "
-    "(epsilon, weight decay, learning-rate factor, or a frozen parameter)",
-    AVERAGE: "the weights are the same, their average is not",
-    EVALUATION: "training is the same, the evaluation is not",
-}
-
-BY_STEP = (LOSS, NORM, RATE, FORWARD, GRADIENT, BUFFERS, SLOT, UPDATE)
+from pipeline.config.experiment import Config, plain
+from pipeline.config.train import Precision
+from pipeline.formatting import finite
+from pipeline.parity.differences import BY_STEP, FORWARD, GRADIENT, LOSS, MEANING, UPDATE
+from pipeline.parity.lockstep import BARS, Comparison, Quantity
 
 
 def verdict(comparison: Comparison) -> str:
-    """One sentence: whether the two are the same, or where they part first."""
-    if (parting := comparison.parting) is None:
-        if comparison.precision is not Precision.fp64:
-            loss = comparison.quantities[LOSS, "loss"]
-            return (
-                f"the same within their own noise: over {comparison.steps} steps the losses differ by "
-                f"at most {loss.worst[0]:.1e}, those of a run and the same run perturbed by "
-                f"{max(loss.noise.values()):.1e}"
-            )
-        worst = max((q for q in comparison.quantities.values()), key=lambda q: q.worst[0])
-        noise = max(worst.noise.values(), default=0.0)
-        more = (
-            f" (rounding alone: the same run perturbed differs there by {noise:.1e})"
-            if noise
-            else ""
-        )
+    """Return one sentence: the two are the same, or their first difference."""
+    steps = comparison.steps
+    if parting := comparison.parting:
+        step, quantity = parting
         return (
-            f"the same: over {comparison.steps} steps nothing differs by more than "
-            f"{worst.worst[0]:.1e}{more}"
+            f"they part at step {step}: {quantity.part}: {place(comparison, quantity, step)}, "
+            f"by {quantity.values[step]:.1e}; {MEANING[quantity.part]}"
         )
-    step, quantity = parting
-    return (
-        f"they part at step {step}: {quantity.part}: {place(comparison, quantity, step)}, "
-        f"by {quantity.values[step]:.1e}; {MEANING[quantity.part]}"
-    )
+    if comparison.precision is not Precision.fp64:
+        loss = comparison.quantities[LOSS, "loss"]
+        return (
+            f"the same within their own noise: over {steps} steps the losses differ by at most "
+            f"{loss.worst[0]:.1e}, those of a run and the same run perturbed by {loss.most_noise:.1e}"
+        )
+    worst = max(comparison.quantities.values(), key=lambda quantity: quantity.worst[0])
+    sentence = f"the same: over {steps} steps nothing differs by more than {worst.worst[0]:.1e}"
+    if noise := worst.most_noise:
+        sentence += f" (rounding alone: the same run perturbed differs there by {noise:.1e})"
+    return sentence
 
 
 def place(comparison: Comparison, quantity: Quantity, step: int) -> str:
-    """Where a quantity is; between two modules where it is what the one takes of the other."""
+    """Return the module or parameter of a quantity; of an input the modules before and after it."""
+    if quantity.part != FORWARD:
+        return quantity.name
     name, is_input, _ = quantity.name.partition(" input")
-    if quantity.part != FORWARD or not is_input:
-        return quantity.name.removesuffix(" output") if quantity.part == FORWARD else quantity.name
+    if not is_input:
+        return name.removesuffix(" output")
     before = None
     for other in comparison.parts[FORWARD]:
         if other is quantity:
@@ -91,7 +54,7 @@ def place(comparison: Comparison, quantity: Quantity, step: int) -> str:
 
 
 def table(comparison: Comparison) -> Table:
-    """The worst of each part of a step, in the order of cause and effect."""
+    """Return the worst difference of each part of a step, in the order of cause and effect."""
     noisy = bool(comparison.noise)
     shown = Table(box=box.SIMPLE_HEAD)
     shown.add_column("part", no_wrap=True)
@@ -100,29 +63,26 @@ def table(comparison: Comparison) -> Table:
     shown.add_column("where", overflow="fold")
     shown.add_column("parts", justify="right", no_wrap=True)
     for part, quantities in comparison.parts.items():
-        parted = [q for q in quantities if comparison.parts_at(q) is not None]
+        steps = {q.name: step for q in quantities if (step := comparison.parts_at(q)) is not None}
+        parted = [q for q in quantities if q.name in steps]
         worst = max(parted or quantities, key=lambda quantity: quantity.worst[0])
         value, step = worst.worst
-        first = min((comparison.parts_at(q) for q in parted), default=None)
         shown.add_row(
             part,
             f"[{'red' if parted else 'green'}]{value:.1e}[/]",
-            *([f"{max(worst.noise.values(), default=0.0):.1e}"] if noisy else []),
+            *([f"{worst.most_noise:.1e}"] if noisy else []),
             f"{comparison.bar(worst, step):.1e}",
             f"{worst.name}, step {step}" if value else "",
-            f"[red]step {first}[/]" if first is not None else "never",
+            f"[red]step {min(steps.values())}[/]" if steps else "never",
         )
     return shown
 
 
-def layers_table(comparison: Comparison) -> Table:
-    """At the step at which they part: every module and parameter, forward and backward."""
-    step, _ = comparison.parting
-    shown = Table(box=box.SIMPLE_HEAD)
-    columns = (FORWARD, GRADIENT, UPDATE)
-    shown.add_column(f"at step {step}")
-    for column in columns:
-        shown.add_column(column, justify="right")
+def layers_table(comparison: Comparison, step: int) -> Table:
+    """Return the differences of a step, module by module, forward and backward."""
+    known, columns = comparison.quantities, (FORWARD, GRADIENT, UPDATE)
+    numbers = [Column(column, justify="right") for column in columns]
+    shown = Table(f"at step {step}", *numbers, box=box.SIMPLE_HEAD)
     names = dict.fromkeys(
         quantity.name.removesuffix(" output")
         for column in columns
@@ -132,39 +92,40 @@ def layers_table(comparison: Comparison) -> Table:
     for name in sorted(names, key=lambda name: name.rpartition(".")[0] or name):
         cells = []
         for column in columns:
-            quantity = comparison.quantities.get((column, name)) or comparison.quantities.get(
-                (column, f"{name} output")
-            )
-            value = quantity.values.get(step) if quantity else None
-            parted = value is not None and not value <= comparison.bar(quantity, step)
-            cells.append("" if value is None else f"[{'red' if parted else 'green'}]{value:.1e}[/]")
+            quantity = known.get((column, name), known.get((column, f"{name} output")))
+            if quantity is None or step not in quantity.values:
+                cells.append("")
+            else:
+                value = quantity.values[step]
+                colour = "red" if value > comparison.bar(quantity, step) else "green"
+                cells.append(f"[{colour}]{value:.1e}[/]")
         shown.add_row(name, *cells)
     return shown
 
 
-def as_json(comparison: Comparison, config: Config) -> dict[str, Any]:
-    """Everything that was compared, for a program to read."""
-    parting = comparison.parting
-    facts = list(comparison.facts.values())
+def as_json(comparison: Comparison, config: Config) -> dict[str, object]:
+    """Return the whole comparison as JSON."""
+    first = None
+    if parting := comparison.parting:
+        step, quantity = parting
+        first = {
+            "step": step,
+            "part": quantity.part,
+            "name": quantity.name,
+            "place": place(comparison, quantity, step),
+            "difference": finite(quantity.values[step]),
+        }
     return {
-        "verdict": "parted" if parting else "same",
+        "verdict": "parted" if first else "same",
         "sentence": verdict(comparison),
         "steps": comparison.steps,
         "precision": config.train.precision.name,
-        "floor": comparison.floor,
+        "floor": BARS[comparison.precision],
         "backends": list(comparison.backends),
-        "first": None
-        if parting is None
-        else {
-            "step": parting[0],
-            "part": parting[1].part,
-            "name": parting[1].name,
-            "place": place(comparison, parting[1], parting[0]),
-            "difference": finite(parting[1].values[parting[0]]),
-        },
-        "facts": comparison.facts,
-        "same_initial_bytes": same(facts, "init_digest"),
-        "same_batches": same(facts, "data_digest"),
+        "first": first,
+        "facts": {name: asdict(finished) for name, finished in comparison.finished.items()},
+        "same_initial_bytes": same(comparison, "init_digest"),
+        "same_batches": same(comparison, "data_digest"),
         "losses": comparison.losses,
         "parts": {
             part: {
@@ -172,43 +133,39 @@ def as_json(comparison: Comparison, config: Config) -> dict[str, Any]:
                     "worst": finite(quantity.worst[0]),
                     "at_step": quantity.worst[1],
                     "parts_at": comparison.parts_at(quantity),
-                    "noise": finite(max(quantity.noise.values(), default=0.0)),
+                    "noise": finite(quantity.most_noise),
                 }
                 for quantity in quantities
             }
             for part, quantities in comparison.parts.items()
         },
-        "by_step": {
-            part: over_steps(comparison, part) for part in BY_STEP if part in comparison.parts
-        },
+        "by_step": by_step(comparison),
         "config": plain(config),
     }
 
 
-def over_steps(comparison: Comparison, part: str) -> dict[str, list[float | None]]:
-    """The worst of a part at each step, and its noise."""
-    quantities, noise = comparison.parts[part], comparison.noise.get(part, {})
-    steps = sorted({step for quantity in quantities for step in quantity.values})
-    worst = [max(quantity.values.get(step, 0.0) for quantity in quantities) for step in steps]
-    return {
-        "step": steps,
-        "worst": [*map(finite, worst)],
-        "noise": [finite(noise.get(step, 0.0)) for step in steps],
-    }
+def by_step(comparison: Comparison) -> dict[str, dict[str, list]]:
+    """Return the worst difference of each part of `BY_STEP` at each step, and its noise."""
+    found = {}
+    for part in BY_STEP:
+        if quantities := comparison.parts.get(part):
+            noise = comparison.noise.get(part, {})
+            steps = sorted({step for quantity in quantities for step in quantity.values})
+            worst = [max(q.values.get(step, 0.0) for q in quantities) for step in steps]
+            numbers = {"worst": worst, "noise": [noise.get(step, 0.0) for step in steps]}
+            finites = {name: [*map(finite, values)] for name, values in numbers.items()}
+            found[part] = {"step": steps} | finites
+    return found
 
 
-def same(facts: list[dict[str, Any]], key: str) -> bool | None:
-    """Whether both backends have the same of something; None where a run did not get that far."""
-    return facts[0]["facts"].get(key) == facts[1]["facts"].get(key) if facts else None
-
-
-def finite(value: float) -> float | None:
-    """JSON knows no infinity."""
-    return value if abs(value) < float("inf") else None
+def same(comparison: Comparison, key: str) -> bool | None:
+    """Return whether a fact is the same on both backends; None if a run did not get that far."""
+    values = [finished.facts.get(key) for finished in comparison.finished.values()]
+    return values[0] == values[1] if values else None
 
 
 def write(comparison: Comparison, config: Config, folder: Path) -> list[Path]:
-    """Write `parity.json` and `parity.png` into a folder; their paths."""
+    """Write `parity.json` and `parity.png` into a folder and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     content, picture = folder / "parity.json", folder / "parity.png"
     content.write_text(json.dumps(as_json(comparison, config), indent=1) + "\n")
@@ -217,25 +174,23 @@ def write(comparison: Comparison, config: Config, folder: Path) -> list[Path]:
 
 
 def draw(comparison: Comparison, path: Path) -> None:
-    """The worst difference of each part over the steps, with its noise and the bar."""
-    import matplotlib
+    """Plot the worst difference of each part over the steps, with its noise and the bar."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    for part in BY_STEP:
-        series = over_steps(comparison, part) if part in comparison.parts else {"worst": []}
-        if not any(series["worst"]):
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for part, series in by_step(comparison).items():
+        step, worst, noise = (np.array(values, dtype=float) for values in series.values())
+        if not worst.any():
             continue
-        # A logarithmic axis has no room for "the same to the last bit".
-        line = axes.plot(series["step"], [value or 1e-17 for value in series["worst"]], label=part)
-        if any(series["noise"]):
-            noise = [value or 1e-17 for value in series["noise"]]
-            axes.plot(series["step"], noise, ":", color=line[0].get_color())
-    axes.axhline(comparison.floor, color="black", linewidth=0.8, linestyle="--", label="bar")
+        # A logarithmic axis has no zero.
+        line = axes.plot(step, np.where(worst, worst, 1e-17), label=part)
+        if noise.any():
+            axes.plot(step, np.where(noise, noise, 1e-17), ":", color=line[0].get_color())
+    axes.axhline(
+        BARS[comparison.precision], color="black", linewidth=0.8, linestyle="--", label="bar"
+    )
     axes.set(yscale="log", xlabel="step", ylabel="relative difference")
     axes.set_title(f"{' and '.join(comparison.backends)}, step by step (dotted: own noise)")
     axes.legend(loc="upper left", fontsize="small", ncols=2)
     figure.savefig(path, dpi=150)
-    pyplot.close(figure)

@@ -1,4 +1,4 @@
-"""A real Chromium, as a person has it, without a window."""
+"""Headless Chromium for the tests of the report."""
 
 import shutil
 
@@ -17,7 +17,7 @@ QUIET = (
 
 @pytest.fixture(scope="module")
 def browser():
-    """The browser, once for all tests of a file."""
+    """The browser, started once per test file."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:

@@ -1,4 +1,4 @@
-"""The two-node Slurm of `slurm.sh`, if it is running, and what tests do with it."""
+"""The two-node Slurm test cluster of `slurm.sh`; its tests are skipped where it is not running."""
 
 import os
 import shutil
@@ -15,10 +15,10 @@ SCRIPT = Path(__file__).with_name("slurm.sh")
 
 
 class Cluster:
-    """The commands of Slurm that tests give, and those of `slurm.sh`."""
+    """Commands of Slurm and of `slurm.sh`."""
 
     def __call__(self, *command: str) -> str:
-        """Run a command of Slurm; what it prints."""
+        """Run a Slurm command and return its output."""
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -28,11 +28,13 @@ class Cluster:
         subprocess.run([SCRIPT, action, name], check=True, timeout=60)
 
     def job(self, name: str) -> str:
-        """The number of the one job of this name in the queue, once there is one."""
-        return until(lambda: self("squeue", "--noheader", "--array", f"--name={name}", "-o", "%i"))
+        """Wait for the only job of this name in the queue; return its id."""
+        return wait_until(
+            lambda: self("squeue", "--noheader", "--array", f"--name={name}", "-o", "%i")
+        )
 
     def state(self, job: str) -> str:
-        """Of a job, in Slurm's word."""
+        """State of a job, as `squeue` names it."""
         told = subprocess.run(
             ["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T"],
             capture_output=True,
@@ -41,16 +43,16 @@ class Cluster:
         )
         return told.stdout.strip()
 
-    def fact(self, job: str, name: str) -> str:
-        """What `scontrol show job` says under a name."""
+    def job_field(self, job: str, name: str) -> str:
+        """Value of a field of `scontrol show job`."""
         told = self("scontrol", "show", "job", job)
         return told.partition(f"{name}=")[2].split()[0]
 
 
-def until(
+def wait_until(
     reached: Callable[[], Any], process: subprocess.Popen | None = None, deadline: float = 90.0
 ) -> Any:
-    """What a question is answered with, once that is something; not when a process has ended."""
+    """Wait until `reached` returns something true, and return it; fail once `process` has ended."""
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         if answer := reached():
@@ -60,8 +62,8 @@ def until(
     raise AssertionError(f"not reached within {deadline} s")
 
 
-def processes() -> list[str]:
-    """The command lines of all tasks that the cluster's jobs have left running."""
+def running_tasks() -> list[str]:
+    """Command lines of all tasks of the cluster's jobs that still run."""
     lines = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -74,7 +76,7 @@ def processes() -> list[str]:
 
 @pytest.fixture(scope="session")
 def cluster():
-    """The test cluster, both of its nodes idle."""
+    """The test cluster with both nodes idle."""
     told = subprocess.run([SCRIPT, "env"], capture_output=True, text=True, check=True).stdout
     name, _, value = told.strip().removeprefix("export ").partition("=")
     with pytest.MonkeyPatch.context() as patch:
@@ -88,5 +90,5 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A folder for the commands of a test file."""
+    """Folder in which the commands of a test file run."""
     return Workspace(tmp_path_factory.mktemp("workspace"))

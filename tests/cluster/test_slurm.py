@@ -1,4 +1,4 @@
-"""Sweeps and runs on a real Slurm of two nodes: their shapes, their ends, and how they go on."""
+"""Sweeps and runs on a real two-node Slurm: resources, failures, requeueing and resuming."""
 
 import json
 import re
@@ -6,12 +6,13 @@ import signal
 import sys
 
 import pytest
-from cluster.conftest import processes, until
+from asserts import assert_rows_close
+from cluster.conftest import running_tasks, wait_until
 from end_to_end.conftest import RUN
 from end_to_end.test_optuna_search import trials_of
 from offline_wandb import read_run
 
-from pipeline.announce import number
+from pipeline.formatting import format_number
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
@@ -21,7 +22,7 @@ QUICK = (*SMALL, "logger=none", "train.steps=6")
 
 # Long enough to be stopped on the way; evaluated, and so saved, every 40 steps.
 LONG = (*SMALL, "backend=jax", "train.steps=1200", "logger=wandb")
-LONGER = 4000  # enough for another command to start meanwhile
+LONGER = 4000  # steps: still going on when the second command looks
 
 SEARCH = (
     "-m", "hydra/sweeper=optuna", "optimizer.lr=tag(log,interval(1e-3,1e-1))", *LONG, *SLURM,
@@ -29,34 +30,28 @@ SEARCH = (
 )  # fmt: skip
 
 
-def folders(workspace, name):
-    """The job folders of a sweep."""
-    return sorted(path.name for path in (workspace.path / "outputs" / name).iterdir())
-
-
 def only_job(workspace, sweep, name):
-    """The folder of the one job of a sweep, once it has taken some steps."""
+    """Folder of the only job of a sweep, once it has logged step 60."""
     below = workspace.path / "outputs" / name
-    found = until(lambda: [str(path) for path in below.glob("0_*")], sweep)
-    until(lambda: workspace.step(found[0]) >= 60, sweep)
+    found = wait_until(lambda: [str(path) for path in below.glob("0_*")], sweep)
+    wait_until(lambda: workspace.step(found[0]) >= 60, sweep)
     return found[0]
 
 
 def scripts(workspace, name):
-    """The batch scripts of a sweep, without those that are links."""
+    """Batch scripts of a sweep, links excluded."""
     files = (workspace.path / "outputs" / name / ".slurm").glob("*/*_submission.sh")
     return [file.read_text() for file in sorted(files)]
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(workspace, cluster):
-    """What the long run logs when nobody stops it."""
-    done = workspace.run(*LONG, "name=uninterrupted")
-    assert done.code == 0, done.output
+    """Rows of the long run without interruption."""
+    workspace.run(*LONG, "name=uninterrupted", code=0)
     return workspace.rows("outputs/uninterrupted")
 
 
-def test_both_backends_on_two_nodes_give_the_losses_of_one_process(workspace):
+def test_two_nodes_log_the_losses_of_one_process(workspace):
     cases = ("backend=torch,jax", *QUICK)
     there = workspace.start("-m", *cases, *SLURM, "name=there", "accelerator.nodes=2")
     here = workspace.run("-m", *cases, "name=here")
@@ -65,51 +60,52 @@ def test_both_backends_on_two_nodes_give_the_losses_of_one_process(workspace):
     for job in ("0_backend=torch", "1_backend=jax"):
         assert "2 machines" in workspace.result(f"outputs/there/{job}")["devices"]
         ours, theirs = (workspace.rows(f"outputs/{name}/{job}") for name in ("there", "here"))
-        assert [list(row) for row in ours] == [list(row) for row in theirs]
-        for two, one in zip(ours, theirs, strict=True):
-            assert two == pytest.approx(one, rel=0, abs=1e-10), (job, one["step"])
+        assert_rows_close(ours, theirs, rtol=0, atol=1e-10)
 
 
-def test_each_job_asks_for_the_nodes_and_tasks_of_its_own_accelerator(workspace, cluster):
-    done = workspace.run(
-        "-m", "backend=jax", "accelerator.devices=1,2", "seed=0,1", *QUICK, *SLURM, "name=shapes"
+def test_each_job_requests_the_nodes_and_tasks_of_its_accelerator(workspace, cluster):
+    workspace.run(
+        "-m",
+        "backend=jax",
+        "accelerator.devices=1,2",
+        "seed=0,1",
+        *QUICK,
+        *SLURM,
+        "name=shapes",
+        code=0,
     )
-    assert done.code == 0, done.output
     one, two = scripts(workspace, "shapes")
     assert "--array=0-1%2\n" in one
     assert "--ntasks-per-node=1\n" in one
     assert "--ntasks-per-node=2\n" in two
     assert "gpus" not in one + two
-    for job in folders(workspace, "shapes"):
-        if "_" in job:
-            devices = workspace.result(f"outputs/shapes/{job}")["devices"]
-            assert ("2 × cpu" in devices) == ("devices=2" in job), (job, devices)
+    for job in workspace.jobs("shapes"):
+        devices = workspace.result(f"outputs/shapes/{job}")["devices"]
+        assert ("2 × cpu" in devices) == ("devices=2" in job), (job, devices)
 
 
-def test_a_failing_job_is_told_and_the_other_is_not_held_up(workspace):
+def test_a_failing_job_is_reported_and_does_not_hold_up_the_other(workspace):
     done = workspace.run(
         "-m", "backend=jax", "dataset=line", "model=linear", "optimizer=sgd", "train.batch_size=5",
         "optimizer.lr=100,0.01", "schedule=constant", "train.steps=60", "logger=none",
-        "accelerator=cpu", *SLURM, "name=failing",
+        "accelerator=cpu", *SLURM, "name=failing", code=1,
     )  # fmt: skip
-    assert done.code == 1, done.output
     assert "job 0 (optimizer.lr=100) failed: train/loss is inf at step 7" in done.output
     assert "job 1 (optimizer.lr=0.01) completed" in done.output
     table = done.output[done.output.index("comparison") :]
     assert table.index("failed") < table.index("completed")
 
 
-def test_a_partition_that_is_none_is_told_with_the_word_of_slurm(workspace):
-    done = workspace.run("-m", *QUICK, *SLURM, "hydra.launcher.partition=none", "name=nowhere")
-    assert done.code == 1, done.output
+def test_an_unknown_partition_is_reported_in_slurms_words(workspace):
+    done = workspace.run(
+        "-m", *QUICK, *SLURM, "hydra.launcher.partition=none", "name=nowhere", code=1
+    )
     assert "hydra/launcher=slurm" in done.output
     assert "invalid partition specified: none" in done.output
     assert "Traceback" not in done.output
 
 
-def test_a_job_that_a_more_urgent_one_displaces_goes_on_as_if_nothing_had_been(
-    workspace, cluster, uninterrupted
-):
+def test_a_preempted_job_is_requeued_and_resumes_exactly(workspace, cluster, uninterrupted):
     sweep = workspace.start("-m", *LONG, *SLURM, "name=displaced")
     folder = only_job(workspace, sweep, "displaced")
     job = cluster.job("displaced")
@@ -118,27 +114,29 @@ def test_a_job_that_a_more_urgent_one_displaces_goes_on_as_if_nothing_had_been(
     output, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, output
     assert "is queued again" in output
-    assert cluster.fact(job, "Restarts") == "1"
-    assert goes_on_where_it_stopped(workspace, folder) == uninterrupted
+    assert cluster.job_field(job, "Restarts") == "1"
+    assert rows_of_resumed_run(workspace, folder) == uninterrupted
 
 
-def test_a_run_of_a_batch_script_that_is_warned_goes_on_too(workspace, cluster, uninterrupted):
+def test_a_signalled_run_of_a_batch_script_is_requeued_and_resumes_exactly(
+    workspace, cluster, uninterrupted
+):
     script = f"srun --kill-on-bad-exit=1 {sys.executable} {RUN} {' '.join(LONG)} name=warned"
     job = cluster(
         "sbatch", "--parsable", "--requeue", "--ntasks=1", f"--chdir={workspace.path}",
         "--open-mode=append", "--output=warned.log", f"--wrap={script}",
     )  # fmt: skip
-    until(lambda: workspace.step("outputs/warned") >= 60)
+    wait_until(lambda: workspace.step("outputs/warned") >= 60)
     cluster("scancel", "--signal=USR1", job)
-    until(lambda: cluster.state(job) == "COMPLETED")
-    assert cluster.fact(job, "Restarts") == "1"
+    wait_until(lambda: cluster.state(job) == "COMPLETED")
+    assert cluster.job_field(job, "Restarts") == "1"
     log = (workspace.path / "warned.log").read_text()
-    assert f"job {job} goes back into the queue" in log
-    assert goes_on_where_it_stopped(workspace, "outputs/warned") == uninterrupted
+    assert f"job {job} is requeued" in log
+    assert rows_of_resumed_run(workspace, "outputs/warned") == uninterrupted
 
 
-def goes_on_where_it_stopped(workspace, folder):
-    """The rows of a run that was stopped once, when W&B has them too, as one run."""
+def rows_of_resumed_run(workspace, folder):
+    """Rows of a completed run that was stopped once; W&B must have them as one run."""
     result = workspace.result(folder)
     assert result["status"] == "completed"
     run = read_run(workspace.path / folder / "wandb")
@@ -148,25 +146,22 @@ def goes_on_where_it_stopped(workspace, folder):
     return rows
 
 
-def test_after_ctrl_c_the_same_command_waits_for_the_job_that_runs_and_for_the_one_in_the_queue(
-    workspace, cluster
-):
+def test_rerunning_a_sweep_after_ctrl_c_waits_for_its_running_and_queued_jobs(workspace, cluster):
     one_at_a_time = "hydra.launcher.array_parallelism=1"
     steps = (LONGER, 6)
     command = (
         "-m", *LONG, f"train.steps={LONGER},6", *SLURM, one_at_a_time, "logger=none", "name=left",
     )  # fmt: skip
-    sweep = workspace.start(*command)
+    sweep = workspace.start(*command, cold=True)
     folder = only_job(workspace, sweep, "left")
     sweep.send_signal(signal.SIGINT)
     output, _ = sweep.communicate(timeout=60)
     assert sweep.returncode == 130, output
-    assert "the jobs go on; to end them: scancel" in output
+    assert "the jobs continue; to end them: scancel" in output
 
-    numbers = numbers_of(output)
+    numbers = submitted_ids(output)
     assert len(numbers) == 2
-    again = workspace.run(*command)
-    assert again.code == 0, again.output
+    again = workspace.run(*command, code=0)
     for job, known in enumerate(numbers):
         assert (
             f"job {job} (train.steps={steps[job]}) is job {known} of Slurm already" in again.output
@@ -174,22 +169,24 @@ def test_after_ctrl_c_the_same_command_waits_for_the_job_that_runs_and_for_the_o
         assert f"job {job} (train.steps={steps[job]}) completed" in again.output
     assert f"job 0 (train.steps={LONGER}) runs on n" in again.output
     assert len(scripts(workspace, "left")) == 1, "nothing was submitted again"
-    assert "left alone" not in again.output
+    assert "skipped" not in again.output
     for job, last in zip((folder, "outputs/left/1_train.steps=6"), steps, strict=True):
         trained = [row["step"] for row in workspace.rows(job) if "train/loss" in row]
         assert trained == list(range(1, last + 1))
         assert workspace.result(job)["status"] == "completed"
 
 
-def test_the_trials_of_a_search_are_jobs_and_its_best_is_told(workspace, cluster):
-    done = workspace.run(*SEARCH, "train.steps=6", "hydra.sweeper.n_trials=3", "name=search")
-    assert done.code == 0, done.output
-    assert len(numbers_of(done.output)) == 3
+def test_trials_of_a_search_are_slurm_jobs_and_the_best_is_reported(workspace, cluster):
+    done = workspace.run(
+        *SEARCH, "train.steps=6", "hydra.sweeper.n_trials=3", "name=search", code=0
+    )
+    assert len(submitted_ids(done.output)) == 3
     [pair] = [script for script in scripts(workspace, "search") if "--array" in script]
     assert "--array=0-1%" in pair, "two at a time"
     trials = trials_of(workspace, "search")
     assert [state for state, *_ in trials] == ["COMPLETE"] * 3
-    for folder, (_, params, value) in zip(trial_folders(workspace, "search"), trials, strict=True):
+    for job, (_, params, value) in zip(workspace.jobs("search"), trials, strict=True):
+        folder = f"outputs/search/{job}"
         result = workspace.result(folder)
         assert result["config"]["optimizer"]["lr"] == params["optimizer.lr"]
         assert result["best"]["value"] == value
@@ -197,36 +194,30 @@ def test_the_trials_of_a_search_are_jobs_and_its_best_is_told(workspace, cluster
         assert json.loads(identity.read_text())["slurm_job"], "it ran in a job of Slurm's"
     values = [value for _, _, value in trials]
     best = values.index(max(values))
-    told = f"best: val/accuracy {number(values[best])} of trial {best}: optimizer.lr="
+    told = f"best: val/accuracy {format_number(values[best])} of trial {best}: optimizer.lr="
     assert done.output.splitlines()[-1] == told + str(trials[best][1]["optimizer.lr"])
 
 
-def test_after_ctrl_c_the_same_search_takes_the_end_of_the_trial_that_runs(workspace, cluster):
+def test_rerunning_a_search_after_ctrl_c_uses_the_result_of_its_running_trial(workspace, cluster):
     command = (*SEARCH, f"train.steps={LONGER}", "hydra.sweeper.n_trials=1", "name=search-left")
-    search = workspace.start(*command)
+    search = workspace.start(*command, cold=True)
     folder = only_job(workspace, search, "search-left")
     search.send_signal(signal.SIGINT)
     output, _ = search.communicate(timeout=60)
     assert search.returncode == 130, output
 
-    again = workspace.run(*command)
-    assert again.code == 0, again.output
-    [job] = numbers_of(output)
+    again = workspace.run(*command, code=0)
+    [job] = submitted_ids(output)
     assert f"is job {job} of Slurm already" in again.output
     assert "runs on n" in again.output
     assert "waits for the end" not in again.output, "that is the launcher's part"
-    assert numbers_of(again.output) == [], "nothing was submitted again"
+    assert submitted_ids(again.output) == [], "nothing was submitted again"
     [(state, _, value)] = trials_of(workspace, "search-left")
     assert (state, value) == ("COMPLETE", workspace.result(folder)["best"]["value"])
 
 
-def trial_folders(workspace, name):
-    """The job folders of a search, in the order of their trials."""
-    return [f"outputs/{name}/{job}" for job in folders(workspace, name) if job[0].isdigit()]
-
-
-def numbers_of(output):
-    """Slurm's numbers of the jobs that a sweep has submitted."""
+def submitted_ids(output):
+    """Slurm ids of the jobs that a sweep has submitted."""
     return re.findall(r"is job (\S+) of Slurm \(", output)
 
 
@@ -243,7 +234,7 @@ def test_a_cancelled_job_stays_cancelled(workspace, cluster):
 
 # Steps enough for the node to die in their midst.
 @pytest.mark.parametrize(("backend", "steps"), [("torch", 200), ("jax", 300)])
-def test_when_a_node_dies_the_job_is_told_as_failed_and_goes_on_when_it_is_retried(
+def test_a_job_on_a_dead_node_is_reported_as_failed_and_resumes_on_retry(
     backend, steps, workspace, cluster
 ):
     name = f"dies-{backend}"
@@ -258,12 +249,11 @@ def test_when_a_node_dies_the_job_is_told_as_failed_and_goes_on_when_it_is_retri
     output, _ = sweep.communicate(timeout=120)
     result = workspace.result(folder)
     assert result["status"] in output
-    until(lambda: not processes(), deadline=30.0)
+    wait_until(lambda: not running_tasks(), deadline=30.0)
     if result["status"] == "failed":  # Slurm may have been faster to run it again
         assert sweep.returncode == 1
         assert f"failed: {result['error'].splitlines()[0]}" in output
-        again = workspace.run(*command)
-        assert again.code == 0, again.output
-        assert "goes on from step" in again.output
+        again = workspace.run(*command, code=0)
+        assert "resumes at step" in again.output
     steps_logged = [row["step"] for row in workspace.rows(folder)]
     assert sorted(set(steps_logged)) == list(range(1, steps + 1))

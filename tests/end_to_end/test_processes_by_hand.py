@@ -1,4 +1,4 @@
-"""Processes of JAX that a person starts, as on several machines: one run, in one folder."""
+"""JAX processes started by hand, as on several machines: one run in one folder."""
 
 import shutil
 import signal
@@ -6,9 +6,10 @@ import time
 from subprocess import TimeoutExpired
 
 import pytest
+from asserts import assert_predictions_close, assert_rows_close
 
-from pipeline.checkpoints import checkpoints_of
-from pipeline.ranks import free_port
+from pipeline.devices.launch_ranks import free_port
+from pipeline.storage.checkpoints import checkpoints_of
 
 RUN = (
     "backend=jax", "accelerator=cpu", "logger=none", "model=mlp", "model.hidden=[64]",
@@ -19,8 +20,8 @@ FSDP = ("accelerator.devices=2", "accelerator.strategy=fsdp")
 LONG = ("train.steps=100000", "train.eval_every=50steps", "train.log_every=10")
 
 
-def start(workspace, *arguments, count=2, **environment):
-    """Start the processes of a run; the first is the one that speaks."""
+def start(workspace, *arguments, count=2, cold=True, **environment):
+    """Start the processes of a run, by rank."""
     address = f"127.0.0.1:{free_port()}"
     return [
         workspace.start(
@@ -29,6 +30,7 @@ def start(workspace, *arguments, count=2, **environment):
             JAX_COORDINATOR_ADDRESS=address,
             JAX_NUM_PROCESSES=str(count),
             JAX_PROCESS_ID=str(rank),
+            cold=cold,
             **environment,
         )
         for rank in range(count)
@@ -36,7 +38,7 @@ def start(workspace, *arguments, count=2, **environment):
 
 
 def end(processes, timeout=300):
-    """Exit codes and outputs, once all have ended; none is left behind."""
+    """Wait for all processes to end, and kill those that do not; return exit codes and outputs."""
     try:
         outputs = [process.communicate(timeout=timeout)[0] for process in processes]
     except TimeoutExpired:
@@ -48,32 +50,26 @@ def end(processes, timeout=300):
     return [process.returncode for process in processes], outputs
 
 
-def run(workspace, name, *arguments, code=0):
-    """A run in two processes, to its end; gives its lines of metrics."""
-    codes, outputs = end(start(workspace, *arguments, f"name={name}"))
+def run(workspace, name, *arguments, code=0, cold=True):
+    """Run two processes to their end; return the rows of metrics."""
+    codes, outputs = end(start(workspace, *arguments, f"name={name}", cold=cold))
     assert codes == [code, code], "\n".join(outputs)
     return workspace.rows(f"outputs/{name}")
 
 
-def assert_same(rows, expected):
-    """The same lines, with numbers within 1e-10."""
-    assert [list(row) for row in rows] == [list(row) for row in expected]
-    for row, wanted in zip(rows, expected, strict=True):
-        assert row == pytest.approx(wanted, rel=1e-10)
-
-
 @pytest.fixture(scope="module")
 def alone(workspace):
-    """What a run in one process, on one device, logs."""
-    done = workspace.run(*RUN, "name=alone")
-    assert done.code == 0, done.output
+    """Rows of the run in one process on one device."""
+    workspace.run(*RUN, "name=alone", code=0)
     return workspace.rows("outputs/alone")
 
 
 @pytest.mark.slow
 def test_two_processes_log_the_numbers_of_one(workspace, alone):
-    assert_same(run(workspace, "two", *RUN), alone)
-    workspace.assert_predictions_alike("outputs/two", "outputs/alone")
+    assert_rows_close(run(workspace, "two", *RUN, cold=True), alone, atol=1e-12)
+    assert_predictions_close(
+        workspace.predictions("outputs/two"), workspace.predictions("outputs/alone")
+    )
     result, one = (workspace.result(f"outputs/{name}") for name in ("two", "alone"))
     assert result["devices"].startswith("jax on 2 × cpu, ")
     for key in ("status", "init_digest", "data_digest", "parameters", "steps"):
@@ -82,53 +78,52 @@ def test_two_processes_log_the_numbers_of_one(workspace, alone):
 
 @pytest.fixture(scope="module")
 def shared(workspace, alone):
-    """What a run logs in two processes of two devices, each with a share of the model."""
+    """Rows of the run in two processes of two devices each, with FSDP."""
     rows = run(workspace, "shared", *RUN, *FSDP)
-    assert_same(rows, alone)
-    workspace.assert_predictions_alike("outputs/shared", "outputs/alone")
+    assert_rows_close(rows, alone, atol=1e-12)
+    assert_predictions_close(
+        workspace.predictions("outputs/shared"), workspace.predictions("outputs/alone")
+    )
     return rows
 
 
 @pytest.fixture(scope="module")
 def stopped(workspace):
-    """The same, stopped after seven steps."""
+    """Folder of that run, stopped after seven steps."""
     run(workspace, "stopped", *RUN, *FSDP, "train.stop_after=7", code=130)
     assert workspace.result("outputs/stopped")["status"] == "interrupted"
     return workspace.path / "outputs/stopped"
 
 
 @pytest.mark.slow
-def test_stopped_it_goes_on_in_as_many_processes_bit_for_bit(workspace, shared, stopped):
+def test_a_stopped_run_resumes_in_two_processes_bit_for_bit(workspace, shared, stopped):
     shutil.copytree(stopped, stopped.with_name("again"))
     assert run(workspace, "again", "resume=outputs/again") == shared
 
 
 @pytest.mark.slow
-def test_stopped_it_goes_on_in_one_process_on_one_device(workspace, alone, stopped):
+def test_a_stopped_run_resumes_in_one_process_on_one_device(workspace, alone, stopped):
     shutil.copytree(stopped, stopped.with_name("fewer"))
     one = ("accelerator.nodes=1", "accelerator.devices=1", "accelerator.strategy=auto")
-    done = workspace.run("resume=outputs/fewer", *one)
-    assert done.code == 0, done.output
-    assert_same(workspace.rows("outputs/fewer"), alone)
+    workspace.run("resume=outputs/fewer", *one, code=0)
+    assert_rows_close(workspace.rows("outputs/fewer"), alone, atol=1e-12)
 
 
 @pytest.mark.slow
-def test_stopped_in_one_process_it_goes_on_in_two(workspace, alone):
-    stopped = workspace.run(*RUN, "name=more", "train.stop_after=7")
-    assert stopped.code == 130, stopped.output
-    assert_same(run(workspace, "more", "resume=outputs/more", *FSDP), alone)
+def test_a_run_stopped_in_one_process_resumes_in_two(workspace, alone):
+    workspace.run(*RUN, "name=more", "train.stop_after=7", code=130)
+    assert_rows_close(run(workspace, "more", "resume=outputs/more", *FSDP), alone, atol=1e-12)
 
 
 @pytest.mark.slow
-def test_stopped_it_goes_on_in_torch(workspace, alone, stopped):
+def test_a_stopped_run_resumes_in_torch(workspace, alone, stopped):
     one = ("accelerator.nodes=1", "accelerator.devices=1", "accelerator.strategy=auto")
-    done = workspace.run(f"resume={stopped}", "backend=torch", "name=crossed", *one)
-    assert done.code == 0, done.output
-    assert_same(workspace.rows("outputs/crossed"), alone)
+    workspace.run(f"resume={stopped}", "backend=torch", "name=crossed", *one, code=0)
+    assert_rows_close(workspace.rows("outputs/crossed"), alone, atol=1e-12)
 
 
-def going(workspace, name, *arguments):
-    """Two processes that have logged some steps."""
+def start_and_wait(workspace, name, *arguments):
+    """Start two processes; return them once they have logged some steps."""
     processes = start(workspace, *RUN, *LONG, f"name={name}", *arguments)
     deadline = time.monotonic() + 120
     while workspace.step(f"outputs/{name}") < 60:
@@ -141,9 +136,9 @@ def going(workspace, name, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_when_one_is_told_to_stop_all_stop_after_the_same_step(workspace, rank):
+def test_a_signal_to_one_process_stops_all_after_the_same_step(workspace, rank):
     name = f"told-{rank}"
-    processes = going(workspace, name)
+    processes = start_and_wait(workspace, name)
     processes[rank].send_signal(signal.SIGTERM)
     codes, outputs = end(processes, timeout=60)
     assert codes == [143, 143], outputs
@@ -154,8 +149,8 @@ def test_when_one_is_told_to_stop_all_stop_after_the_same_step(workspace, rank):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_when_one_is_killed_the_other_ends_within_thirty_seconds(workspace, rank):
-    processes = going(workspace, f"killed-{rank}")
+def test_when_one_process_is_killed_the_other_ends_within_thirty_seconds(workspace, rank):
+    processes = start_and_wait(workspace, f"killed-{rank}")
     processes[rank].kill()
     codes, _ = end(processes, timeout=30)
     assert codes[rank] == -signal.SIGKILL
@@ -181,7 +176,7 @@ class Net(nn.Module):
 
 
 @pytest.mark.slow
-def test_when_one_fails_all_end_and_its_error_is_told(workspace):
+def test_when_one_process_fails_all_end_and_its_error_is_reported(workspace):
     (workspace.path / "failing.py").write_text(FAILING)
     own = ("model=own", "model.torch=failing:Net", "model.jax=failing:Net")
     plain = [argument for argument in RUN if not argument.startswith("model")]

@@ -1,6 +1,7 @@
-"""The processes of one run begin and end together: killed, failing or asked to stop."""
+"""Ranks of one run start and end together: when one is killed, fails or is asked to stop."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -17,23 +18,22 @@ TWO = (
 
 
 def ranks(name):
-    """Process ids of the ranks of a run, by rank."""
-    found = {}
+    """Process ids of the ranks of a run, by rank, which is the order of their start."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            environment = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
-            command = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            words = re.split("[\0 ]", (folder / "cmdline").read_text(errors="replace"))
+            began = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
         except (OSError, ProcessLookupError):
             continue
-        told = dict(entry.partition("=")[::2] for entry in environment if "=" in entry)
-        if f"name={name}" in command and "TANDEM_SUPERVISED" in told:
-            found[int(told["RANK"])] = int(folder.name)
-    return found
+        if f"name={name}" in words and "hydra.mode=RUN" in words:
+            found.append((began, int(folder.name)))
+    return dict(enumerate(process for _, process in sorted(found)))
 
 
-def started(workspace, name, *arguments):
-    """A run in two processes that has logged some steps."""
-    process = workspace.start(*TWO, f"name={name}", *arguments)
+def started(workspace, name, *arguments, cold=True):
+    """Start a run in two processes; return it once it has logged some steps."""
+    process = workspace.start(*TWO, f"name={name}", *arguments, cold=cold)
     deadline = time.monotonic() + 120
     while workspace.step(f"outputs/{name}") < 60:
         assert process.poll() is None, process.communicate()[0]
@@ -42,26 +42,25 @@ def started(workspace, name, *arguments):
     return process
 
 
-def ended(process, within):
-    """What a command said; it has to end in so many seconds."""
+def output_of(process, within):
+    """Output of a command, which must end within so many seconds."""
     output, _ = process.communicate(timeout=within)
     return output
 
 
 @pytest.fixture(scope="module")
 def whole(workspace):
-    """The same run, never stopped."""
-    done = workspace.run(*TWO, "name=whole")
-    assert done.code == 0, done.output
+    """Rows of the run without interruption."""
+    workspace.run(*TWO, "name=whole", code=0)
     return workspace.rows("outputs/whole")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_rank_ends_the_run_with_its_name_and_leaves_no_process(workspace, rank):
+def test_a_killed_rank_is_named_and_ends_all_processes(workspace, rank):
     name = f"killed-{rank}"
-    process = started(workspace, name)
+    process = started(workspace, name, "train.steps=100000")
     os.kill(ranks(name)[rank], signal.SIGKILL)
-    output = ended(process, within=30)
+    output = output_of(process, within=30)
     assert process.returncode == 1
     assert f"error: rank {rank} of 2 was killed by SIGKILL" in output
     result = workspace.result(f"outputs/{name}")
@@ -70,13 +69,13 @@ def test_a_killed_rank_ends_the_run_with_its_name_and_leaves_no_process(workspac
     assert ranks(name) == {}
 
 
-def test_the_error_is_that_of_the_rank_that_failed_first(workspace):
+def test_the_reported_error_is_that_of_the_rank_that_failed_first(workspace):
     (workspace.path / "failing.py").write_text(FAILING)
     process = workspace.start(
         *TWO, "model=own", "model.torch=failing:Net", "model.jax=failing:Net", "name=failing",
         PYTHONPATH=str(workspace.path),
     )  # fmt: skip
-    output = ended(process, within=90)
+    output = output_of(process, within=90)
     assert process.returncode == 1
     assert "error: rank 1 of 2 failed: out of luck in batch 30" in output
     assert workspace.result("outputs/failing")["error"].endswith("out of luck in batch 30")
@@ -103,32 +102,30 @@ class Net(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_asked_to_stop_all_ranks_end_at_one_step_and_the_run_can_go_on(
+def test_a_signal_stops_all_ranks_at_one_step_and_the_run_resumes_exactly(
     workspace, whole, sent, code
 ):
     name = f"asked-{code}"
     process = started(workspace, name)
     process.send_signal(sent)
-    output = ended(process, within=30)
+    output = output_of(process, within=30)
     assert process.returncode == code, output
     assert workspace.result(f"outputs/{name}")["status"] == "interrupted"
     assert ranks(name) == {}
-    done = workspace.run(f"resume=outputs/{name}")
-    assert done.code == 0, done.output
+    workspace.run(f"resume=outputs/{name}", code=0)
     assert workspace.rows(f"outputs/{name}") == whole
 
 
-def test_one_rank_alone_told_to_stop_stops_all(workspace, whole):
+def test_a_signal_to_one_rank_stops_all(workspace, whole):
     process = started(workspace, "told")
     os.kill(ranks("told")[1], signal.SIGTERM)
-    output = ended(process, within=30)
+    output = output_of(process, within=30)
     assert process.returncode == 143, output
-    done = workspace.run("resume=outputs/told")
-    assert done.code == 0, done.output
+    workspace.run("resume=outputs/told", code=0)
     assert workspace.rows("outputs/told") == whole
 
 
-def test_when_the_command_itself_is_killed_its_ranks_end_with_a_checkpoint(workspace, whole):
+def test_ranks_save_a_checkpoint_and_end_when_the_command_is_killed(workspace, whole):
     process = started(workspace, "orphaned")
     process.kill()
     process.wait()
@@ -137,14 +134,12 @@ def test_when_the_command_itself_is_killed_its_ranks_end_with_a_checkpoint(works
         assert time.monotonic() < deadline, "ranks are left"
         time.sleep(0.1)
     assert workspace.result("outputs/orphaned")["status"] == "interrupted"
-    done = workspace.run("resume=outputs/orphaned")
-    assert done.code == 0, done.output
+    workspace.run("resume=outputs/orphaned", code=0)
     assert workspace.rows("outputs/orphaned") == whole
 
 
-def test_bad_input_that_only_a_rank_finds_is_told_once(workspace):
-    done = workspace.run(*TWO, "name=bad", "dataset=line")
-    assert done.code == 1
+def test_bad_input_found_by_a_rank_is_reported_once(workspace):
+    done = workspace.run(*TWO, "name=bad", "dataset=line", code=1)
     message = "error: train.batch_size=32: must be at most 5, the size of the training set."
     assert done.output.count("train.batch_size=32") == 1
     assert message in done.output

@@ -1,4 +1,4 @@
-"""The commands of the README, and of the pages on clusters and W&B, work as they stand there."""
+"""Commands of README.md, docs/cluster.md and docs/wandb.md work as written."""
 
 import os
 import re
@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_start
 
-from pipeline.keys import every_key
+from pipeline.config.keys import every_key
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -20,10 +21,21 @@ SCRIPTS = ("run.py", "sweeps/workspace.py")
 PROGRAMS = {"python": sys.executable, "torchrun": str(Path(sys.executable).with_name("torchrun"))}
 
 
+def blocks(page=README):
+    """Commands of each sh block of a page, in order."""
+    found = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    return [[line for line in block.splitlines() if line.strip()] for block in found]
+
+
 def commands(page=README):
-    """Every command in the sh blocks of a page, in order."""
-    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+    """All commands in the sh blocks of a page, in order."""
+    return [command for block in blocks(page) for command in block]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Folder in which the commands of the README run one after the other."""
+    return tmp_path_factory.mktemp("readme")
 
 
 def test_the_readme_shows_commands_of_every_kind():
@@ -34,22 +46,26 @@ def test_the_readme_shows_commands_of_every_kind():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # some forty commands, most of which load a framework
-def test_every_command_of_the_readme_works_in_the_order_it_stands_there(tmp_path):
-    run(commands(), tmp_path)
-    listed = {path.name for path in (tmp_path / "outputs").iterdir()}
+@pytest.mark.parametrize("block", blocks(), ids=lambda block: block[0])
+def test_every_command_of_the_readme_works_in_order(folder, block):
+    run(block, folder)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_leave_the_runs_it_names(folder):
+    listed = {path.name for path in (folder / "outputs").iterdir()}
     assert {"first", "second", "third", "sweep", "stopped", "fp64", "logs", "profile"} <= listed
 
 
 @pytest.mark.slow
-def test_every_command_of_the_page_on_clusters_that_needs_none_works(tmp_path):
+def test_the_commands_of_the_cluster_page_that_need_no_cluster_work(tmp_path):
     run(commands(CLUSTER), tmp_path)
     listed = {path.name for path in (tmp_path / "outputs").iterdir()}
     assert listed == {"two", "sides"}
 
 
 @pytest.mark.slow
-def test_every_command_of_the_page_on_wandb_that_needs_no_server_works(tmp_path):
+def test_the_commands_of_the_wandb_page_that_need_no_server_work(tmp_path):
     run(commands(WANDB), tmp_path)
     jobs = sorted(path.name for path in (tmp_path / "outputs" / "pair").glob("*_*"))
     assert [job.partition("_")[0] for job in jobs] == ["0", "1", "2", "3"]
@@ -57,7 +73,7 @@ def test_every_command_of_the_page_on_wandb_that_needs_no_server_works(tmp_path)
     assert (tmp_path / "outputs" / "kept" / "result.json").exists()
 
 
-def test_the_page_on_wandb_names_what_there_is():
+def test_the_wandb_page_names_every_key_and_sweep_file():
     for key in every_key():
         if key.path.startswith("logger.wandb."):
             assert key.path in WANDB, key.path
@@ -66,7 +82,7 @@ def test_the_page_on_wandb_names_what_there_is():
 
 
 def run(commands, folder):
-    """Run commands one after the other in a folder, as they stand on the page."""
+    """Run commands of a page one after the other in a folder."""
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
@@ -75,16 +91,10 @@ def run(commands, folder):
     }
     for command in commands:
         program, *arguments = shlex.split(command)
-        done = subprocess.run(
-            [
-                PROGRAMS[program],
-                *(str(ROOT / word) if word in SCRIPTS else word for word in arguments),
-            ],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
+        arguments = [str(ROOT / word) if word in SCRIPTS else word for word in arguments]
+        cold = program != "python"
+        done = warm_start.run(
+            [PROGRAMS[program], *arguments], cwd=folder, env=environment, cold=cold
         )
         interrupted = "train.stop_after" in command
         assert done.returncode == (130 if interrupted else 0), f"{command}\n{done.stderr}"

@@ -1,4 +1,4 @@
-"""Stopped in whatever way and gone on with, a run gives the numbers of one that was never stopped."""
+"""However it was stopped, a resumed run logs the numbers of an uninterrupted one."""
 
 import shutil
 import signal
@@ -16,8 +16,10 @@ LONG = (
 
 @pytest.fixture(scope="module", params=["torch", "jax"])
 def backend(request, workspace):
-    """A backend whose run, never stopped, lies in outputs/<backend>-whole, beside one that was."""
+    """A backend with an uninterrupted run, <backend>-whole, and a stopped one in outputs/."""
     name = request.param
+    if (workspace.path / f"outputs/{name}-whole").exists():  # pytest may return to a parameter
+        return name
     whole, part = (
         workspace.start(f"backend={name}", *LONG, *more)
         for more in (
@@ -33,12 +35,12 @@ def backend(request, workspace):
 
 
 def rows(workspace, run):
-    """All that a run logged, by step."""
+    """Rows that a run has logged."""
     return workspace.rows(f"outputs/{run}")
 
 
 def checkpoints(workspace, run):
-    """Step to path of a run's checkpoints; of a best and a last one of the same step, the last."""
+    """Paths of a run's checkpoints by step; of a best and a last one of the same step, the last."""
     folder = workspace.path / "outputs" / run / "checkpoints"
     found = {}
     for path in sorted(folder.iterdir()):
@@ -56,15 +58,14 @@ def stopped(workspace, backend):
 
 
 def copied(workspace, run, name):
-    """A copy of a run, which is as good as the run itself."""
+    """Copy a run under another name; return the name."""
     shutil.copytree(workspace.path / "outputs" / run, workspace.path / "outputs" / name)
     return name
 
 
-def test_stopped_between_evaluations_it_goes_on_bit_for_bit(workspace, backend, stopped):
+def test_a_run_stopped_between_evaluations_resumes_bit_for_bit(workspace, backend, stopped):
     name = copied(workspace, stopped, f"{backend}-resumed")
-    resumed = workspace.run(f"resume=outputs/{name}")
-    assert resumed.code == 0, resumed.output
+    workspace.run(f"resume=outputs/{name}", code=0)
     assert rows(workspace, name) == rows(workspace, f"{backend}-whole")
     whole, again = (workspace.result(f"outputs/{run}") for run in (f"{backend}-whole", name))
     for key in ("test", "steps", "init_digest", "data_digest", "parameters"):
@@ -72,19 +73,20 @@ def test_stopped_between_evaluations_it_goes_on_bit_for_bit(workspace, backend, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [20, 60, 899])
-def test_stopped_at_an_epoch_or_an_evaluation_or_the_end_it_goes_on_bit_for_bit(
+@pytest.mark.parametrize(
+    ("backend", "step"), [("jax", 20), ("torch", 60), ("jax", 899)], indirect=["backend"]
+)
+def test_a_run_stopped_at_an_epoch_or_evaluation_or_the_end_resumes_bit_for_bit(
     workspace, backend, step
 ):
     name = f"{backend}-stop{step}"
     workspace.run(f"backend={backend}", *LONG, f"name={name}", f"train.stop_after={step}")
-    resumed = workspace.run(f"resume=outputs/{name}")
-    assert resumed.code == 0, resumed.output
+    workspace.run(f"resume=outputs/{name}", code=0)
     assert rows(workspace, name) == rows(workspace, f"{backend}-whole")
 
 
 @pytest.mark.slow
-def test_after_sigterm_resume_auto_finds_the_run_and_goes_on_bit_for_bit(workspace, backend):
+def test_after_sigterm_resume_auto_finds_the_run_and_resumes_bit_for_bit(workspace, backend):
     name = f"{backend}-term"
     arguments = (f"backend={backend}", *LONG, "seed=0")
     ended = workspace.run_until(
@@ -92,13 +94,12 @@ def test_after_sigterm_resume_auto_finds_the_run_and_goes_on_bit_for_bit(workspa
     )
     assert ended.code == 143, ended.output
     assert f"interrupted at step {max(checkpoints(workspace, name))}" in ended.output
-    resumed = workspace.run("resume=auto", *arguments)
-    assert resumed.code == 0, resumed.output
+    workspace.run("resume=auto", *arguments, code=0)
     assert rows(workspace, name) == rows(workspace, f"{backend}-whole")
 
 
 @pytest.mark.slow
-def test_after_sigkill_it_goes_on_from_the_last_checkpoint_bit_for_bit(workspace, backend):
+def test_after_sigkill_a_run_resumes_from_its_last_checkpoint_bit_for_bit(workspace, backend):
     name = f"{backend}-kill"
     killed = workspace.run_until(
         lambda: workspace.step(f"outputs/{name}") >= 200,
@@ -108,8 +109,7 @@ def test_after_sigkill_it_goes_on_from_the_last_checkpoint_bit_for_bit(workspace
         f"name={name}",
     )
     assert killed.code == -signal.SIGKILL
-    resumed = workspace.run(f"resume=outputs/{name}")
-    assert resumed.code == 0, resumed.output
+    workspace.run(f"resume=outputs/{name}", code=0)
     assert rows(workspace, name) == rows(workspace, f"{backend}-whole")
 
 
@@ -126,7 +126,7 @@ def tear(content):
     return content[: len(content) // 2]
 
 
-# Every day with one of them: in tests/twins/test_crossing.py both do the same within one process.
+# Every day with one of them: in tests/twins/test_transfer.py both do the same within one process.
 MOSTLY_JAX = pytest.mark.parametrize(
     "backend", [pytest.param("torch", marks=pytest.mark.slow), "jax"], indirect=True
 )
@@ -134,7 +134,7 @@ MOSTLY_JAX = pytest.mark.parametrize(
 
 @MOSTLY_JAX
 @pytest.mark.parametrize("damage", [flip_bits, pytest.param(tear, marks=pytest.mark.slow)])
-def test_a_damaged_newest_checkpoint_is_named_and_passed_over(workspace, backend, stopped, damage):
+def test_a_damaged_newest_checkpoint_is_reported_and_skipped(workspace, backend, stopped, damage):
     name = copied(workspace, stopped, f"{backend}-{damage.__name__}")
     newest = checkpoints(workspace, name)[73]
     files = [newest] if newest.is_file() else [file for file in newest.rglob("*") if file.is_file()]
@@ -147,32 +147,28 @@ def test_a_damaged_newest_checkpoint_is_named_and_passed_over(workspace, backend
 
 
 @pytest.mark.slow
-def test_a_completed_run_gone_on_with_says_the_same_again(workspace, backend, stopped):
+def test_a_completed_run_is_neither_trained_nor_tested_again(workspace, backend, stopped):
     name = copied(workspace, f"{backend}-whole", f"{backend}-completed")
-    again = workspace.run("resume=auto", f"name={name}", f"backend={backend}", *LONG)
-    assert again.code == 0, again.output
+    again = workspace.run("resume=auto", f"name={name}", f"backend={backend}", *LONG, code=0)
+    assert f"{name} is completed at step 900: nothing left to train" in again.output
     result, whole = (workspace.result(f"outputs/{run}") for run in (name, f"{backend}-whole"))
-    for key in ("status", "steps", "test", "init_digest"):
-        assert result[key] == whole[key], key
-    # It was tested once more, which took its time.
-    for key in result["metrics"].keys() | whole["metrics"].keys():
-        same = result["metrics"].get(key) == whole["metrics"].get(key)
-        assert same or key == "perf/seconds", key
+    assert result == whole
+    assert rows(workspace, name) == rows(workspace, f"{backend}-whole")
 
 
 @pytest.mark.slow
-def test_repeating_a_command_gives_the_same_numbers_bit_for_bit(workspace, backend):
-    again = workspace.run(f"backend={backend}", *LONG, f"name={backend}-again")
-    assert again.code == 0
+def test_repeating_a_command_in_a_new_process_gives_the_same_numbers_bit_for_bit(
+    workspace, backend
+):
+    workspace.run(f"backend={backend}", *LONG, f"name={backend}-again", cold=True, code=0)
     assert rows(workspace, f"{backend}-again") == rows(workspace, f"{backend}-whole")
 
 
 @MOSTLY_JAX
-def test_mode_test_needs_nothing_but_the_checkpoint(workspace, backend):
-    tested = workspace.run(
-        "mode=test", f"checkpoint=outputs/{backend}-whole", f"name={backend}-tested"
+def test_mode_test_needs_only_the_checkpoint(workspace, backend):
+    workspace.run(
+        "mode=test", f"checkpoint=outputs/{backend}-whole", f"name={backend}-tested", code=0
     )
-    assert tested.code == 0, tested.output
     result, whole = (workspace.result(f"outputs/{backend}-{run}") for run in ("tested", "whole"))
     assert result["test"] == whole["test"]
     assert result["config"]["model"]["hidden"] == [32]
@@ -187,32 +183,28 @@ def test_the_last_and_the_best_checkpoint_are_kept(workspace, backend):
 
 
 @pytest.mark.parametrize("backend", ["torch"], indirect=True)
-def test_a_torch_checkpoint_opens_with_torch_load_and_its_safe_default(workspace, backend):
+def test_a_torch_checkpoint_opens_with_torch_load_defaults(workspace, backend):
     torch = pytest.importorskip("torch")
     content = torch.load(workspace.result("outputs/torch-whole")["best"]["checkpoint"])
     assert content["state_dict"]["model.layers.0.weight"].shape == (32, 64)
 
 
-def test_a_second_run_of_the_same_name_is_refused_and_the_first_kept(workspace, backend):
+def test_a_second_run_of_the_same_name_is_refused_and_the_first_is_kept(workspace, backend):
     before = rows(workspace, f"{backend}-whole")
-    refused = workspace.run(f"backend={backend}", *LONG, f"name={backend}-whole")
-    assert refused.code == 1
+    refused = workspace.run(f"backend={backend}", *LONG, f"name={backend}-whole", code=1)
     assert f"{backend}-whole" in refused.output
     assert "resume=auto" in refused.output
     assert rows(workspace, f"{backend}-whole") == before
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_ends_the_run_with_the_step_and_the_last_good_checkpoint(
-    workspace, backend
-):
+def test_a_diverging_run_fails_with_its_step_and_last_good_checkpoint(workspace, backend):
     name = f"{backend}-diverging"
     ended = workspace.run(
         f"backend={backend}", "model=linear", "dataset=line", "optimizer=sgd", "optimizer.lr=100",
         "schedule=constant", "train.batch_size=5", "train.steps=400", "train.eval_every=2steps",
-        "logger=none", "train.log_every=50", f"name={name}",
+        "logger=none", "train.log_every=50", f"name={name}", code=1,
     )  # fmt: skip
-    assert ended.code == 1, ended.output
     result = workspace.result(f"outputs/{name}")
     assert result["status"] == "failed"
     # float32 ends at 3.4e38; the two frameworks get there in the same step.

@@ -1,4 +1,4 @@
-"""Jobs side by side on one machine: each has its devices and cores for itself, and stops in order."""
+"""Parallel jobs on one machine: each has its own devices and cores, and stops with a checkpoint."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import psutil
 import pytest
 from end_to_end.conftest import jobs
 
-from pipeline.checkpoints import checkpoints_of
+from pipeline.storage.checkpoints import checkpoints_of
 
 ENDLESS = (
     "backend=jax", "model=linear", "logger=none", "train.steps=9000000", "train.log_every=50",
@@ -25,12 +25,12 @@ pytestmark = [
 
 @pytest.fixture
 def start(workspace, tmp_path):
-    """A function that starts a sweep, which is ended afterwards with all that it has started."""
+    """A function that starts a sweep, which is killed with all its processes after the test."""
     started = []
 
     def begin(*arguments, **environment):
         sweep = workspace.start(
-            "-m", *ENDLESS, *arguments, TANDEM_LEASES=str(tmp_path), **environment
+            "-m", *ENDLESS, *arguments, TANDEM_LOCKS=str(tmp_path), **environment
         )
         started.append(psutil.Process(sweep.pid))
         return sweep
@@ -43,7 +43,7 @@ def start(workspace, tmp_path):
 
 
 def by_seed(sweep):
-    """The jobs that a sweep is running, by their seeds."""
+    """Running jobs of a sweep, by seed."""
     found = {}
     for job in jobs(sweep):
         with suppress(psutil.Error):  # it has just ended
@@ -57,8 +57,8 @@ def gpus_of(job):
     return {name.removeprefix("gpu-") for name in names if name.startswith("gpu-")}
 
 
-def reached(sweep, state, deadline=300.0):
-    """What `state` answers, once it is something."""
+def wait_until(sweep, state, deadline=300.0):
+    """Wait until `state` returns something true, and return it."""
     until = time.monotonic() + deadline
     while time.monotonic() < until:
         assert sweep.poll() is None, sweep.communicate()[0]
@@ -69,7 +69,7 @@ def reached(sweep, state, deadline=300.0):
 
 
 def training(sweep, workspace, name, *seeds):
-    """The jobs of these seeds, once all have a checkpoint."""
+    """Running jobs of a sweep, once those of these seeds have a checkpoint."""
 
     def answer():
         found = by_seed(sweep)
@@ -78,11 +78,11 @@ def training(sweep, workspace, name, *seeds):
         with_checkpoint = {run.name.partition("_")[2] for run in saved if checkpoints_of(run)}
         return found if set(seeds) <= with_checkpoint & set(found) else None
 
-    return reached(sweep, answer)
+    return wait_until(sweep, answer)
 
 
 @pytest.mark.parametrize("threads", [(), ("accelerator.threads=1",)], ids=["even", "threads"])
-def test_each_job_has_cores_of_its_own_and_ctrl_c_stops_all_with_a_checkpoint(
+def test_each_job_has_its_own_cores_and_ctrl_c_stops_all_with_a_checkpoint(
     workspace, start, threads
 ):
     name = f"cores{len(threads)}"
@@ -104,12 +104,14 @@ def test_each_job_has_cores_of_its_own_and_ctrl_c_stops_all_with_a_checkpoint(
     assert not any(job.is_running() for job in running.values())
     again = workspace.run("-m", *ENDLESS, *command, "sweep.dry_run=true")
     told = [line.split("  ")[2].rstrip("0123456789") for line in again.output.splitlines()[1:]]
-    assert told == ["goes on from step ", "goes on from step ", "starts"]
+    assert told == ["resumes at step ", "resumes at step ", "starts"]
 
 
-def test_a_sweep_that_is_killed_leaves_no_job_behind_also_below_nohup(workspace, start):
+def test_killing_a_sweep_ends_all_its_jobs_also_under_nohup(workspace, start):
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    sweep = start("accelerator=cpu", "seed=0,1,2,3", "hydra.launcher.n_jobs=2", "name=shot")
+    sweep = start(
+        "accelerator=cpu", "seed=0,1,2,3", "hydra.launcher.n_jobs=2", "name=shot", cold=True
+    )
     signal.signal(signal.SIGHUP, former)
     running = list(training(sweep, workspace, "shot", "seed=0", "seed=1").values())
     everything = psutil.Process(sweep.pid).children(recursive=True)
@@ -123,9 +125,7 @@ def test_a_sweep_that_is_killed_leaves_no_job_behind_also_below_nohup(workspace,
     assert not (workspace.path / "outputs/shot/2_seed=2/run.json").exists()
 
 
-def test_no_two_jobs_have_the_same_gpu_and_that_of_a_killed_one_is_given_out_again(
-    workspace, start
-):
+def test_no_two_jobs_share_a_gpu_and_that_of_a_killed_job_is_reused(workspace, start):
     # There need be no such GPUs: the jobs are told of them, and compute on what there is.
     sweep = start("seed=0,1,2", "name=gpus", CUDA_VISIBLE_DEVICES="5,7")
     running = training(sweep, workspace, "gpus", "seed=0", "seed=1")
@@ -133,7 +133,7 @@ def test_no_two_jobs_have_the_same_gpu_and_that_of_a_killed_one_is_given_out_aga
     devices = {seed: gpus_of(job) for seed, job in running.items()}
     assert sorted(map(sorted, devices.values())) == [["5"], ["7"]]
     running["seed=1"].kill()
-    third = reached(sweep, lambda: by_seed(sweep).get("seed=2"))
+    third = wait_until(sweep, lambda: by_seed(sweep).get("seed=2"))
     assert gpus_of(third) == devices["seed=1"]
     sweep.send_signal(signal.SIGTERM)
     output, _ = sweep.communicate(timeout=120)
@@ -141,16 +141,16 @@ def test_no_two_jobs_have_the_same_gpu_and_that_of_a_killed_one_is_given_out_aga
     assert "job 1 (seed=1) failed: killed by SIGKILL" in output
 
 
-def test_two_sweeps_share_the_gpus_and_the_second_says_that_it_waits(workspace, start):
+def test_two_sweeps_share_the_gpus_and_the_second_reports_that_it_waits(workspace, start):
     first = start("seed=0,1", "name=one", CUDA_VISIBLE_DEVICES="5,7")
     running = training(first, workspace, "one", "seed=0", "seed=1")
     second = start("seed=2,3", "name=two", CUDA_VISIBLE_DEVICES="5,7")
-    waits = "waits for 1 of the GPUs 5, 7: others use them"
+    waits = "waits for 1 of the GPUs 5, 7: other jobs use them"
     assert any(waits in line for line in iter(second.stdout.readline, ""))
     assert jobs(second) == []
     device = gpus_of(running["seed=0"])
     running["seed=0"].kill()
-    [job] = reached(second, lambda: jobs(second))
+    [job] = wait_until(second, lambda: jobs(second))
     assert gpus_of(job) == device
     for sweep in (first, second):
         sweep.send_signal(signal.SIGTERM)

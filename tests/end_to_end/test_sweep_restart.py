@@ -1,4 +1,4 @@
-"""A sweep that stops, in whatever way, is finished by the same command."""
+"""An interrupted sweep is finished by the same command."""
 
 import re
 import signal
@@ -9,7 +9,7 @@ import pytest
 from end_to_end.conftest import jobs
 from offline_wandb import read_run
 
-from pipeline.checkpoints import checkpoints_of
+from pipeline.storage.checkpoints import checkpoints_of
 
 LONG = (
     "model=mlp", "model.hidden=[32]", "logger=none", "accelerator=cpu", "dataset.augment=true",
@@ -19,14 +19,14 @@ BRIEF = ("backend=jax", "model=linear", "logger=none", "accelerator=cpu", "train
 
 
 def plan(output):
-    """What a sweep says at its start that will become of each job, by its name."""
+    """Announcements of a sweep at its start, by job name."""
     told = output[output.index("sweep of ") :].splitlines()[1:]
     lines = (re.fullmatch(r"\d+  (\S+(?: \S+=\S+)*)  +(.*?) *", line) for line in told)
     return {line[1]: line[2] for line in lines if line}
 
 
 def run_until(workspace, run, *arguments):
-    """Start a sweep, and wait until one of its jobs has a checkpoint."""
+    """Start a sweep; return it once one of its jobs has a checkpoint."""
     sweep = workspace.start("-m", *arguments)
     while not checkpoints_of(workspace.path / run) and sweep.poll() is None:
         time.sleep(0.01)
@@ -36,16 +36,16 @@ def run_until(workspace, run, *arguments):
 
 @pytest.fixture(scope="module", params=["jax", "torch"])
 def whole(request, workspace):
-    """A backend, and what its second job logs when nothing stops it."""
-    done = workspace.run(f"backend={request.param}", *LONG, "seed=1", f"name={request.param}-whole")
-    assert done.code == 0, done.output
+    """A backend, and the rows of its second job without interruption."""
+    workspace.run(
+        f"backend={request.param}", *LONG, "seed=1", f"name={request.param}-whole", code=0
+    )
     return request.param, workspace.rows(f"outputs/{request.param}-whole")
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_a_sweep_that_was_stopped_is_finished_by_the_same_command(workspace, whole, sent):
+def test_the_same_command_finishes_an_interrupted_sweep(workspace, whole, sent):
     backend, rows = whole
     name = f"{backend}-{sent.name}"
     command = (f"backend={backend}", *LONG, "seed=0,1,2", f"name={name}")
@@ -59,10 +59,9 @@ def test_a_sweep_that_was_stopped_is_finished_by_the_same_command(workspace, who
     assert left == [], "the job saves and ends when its sweep does"
     assert 60 <= workspace.step(half) < 900
 
-    again = workspace.run("-m", *command)
-    assert again.code == 0, again.output
+    again = workspace.run("-m", *command, code=0)
     told = plan(again.output)
-    step = int(told.pop("seed=1").removeprefix("goes on from step "))
+    step = int(told.pop("seed=1").removeprefix("resumes at step "))
     assert 60 <= step < 900
     assert told == {"seed=0": "is finished", "seed=2": "starts"}
     assert again.output.count("device  ") == 2, "two jobs have run"
@@ -77,26 +76,23 @@ def test_a_sweep_that_was_stopped_is_finished_by_the_same_command(workspace, who
 
 
 @pytest.mark.slow
-def test_values_may_be_reordered_and_added_and_no_job_runs_twice_or_in_the_folder_of_another(
+def test_reordered_and_added_values_run_no_job_twice_or_in_another_jobs_folder(
     workspace,
 ):
-    stopped = workspace.run("-m", *BRIEF, "seed=0,1", "name=order", "train.stop_after=20")
-    assert stopped.code == 130, stopped.output
+    workspace.run("-m", *BRIEF, "seed=0,1", "name=order", "train.stop_after=20", code=130)
     command = ("-m", *BRIEF, "seed=1,2,0,1", "name=order")
     dry = workspace.run(*command, "sweep.dry_run=true")
-    expected = ["goes on from step 20", "starts", "goes on from step 20", "is the same as job 0"]
+    expected = ["resumes at step 20", "starts", "resumes at step 20", "is the same as job 0"]
     assert dry.code == 0, dry.output
     assert [line.split("  ")[2] for line in dry.output.splitlines()[1:5]] == expected
     there = (workspace.path / "outputs/order").iterdir()
     assert {path.name for path in there if path.is_dir()} == {"0_seed=0", "1_seed=1"}
 
-    done = workspace.run(*command)
-    assert done.code == 0, done.output
+    workspace.run(*command, code=0)
     for folder, seed in (("0_seed=0", 0), ("1_seed=1", 1), ("1_seed=2", 2)):
         result = workspace.result(f"outputs/order/{folder}")
         assert (result["status"], result["config"]["seed"]) == ("completed", seed)
-    other = workspace.run("-m", *BRIEF, "seed=0,1", "name=order", "optimizer.lr=0.1")
-    assert other.code == 0, other.output
+    other = workspace.run("-m", *BRIEF, "seed=0,1", "name=order", "optimizer.lr=0.1", code=0)
     folders = {
         path.name.rpartition("_")[0] for path in (workspace.path / "outputs/order").iterdir()
     }
@@ -106,13 +102,12 @@ def test_values_may_be_reordered_and_added_and_no_job_runs_twice_or_in_the_folde
 
 
 @pytest.mark.slow
-def test_a_job_goes_on_in_its_wandb_run(workspace):
+def test_a_resumed_job_continues_its_wandb_run(workspace):
     command = ("-m", *BRIEF, "logger=wandb", "seed=0,1", "name=logged")
-    assert workspace.run(*command, "train.stop_after=20").code == 130
+    workspace.run(*command, "train.stop_after=20", code=130)
     folder = workspace.path / "outputs/logged/0_seed=0"
     first = read_run(folder / "wandb").id
-    done = workspace.run(*command)
-    assert done.code == 0, done.output
+    workspace.run(*command, code=0)
     run = read_run(folder / "wandb")
     assert run.id == first
     assert [row["step"] for row in run.metrics] == sorted(
@@ -121,7 +116,7 @@ def test_a_job_goes_on_in_its_wandb_run(workspace):
 
 
 @pytest.mark.slow
-def test_a_failed_job_stays_failed_until_it_is_to_be_tried_again(workspace, whole):
+def test_a_failed_job_runs_again_only_with_retry_failed(workspace, whole):
     backend, rows = whole
     name = f"{backend}-failed"
     command = ("-m", f"backend={backend}", *LONG, "seed=1,3", f"name={name}")
@@ -132,20 +127,18 @@ def test_a_failed_job_stays_failed_until_it_is_to_be_tried_again(workspace, whol
     assert sweep.returncode == 1, output
     assert "job 0 (seed=1) failed: killed by SIGKILL" in output
 
-    left = workspace.run(*command)
-    assert left.code == 1
+    left = workspace.run(*command, code=1)
     told = {"seed=1": "has failed; sweep.retry_failed=true tries it again", "seed=3": "is finished"}
     assert plan(left.output) == told
     assert "device  " not in left.output
 
-    retried = workspace.run(*command, "sweep.retry_failed=true")
-    assert retried.code == 0, retried.output
-    assert plan(retried.output)["seed=1"].startswith("goes on from step ")
+    retried = workspace.run(*command, "sweep.retry_failed=true", code=0)
+    assert plan(retried.output)["seed=1"].startswith("resumes at step ")
     assert workspace.rows(f"outputs/{name}/0_seed=1") == rows
 
 
 @pytest.mark.slow
-def test_a_job_that_was_killed_before_its_first_checkpoint_is_tried_again_from_the_start(workspace):
+def test_a_job_killed_before_its_first_checkpoint_restarts_on_retry(workspace):
     command = ("-m", *BRIEF, "seed=0,1", "name=early")
     sweep = workspace.start(*command)
     while not (started := jobs(sweep)) and sweep.poll() is None:
@@ -153,11 +146,9 @@ def test_a_job_that_was_killed_before_its_first_checkpoint_is_tried_again_from_t
     started[0].kill()
     output, _ = sweep.communicate(timeout=60)
     assert sweep.returncode == 1, output
-    left = workspace.run(*command)
-    assert left.code == 1
+    left = workspace.run(*command, code=1)
     assert plan(left.output)["seed=0"].startswith("has failed")
-    again = workspace.run(*command, "sweep.retry_failed=true")
-    assert again.code == 0, again.output
+    again = workspace.run(*command, "sweep.retry_failed=true", code=0)
     assert plan(again.output) == {"seed=0": "starts again", "seed=1": "is finished"}
     assert workspace.result("outputs/early/0_seed=0")["steps"] == 40
 
@@ -165,32 +156,31 @@ def test_a_job_that_was_killed_before_its_first_checkpoint_is_tried_again_from_t
 @pytest.mark.slow
 def test_every_job_is_checked_before_the_first_starts(workspace):
     bad = ("-m", *BRIEF, "model=linear,nosuch", "train.batch_size=32,-1", "name=checked")
-    dry = workspace.run(*bad, "sweep.dry_run=true")
-    assert dry.code == 1
+    dry = workspace.run(*bad, "sweep.dry_run=true", code=1)
     assert (
         "job 1 (model=linear train.batch_size=-1) failed: train.batch_size=-1: must" in dry.output
     )
     assert "job 2 (model=nosuch train.batch_size=32) failed: model=nosuch: must be" in dry.output
     assert not (workspace.path / "outputs/checked").exists()
 
-    done = workspace.run(*bad)
-    assert done.code == 1, done.output
+    done = workspace.run(*bad, code=1)
     assert done.output.index("job 3 (") < done.output.index("device  ")
     table = done.output[done.output.index("comparison") :]
     assert (table.count("completed"), table.count("failed")) == (1, 3)
     # What is mended is refused no longer, and the rest is not run again.
-    mended = workspace.run("-m", *BRIEF, "model=linear", "train.batch_size=32,16", "name=checked")
-    assert mended.code == 0, mended.output
+    mended = workspace.run(
+        "-m", *BRIEF, "model=linear", "train.batch_size=32,16", "name=checked", code=0
+    )
     assert mended.output.count("device  ") == 1
 
 
 @pytest.mark.slow
-def test_a_job_that_is_running_is_left_alone(workspace):
+def test_a_running_job_is_skipped(workspace):
     command = ("backend=jax", *LONG, "train.steps=900000", "name=twice")
     sweep = run_until(workspace, "outputs/twice/0_seed=0", *command, "seed=0,1")
     try:
         other = workspace.run("-m", *command, "seed=0")
-        assert "seed=0) is running: left alone" in other.output
+        assert "seed=0) is already running, skipped" in other.output
         assert other.code == 130
         assert "device  " not in other.output
     finally:
@@ -199,8 +189,7 @@ def test_a_job_that_is_running_is_left_alone(workspace):
     assert workspace.result("outputs/twice/0_seed=0")["status"] == "interrupted"
 
 
-def test_the_folder_of_a_job_is_not_for_the_user_to_name(workspace):
-    done = workspace.run("-m", *BRIEF, "seed=0,1", "hydra.sweep.subdir=mine")
-    assert done.code == 1
+def test_setting_the_folder_of_a_job_is_refused(workspace):
+    done = workspace.run("-m", *BRIEF, "seed=0,1", "hydra.sweep.subdir=mine", code=1)
     assert "error: hydra.sweep.subdir=mine: must be left out" in done.output
     assert "Traceback" not in done.output

@@ -1,4 +1,4 @@
-"""Sweeps of W&B's own: what their agent starts, by its own code, and what our runs make of it.
+"""W&B sweeps: runs that W&B's own agent starts, and how they log.
 
 Only the server is missing: the test draws the parameters, and W&B is offline.
 """
@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 import wandb
+import warm_start
 import yaml
 from offline_wandb import read_run
 from wandb.wandb_agent import Agent
 
-from pipeline.keys import every_key, groups, options_of
+from pipeline.config.keys import config_groups, every_key, options_of
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -28,7 +29,7 @@ of_each_sweep = pytest.mark.parametrize("path", SWEEPS, ids=[path.stem for path 
 
 
 def drawn(sweep: dict, seed: int = 0, **fixed: object) -> dict:
-    """Parameters as W&B's server draws them."""
+    """Draw parameters as W&B's server does."""
     chance = random.Random(seed)
 
     def draw(name: str, ranges: dict) -> object:
@@ -44,7 +45,7 @@ def drawn(sweep: dict, seed: int = 0, **fixed: object) -> dict:
 
 @pytest.fixture
 def agent(tmp_path, monkeypatch):
-    """A function that has W&B's agent start a run of a sweep, and gives the process."""
+    """A function that starts a run of a sweep through W&B's agent and returns its process."""
     wandb.teardown()
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
@@ -57,7 +58,7 @@ def agent(tmp_path, monkeypatch):
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "TANDEM_PROGRESS": "plain",
-        "TANDEM_LEASES": str(tmp_path / ".leases"),
+        "TANDEM_LOCKS": str(tmp_path / ".locks"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }.items():
         monkeypatch.setenv(name, value)
@@ -74,22 +75,20 @@ def agent(tmp_path, monkeypatch):
     return started
 
 
-def unswept(folder: Path, parameters: dict) -> dict:
-    """The config in W&B of the same run, started by a person."""
+def config_without_sweep(folder: Path, parameters: dict) -> dict:
+    """W&B config of the same run started outside a sweep."""
     words = [f"{name}={value}" for name, value in parameters.items()]
     own = {name: value for name, value in os.environ.items() if "WANDB_" not in name}
-    subprocess.run(
+    warm_start.run(
         [sys.executable, str(ROOT / "run.py"), *words, *TINY, "name=unswept"],
         cwd=folder,
         env=own | {"WANDB_MODE": "offline"},
-        check=True,
-        capture_output=True,
-    )
+    ).check_returncode()
     return read_run(folder / "outputs" / "unswept").config
 
 
 @of_each_sweep
-def test_a_sweep_is_over_both_backends_and_speaks_hydra(path):
+def test_a_sweep_covers_both_backends_and_passes_hydra_overrides(path):
     sweep = yaml.safe_load(path.read_text())
     assert sweep["parameters"]["backend"] == {"values": ["torch", "jax"]}
     assert sweep["command"] == ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
@@ -98,10 +97,10 @@ def test_a_sweep_is_over_both_backends_and_speaks_hydra(path):
     assert sweep["method"] in ("grid", "random", "bayes")
     goals = {"val/accuracy": "maximize", "val/loss": "minimize"}
     assert sweep["metric"]["goal"] == goals[sweep["metric"]["name"]]
-    known = {key.path for key in every_key()} | set(groups())
+    known = {key.path for key in every_key()} | set(config_groups())
     for name, ranges in sweep["parameters"].items():
         assert name in known
-        if name in groups():
+        if name in config_groups():
             assert set(ranges.get("values", [ranges.get("value")])) <= set(options_of(name))
         for bound in ("min", "max"):
             assert isinstance(ranges.get(bound, 0.0), float), f"{name}: YAML reads 1e-4 as text"
@@ -114,7 +113,7 @@ def test_a_sweep_is_over_both_backends_and_speaks_hydra(path):
 @pytest.mark.slow
 @of_each_sweep
 @pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_what_the_agent_starts_is_the_run_that_it_meant(path, backend, agent, tmp_path):
+def test_the_agent_starts_a_run_with_its_id_and_parameters(path, backend, agent, tmp_path):
     sweep = yaml.safe_load(path.read_text())
     parameters = drawn(sweep, backend=backend)
     assert agent(sweep, parameters, *TINY, "name=swept").wait() == 0
@@ -126,13 +125,13 @@ def test_what_the_agent_starts_is_the_run_that_it_meant(path, backend, agent, tm
     assert sweep["metric"]["name"] in run.summary
     assert run.config["sweep_name"] == "sweep1"
     different = {"name", "sweep_name"}
-    other = unswept(tmp_path, parameters)
+    other = config_without_sweep(tmp_path, parameters)
     assert run.config.keys() == other.keys()
     assert {key for key in other if run.config[key] != other[key]} == different
 
 
 @pytest.mark.slow
-def test_a_run_that_the_sweep_stops_early_is_no_failure(agent, tmp_path):
+def test_a_run_that_the_sweep_stops_early_is_not_a_failure(agent, tmp_path):
     sweep = yaml.safe_load((ROOT / "sweeps" / "hyperband.yaml").read_text())
     assert sweep["early_terminate"] == {"type": "hyperband", "min_iter": 3, "eta": 3}
     parameters = drawn(sweep, backend="jax") | {"train.epochs": 100_000}

@@ -1,4 +1,4 @@
-"""What tests of the core share."""
+"""Fixtures shared by tests of the core."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def wandb_offline(monkeypatch):
-    """W&B as it is without an account, and without what an earlier test has left of it."""
+    """Offline W&B without an account or state of earlier tests."""
     import wandb
 
     wandb.teardown()

@@ -1,4 +1,4 @@
-"""Parcels and weights as files, and what `pipeline.convert` says before it needs a framework."""
+"""Portable checkpoints and weights as files, and errors of `pipeline.convert` that need no framework."""
 
 import json
 import subprocess
@@ -13,16 +13,23 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import load_file, save_file
 
-from pipeline.checkpoints import BrokenCheckpoint, check_shapes
-from pipeline.config import plain
+from pipeline.config.experiment import plain
 from pipeline.convert import convert, main
-from pipeline.crossing import check_optimizer
+from pipeline.data.data_spec import data_spec, placeholder_data
+from pipeline.digest import digest
 from pipeline.errors import UserError
-from pipeline.outline import hollow, outline
-from pipeline.parcels import Parcel, read_parcel, write_parcel, write_weights
-from pipeline.portable import PortableState, digest
-from pipeline.runs import RunFolder
-from pipeline.saved import resumed_arguments
+from pipeline.run.resume import resumed_arguments
+from pipeline.run.transfer import check_optimizer
+from pipeline.storage.checkpoints import BrokenCheckpoint, check_shapes
+from pipeline.storage.portable_file import (
+    PortableCheckpoint,
+    read_portable,
+    write_portable,
+    write_weights,
+)
+from pipeline.storage.portable_state import PortableState
+from pipeline.storage.recorder_state import RecorderState
+from pipeline.storage.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +42,7 @@ ARRAYS = st.dictionaries(
     ),
     max_size=3,
 )
-MEMORY = {"window": [[0.1, float("nan"), 2.0]], "best": None, "facts": {"parameters": 3}}
+MEMORY = RecorderState(window=[[0.1, float("nan"), 2.0]], facts={"parameters": 3})
 
 
 @given(
@@ -45,20 +52,20 @@ MEMORY = {"window": [[0.1, float("nan"), 2.0]], "best": None, "facts": {"paramet
     averages=ARRAYS,
     slots=st.dictionaries(st.text("mv_", min_size=1), ARRAYS, max_size=2),
 )
-def test_a_parcel_comes_back_from_its_file_bit_for_bit(
+def test_a_portable_checkpoint_is_read_back_bit_for_bit(
     tmp_path_factory, step, parameters, buffers, averages, slots
 ):
-    path = tmp_path_factory.getbasetemp() / "parcel.safetensors"
+    path = tmp_path_factory.getbasetemp() / "portable.safetensors"
     state = PortableState(step, parameters, buffers, slots, averages)
-    write_parcel(path, Parcel(state, MEMORY, {"source": "a/b", "backend": "jax"}))
-    back = read_parcel(path)
+    write_portable(path, PortableCheckpoint(state, MEMORY, {"source": "a/b", "backend": "jax"}))
+    back = read_portable(path)
     assert back.state.step == step
     for name in ("parameters", "buffers", "averages"):
         assert digest(getattr(back.state, name)) == digest(getattr(state, name)), name
     assert back.state.slots.keys() == slots.keys()
     for slot in slots:
         assert digest(back.state.slots[slot]) == digest(slots[slot])
-    assert json.dumps(back.memory) == json.dumps(MEMORY)
+    assert json.dumps(back.recorder_state.to_json()) == json.dumps(MEMORY.to_json())
     assert (back.run, back.source) == ({"source": "a/b", "backend": "jax"}, Path("a/b"))
 
 
@@ -72,41 +79,41 @@ STATE = PortableState(
 
 @pytest.fixture
 def run(configure):
-    """Who the run of a parcel is."""
+    """Identity of the run in a portable checkpoint."""
     config = configure("train.accumulate=4 train.batch_size=8")
     return {"source": "outputs/made", "backend": "torch", "config": plain(config)}
 
 
-def test_weights_alone_are_what_a_plain_torch_model_loads(tmp_path, run):
+def test_exported_weights_are_a_plain_torch_state_dict(tmp_path, run):
     path = tmp_path / "weights.safetensors"
-    write_weights(path, Parcel(STATE, MEMORY, run))
+    write_weights(path, PortableCheckpoint(STATE, MEMORY, run))
     weights = load_file(path)
     counted = weights.pop("bn1.num_batches_tracked")
     assert (counted.dtype, counted.shape, int(counted)) == (np.int64, (), 7 * 4)
     assert digest(weights) == digest(STATE.parameters | STATE.buffers)
-    back = read_parcel(path)
-    assert back.memory is None
+    back = read_portable(path)
+    assert back.recorder_state is None
     assert (back.state.step, back.state.slots) == (0, {}), "as of a run that has not begun"
     assert back.state.shapes == STATE.shapes
     assert back.run["config"] == run["config"]
 
 
-def test_with_averages_the_weights_are_the_averages(tmp_path, run):
+def test_exported_weights_are_the_averages_if_there_are_any(tmp_path, run):
     path, averages = tmp_path / "weights.safetensors", {"fc.weight": np.full((1, 2), 5.0)}
     state = PortableState(1, {"fc.weight": np.zeros((1, 2))}, averages=averages)
-    write_weights(path, Parcel(state, MEMORY, run))
+    write_weights(path, PortableCheckpoint(state, MEMORY, run))
     assert digest(load_file(path)) == digest(averages)
 
 
-def test_weights_of_anybody_can_be_read(tmp_path):
+def test_weights_of_any_origin_can_be_read(tmp_path):
     path = tmp_path / "theirs.safetensors"
     save_file(STATE.parameters | STATE.buffers | STATE.counters(1), path)
-    parcel = read_parcel(path)
-    assert (digest(parcel.state.parameters), digest(parcel.state.buffers)) == (
+    portable = read_portable(path)
+    assert (digest(portable.state.parameters), digest(portable.state.buffers)) == (
         digest(STATE.parameters),
         digest(STATE.buffers),
     )
-    assert parcel.run == {"source": str(path)}
+    assert portable.run == {"source": str(path)}
 
 
 def flip(content):
@@ -115,41 +122,47 @@ def flip(content):
 
 @pytest.mark.parametrize(
     "damage",
-    [flip, lambda content: content[: len(content) // 2], lambda content: b"", lambda c: c[9:]],
+    [
+        flip,
+        lambda content: content.replace(b'\\"step\\": 7', b'\\"step\\": 8'),
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda c: c[9:],
+    ],
 )
-def test_a_damaged_file_is_told_and_not_read(tmp_path, capsys, damage):
+def test_a_damaged_file_is_reported_and_not_read(tmp_path, capsys, damage):
     path = tmp_path / "run.safetensors"
-    write_parcel(path, Parcel(STATE, MEMORY, {"source": "x", "backend": "torch"}))
+    write_portable(path, PortableCheckpoint(STATE, MEMORY, {"source": "x", "backend": "torch"}))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(BrokenCheckpoint):
-        read_parcel(path)
-    with pytest.raises(UserError, match=rf"SRC={path}: must be whole, but it is broken: .+"):
+        read_portable(path)
+    with pytest.raises(UserError, match=rf"SRC={path}: it is broken: .+"):
         convert(path, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_file_that_is_being_replaced_is_the_old_or_the_new_one(tmp_path, monkeypatch):
+def test_a_file_is_replaced_atomically(tmp_path, monkeypatch):
     path = tmp_path / "run.safetensors"
-    write_parcel(path, Parcel(STATE, MEMORY, {}))
+    write_portable(path, PortableCheckpoint(STATE, MEMORY, {}))
 
     def fails(arrays, aside, metadata):
         Path(aside).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipeline.parcels.save_file", fails)
+    monkeypatch.setattr("pipeline.storage.portable_file.save_file", fails)
     with pytest.raises(OSError, match="No space"):
-        write_parcel(path, Parcel(replace(STATE, step=8), MEMORY, {}))
-    assert read_parcel(path).state.step == 7
+        write_portable(path, PortableCheckpoint(replace(STATE, step=8), MEMORY, {}))
+    assert read_portable(path).state.step == 7
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_parameters_that_do_not_fit_are_named_and_many_are_counted():
+def test_mismatched_parameters_are_named_and_many_are_counted():
     saved = {"a.weight": (2, 3), "b.weight": (1,)}
     model = {"a.weight": (2, 4), "c.weight": (1,), "c.bias": (1,)}
     with pytest.raises(UserError) as told:
         check_shapes(Path("there"), saved, model)
-    assert told.value.allowed.endswith(
-        "made with: c.weight is missing; c.bias is missing; b.weight is left over; "
+    assert told.value.problem.endswith(
+        "another model: c.weight is missing; c.bias is missing; b.weight is left over; "
         "a.weight is [2, 3] where the model has [2, 4]"
     )
     with pytest.raises(UserError, match=r"7\.weight is missing; and 4 more"):
@@ -157,13 +170,13 @@ def test_parameters_that_do_not_fit_are_named_and_many_are_counted():
     check_shapes(Path("there"), saved, {name: list(shape) for name, shape in saved.items()})
 
 
-def test_an_outline_is_enough_for_what_a_model_asks_of_its_data(configure):
-    from pipeline import datasets
+def test_a_data_spec_is_enough_to_build_a_model(configure):
+    from pipeline.data import sources
 
-    data = datasets.load(configure("dataset=synthetic dataset.shape=[5,6,3]").dataset)
-    told = json.loads(json.dumps(outline(data)))
-    again = hollow(told)
-    assert outline(again) == told
+    data = sources.load(configure("dataset=synthetic dataset.shape=[5,6,3]").dataset)
+    told = json.loads(json.dumps(data_spec(data)))
+    again = placeholder_data(told)
+    assert json.loads(json.dumps(data_spec(again))) == told
     assert again.train.inputs.shape == data.train.inputs.shape
     assert again.train.inputs.strides == (0, 0, 0, 0), "which takes no memory"
     assert (again.task, again.outputs, again.train.form) == (
@@ -180,9 +193,11 @@ def test_an_outline_is_enough_for_what_a_model_asks_of_its_data(configure):
         ("nowhere.safetensors", "new", [], "SRC=nowhere.safetensors: must be an existing file"),
         ("empty", "new", [], "SRC=empty: must be a run, or a checkpoint inside one"),
         ("run", "new", [], "SRC=run: must be a run with a checkpoint"),
-        ("theirs.safetensors", "full", [], "DST=full: must be a new file or folder"),
-        ("theirs.safetensors", "theirs.safetensors", [], "DST=theirs.safetensors: must be a new"),
+        ("theirs.safetensors", "full", [], "DST=full: it already exists"),
+        ("theirs.safetensors", "theirs.safetensors", [], "DST=theirs.safetensors: it already exists"),
         ("theirs.safetensors", "new", [], "--backend=None: must be one of torch, jax"),
+        ("theirs.safetensors", "x.onnx", [], "DST=x.onnx: .onnx is no format to convert to"),
+        ("theirs.safetensors", "run/run.json/new", [], "run.json is a file"),
         ("theirs.safetensors", "new", ["--backend", "jax"], "as in model=resnet18 dataset=cifar10"),
         ("theirs.safetensors", "new", ["--config", "empty"], "--config=empty: must be a run"),
         (
@@ -191,7 +206,7 @@ def test_an_outline_is_enough_for_what_a_model_asks_of_its_data(configure):
         ),
     ],
 )  # fmt: skip
-def test_bad_input_gets_one_message_and_makes_nothing(
+def test_bad_input_gets_one_message_and_creates_no_file(
     tmp_path, monkeypatch, capsys, source, target, options, told
 ):
     monkeypatch.chdir(tmp_path)
@@ -208,7 +223,7 @@ def test_bad_input_gets_one_message_and_makes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_goes_on_in_its_own_folder_but_on_another_backend_in_a_new_one(configure, tmp_path):
+def test_a_run_resumes_in_its_own_folder_but_on_another_backend_in_a_new_one(configure, tmp_path):
     RunFolder(tmp_path).identify(configure("backend=torch"))
     asked = [f"resume={tmp_path}", "name=second"]
     own = f"hydra.run.dir='{tmp_path}'"
@@ -220,10 +235,14 @@ def test_a_run_goes_on_in_its_own_folder_but_on_another_backend_in_a_new_one(con
 
 
 def test_slots_of_another_optimizer_are_refused(configure, run):
-    check_optimizer(Parcel(STATE, MEMORY, run), configure(""))
-    with pytest.raises(UserError, match=r"optimizer=sgd: must be adamw, .* weights\.safetensors"):
-        check_optimizer(Parcel(STATE, MEMORY, run), configure("optimizer=sgd"))
-    check_optimizer(Parcel(replace(STATE, step=0), None, run), configure("optimizer=sgd"))
+    check_optimizer(PortableCheckpoint(STATE, MEMORY, run), configure(""))
+    with pytest.raises(
+        UserError, match=r"optimizer=sgd: .* holds the state of adamw.* weights\.safetensors"
+    ):
+        check_optimizer(PortableCheckpoint(STATE, MEMORY, run), configure("optimizer=sgd"))
+    check_optimizer(
+        PortableCheckpoint(replace(STATE, step=0), None, run), configure("optimizer=sgd")
+    )
 
 
 def test_help_shows_every_option_and_examples():

@@ -2,18 +2,18 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import pytest
 import torch
 
-from pipeline import carrier, crossing
-from pipeline.config import BackendConfig
-from pipeline.experiment import Job
-from pipeline.experiment import run as run_experiment
+from pipeline.config.experiment import BackendConfig
 from pipeline.loggers.metrics_file import Row, read_metrics
-from pipeline.runs import RunFolder
+from pipeline.run import transfer, transfer_worker
+from pipeline.run.experiment import Job
+from pipeline.run.runner import run as run_experiment
+from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_result import RunResult
 
 # Before JAX touches the first: tests of several devices share the processes of the others.
 jax.config.update("jax_num_cpu_devices", 4)
@@ -23,15 +23,15 @@ QUIET = "logger=none accelerator=cpu train.log_every=1"
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run left: the lines of metrics.jsonl, and result.json."""
+    """Metrics rows and result of a finished run."""
 
     rows: list[Row]
-    result: dict[str, Any]
+    result: RunResult
 
 
 @pytest.fixture(autouse=True)
 def shared_machine(monkeypatch):
-    """One thread for torch, no progress, and the processes' flags put back after the test."""
+    """One torch thread and no progress; settings of the process are restored after the test."""
     x64, threads = jax.config.jax_enable_x64, torch.get_num_threads()
     torch.set_num_threads(1)
     jax.config.update("jax_platforms", "cpu")
@@ -48,7 +48,7 @@ def shared_machine(monkeypatch):
 
 @pytest.fixture
 def float64():
-    """Lets JAX make float64 arrays."""
+    """Let JAX make float64 arrays."""
     jax.config.update("jax_enable_x64", True)
 
 
@@ -71,11 +71,11 @@ def run(configure, tmp_path):
 
 @pytest.fixture
 def train(configure, tmp_path, monkeypatch):
-    """A function that runs an experiment in a folder of that name, and gives its exit code.
+    """A function that runs an experiment in a folder of that name, and returns its exit code.
 
-    What crosses from backend to backend does so in this process, which has loaded both.
+    Exports and imports take place in this process, which has loaded both.
     """
-    monkeypatch.setattr(crossing, "_carry", lambda *arguments: carrier.carry(arguments))
+    monkeypatch.setattr(transfer, "_run_worker", lambda *arguments: transfer_worker.work(arguments))
 
     def trained(name: str, backend: str, overrides: str) -> int:
         config = replace(configure(overrides), backend=BackendConfig(name=backend))

@@ -1,4 +1,4 @@
-"""Values of both sides and their gradients, side by side in float64."""
+"""Values and gradients of torch and JAX functions in float64."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +8,7 @@ import flax.linen as linen
 import jax
 import numpy as np
 import torch
+from asserts import assert_gradients_close
 from torch import nn
 
 from flax_impl import layers as flax_layers
@@ -19,17 +20,17 @@ Found = tuple[np.ndarray, list[np.ndarray]]  # a value, and gradients of a weigh
 
 
 def weights(shape: tuple[int, ...]) -> np.ndarray:
-    """Of the sum whose gradient is taken; no two alike, so that no error cancels."""
+    """Weights of the sum whose gradient is taken; all differ, so that no errors cancel."""
     return np.linspace(0.5, 1.5, int(np.prod(shape))).reshape(tuple(shape))
 
 
 def compiled(function: Callable, **options: Any) -> Callable:
-    """Compiled in a quarter of the time: what is called once need not be fast."""
+    """Jit without optimization, which compiles in a quarter of the time."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
 
 
 def with_torch(function: Callable, *arrays: np.ndarray) -> Found:
-    """What a function of tensors gives, and its gradients by all of them."""
+    """Value of a function of tensors, and its gradients with respect to each of them."""
     tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
     value = function(*tensors)
     (value * torch.tensor(weights(value.shape))).sum().backward()
@@ -37,7 +38,7 @@ def with_torch(function: Callable, *arrays: np.ndarray) -> Found:
 
 
 def with_jax(function: Callable, *arrays: np.ndarray) -> Found:
-    """What a function of arrays gives, and its gradients by all of them."""
+    """Value of a function of arrays, and its gradients with respect to each of them."""
 
     @compiled
     @partial(jax.grad, argnums=range(len(arrays)), has_aux=True)
@@ -49,16 +50,8 @@ def with_jax(function: Callable, *arrays: np.ndarray) -> Found:
     return np.asarray(value), [np.asarray(gradient) for gradient in gradients]
 
 
-def assert_close(found: Found, expected: Found) -> None:
-    """Equal to the last digits, which is 1e-12."""
-    (value, gradients), (wanted, by) = found, expected
-    np.testing.assert_allclose(value, wanted, rtol=1e-12, atol=1e-14)
-    for gradient, other in zip(gradients, by, strict=True):
-        np.testing.assert_allclose(gradient, other, rtol=1e-12, atol=1e-13)
-
-
 def channels_first(x: torch.Tensor) -> torch.Tensor:
-    """`[batch, …, channels]` as torch's layers want it."""
+    """`[batch, …, channels]` in the layout of torch's layers."""
     return x.movedim(-1, 1)
 
 
@@ -68,7 +61,7 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
 
 
 def randomised(layer: nn.Module, seed: int = 0) -> nn.Module:
-    """A torch layer in float64 whose parameters all differ, those of norms too."""
+    """A torch layer in float64 with random parameters, those of norms included."""
     random = np.random.default_rng(seed)
     with torch.no_grad():
         for parameter in layer.double().parameters():
@@ -83,16 +76,16 @@ def assert_twins(
     call: Callable = lambda layer, x: layer(x),
     apply: Callable = lambda call, x: call(x),
 ) -> None:
-    """Hold a Flax layer with a torch layer's parameters to be that layer.
+    """Assert that a Flax layer with the parameters of a torch layer equals it.
 
-    Names, shapes and kinds of its parameters, its outputs, and their gradients by inputs and parameters.
+    Compares names, shapes and kinds of parameters, outputs, and gradients by inputs and parameters.
 
     Args:
-        torch_layer: in float64.
-        flax_layer: with `param_dtype=float`.
-        x: inputs, channels last; by whole numbers (tokens) there is no gradient.
-        call: outputs of torch's layer, channels last.
-        apply: the same of Flax's, bound to its parameters.
+        torch_layer: the torch layer, in float64.
+        flax_layer: the Flax layer, with `param_dtype=float`.
+        x: inputs, channels last; whole numbers (tokens) have no gradient.
+        call: computes the outputs of the torch layer, channels last.
+        apply: computes the outputs of the Flax layer bound to its parameters.
     """
     layout = flax_layers.layout_of(flax_layer, jax.ShapeDtypeStruct(x.shape, x.dtype))
     assert flax_layers.layer_kinds(layout) == torch_layers.layer_kinds(torch_layer)
@@ -116,4 +109,4 @@ def assert_twins(
     found = [by_params[name] for name in arrays]
     if smooth:
         found, wanted = [np.asarray(by[1]), *found], [inputs.grad.numpy(), *wanted]
-    assert_close((np.asarray(value), found), (expected.detach().numpy(), wanted))
+    assert_gradients_close((np.asarray(value), found), (expected.detach().numpy(), wanted))

@@ -1,12 +1,13 @@
-"""Both backends against NumPy: not only the same as each other, but right."""
+"""Both backends against NumPy, so that they are not only equal but right."""
 
 import numpy as np
 import pytest
 
-from pipeline.config import Initial
-from pipeline.datasets import Task, load
-from pipeline.initial import initial_parameters
-from pipeline.plan import data_plan
+from pipeline.config.models import Initializer
+from pipeline.data.batch_plan import make_batch_plan
+from pipeline.data.dataset import Task
+from pipeline.data.sources import load
+from pipeline.training.initializers import initial_parameters
 
 LR = 0.1
 ONE_STEP = (
@@ -21,13 +22,13 @@ LINE = "dataset=line train.batch_size=5"
 
 
 def features(split, data):
-    """Normalised and flattened, channels first."""
+    """Normalised samples, flattened channels first: float64 `[samples, features]`."""
     inputs = (split.inputs - data.mean) / data.std
     return (inputs.transpose(0, 3, 1, 2) if inputs.ndim == 4 else inputs).reshape(len(split), -1)
 
 
-def judged(task, outputs, targets):
-    """Metrics, and the gradient of the mean loss by the outputs."""
+def metrics_and_gradient(task, outputs, targets):
+    """Metrics, and the gradient of the mean loss with respect to the outputs."""
     rows = np.arange(len(targets))
     if task is Task.classification:
         shifted = outputs - outputs.max(axis=1, keepdims=True)
@@ -44,30 +45,32 @@ def judged(task, outputs, targets):
 
 
 def by_hand(config):
-    """Every number that a run of one step of gradient descent on a linear model logs."""
+    """Every number that one step of gradient descent on a linear model logs."""
     data = load(config.dataset)
-    batch = data_plan(config, data).indices(0)
+    batch = make_batch_plan(config, data).indices(0)
     inputs, targets = features(data.train, data)[batch], data.train.targets[batch]
     shapes = {"fc.weight": (data.outputs, inputs.shape[1]), "fc.bias": (data.outputs,)}
-    weight, bias = initial_parameters(shapes, {"fc": "linear"}, config.seed, Initial.torch).values()
+    weight, bias = initial_parameters(
+        shapes, {"fc": "linear"}, config.seed, Initializer.torch
+    ).values()
 
-    metrics, gradient = judged(data.task, inputs @ weight.T + bias, targets)
+    metrics, gradient = metrics_and_gradient(data.task, inputs @ weight.T + bias, targets)
     expected = {f"train/{key}": value for key, value in metrics.items()}
     by_weight, by_bias = gradient.T @ inputs, gradient.sum(axis=0)
     expected["optim/grad_norm"] = np.sqrt((by_weight**2).sum() + (by_bias**2).sum())
     weight, bias = weight - LR * by_weight, bias - LR * by_bias
 
     for name, split in (("val", data.val), ("test", data.test)):
-        metrics, _ = judged(data.task, features(split, data) @ weight.T + bias, split.targets)
+        metrics, _ = metrics_and_gradient(
+            data.task, features(split, data) @ weight.T + bias, split.targets
+        )
         expected |= {f"{name}/{key}": value for key, value in metrics.items()}
     return expected
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
 @pytest.mark.parametrize("data", [IMAGES, LINE], ids=["images", "line"])
-def test_one_step_is_what_numpy_makes_of_it_however_large_an_evaluation_batch_is(
-    run, configure, data, size
-):
+def test_one_step_matches_numpy_for_any_evaluation_batch_size(run, configure, data, size):
     overrides = f"{ONE_STEP} {data} train.eval_batch_size={size}"
     expected = by_hand(configure(overrides))
     assert len(expected) == (7 if data is IMAGES else 13)

@@ -7,23 +7,26 @@ import flax.linen as linen
 import numpy as np
 import pytest
 import torch
-from crossings import EVERYTHING, FP64, MLP, OTHER, assert_close, lines
+from asserts import assert_rows_close, assert_states_identical
+from made_runs import OTHER
 from safetensors.numpy import load_file
+from short_runs import EVERYTHING, FP64, MLP, lines
 from torch import nn
 
-from pipeline import datasets
-from pipeline.checkpoints import checkpoint_of_step, checkpoints_of
+from pipeline.atomic_files import read_json
 from pipeline.convert import convert
-from pipeline.crossing import exported
+from pipeline.data import sources
+from pipeline.digest import digest
 from pipeline.errors import UserError
-from pipeline.portable import digest
-from pipeline.runs import RunFolder, read_json
+from pipeline.run.transfer import export_run
+from pipeline.storage.checkpoints import checkpoint_of_step, checkpoints_of
+from pipeline.storage.run_folder import RunFolder
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 @pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.slow), "jax"])
-def test_a_converted_run_goes_on_as_the_run_itself_would(train, tmp_path, backend):
+def test_a_converted_run_resumes_like_the_original(train, tmp_path, backend):
     first, second = tmp_path / "first", tmp_path / "second"
     assert train("whole", backend, f"{FP64} {EVERYTHING}") == 0
     assert train("first", backend, f"{FP64} {EVERYTHING} train.stop_after=17") == 130
@@ -32,34 +35,31 @@ def test_a_converted_run_goes_on_as_the_run_itself_would(train, tmp_path, backen
     assert identity["config"]["backend"]["name"] == OTHER[backend]
     assert identity["wandb_id"] != read_json(first / "run.json")["wandb_id"]
     assert identity["data"]["samples"] == read_json(first / "run.json")["data"]["samples"]
-    assert (result["status"], result["steps"]) == ("interrupted", 17)
-    assert result["converted_from"] == str(first)
-    assert Path(result["best"]["checkpoint"]).parent.parent == second
+    assert (result.status, result.steps) == ("interrupted", 17)
+    assert result.converted_from == str(first)
+    assert Path(result.best.checkpoint).parent.parent == second
     assert lines(second) == lines(first)
     resumed = f"{FP64} {EVERYTHING} resume={second}"
     assert train("second", OTHER[backend], resumed) == 0
-    assert_close(lines(tmp_path / "whole"), lines(second))
+    assert_rows_close(lines(second), lines(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_there_and_back_nothing_has_changed(train, tmp_path, backend):
+def test_converting_there_and_back_changes_nothing(train, tmp_path, backend):
     assert train("first", backend, f"{FP64} {EVERYTHING} train.stop_after=17") == 130
     convert(tmp_path / "first", tmp_path / "there")
     convert(tmp_path / "there", tmp_path / "run.safetensors", whole=True)
     convert(tmp_path / "run.safetensors", tmp_path / "back")
     ours, theirs = (
-        exported(checkpoints_of(tmp_path / run), "SRC")[-1] for run in ("first", "back")
+        export_run(checkpoints_of(tmp_path / run), "SRC")[-1] for run in ("first", "back")
     )
-    assert ours.memory == theirs.memory
-    assert ours.state.step == theirs.state.step == 17
-    for group in ("parameters", "averages"):
-        assert digest(getattr(ours.state, group)) == digest(getattr(theirs.state, group))
-    assert ours.state.slots.keys() == {"exp_avg", "exp_avg_sq"} == theirs.state.slots.keys()
-    for slot in ours.state.slots:
-        assert digest(ours.state.slots[slot]) == digest(theirs.state.slots[slot])
+    assert ours.recorder_state == theirs.recorder_state
+    assert ours.state.step == 17
+    assert ours.state.slots.keys() == {"exp_avg", "exp_avg_sq"}
+    assert_states_identical(ours.state, theirs.state)
 
 
-def test_from_weights_alone_both_backends_train_the_same_run(train, tmp_path):
+def test_both_backends_train_the_same_run_from_exported_weights(train, tmp_path):
     assert train("first", "jax", f"{FP64} {MLP} train.stop_after=7") == 130
     convert(tmp_path / "first", tmp_path / "w.safetensors")
     tuned = f"{FP64} {MLP} optimizer=sgd optimizer.lr=0.05"
@@ -70,17 +70,13 @@ def test_from_weights_alone_both_backends_train_the_same_run(train, tmp_path):
         assert read_json(folder / "run.json")["config"]["optimizer"]["lr"] == 0.05
         assert train(backend, backend, f"{tuned} resume={folder}") == 0
     ours, theirs = (RunFolder(tmp_path / backend).result for backend in OTHER)
-    assert_close(lines(tmp_path / "torch"), lines(tmp_path / "jax"))
+    assert_rows_close(lines(tmp_path / "jax"), lines(tmp_path / "torch"))
     assert lines(tmp_path / "torch")[0]["step"] == 4
-    assert (
-        ours["init_digest"]
-        == theirs["init_digest"]
-        == digest(load_file(tmp_path / "w.safetensors"))
-    )
-    assert ours["steps"] == theirs["steps"] == 30
+    assert ours.init_digest == theirs.init_digest == digest(load_file(tmp_path / "w.safetensors"))
+    assert ours.steps == theirs.steps == 30
 
 
-def test_of_a_whole_run_the_weights_are_those_that_were_tested(train, tmp_path):
+def test_the_exported_weights_of_a_completed_run_are_the_tested_ones(train, tmp_path):
     first = tmp_path / "first"
     case = "model=linear optimizer=rmsprop optimizer.lr=1e-9 schedule=constant"
     assert train("first", "jax", f"{FP64} {case}") == 0
@@ -88,12 +84,14 @@ def test_of_a_whole_run_the_weights_are_those_that_were_tested(train, tmp_path):
     convert(checkpoint_of_step(first, 30).path, tmp_path / "last.safetensors")
     best, last = (load_file(tmp_path / f"{name}.safetensors") for name in ("best", "last"))
     assert digest(best) != digest(last)
-    [parcel] = exported([checkpoint_of_step(first, 5)], "SRC")
-    assert digest(best) == digest(parcel.state.parameters)
+    [portable] = export_run([checkpoint_of_step(first, 5)], "SRC")
+    assert digest(best) == digest(portable.state.parameters)
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_weights_of_another_model_name_the_parameters_and_leave_nothing(train, tmp_path, backend):
+def test_weights_of_another_model_are_refused_with_parameter_names_and_leave_nothing(
+    train, tmp_path, backend
+):
     assert train("first", backend, f"{FP64} {MLP} train.stop_after=5") == 130
     convert(tmp_path / "first", tmp_path / "w.safetensors")
     fault = r"model=.*w\.safetensors.*layers\.1\.bias is \[10\] where the model has \[4\]"
@@ -102,7 +100,7 @@ def test_weights_of_another_model_name_the_parameters_and_leave_nothing(train, t
     assert not (tmp_path / "new").exists()
 
 
-def test_weights_of_somebody_elses_model_need_to_be_told_which(train, tmp_path):
+def test_weights_of_a_foreign_model_are_converted_with_the_config_of_that_model(train, tmp_path):
     from safetensors.torch import save_model
 
     theirs = nn.Sequential()
@@ -110,15 +108,15 @@ def test_weights_of_somebody_elses_model_need_to_be_told_which(train, tmp_path):
     save_model(theirs, tmp_path / "theirs.safetensors")
     told = ["model=linear", "dataset=digits", "train.epochs=1"]
     convert(tmp_path / "theirs.safetensors", tmp_path / "new", "jax", overrides=told)
-    [parcel] = exported(checkpoints_of(tmp_path / "new"), "SRC")
-    assert digest(parcel.state.parameters) == digest(load_file(tmp_path / "theirs.safetensors"))
+    [portable] = export_run(checkpoints_of(tmp_path / "new"), "SRC")
+    assert digest(portable.state.parameters) == digest(load_file(tmp_path / "theirs.safetensors"))
 
 
 # --- the README's lines, as they stand there ------------------------------------------------------
 
 
 class PlainTorch(nn.Module):
-    """LeNet as anybody would write it, with the names of the file."""
+    """LeNet in plain torch, with the parameter names of the file."""
 
     def __init__(self):
         super().__init__()
@@ -133,7 +131,7 @@ class PlainTorch(nn.Module):
 
 
 class PlainFlax(linen.Module):
-    """The same."""
+    """The same in plain Flax."""
 
     @linen.compact
     def __call__(self, x):
@@ -162,12 +160,12 @@ def test_the_readme_loads_the_weights_into_plain_torch_and_plain_flax(
     names = {}
     exec(on_flax, names)
 
-    data = datasets.load(configure("").dataset)
+    data = sources.load(configure("").dataset)
     images = ((data.test.inputs - data.mean) / data.std).astype(np.float32)
     with torch.no_grad():
         ours = model(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
     theirs = PlainFlax().apply({"params": names["params"]}, images)
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
-    expected = RunFolder(tmp_path / "first").result["test"]["test/accuracy"]
+    expected = RunFolder(tmp_path / "first").result.test["test/accuracy"]
     for logits in (ours, np.asarray(theirs)):
         assert np.mean(logits.argmax(1) == data.test.targets) == pytest.approx(expected, abs=1e-3)

@@ -1,4 +1,4 @@
-"""Augmented pixels: both backends byte for byte what NumPy's own padding and slicing give."""
+"""Augmented images equal NumPy's padding and slicing byte for byte on both backends."""
 
 from itertools import product
 
@@ -12,12 +12,12 @@ from flax_impl import data as flax_data
 from flax_impl import device as flax_device
 from lightning_impl import data as torch_data
 from lightning_impl import device as torch_device
-from pipeline.datasets import load
-from pipeline.plan import data_plan
+from pipeline.data.batch_plan import make_batch_plan
+from pipeline.data.sources import load
 
 
 def cropped(images, draws, padding):
-    """One image after the other, as one would say it."""
+    """Crop and flip one image after the other."""
     height, width = images.shape[1:3]
     around = ((padding, padding), (padding, padding), (0, 0))
     out = []
@@ -32,7 +32,7 @@ def cropped(images, draws, padding):
     [((8, 8, 1), 2), ((5, 7, 3), 1), ((3, 4, 2), 4), ((4, 4, 3), 0)],
     ids=["digits", "odd sides", "padding above the side", "no padding"],
 )
-def test_every_offset_and_mirror_gives_the_same_bytes(shape, padding):
+def test_every_offset_and_flip_gives_the_same_bytes(shape, padding):
     offsets = range(2 * padding + 1)
     draws = np.array(list(product(offsets, offsets, (0, 1))))
     images = np.random.default_rng(0).integers(1, 256, (len(draws), *shape), dtype=np.uint8)
@@ -47,11 +47,11 @@ def test_every_offset_and_mirror_gives_the_same_bytes(shape, padding):
 
 @pytest.fixture
 def batches(configure):
-    """A function of overrides that gives the plan, and the training batches of both backends."""
+    """A function of overrides that returns the batch plan, and the training batches of both backends."""
 
     def made(overrides):
         config = configure(f"accelerator=cpu {overrides}")
-        plan = data_plan(config, load(config.dataset))
+        plan = make_batch_plan(config, load(config.dataset))
         torch_batches = torch_data.TrainBatches(
             plan, torch_device.prepare(config), config.train.accumulate, lambda: 0
         )
@@ -68,12 +68,12 @@ AUGMENTED = "dataset.limit=50 train.batch_size=16 dataset.augment=true dataset.c
 
 @pytest.mark.parametrize("resident", [True, False], ids=["on the device", "memory-mapped"])
 @pytest.mark.parametrize("flip", ["true", "false"])
-def test_batches_are_the_same_bytes_in_every_epoch(batches, monkeypatch, resident, flip):
+def test_augmented_batches_are_the_same_bytes_in_every_epoch(batches, monkeypatch, resident, flip):
     if not resident:
         monkeypatch.setattr(torch_data, "RESIDENT_BYTES", 0)
         monkeypatch.setattr(flax_data, "RESIDENT_BYTES", 0)
     plan, torch_batches, flax_batches = batches(f"{AUGMENTED} dataset.flip={flip}")
-    train, seen, raw = plan.data.train, set(), jax.jit(flax_data.raw, static_argnums=3)
+    train, seen, raw = plan.data.train, set(), jax.jit(flax_data.gather_batch, static_argnums=3)
     for step in range(2 * plan.steps_per_epoch):
         chosen, draws = plan.indices(step), plan.draws(step)
         expected = cropped(train.inputs[chosen], draws, 2)
@@ -102,7 +102,7 @@ def test_normalised_inputs_are_the_same_numbers(batches, precision):
     np.testing.assert_allclose(with_torch, expected, rtol=1e-5 if precision == "fp32" else 1e-12)
 
 
-def test_the_digest_of_the_batches_is_the_same_on_both_and_tells_experiments_apart(batches):
+def test_batch_digests_are_the_same_on_both_backends_and_distinguish_experiments(batches):
     cases = [AUGMENTED, f"{AUGMENTED} seed=1", f"{AUGMENTED} dataset.crop_padding=3"]
     cases += [
         "dataset.limit=50 train.batch_size=16",

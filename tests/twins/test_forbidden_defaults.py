@@ -1,4 +1,4 @@
-"""Flax's defaults that are not torch's are never relied on: read from the source of flax_impl."""
+"""flax_impl never relies on defaults of Flax that differ from torch's; its source is checked."""
 
 import ast
 from pathlib import Path
@@ -40,7 +40,7 @@ BANNED = {
 
 
 def calls(source):
-    """(line, name, positional arguments, keywords) of each call of a part of flax.linen (as `nn`)."""
+    """(line, name, positional arguments, keywords) of each call on flax.linen, as `nn` or `linen`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner = node.func.value
@@ -50,7 +50,7 @@ def calls(source):
 
 
 def faults(source):
-    """What a file leaves to Flax's defaults: (line, row)."""
+    """(line, row) of each place where a source relies on a default of Flax."""
     for line, name, positional, keywords in calls(source):
         for row, (names, argument, before) in SAID.items():
             if name in names and argument not in keywords and positional <= before:
@@ -65,7 +65,7 @@ SOURCES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "flax_impl").rg
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_no_default_of_flax_that_differs_from_torch_s_is_relied_on(name):
+def test_no_default_of_flax_that_differs_from_torchs_is_relied_on(name):
     assert list(faults((ROOT / name).read_text())) == []
 
 
@@ -92,5 +92,5 @@ def test_no_default_of_flax_that_differs_from_torch_s_is_relied_on(name):
         ("{nn.BatchNorm: 1}", []),
     ],
 )
-def test_what_is_left_to_a_default_is_found(source, rows):
+def test_reliance_on_a_default_is_detected(source, rows):
     assert [row.split()[0] for _, row in faults(source)] == rows

@@ -1,4 +1,4 @@
-"""The ways in which a batch can come to the device change nothing that it holds."""
+"""However a batch comes to the device, its content is the same."""
 
 import numpy as np
 import pytest
@@ -17,9 +17,7 @@ def losses(finished):
     return np.array([row["train/loss"] for row in finished.rows if "train/loss" in row])
 
 
-def test_data_too_large_for_the_device_are_gathered_on_the_host_into_the_same_batches(
-    run, tmp_path, monkeypatch
-):
+def test_data_too_large_for_the_device_give_the_same_batches(run, tmp_path, monkeypatch):
     resident = run(f"{SMALL} name=resident")
     for module in (lightning_impl.data, flax_impl.data):
         monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
@@ -27,12 +25,12 @@ def test_data_too_large_for_the_device_are_gathered_on_the_host_into_the_same_ba
         (tmp_path / backend).rename(tmp_path / f"{backend}-resident")
     mapped = run(f"{SMALL} name=mapped")
     for before, after in zip(resident, mapped, strict=True):
-        assert after.result["data_digest"] == before.result["data_digest"]
+        assert after.result.data_digest == before.result.data_digest
         np.testing.assert_allclose(losses(after), losses(before), rtol=1e-12)
-        assert after.result["test"] == pytest.approx(before.result["test"], rel=1e-12)
+        assert after.result.test == pytest.approx(before.result.test, rel=1e-12)
 
 
-def test_several_steps_in_one_compiled_call_are_the_same_steps(run, tmp_path):
+def test_several_steps_per_compiled_call_are_the_same_steps(run, tmp_path):
     singly = run(SMALL)[1]
     for backend in ("torch", "jax"):
         (tmp_path / backend).rename(tmp_path / f"{backend}-singly")
@@ -40,4 +38,4 @@ def test_several_steps_in_one_compiled_call_are_the_same_steps(run, tmp_path):
     each = losses(singly).reshape(-1)
     means = [each[:10].mean(), each[10:20].mean(), each[20:].mean()]
     np.testing.assert_allclose(losses(together), means, rtol=1e-10)
-    assert together.result["test"] == pytest.approx(singly.result["test"], rel=1e-10)
+    assert together.result.test == pytest.approx(singly.result.test, rel=1e-10)

@@ -1,8 +1,8 @@
-"""The rows of the specification's table of layers, L1 to L34: where the frameworks' defaults differ.
+"""Rows L1 to L34 of the table of layers: where the defaults of the frameworks differ.
 
-Each is a layer as models here make it, so that what torch does is what Flax does: in float64, to
-1e-12, outputs and gradients. Rows about activations, pools with ties, flattening and initial weights
-are in test_layers_and_losses.py and test_state.py, those about dropout in test_randomness.py.
+Each row is a layer as our models build it, for which torch and Flax agree in float64 to 1e-12, in outputs
+and gradients. Rows about activations, pools with ties, flattening and initial weights are in
+test_layers_and_losses.py and test_state.py, those about dropout in test_randomness.py.
 """
 
 import jax
@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from asserts import assert_gradients_close
 from flax import linen
 from gradients import (
-    assert_close,
     assert_twins,
     channels_first,
     channels_last,
@@ -28,7 +28,7 @@ from flax_impl.norms import BatchNorm as FlaxBatchNorm
 from flax_impl.norms import LayerNorm as FlaxLayerNorm
 from lightning_impl.norms import BatchNorm as TorchBatchNorm
 from lightning_impl.norms import LayerNorm as TorchLayerNorm
-from pipeline.config import Activation
+from pipeline.config.models import Activation
 
 pytestmark = pytest.mark.usefixtures("float64")
 RANDOM = np.random.default_rng(0)
@@ -36,7 +36,7 @@ IMAGES, SMALL = (2, 7, 6, 4), 0.01  # numbers so small that an epsilon is seen
 
 
 def spatial(layer, x):
-    """Torch's layer on `[batch, …, channels]`."""
+    """Apply a torch layer to `[batch, …, channels]`."""
     return channels_last(layer(channels_first(x)))
 
 
@@ -45,7 +45,7 @@ def conv(features, kernel, rank=2, **options):
 
 
 def conv_transpose(features, kernel, padding=0, stride=1, extra=0, dilation=1):
-    """As torch's: what it cuts off its output is what Flax does not add to its input."""
+    """Flax's transposed convolution with the meaning of padding in torch."""
     edge = dilation * (kernel - 1) - padding
     return linen.ConvTranspose(
         features,
@@ -183,26 +183,26 @@ DENSE = {
 
 @pytest.mark.parametrize("row", NORMS | DENSE)
 @pytest.mark.parametrize("scale", [1, SMALL], ids="scale {}".format)
-def test_a_layer_of_the_last_axis_is_torch_s(row, scale):
+def test_a_layer_over_the_last_axis_matches_torch(row, scale):
     torch_layer, flax_layer, shape = (*(NORMS | DENSE)[row], IMAGES)[:3]
     assert_twins(randomised(torch_layer), flax_layer, RANDOM.normal(size=shape) * scale)
 
 
 @pytest.mark.parametrize("row", CHANNEL_NORMS)
 @pytest.mark.parametrize("scale", [1, SMALL], ids="scale {}".format)
-def test_a_norm_over_channels_is_torch_s(row, scale):
+def test_a_norm_over_channels_matches_torch(row, scale):
     torch_layer, flax_layer = CHANNEL_NORMS[row]
     x = RANDOM.normal(size=IMAGES) * scale
     assert_twins(randomised(torch_layer), flax_layer, x, spatial)
 
 
 @pytest.mark.parametrize("row", CONVS)
-def test_a_convolution_is_torch_s(row):
+def test_a_convolution_matches_torch(row):
     torch_layer, flax_layer, shape = CONVS[row]
     assert_twins(randomised(torch_layer), flax_layer, RANDOM.normal(size=shape), spatial)
 
 
-def test_L26_an_embedding_is_torch_s_and_adds_up_the_gradients_of_a_token_that_comes_twice():
+def test_L26_an_embedding_matches_torch_and_adds_up_gradients_of_repeated_tokens():
     tokens = np.array([[3, 0, 3, 1], [3, 5, 5, 0]])
     assert_twins(randomised(nn.Embedding(7, 4)), linen.Embed(7, 4, param_dtype=float), tokens)
 
@@ -213,7 +213,7 @@ STATISTICS = {"mean": np.zeros(4), "var": np.ones(4)}
 @pytest.mark.parametrize("momentum", [0.1, 0.5])
 @pytest.mark.parametrize("epsilon", [1e-5, 1e-3])
 @pytest.mark.parametrize("scale", [1, SMALL], ids="scale {}".format)
-def test_L1_L2_batch_norm_trains_and_evaluates_as_torch_s(momentum, epsilon, scale):
+def test_L1_L2_batch_norm_matches_torch_in_training_and_evaluation(momentum, epsilon, scale):
     torch_layer = randomised(TorchBatchNorm(4, eps=epsilon, momentum=momentum))
     flax_layer = FlaxBatchNorm(momentum, epsilon, param_dtype=float)
     arrays = [parameter.detach().numpy().copy() for parameter in torch_layer.parameters()]
@@ -231,7 +231,7 @@ def test_L1_L2_batch_norm_trains_and_evaluates_as_torch_s(momentum, epsilon, sca
     for _ in range(4):
         x = RANDOM.normal(loc=3, size=IMAGES) * scale
         found = with_jax(lambda *arrays: theirs(*arrays, train=True)[0], x, *arrays)
-        assert_close(found, with_torch(ours, x, *arrays))
+        assert_gradients_close(found, with_torch(ours, x, *arrays))
         stats = theirs(x, *arrays, train=True)[1]["batch_stats"]
     running = [stats["mean"], stats["var"]]
     np.testing.assert_allclose(running[0], torch_layer.running_mean, rtol=1e-12)
@@ -239,12 +239,12 @@ def test_L1_L2_batch_norm_trains_and_evaluates_as_torch_s(momentum, epsilon, sca
 
     torch_layer.eval()
     found = with_jax(lambda *arrays: theirs(*arrays, train=False)[0], x, *arrays)
-    assert_close(found, with_torch(ours, x, *arrays))
+    assert_gradients_close(found, with_torch(ours, x, *arrays))
     after = theirs(x, *arrays, train=False)[1]["batch_stats"]
     np.testing.assert_array_equal([after["mean"], after["var"]], running)
 
 
-def test_L3_the_running_variance_is_of_the_unbiased_one_and_the_outputs_of_the_biased():
+def test_L3_outputs_use_the_biased_and_running_statistics_the_unbiased_variance():
     x = RANDOM.normal(size=(3, 2, 1, 4))
     params = {"scale": np.ones(4), "bias": np.zeros(4)}
     variables = {"params": params, "batch_stats": STATISTICS}
@@ -267,7 +267,7 @@ STEADY = {
 
 
 @pytest.mark.parametrize("row", STEADY)
-def test_L4_a_variance_is_taken_in_two_passes(row):
+def test_L4_variances_are_computed_in_two_passes(row):
     layer, axes, options = STEADY[row]
     x = FAR.astype(np.float32)
     wide = x.astype(np.float64)
@@ -288,7 +288,7 @@ def test_L6_batch_norm_refuses_to_train_on_one_value_per_channel():
 
 
 def pools(size, stride, padding):
-    """Of a window, on both sides, both kinds."""
+    """(torch, Flax) functions of average pooling, with and without padded zeros, and of max pooling."""
     window, strides, pads = (size, size), (stride, stride), ((padding, padding),) * 2
     for inside in (True, False):
         yield (
@@ -308,27 +308,29 @@ def pools(size, stride, padding):
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", [0, 1])
-def test_L19_L20_L21_a_pool_with_explicit_strides_and_padding_is_torch_s(size, stride, padding):
+def test_L19_L20_L21_a_pool_with_explicit_strides_and_padding_matches_torch(size, stride, padding):
     x = RANDOM.normal(size=IMAGES) - 2  # mostly below zero, so that zeros as padding would win
     for ours, theirs in pools(size, stride, padding):
-        assert_close(with_jax(theirs, x), with_torch(lambda x, f=ours: channels_last(f(x)), x))
+        assert_gradients_close(
+            with_jax(theirs, x), with_torch(lambda x, f=ours: channels_last(f(x)), x)
+        )
 
 
-def test_L21_a_mean_over_all_positions_is_torch_s():
+def test_L21_a_mean_over_all_positions_matches_torch():
     x = RANDOM.normal(size=IMAGES)
     expected = with_torch(lambda x: F.adaptive_avg_pool2d(channels_first(x), 1).flatten(1), x)
-    assert_close(with_jax(lambda x: x.mean((1, 2)), x), expected)
+    assert_gradients_close(with_jax(lambda x: x.mean((1, 2)), x), expected)
 
 
 @pytest.mark.parametrize(("heads", "bias"), [(1, True), (2, True), (4, False)])
-def test_L22_attention_has_torch_s_one_matrix_for_query_key_and_value(heads, bias):
+def test_L22_attention_has_torchs_one_matrix_for_query_key_and_value(heads, bias):
     torch_layer = randomised(nn.MultiheadAttention(8, heads, bias=bias, batch_first=True))
     x = RANDOM.normal(size=(2, 5, 8))
     assert_twins(torch_layer, attention(heads, use_bias=bias), x, self_attention)
 
 
 @pytest.mark.parametrize("batch", [True, False], ids=["of each sample", "of all"])
-def test_L23_a_mask_says_true_where_torch_s_layer_says_blocked(batch):
+def test_L23_a_mask_is_true_where_an_attention_layer_of_torch_has_false(batch):
     attends = np.tril(np.ones((5, 5), bool))  # L24: no row attends to nothing
     if batch:
         attends = attends & (RANDOM.random((2, 2, 5, 5)) < 0.5) | np.eye(5, dtype=bool)
@@ -356,7 +358,7 @@ def test_L23_a_mask_says_true_where_torch_s_layer_says_blocked(batch):
     expected = with_torch(
         lambda *qkv: F.scaled_dot_product_attention(*qkv, attn_mask=mask), query, key, value
     )
-    assert_close(found, expected)
+    assert_gradients_close(found, expected)
 
 
 SLOPES = {
@@ -375,15 +377,15 @@ APART = {"L30 leaky_relu": [0.0], "L30 softplus": [20.5, 30.0]}
 
 
 @pytest.mark.parametrize("row", SLOPES)
-def test_an_activation_and_its_slope_are_torch_s(row):
+def test_an_activation_and_its_derivative_match_torch(row):
     ours, theirs = SLOPES[row]
     x = np.concatenate([RANDOM.uniform(-20, 20, 200), [0, 3, -3, 6, 1e-300, 20.5, 30]])
     x = x[~np.isin(x, APART.get(row, []))]
-    assert_close(with_jax(theirs, x), with_torch(ours, x))
+    assert_gradients_close(with_jax(theirs, x), with_torch(ours, x))
 
 
 @pytest.mark.parametrize("row", APART)
-def test_an_activation_whose_slopes_differ_is_known_and_not_offered(row):
+def test_activations_with_different_derivatives_are_listed_and_not_offered(row):
     ours, theirs = SLOPES[row]
     x = np.array(APART[row])
     _, [slopes] = with_jax(theirs, x)
@@ -391,41 +393,44 @@ def test_an_activation_whose_slopes_differ_is_known_and_not_offered(row):
     assert row.split()[1] not in [activation.name for activation in Activation]
 
 
-def test_L30_a_prelu_that_starts_at_a_quarter_is_torch_s():
+def test_L30_a_prelu_that_starts_at_a_quarter_matches_torch():
     x, slope = RANDOM.normal(size=(6, 5)), np.array(nn.PReLU().weight.item())
     layer = linen.PReLU(param_dtype=float, negative_slope_init=0.25)
     start = layer.init(jax.random.key(0), x)["params"]["negative_slope"]
     assert start == slope == 0.25
     found = with_jax(lambda x, a: layer.apply({"params": {"negative_slope": a}}, x), x, slope)
-    assert_close(found, with_torch(lambda x, a: F.prelu(x, a.reshape(1)), x, slope))
+    assert_gradients_close(found, with_torch(lambda x, a: F.prelu(x, a.reshape(1)), x, slope))
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
-def test_L31_a_deviation_that_says_its_degrees_of_freedom_is_torch_s(ddof):
+def test_L31_a_deviation_with_explicit_degrees_of_freedom_matches_torch(ddof):
     x = RANDOM.normal(size=(6, 5))
     for name in ("std", "var"):
         found = with_jax(lambda x, n=name: getattr(x, n)(0, ddof=ddof), x)
-        assert_close(found, with_torch(lambda x, n=name: getattr(x, n)(0, correction=ddof), x))
+        assert_gradients_close(
+            found, with_torch(lambda x, n=name: getattr(x, n)(0, correction=ddof), x)
+        )
 
 
 HALF = RANDOM.normal(loc=20, size=(8, 64))  # where bf16 has steps of 1/8
 
 
 def errors(y, rounded):
-    """How far a norm of bf16 inputs is off the same in float64, at most."""
+    """Largest error of a norm of bf16 inputs against float64."""
     wide = rounded.astype(np.float64)
     exact = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-5)
     return np.abs(np.asarray(y, np.float64) - exact).max()
 
 
-def test_layer_norm_is_never_in_half_precision():
+def test_layer_norm_is_never_computed_in_half_precision():
     x = torch.tensor(HALF).bfloat16()
     rounded = x.float().numpy()
     with torch.autocast("cpu", torch.bfloat16):
         ours = TorchLayerNorm(64)(x)
         assert TorchLayerNorm(64)(x.float()).dtype == torch.float32
     y = jnp.asarray(rounded, jnp.bfloat16)
-    theirs = FlaxLayerNorm().apply(FlaxLayerNorm().init(jax.random.key(0), y), y)
+    norm = FlaxLayerNorm(dtype=y.dtype)
+    theirs = norm.apply(norm.init(jax.random.key(0), y), y)
     assert ours.dtype == torch.bfloat16
     assert theirs.dtype == jnp.bfloat16
     np.testing.assert_array_equal(ours.detach().float(), theirs.astype(np.float32))
@@ -435,7 +440,7 @@ def test_layer_norm_is_never_in_half_precision():
     assert errors(ours.detach().float(), rounded) < 1e-2 < errors(half, rounded)
 
 
-def test_batch_norm_is_never_in_half_precision():
+def test_batch_norm_is_never_computed_in_half_precision():
     x = HALF.reshape(8, 8, 2, 4)
     half = torch.tensor(x).bfloat16()
     rounded = half.float().numpy()

@@ -1,4 +1,4 @@
-"""Layer by layer and loss by loss, in float64: values and gradients on both backends."""
+"""Layers, models and losses in float64: values and gradients on both backends."""
 
 import jax
 import jax.numpy as jnp
@@ -7,9 +7,9 @@ import optax
 import pytest
 import torch
 import torch.nn.functional as F
+from asserts import assert_gradients_close
 from flax import linen
 from gradients import (
-    assert_close,
     assert_twins,
     channels_first,
     channels_last,
@@ -24,37 +24,37 @@ from flax_impl import models as flax_models
 from lightning_impl import layers as torch_layers
 from lightning_impl import losses as torch_losses
 from lightning_impl import models as torch_models
-from pipeline.config import Activation, CNNConfig, LinearConfig, MLPConfig, SimpleCNNConfig
-from pipeline.datasets import Task
+from pipeline.config.models import Activation, CNNConfig, LinearConfig, MLPConfig, SimpleCNNConfig
+from pipeline.data.dataset import Task
 
 pytestmark = pytest.mark.usefixtures("float64")
 RANDOM = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("name", list(Activation), ids=lambda name: name.name)
-def test_an_activation_and_its_slope_are_the_same_everywhere(name):
+def test_an_activation_and_its_derivative_are_the_same_on_both_backends(name):
     x = np.concatenate([np.linspace(-30, 30, 601), [0.0, 1e-300, 700.0, -700.0]])
-    assert_close(
+    assert_gradients_close(
         with_jax(flax_layers.ACTIVATIONS[name], x), with_torch(torch_layers.ACTIVATIONS[name](), x)
     )
 
 
 @pytest.mark.parametrize("size", [4, 5, 7], ids="side {}".format)
-def test_a_pool_and_its_gradient_are_the_same_with_odd_sides_and_ties(size):
+def test_a_pool_and_its_gradient_are_the_same_for_odd_sides_and_ties(size):
     x = RANDOM.integers(0, 3, (2, size, size, 3)).astype(float)  # many ties
-    assert_close(
+    assert_gradients_close(
         with_jax(lambda x: linen.max_pool(x, (2, 2), strides=(2, 2)), x),
         with_torch(lambda x: channels_last(F.max_pool2d(channels_first(x), 2)), x),
     )
 
 
-def test_flattening_follows_torch_order():
+def test_flattening_follows_the_order_of_torch():
     x = RANDOM.normal(size=(2, 3, 4, 5))
-    assert_close(
+    assert_gradients_close(
         with_jax(flax_layers.flatten, x), with_torch(lambda x: channels_first(x).flatten(1), x)
     )
     x = RANDOM.normal(size=(2, 7))
-    assert_close(with_jax(flax_layers.flatten, x), with_torch(lambda x: x.flatten(1), x))
+    assert_gradients_close(with_jax(flax_layers.flatten, x), with_torch(lambda x: x.flatten(1), x))
 
 
 MODELS = {
@@ -80,7 +80,7 @@ def test_a_model_has_the_same_names_shapes_outputs_and_gradients(name):
 
 
 def cross_entropy(outputs, targets, smoothing):
-    """By its definition, summed over the samples; the gradient by the outputs with it."""
+    """Cross-entropy by its definition, summed over samples, and its gradient with respect to the outputs."""
     classes = outputs.shape[1]
     soft = np.eye(classes)[targets] * (1 - smoothing) + smoothing / classes
     shifted = outputs - outputs.max(axis=1, keepdims=True)
@@ -90,7 +90,7 @@ def cross_entropy(outputs, targets, smoothing):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("scale", [1.0, 300.0], ids=["mild", "extreme"])
-def test_the_cross_entropy_is_its_definition(smoothing, scale):
+def test_cross_entropy_matches_its_definition(smoothing, scale):
     outputs, targets = RANDOM.normal(size=(6, 5)) * scale, np.array([0, 1, 2, 3, 4, 0])
     total, gradient = cross_entropy(outputs, targets, smoothing)
     expected = (total, (outputs.argmax(axis=1) == targets).sum())
@@ -113,7 +113,7 @@ def test_the_cross_entropy_is_its_definition(smoothing, scale):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_cross_entropy_of_tokens_is_that_of_as_many_samples(smoothing):
+def test_cross_entropy_of_tokens_equals_that_of_as_many_samples(smoothing):
     outputs, targets = RANDOM.normal(size=(4, 3, 5)), RANDOM.integers(0, 5, (4, 3))
     total, gradient = cross_entropy(outputs.reshape(12, 5), targets.ravel(), smoothing)
     expected = (total, (outputs.argmax(axis=2) == targets).sum())
@@ -142,12 +142,12 @@ def test_the_cross_entropy_of_tokens_is_that_of_as_many_samples(smoothing):
         (Task.language, (4, 3), 12),
     ],
 )
-def test_a_mean_loss_is_over_samples_and_in_a_language_task_over_tokens(task, shape, expected):
+def test_the_mean_loss_is_over_samples_and_for_a_language_task_over_tokens(task, shape, expected):
     assert torch_losses.mean_over(task, torch.zeros(shape)) == expected
     assert flax_losses.mean_over(task, jnp.zeros(shape)) == expected
 
 
-def test_the_squared_error_is_its_definition_and_not_half_of_it():
+def test_squared_error_matches_its_definition_without_a_factor_of_one_half():
     outputs, targets = RANDOM.normal(size=(6, 2)), RANDOM.normal(size=(6, 2))
     center = targets.mean(axis=0) + 0.5
     error, away = outputs - targets, targets - center
@@ -158,7 +158,7 @@ def test_the_squared_error_is_its_definition_and_not_half_of_it():
     assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
 
 
-def test_of_equal_outputs_the_first_is_the_answer():
+def test_the_first_of_equal_outputs_is_the_predicted_class():
     outputs, targets = np.array([[1.0, 3, 3], [2, 2, 2], [0, 0, 5]]), np.array([2, 0, 2])
     task = Task.classification
     sums = torch_losses.sums(task, *map(torch.tensor, (outputs, targets, [0.0])))
@@ -182,16 +182,16 @@ PARTS = {
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_of_other_losses_is_the_same(part):
+def test_other_loss_functions_are_the_same_on_both_backends(part):
     ours, theirs = PARTS[part]
     x, y = RANDOM.normal(size=(6, 5)) * 2, RANDOM.dirichlet(np.ones(5), 6)
-    assert_close(
+    assert_gradients_close(
         with_jax(lambda x: theirs(x, y), x), with_torch(lambda x: ours(x, torch.tensor(y)), x)
     )
 
 
 @pytest.mark.parametrize("task", list(Task), ids=lambda task: task.name)
-def test_the_filling_of_a_last_batch_is_not_counted(task):
+def test_padding_of_the_last_batch_is_not_counted(task):
     outputs = jnp.asarray(RANDOM.normal(size=(5, 2, 3) if task is Task.language else (5, 3)))
     targets = {
         Task.classification: jnp.arange(5) % 3,

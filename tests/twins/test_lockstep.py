@@ -7,6 +7,7 @@ What a wrong epsilon, momentum or schedule would cost is many times the toleranc
 from itertools import combinations, product
 
 import pytest
+from asserts import assert_rows_close
 
 FP64 = "train.precision=fp64 train.steps=200 train.batch_size=16 train.eval_every=100steps"
 SHORTER = "train.steps=50 train.eval_every=25steps"
@@ -62,18 +63,21 @@ def overrides(model, optimizer, schedule, options=""):
     return " ".join((*words, *(OPTIONS[option] for option in options.split())))
 
 
+def unexplained(rows):
+    """Rows with 1 - R² in place of R², whose relative error is the smaller."""
+    return [
+        {key: 1 - value if key.endswith("/r2") else value for key, value in row.items()}
+        for row in rows
+    ]
+
+
 def assert_agree(torch_run, jax_run, tolerance=TOLERANCE, steps=None):
-    """Same lines, same keys, same numbers; what the clock and the memory say aside."""
+    """Assert equal rows, keys and numbers, time and memory excepted."""
     assert len(torch_run.rows) == len(jax_run.rows)
-    for one, other in zip(torch_run.rows[:steps], jax_run.rows[:steps], strict=True):
-        assert one.keys() == other.keys()
-        for key in one:
-            if not key.startswith("perf/"):
-                scale = abs(1 - one[key]) if key.endswith("/r2") else abs(one[key])
-                gap = abs(other[key] - one[key])
-                assert gap <= tolerance * scale, f"{key} at step {one['step']}: {gap / scale:.1e}"
+    ours, theirs = (unexplained(run.rows[:steps]) for run in (torch_run, jax_run))
+    assert_rows_close(theirs, ours, tolerance)
     for key in ("parameters", "init_digest", "data_digest"):
-        assert torch_run.result[key] == jax_run.result[key], key
+        assert getattr(torch_run.result, key) == getattr(jax_run.result, key), key
 
 
 # Every setting is in one of these at least; the others leave the everyday suite.
@@ -87,7 +91,7 @@ EVERYDAY = [COVERING[row] for row in (0, 5, 7, 8, 11, 12, 14, 18)]
         for case in COVERING
     ],
 )
-def test_the_two_backends_agree_at_every_step_of_fifty(run, case):
+def test_both_backends_agree_at_each_of_fifty_steps(run, case):
     torch_run, jax_run = run(f"{FP64} {overrides(*case)} {SHORTER}")
     assert [row["step"] for row in torch_run.rows if "train/loss" in row] == list(range(1, 51))
     assert [row["step"] for row in torch_run.rows if "val/loss" in row] == [25, 50]
@@ -95,20 +99,8 @@ def test_the_two_backends_agree_at_every_step_of_fifty(run, case):
     assert_agree(torch_run, jax_run)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", COVERING, ids=" ".join)
-def test_the_two_backends_agree_at_every_step_of_two_hundred(run, case):
-    assert_agree(*run(f"{FP64} {overrides(*case)}"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", [*product(MODELS, OPTIMIZERS, SCHEDULES)], ids=" ".join)
-def test_the_two_backends_agree_on_every_model_with_every_optimizer_and_schedule(run, case):
-    assert_agree(*run(f"{FP64} {overrides(*case)}"))
-
-
 @pytest.mark.parametrize("model", ["linear", "mlp"])
-def test_the_two_backends_agree_on_a_regression(run, model):
+def test_both_backends_agree_on_a_regression(run, model):
     torch_run, jax_run = run(
         f"{FP64} model={model} dataset=line train.batch_size=2 optimizer=sgd optimizer.lr=0.01"
     )
@@ -118,12 +110,12 @@ def test_the_two_backends_agree_on_a_regression(run, model):
 
 
 @pytest.mark.parametrize("data", ["model=cnn dataset.augment=true", "model=linear dataset=line"])
-def test_in_float32_the_first_ten_steps_agree(run, data):
+def test_both_backends_agree_for_ten_steps_in_float32(run, data):
     torch_run, jax_run = run(f"{data} train.steps=10 train.batch_size=4 train.precision=fp32")
     assert_agree(torch_run, jax_run, tolerance=1e-5, steps=10)
 
 
-def test_every_two_settings_meet_in_the_covering_table():
+def test_every_two_settings_are_combined_in_the_covering_table():
     free = ("clip", "smooth", "ema", "augment", "decay")
 
     def settings(case):
@@ -143,11 +135,11 @@ def test_every_two_settings_meet_in_the_covering_table():
         assert set(everything) == {*MODELS, *OPTIMIZERS, *SCHEDULES, *OPTIONS}
 
 
-def test_early_stopping_ends_both_after_the_same_evaluation(run):
+def test_early_stopping_ends_both_backends_after_the_same_evaluation(run):
     torch, jax = run(
         "model=mlp dataset.limit=160 train.batch_size=16 train.epochs=60 train.precision=fp64 "
         "train.early_stopping=2 optimizer=adamw"
     )
-    assert torch.result["steps"] == jax.result["steps"] < 600
-    assert torch.result["best"]["step"] == jax.result["best"]["step"]
-    assert torch.result["steps"] == torch.result["best"]["step"] + 2 * 10, "two evaluations later"
+    assert torch.result.steps == jax.result.steps < 600
+    assert torch.result.best.step == jax.result.best.step
+    assert torch.result.steps == torch.result.best.step + 2 * 10, "two evaluations later"

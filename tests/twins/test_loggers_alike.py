@@ -1,4 +1,4 @@
-"""Whatever the logger and the backend: the same keys at the same steps, with the same values."""
+"""All loggers of both backends have the same keys and values at the same steps."""
 
 import csv
 
@@ -15,7 +15,7 @@ SMALL = (
 
 
 def by_step(rows):
-    """Values by step and key, of rows that may tell of a step in several parts."""
+    """Values by step and key; a step may have several rows."""
     return {(row["step"], key): row[key] for row in rows for key in row if key != "step"}
 
 
@@ -38,7 +38,7 @@ def in_tensorboard(folder):
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_every_logger_has_what_metrics_jsonl_has(train, tmp_path, monkeypatch, backend):
+def test_every_logger_has_the_values_of_metrics_jsonl(train, tmp_path, monkeypatch, backend):
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert train("run", backend, SMALL) == 0
     folder = tmp_path / "run"

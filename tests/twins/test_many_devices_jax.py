@@ -1,30 +1,29 @@
-"""How one process of JAX lays a run out on its devices: four virtual ones of a CPU."""
+"""Sharding of a run over the devices of one JAX process, here four virtual ones of a CPU."""
 
 import re
-from dataclasses import replace
 from operator import itemgetter
 
 import jax
 import numpy as np
 import pytest
+from asserts import assert_rows_close
 from hypothesis import given
 from hypothesis import strategies as st
+from short_runs import lines
 
 import flax_impl.data
 from flax_impl.backend import build
 from flax_impl.checkpoints import _checksum
-from flax_impl.data import EvalBatches, Rows, TrainBatches, raw
-from flax_impl.device import mesh_of, prepare
-from flax_impl.sharding import SMALL, share, spec_of, whole
-from flax_impl.step import make_train_step
-from pipeline import datasets
-from pipeline.config import BackendConfig
+from flax_impl.data import EvalBatches, TrainBatches, _LazyRows, gather_batch
+from flax_impl.device import _mesh_of, prepare
+from flax_impl.sharding import SMALL, _spec_of, shard, whole
+from flax_impl.step import StepContext, make_train_step
+from pipeline.data import sources
+from pipeline.data.batch_plan import make_batch_plan
+from pipeline.devices.world import ALONE
 from pipeline.errors import UserError
-from pipeline.experiment import Job, assemble
-from pipeline.experiment import run as run_experiment
-from pipeline.loggers.metrics_file import read_metrics
-from pipeline.plan import data_plan
-from pipeline.world import ALONE
+from pipeline.run.experiment import Experiment
+from pipeline.run.recorder import Recorder
 
 MLP = "accelerator=cpu model=mlp model.hidden=[64,48] optimizer=adamw train.ema=0.9"
 FSDP = "accelerator.devices=4 accelerator.strategy=fsdp"
@@ -33,13 +32,13 @@ AUGMENTED = "dataset.limit=112 train.batch_size=16 dataset.augment=true dataset.
 
 @pytest.fixture
 def laid_out(configure):
-    """A function of overrides that gives the experiment, its devices, and the state on them."""
+    """A function of overrides that returns the experiment, its devices and the sharded state."""
 
     def made(overrides):
         config = configure(overrides)
-        plan = data_plan(config, datasets.load(config.dataset))
-        around = dict.fromkeys(("tracker", "progress", "interruption"))
-        experiment, device = assemble(config, plan, None, **around), prepare(config)
+        plan = make_batch_plan(config, sources.load(config.dataset))
+        experiment = Experiment(config, plan, Recorder(config, plan.data), None)
+        device = prepare(config)
         return experiment, device, build(experiment, device)[0]
 
     return made
@@ -49,9 +48,9 @@ def stepped(experiment, device, state):
     """The compiled training step, and the state after it."""
     config, plan = experiment.config, experiment.plan
     batches = TrainBatches(plan, device, config.train.accumulate)
-    rate = share(np.full(1, 0.01, device.dtype), device)
+    rate = shard(np.full(1, 0.01, device.dtype), device)
     arguments = (state, *batches(0, 1), rate)
-    program = make_train_step(config, plan, device).lower(*arguments).compile()
+    program = make_train_step(StepContext(config, plan, device)).lower(*arguments).compile()
     return program, program(*arguments)[0]
 
 
@@ -61,8 +60,8 @@ def on_device(state, index):
 
 
 @given(st.lists(st.integers(1, 4096), max_size=4), st.integers(1, 16))
-def test_devices_share_the_longest_axis_that_their_number_divides(shape, devices):
-    axes = [axis for axis, name in enumerate(spec_of(tuple(shape), devices)) if name is not None]
+def test_arrays_are_sharded_along_the_longest_axis_that_the_devices_divide(shape, devices):
+    axes = [axis for axis, name in enumerate(_spec_of(tuple(shape), devices)) if name is not None]
     fitting = [length for length in shape if length % devices == 0]
     if np.prod(shape) < SMALL or not fitting:
         assert axes == []
@@ -71,7 +70,7 @@ def test_devices_share_the_longest_axis_that_their_number_divides(shape, devices
         assert shape[axis] == max(fitting)
 
 
-def test_under_fsdp_no_device_holds_more_than_its_share_from_the_first_weight_on(laid_out):
+def test_under_fsdp_no_device_ever_holds_more_than_its_share(laid_out):
     experiment, device, state = laid_out(f"{MLP} {FSDP}")
     _, after = stepped(experiment, device, state)
     for found in (laid_out(f"{MLP} {FSDP}")[2], after):
@@ -84,7 +83,7 @@ def test_under_fsdp_no_device_holds_more_than_its_share_from_the_first_weight_on
         assert all(on_device(found, index) < 0.4 * total for index in range(4))
 
 
-def test_what_devices_share_is_what_one_holds(laid_out):
+def test_a_sharded_state_equals_the_state_of_one_device(laid_out):
     one, four = laid_out(MLP)[2], laid_out(f"{MLP} {FSDP}")[2]
     jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(whole(one)), jax.tree.leaves(four))
     assert _checksum(one) == _checksum(four)
@@ -94,9 +93,7 @@ def test_what_devices_share_is_what_one_holds(laid_out):
 @pytest.mark.parametrize(
     ("strategy", "sent"), [("ddp", {"all-reduce"}), ("fsdp", {"all-reduce", "all-gather"})]
 )
-def test_devices_send_each_other_gradients_and_shares_of_weights_but_no_samples(
-    laid_out, strategy, sent
-):
+def test_devices_exchange_gradients_and_weights_but_no_samples(laid_out, strategy, sent):
     # Wide layers and a small batch: to send activations around would be less.
     program, _ = stepped(
         *laid_out(
@@ -135,7 +132,7 @@ def test_devices_share_each_part_of_a_batch_in_blocks(laid_out, monkeypatch, res
         np.testing.assert_array_equal(drawn, plan.draws(3 + step)[rows])
 
 
-def test_of_a_memory_mapped_array_nothing_is_read_but_the_rows_asked_for():
+def test_only_the_requested_rows_of_a_memory_mapped_array_are_read():
     class Mapped:
         shape, read = (50, 3), []
 
@@ -144,7 +141,7 @@ def test_of_a_memory_mapped_array_nothing_is_read_but_the_rows_asked_for():
             return np.zeros((*indices.shape, 3), np.uint8)
 
     mapped, indices = Mapped(), np.arange(24).reshape(2, 3, 4)
-    rows = Rows(mapped, indices, np.uint8)
+    rows = _LazyRows(mapped, indices, np.uint8)
     assert rows.shape == (2, 3, 4, 3)
     assert rows[:, 1:2, 2:, :].shape == (2, 1, 2, 3)
     assert mapped.read == [6, 7, 18, 19]
@@ -158,20 +155,11 @@ def test_devices_evaluate_each_sample_once(laid_out, batch_size):
     found, rows = [], []
     for samples, chosen, counted in batches:
         assert len(chosen) % 4 == 0
-        _, targets = raw(samples, chosen)
+        _, targets = gather_batch(samples, chosen)
         rows.append(np.asarray(targets))
         found += rows[-1][np.asarray(counted) == 1].tolist()
     assert found == split.targets.tolist()
     assert batches.in_order(np.concatenate(rows)).tolist() == found
-
-
-def logged(configure, folder, overrides):
-    """What a run logs, without what the clock and the memory say."""
-    config = configure(f"{overrides} logger=none train.log_every=1 train.precision=fp64")
-    config = replace(config, backend=BackendConfig(name="jax"))
-    assert run_experiment(config, Job(folder, folder.name)) == 0
-    rows = read_metrics(folder / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -182,21 +170,22 @@ def logged(configure, folder, overrides):
         pytest.param("train.accumulate=2", marks=pytest.mark.slow),
     ],
 )
-def test_however_the_batches_come_two_devices_log_the_numbers_of_one(
-    configure, tmp_path, monkeypatch, how
+def test_two_devices_log_the_numbers_of_one_however_batches_reach_them(
+    train, tmp_path, monkeypatch, how
 ):
     if how == "mapped":
         monkeypatch.setattr(flax_impl.data, "RESIDENT_BYTES", 0)
     options = "" if how == "mapped" else how
-    case = f"{MLP} {AUGMENTED} train.steps=7 train.eval_every=6steps {options}"
-    one = logged(configure, tmp_path / "one", case)
-    two = logged(configure, tmp_path / "two", f"{case} accelerator.devices=2")
-    assert len(one) == len(two)
-    for row, other in zip(one, two, strict=True):
-        assert other == pytest.approx(row, rel=1e-12)
+    case = (
+        f"{MLP} {AUGMENTED} train.steps=7 train.eval_every=6steps {options} logger=none "
+        "train.log_every=1 train.precision=fp64"
+    )
+    assert train("one", "jax", case) == 0
+    assert train("two", "jax", f"{case} accelerator.devices=2") == 0
+    assert_rows_close(lines(tmp_path / "two"), lines(tmp_path / "one"), rtol=1e-12, atol=1e-12)
 
 
-def test_statistics_of_each_device_by_itself_are_refused(laid_out):
+def test_batch_statistics_per_device_are_refused(laid_out):
     resnet = "accelerator=cpu model=resnet18 model.width=4 accelerator.sync_batchnorm=false"
     with pytest.raises(UserError, match="a compiled step sees the global batch") as refused:
         laid_out(f"{resnet} accelerator.devices=2")
@@ -208,14 +197,14 @@ def test_statistics_of_each_device_by_itself_are_refused(laid_out):
     )  # and here none at all
 
 
-def test_more_devices_than_there_are_are_refused_with_their_number():
+def test_more_devices_than_available_are_refused_with_their_number():
     with pytest.raises(UserError, match="at most 4: JAX sees 4 cpu devices") as refused:
-        mesh_of(5, ALONE)
+        _mesh_of(5, ALONE)
     assert refused.value.key == "accelerator.devices"
     assert "accelerator.devices=auto" in str(refused.value)
 
 
-def test_devices_are_described_together(configure):
+def test_several_devices_have_one_description(configure):
     describe = [prepare(configure(f"{MLP} accelerator.devices={n}")).description for n in (1, 4)]
     assert re.fullmatch(r"jax on cpu, \d+ threads", describe[0])
     assert describe[1] == describe[0].replace("jax on ", "jax on 4 × ")

@@ -1,4 +1,4 @@
-"""What several processes of torch settle together, in three real ones that speak by gloo."""
+"""Collective operations of torch ranks, in three real processes over gloo."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -12,14 +12,15 @@ from torch.multiprocessing import spawn
 
 from lightning_impl.data import EvalBatches, TrainBatches
 from lightning_impl.device import Device
-from lightning_impl.norms import SyncBatchNorm, synchronise
+from lightning_impl.norms import SyncBatchNorm, convert_sync_batchnorm
 from lightning_impl.randomness import Dropout, DropPath, step_key, use_key
-from lightning_impl.sharding import blocks
-from pipeline import datasets
-from pipeline.config import Config, Precision, Randomness, TrainConfig
-from pipeline.plan import data_plan
-from pipeline.ranks import free_port
-from pipeline.world import World
+from lightning_impl.sharding import _blocks
+from pipeline.config.experiment import Config
+from pipeline.config.train import Precision, Randomness, TrainConfig
+from pipeline.data import sources
+from pipeline.data.batch_plan import make_batch_plan
+from pipeline.devices.launch_ranks import free_port
+from pipeline.devices.world import World
 
 SIZE = 3
 SHAPES = {"1d": (6, 4), "1d of lines": (6, 4, 5), "2d": (6, 4, 3, 5)}
@@ -38,13 +39,13 @@ def device_of(rank, size=SIZE):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """What three processes found, each on its own rows."""
+    """Results of three processes, each for its own rows."""
     folder = tmp_path_factory.mktemp("ranks")
-    spawn(joined, (free_port(), folder), nprocs=SIZE)
+    spawn(run_rank, (free_port(), folder), nprocs=SIZE)
     return [torch.load(folder / str(rank)) for rank in range(SIZE)]
 
 
-def joined(rank, port, folder):
+def run_rank(rank, port, folder):
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -54,7 +55,7 @@ def joined(rank, port, folder):
         timeout=timedelta(minutes=2),
     )
     device = device_of(rank)
-    torch.save(settle(device) | normalise_shares(device), folder / str(rank))
+    torch.save(collective_results(device) | normalise_shares(device), folder / str(rank))
     dist.destroy_process_group()
 
 
@@ -91,16 +92,18 @@ def normalise_shares(device):
     for case in SHAPES:
         for option in OPTIONS:
             model = layer_of(case, option)
-            synchronise(model, "cpu")
+            convert_sync_batchnorm(model, "cpu")
             assert type(model[0]) is SyncBatchNorm
             found[case, option] = normalise(model, batch_of(case)[device.share(6)])
     return found
 
 
-def settle(device):
-    """What `highest`, `read` and `share` say."""
+def collective_results(device):
+    """Results of `lagged_max` and `read`."""
     # Rank 1 is told to stop after its third step.
-    asked = [device.highest(143 if device.world.rank == 1 and step > 2 else 0) for step in range(6)]
+    asked = [
+        device.lagged_max(143 if device.world.rank == 1 and step > 2 else 0) for step in range(6)
+    ]
     device.wait_for_all()
     values = [torch.tensor([1.0, 10.0]) * (step + device.world.rank) for step in range(2)]
     return {"asked": asked, "read": device.read(values).tolist()}
@@ -109,7 +112,7 @@ def settle(device):
 @pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("case", SHAPES)
-def test_batch_norm_of_three_processes_is_that_of_the_whole_batch(ranks, case, option):
+def test_batch_norm_of_three_processes_equals_that_of_the_whole_batch(ranks, case, option):
     outputs, gradients, state = normalise(layer_of(case, option), batch_of(case))
     ranks = [found[case, option] for found in ranks]
     for name, output in outputs.items():
@@ -127,18 +130,18 @@ def test_batch_norm_of_three_processes_is_that_of_the_whole_batch(ranks, case, o
 
 
 @pytest.mark.slow
-def test_processes_are_told_the_highest_number_at_the_same_time_and_read_the_sums_of_all(ranks):
+def test_lagged_max_and_read_give_the_same_on_all_ranks(ranks):
     # Each hears in its next step what all said in this one.
     assert [found["asked"] for found in ranks] == [[0, 0, 0, 0, 143, 143]] * SIZE
     assert [found["read"] for found in ranks] == [[[3, 30], [6, 60]]] * SIZE
 
 
-def test_one_device_is_told_at_once():
-    assert device_of(0, size=1).highest(143) == 143
+def test_lagged_max_of_one_device_is_immediate():
+    assert device_of(0, size=1).lagged_max(143) == 143
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 12])
-def test_shares_are_blocks_that_differ_by_one_row_at_most(count):
+def test_shares_are_blocks_whose_sizes_differ_by_at_most_one_row(count):
     shares = [device_of(rank).share(count) for rank in range(SIZE)]
     assert shares[0].start == 0
     assert shares[-1].stop == count
@@ -150,7 +153,7 @@ def test_shares_are_blocks_that_differ_by_one_row_at_most(count):
 @pytest.fixture
 def plan(configure):
     config = configure("dataset=digits train.batch_size=24")
-    return data_plan(config, datasets.load(config.dataset))
+    return make_batch_plan(config, sources.load(config.dataset))
 
 
 def test_devices_share_each_part_of_a_batch_in_blocks(plan):
@@ -164,13 +167,13 @@ def test_devices_share_each_part_of_a_batch_in_blocks(plan):
         assert torch.equal(torch.cat([part[1] for part in parts]), targets)
 
 
-def test_devices_name_the_pixels_of_the_whole_batch_alike(plan):
+def test_batch_digests_are_the_same_on_all_devices(plan):
     digests = {TrainBatches(plan, device_of(rank), 2, lambda: 0).digest() for rank in range(SIZE)}
     assert digests == {TrainBatches(plan, device_of(0, size=1), 1, lambda: 0).digest()}
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 50, 1000])
-def test_devices_evaluate_each_sample_once_in_as_many_batches(plan, batch_size):
+def test_devices_evaluate_each_sample_once_in_equally_many_batches(plan, batch_size):
     split = plan.data.val
     ranks = [list(EvalBatches(split, plan, device_of(rank), batch_size)) for rank in range(SIZE)]
     assert len({len(batches) for batches in ranks}) == 1
@@ -180,7 +183,7 @@ def test_devices_evaluate_each_sample_once_in_as_many_batches(plan, batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 50, 1000])
-def test_what_devices_say_of_their_samples_adds_up_in_the_order_of_the_split(plan, batch_size):
+def test_predictions_of_all_devices_add_up_in_the_order_of_the_split(plan, batch_size):
     split, placed = plan.data.val, []
     for rank in range(SIZE):
         batches = EvalBatches(split, plan, device_of(rank), batch_size)
@@ -191,7 +194,7 @@ def test_what_devices_say_of_their_samples_adds_up_in_the_order_of_the_split(pla
 
 
 @pytest.mark.parametrize("layer", [Dropout, DropPath])
-def test_devices_draw_their_rows_of_one_mask(layer):
+def test_devices_draw_their_rows_of_one_shared_mask(layer):
     config = Config(train=TrainConfig(randomness=Randomness.shared))
     model, x = nn.Sequential(layer(0.4)), torch.ones(24, 5, 2)
     key = step_key(config, step=7, part=1)
@@ -204,7 +207,7 @@ def test_devices_draw_their_rows_of_one_mask(layer):
     assert 0 < (whole == 0).sum() < whole.numel()
 
 
-def test_native_masks_differ_between_devices_and_those_of_the_first_are_those_of_one():
+def test_native_masks_differ_between_devices_and_rank_0_draws_those_of_one():
     config = Config(train=TrainConfig(randomness=Randomness.native))
     drawn = []
     for ranks in ([], [0], [1], [2]):
@@ -214,7 +217,7 @@ def test_native_masks_differ_between_devices_and_those_of_the_first_are_those_of
     assert len({tuple(numbers) for numbers in drawn}) == SIZE
 
 
-def test_the_blocks_of_a_model_are_the_members_of_its_outermost_lists():
+def test_fsdp_blocks_are_the_members_of_the_outermost_module_lists():
     model = nn.Module()
     model.stem = nn.Linear(2, 2)
     model.stage = nn.Sequential(
@@ -222,4 +225,4 @@ def test_the_blocks_of_a_model_are_the_members_of_its_outermost_lists():
     )
     model.inner = nn.Module()
     model.inner.layers = nn.ModuleList([nn.Linear(2, 2)])
-    assert list(blocks(model)) == [model.stage[0], model.stage[2], model.inner.layers[0]]
+    assert list(_blocks(model)) == [model.stage[0], model.stage[2], model.inner.layers[0]]

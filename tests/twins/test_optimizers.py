@@ -1,4 +1,4 @@
-"""Optimizers and clipping: the Flax side against torch.optim or our own of torch, in float64."""
+"""Optimizers and gradient clipping of the Flax side against those of the torch side, in float64."""
 
 from dataclasses import replace
 from functools import partial
@@ -13,10 +13,12 @@ import torch
 from gradients import compiled
 
 from flax_impl import optimizers as flax_optimizers
-from flax_impl.optimizers.adam import average_length
-from flax_impl.step import clip
+from flax_impl.optimizers.adam import _average_length
+from flax_impl.step import _clip as clip
 from lightning_impl import optimizers as torch_optimizers
-from pipeline.config import (
+from pipeline.config.experiment import Config
+from pipeline.config.optimizers import OPTIMIZERS as CONFIGS
+from pipeline.config.optimizers import (
     AdadeltaConfig,
     AdagradConfig,
     AdamaxConfig,
@@ -24,7 +26,6 @@ from pipeline.config import (
     AdamWConfig,
     AdjustLR,
     AMSGradConfig,
-    Config,
     LambConfig,
     LionConfig,
     MuonConfig,
@@ -32,12 +33,11 @@ from pipeline.config import (
     RAdamConfig,
     RMSpropConfig,
     SGDConfig,
-    TrainConfig,
 )
-from pipeline.config import WarmupCosineConfig as WarmupConfig
-from pipeline.config.optimizers import OPTIMIZERS as CONFIGS
-from pipeline.groups import groups
-from pipeline.schedules import schedule
+from pipeline.config.schedules import WarmupCosineConfig as WarmupConfig
+from pipeline.config.train import TrainConfig
+from pipeline.training.lr_schedules import make_schedule
+from pipeline.training.param_groups import param_groups
 
 SHAPES = {
     "a.weight": (4, 3), "a.bias": (4,), "b.weight": (2, 3, 2, 2), "b.bias": (2,),
@@ -45,7 +45,7 @@ SHAPES = {
 }  # fmt: skip
 KINDS = {"a": "linear", "b": "conv", "bn": "norm"}
 STEPS = 200
-FACTOR = schedule(WarmupConfig(warmup=20, final=0.1), STEPS)
+FACTOR = make_schedule(WarmupConfig(warmup=20, final=0.1), STEPS)
 
 OPTIMIZERS = {
     "sgd": SGDConfig(lr=0.1),
@@ -97,9 +97,9 @@ GROUPED = {"no_decay": ["bias", "norm"], "lr_factors": {"*": 0.5, "b.*": 3.0}}
 FROZEN = ["a.bias", "bn.weight"]
 
 
-def treatment(config, frozen=()):
+def groups_of(config, frozen=()):
     whole = Config(optimizer=config, train=TrainConfig(frozen=list(frozen)))
-    return groups(SHAPES, KINDS, whole)
+    return param_groups(SHAPES, KINDS, whole)
 
 
 def trees(count, seed=0, scale=1.0, shapes=SHAPES):
@@ -115,17 +115,17 @@ def stacked(trees):
 
 
 def variants(optimizer):
-    """The ways in which torch can compute an optimizer: fused, several at once, one by one."""
+    """Settings of each implementation that torch has of an optimizer: fused, foreach and plain."""
     settings = [{"fused": True}, {"foreach": True}, {}]
     known = [each for each in settings if set(each) <= set(optimizer.defaults)]
     return [{"fused": False, "foreach": False} | each for each in known]
 
 
 class Torch:
-    """Parameters that an optimizer updates under a schedule."""
+    """Parameters that a torch optimizer updates under a schedule."""
 
     def __init__(self, config, treated=None, start=None, **options):
-        self.config, self.treated = config, treated or treatment(config)
+        self.config, self.treated = config, treated or groups_of(config)
         self.parameters = {
             name: torch.tensor(array, dtype=torch.float64, requires_grad=True)
             for name, array in (start or trees(1)[0]).items()
@@ -155,10 +155,10 @@ class Torch:
 
 
 class Flax:
-    """The same, all steps in one compiled loop."""
+    """Flax twin of `Torch`, with all steps in one compiled loop."""
 
     def __init__(self, config, treated=None, start=None, layouts=None):
-        self.config, treated = config, treated or treatment(config)
+        self.config, treated = config, treated or groups_of(config)
         self.transform = flax_optimizers.build_optimizer(config, treated, layouts)
         self.params = jax.tree.map(jnp.asarray, start or trees(1)[0])
         self.state = self.transform.init(self.params)
@@ -212,11 +212,11 @@ def gap(found, expected):
 
 
 def worst_gap(config, frozen=()):
-    """Largest relative difference of parameters after any step, and of the slots after the last.
+    """Largest relative difference of parameters after any step, and of slots after the last.
 
-    On the way it is seen that what is frozen stays, has no slots, and that all else moves.
+    Also checks that frozen parameters stay and have no slots, and that all others move.
     """
-    treated, gradients = treatment(config, frozen), trees(STEPS, seed=1)
+    treated, gradients = groups_of(config, frozen), trees(STEPS, seed=1)
     flax = Flax(config, treated)
     after, worst = flax.steps(0, gradients), 0.0
     stays = {name for name, array in trees(1)[0].items() if (after[name][-1] == array).any()}
@@ -234,7 +234,7 @@ def one_of_each():
     return {config.name: config for config in OPTIMIZERS.values()}
 
 
-def test_the_table_has_every_optimizer_and_a_change_of_every_setting():
+def test_the_table_has_every_optimizer_and_varies_every_setting():
     assert set(one_of_each()) == set(CONFIGS) == set(torch_optimizers.OPTIMIZERS)
     assert set(CONFIGS) == set(flax_optimizers.OPTIMIZERS)
     for name, schema in CONFIGS.items():
@@ -253,23 +253,23 @@ def test_the_table_has_every_optimizer_and_a_change_of_every_setting():
         for name, config in OPTIMIZERS.items()
     ],
 )
-def test_an_optimizer_takes_the_steps_of_torch_and_keeps_its_slots_under_a_schedule(name):
+def test_an_optimizer_matches_torch_in_steps_and_slots_under_a_schedule(name):
     assert worst_gap(OPTIMIZERS[name]) < 1e-12
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", one_of_each())
-def test_groups_decay_learn_and_freeze_as_in_torch(name):
+def test_parameter_groups_match_torch_in_decay_learning_rate_and_freezing(name):
     config = replace(one_of_each()[name], weight_decay=0.1, **GROUPED)
     assert worst_gap(config, FROZEN) < 1e-12
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", one_of_each())
-def test_slots_and_the_step_are_all_that_an_optimizer_keeps(name):
-    """Filled into a fresh one after 100 steps, they go on to the same bits."""
+def test_the_state_of_a_flax_optimizer_is_its_slots_and_the_step(name):
+    """Restored into a new optimizer after ten steps, they continue bit for bit."""
     config = replace(one_of_each()[name], **GROUPED)
-    treated, gradients = treatment(config, FROZEN), trees(20, seed=1)
+    treated, gradients = groups_of(config, FROZEN), trees(20, seed=1)
     flax = Flax(config, treated)
     fresh, _ = flax.state, flax.steps(0, gradients[:10])
     params, slots, states = flax.params, flax.slots(), flax.states()
@@ -297,9 +297,9 @@ def test_slots_and_the_step_are_all_that_an_optimizer_keeps(name):
 
 
 @pytest.mark.parametrize("name", one_of_each())
-def test_slots_and_the_step_are_all_that_an_optimizer_of_torch_keeps(name):
+def test_the_state_of_a_torch_optimizer_is_its_slots_and_the_step(name):
     config = replace(one_of_each()[name], **GROUPED)
-    treated, gradients = treatment(config, FROZEN), trees(20, seed=1)
+    treated, gradients = groups_of(config, FROZEN), trees(20, seed=1)
     run = Torch(config, treated)
     for index, each in enumerate(gradients[:10]):
         after = run.step(index, each)
@@ -315,7 +315,7 @@ def test_slots_and_the_step_are_all_that_an_optimizer_of_torch_keeps(name):
 
 
 @pytest.mark.parametrize("name", one_of_each())
-def test_a_state_dict_of_torch_goes_on_to_the_same_bits_in_float32(name, tmp_path):
+def test_a_restored_torch_state_dict_continues_bit_for_bit_in_float32(name, tmp_path):
     config, gradients = one_of_each()[name], trees(14, seed=1)
     runs = [Torch(config), Torch(config)]
     for run in runs:
@@ -341,7 +341,7 @@ def test_a_state_dict_of_torch_goes_on_to_the_same_bits_in_float32(name, tmp_pat
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name.startswith("nadam")])
-def test_nadam_is_that_of_torch_where_torch_keeps_its_product_in_double(name, monkeypatch):
+def test_nadam_matches_torch_where_torch_keeps_its_product_in_double(name, monkeypatch):
     config = OPTIMIZERS[name]
     ours, theirs = Torch(config), Torch(config)
     theirs.optimizer = torch.optim.NAdam(
@@ -363,11 +363,11 @@ def test_nadam_is_that_of_torch_where_torch_keeps_its_product_in_double(name, mo
 
 @pytest.mark.parametrize("adjust", AdjustLR)
 @pytest.mark.parametrize("shape", [(40, 20), (20, 40)])
-def test_muon_is_that_of_torch_within_the_digits_of_bfloat16(adjust, shape):
+def test_muon_matches_torch_within_the_precision_of_bfloat16(adjust, shape):
     config = MuonConfig(lr=0.1, adjust_lr_fn=adjust)
     start, *gradients = trees(11, shapes={"a.weight": shape})
     whole = Config(optimizer=config, train=TrainConfig())
-    ours = Torch(config, groups({"a.weight": shape}, KINDS, whole), start)
+    ours = Torch(config, param_groups({"a.weight": shape}, KINDS, whole), start)
     theirs = torch.nn.Parameter(torch.tensor(start["a.weight"]))
     optimizer = torch.optim.Muon([theirs], lr=0.1, adjust_lr_fn=adjust.name)
     for each in gradients:
@@ -382,14 +382,14 @@ def test_muon_is_that_of_torch_within_the_digits_of_bfloat16(adjust, shape):
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["lamb", "muon"])
-def test_a_matrix_is_that_of_the_canonical_layout_and_attention_has_three(name):
+def test_lamb_and_muon_use_the_canonical_layout_and_three_attention_matrices(name):
     shapes = {
         "fc.weight": (6, 4), "conv.weight": (5, 3, 2, 2), "attn.in_proj_weight": (12, 4),
         "attn.in_proj_bias": (12,), "attn.out_proj.weight": (4, 4),
     }  # fmt: skip
     kinds = {"fc": "linear", "conv": "conv", "attn": "attention", "attn.out_proj": "linear"}
     config = one_of_each()[name] if name == "lamb" else OPTIMIZERS["muon"]
-    canonical = groups(shapes, kinds, Config(optimizer=config, train=TrainConfig()))
+    canonical = param_groups(shapes, kinds, Config(optimizer=config, train=TrainConfig()))
 
     def native(tree):
         """As Flax has it: kernels [in, out], HWIO, and [in, heads, per head] in three."""
@@ -432,7 +432,7 @@ def test_a_matrix_is_that_of_the_canonical_layout_and_attention_has_three(name):
     )
 
 
-def test_adam_keeps_its_digits_in_float32():
+def test_adam_is_accurate_in_float32():
     """Under a constant gradient every step is -lr, whatever the decays: g / (√g² + ε)."""
     config = AdamConfig(lr=1.0, eps=1e-30)
     transform = flax_optimizers.build_optimizer(config)
@@ -440,12 +440,12 @@ def test_adam_keeps_its_digits_in_float32():
     state, update = transform.init(params), jax.jit(transform.update)
     for _ in range(5):
         direction, state = update(gradient, state, params)
-        # optax's own bias correction is off by 6e-6.
+        # optax's own bias bias_correction is off by 6e-6.
         np.testing.assert_allclose(direction, np.sign(gradient), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adam", "amsgrad", "adamax", "nadam", "radam", "lamb"])
-def test_bias_is_corrected_in_float32_as_in_float64(name):
+def test_bias_correction_in_float32_matches_float64(name):
     config = replace(CONFIGS[name](), eps=1e-12)
     gradients = np.random.default_rng(0).normal(size=(20, 5))
 
@@ -467,11 +467,11 @@ def test_bias_is_corrected_in_float32_as_in_float64(name):
 
 
 @pytest.mark.parametrize("beta", [0.9, 0.99, 0.999, 0.9999])
-def test_the_length_of_the_average_in_radam_keeps_its_digits_in_float32(beta):
+def test_the_average_length_of_radam_is_accurate_in_float32(beta):
     for step in [*range(1, 20), 100, 1000, 10**5]:
         power = -np.expm1(np.longdouble(step) * np.log(np.longdouble(beta)))
         expected = 2 / (1 - np.longdouble(beta)) - 1 - 2 * step * (1 - power) / power
-        found = average_length(jnp.float32(step), beta)
+        found = _average_length(jnp.float32(step), beta)
         assert float(found) == pytest.approx(float(expected), rel=2e-6)
 
 
@@ -482,7 +482,7 @@ CLASSES = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_setting_reaches_the_optimizer_of_torch(name):
+def test_every_setting_reaches_the_torch_optimizer(name):
     config = OPTIMIZERS[name]
     optimizer = Torch(config).optimizer
     if config.name in CLASSES:
@@ -497,7 +497,7 @@ def test_every_setting_reaches_the_optimizer_of_torch(name):
         assert group.get("amsgrad", False) is (config.name == "amsgrad")
 
 
-def test_parameters_that_are_treated_alike_are_one_group_with_their_names():
+def test_parameters_with_equal_settings_are_one_group_with_their_names():
     (group,) = Torch(AdamWConfig()).optimizer.param_groups
     assert (group["param_names"], group["lr_factor"]) == (list(SHAPES), 1.0)
     assert len(Torch(MuonConfig()).optimizer.param_groups) == 2
@@ -517,7 +517,7 @@ def test_parameters_that_are_treated_alike_are_one_group_with_their_names():
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("scale", "limit"), list(product([0.0, 1e-3, 1.0, 1e3], [0.1, 1.0, 50.0])))
 @pytest.mark.parametrize("kind", ["norm", "value"])
-def test_clipping_is_that_of_torch_its_millionth_included(kind, scale, limit):
+def test_clipping_matches_torch_including_its_epsilon(kind, scale, limit):
     (gradients,) = trees(1, scale=scale)
     parameters = {name: torch.zeros(shape).double() for name, shape in SHAPES.items()}
     for name, parameter in parameters.items():

@@ -1,4 +1,4 @@
-"""The check is itself checked: it says "the same" of the same, and of each slip where it is."""
+"""Tests of the parity check: it reports equal backends as the same, and locates each planted mistake."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import flax_impl.models.vit
 import flax_impl.step
 import lightning_impl.optimizers
 import lightning_impl.step
-from pipeline.config import Activation
+from pipeline.config.models import Activation
 from pipeline.errors import Diverged
 from pipeline.parity.differences import (
     BATCH,
@@ -30,7 +30,7 @@ from pipeline.parity.differences import (
 )
 from pipeline.parity.lockstep import Comparison, compare
 from pipeline.parity.report import as_json, place, verdict
-from pipeline.recorder import Recorder
+from pipeline.run.recorder import Recorder
 
 QUIET = "logger=none train.log_every=1 train.precision=fp64 train.randomness=shared accelerator=cpu"
 SMALL = f"{QUIET} dataset.limit=64 train.batch_size=16 train.steps=6"
@@ -53,7 +53,7 @@ def clip_without_epsilon(patch):
     def clip(gradients, norm, train):
         return jax.tree.map(lambda gradient: gradient * (train.clip_norm / norm), gradients)
 
-    patch.setattr(flax_impl.step, "clip", clip)
+    patch.setattr(flax_impl.step, "_clip", clip)
 
 
 def other_norm_epsilon(patch):
@@ -61,7 +61,7 @@ def other_norm_epsilon(patch):
     patch.setattr(
         flax_impl.models.vit,
         "LayerNorm",
-        lambda epsilon, *args, **options: made(1e-5, *args, **options),
+        lambda **options: made(**{**options, "epsilon": 1e-5}),
     )
 
 
@@ -104,12 +104,12 @@ def rate_of_the_next_step(patch):
 
 def relabelled(change):
     def mutate(patch):
-        class Home(flax_impl.data.Home):
+        class Home(flax_impl.data._ResidentSplit):
             def __init__(self, split, plan, device):
                 split = replace(split, targets=change(split.targets.copy()))
                 super().__init__(split, plan, device)
 
-        patch.setattr(flax_impl.data, "Home", Home)
+        patch.setattr(flax_impl.data, "_ResidentSplit", Home)
 
     return mutate
 
@@ -162,7 +162,7 @@ def transposed_kernel(patch):
 
 def other_groups(chosen, **changes):
     def mutate(patch):
-        honest = lightning_impl.step.groups
+        honest = lightning_impl.step.param_groups
 
         def groups(*args):
             return {
@@ -170,7 +170,7 @@ def other_groups(chosen, **changes):
                 for name, group in honest(*args).items()
             }
 
-        patch.setattr(lightning_impl.step, "groups", groups)
+        patch.setattr(lightning_impl.step, "param_groups", groups)
 
     return mutate
 
@@ -184,14 +184,14 @@ def other_dropout(patch):
 
 @dataclass(frozen=True)
 class Slip:
-    """A mistake on one side, and what the check must say of it.
+    """A mistake on one side, and what the check must report.
 
     Args:
-        mutate: makes it.
-        overrides: of the experiment.
-        part: of a step in which the two part first.
-        place: where.
-        step: at which.
+        mutate: makes the mistake by patching one backend.
+        overrides: overrides of the experiment.
+        part: the part of a step in which the backends first differ.
+        place: the module, parameter or array that differs.
+        step: the step at which they differ; None for any.
     """
 
     mutate: Callable[[pytest.MonkeyPatch], None]
@@ -202,7 +202,7 @@ class Slip:
 
 
 SLIPS = {
-    # The mutation table of PARITY.md.
+    # The table of planted mistakes.
     "clip without 1e-6": Slip(
         clip_without_epsilon, f"{MLP} train.clip_norm=0.01", CLIPPED, "layers.0.weight"
     ),
@@ -234,7 +234,7 @@ SLIPS = {
 
 @pytest.mark.parametrize("overrides", [MLP, VIT, RESNET], ids=["mlp", "vit", "resnet18"])
 @pytest.mark.slow
-def test_the_same_experiment_is_found_the_same_in_everything(compared, overrides):
+def test_equal_backends_are_reported_as_the_same_in_every_part(compared, overrides):
     comparison = compared(overrides)
     assert comparison.parting is None, verdict(comparison)
     assert verdict(comparison).startswith(f"the same: over {comparison.steps} steps")
@@ -248,7 +248,7 @@ def test_the_same_experiment_is_found_the_same_in_everything(compared, overrides
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLIPS)
-def test_a_slip_on_one_side_is_found_and_named(compared, monkeypatch, configure, name):
+def test_a_mistake_on_one_side_is_found_and_located(compared, monkeypatch, configure, name):
     slip = SLIPS[name]
     slip.mutate(monkeypatch)
     comparison = compared(slip.overrides)
@@ -263,19 +263,19 @@ def test_a_slip_on_one_side_is_found_and_named(compared, monkeypatch, configure,
 
 
 @pytest.mark.slow
-def test_in_two_processes_as_on_a_gpu_it_is_the_same(configure):
+def test_the_check_runs_in_two_processes_as_on_a_gpu(configure):
     overrides = f"{SMALL} model=linear train.steps=3"
     comparison = compare(configure(overrides), ("torch", "jax"), True, lambda *news: None)
     assert comparison.parting is None, verdict(comparison)
     assert comparison.steps == 3
-    digests = {facts["facts"]["init_digest"] for facts in comparison.facts.values()}
-    assert len(comparison.facts) == 2
+    digests = {finished.facts["init_digest"] for finished in comparison.finished.values()}
+    assert len(comparison.finished) == 2
     assert len(digests) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("apart", [False, True], ids=["one process", "two processes"])
-def test_what_stops_one_of_the_two_is_told(configure, apart):
+def test_divergence_of_a_backend_is_reported(configure, apart):
     overrides = f"{SMALL} model=mlp optimizer=sgd optimizer.lr=1e300"
     with pytest.raises(Diverged, match="train/loss is"):
         compare(configure(overrides), ("torch", "jax"), apart, lambda *news: None)

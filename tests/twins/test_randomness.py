@@ -1,4 +1,4 @@
-"""Rows L25 and L29 of the specification: dropout, whose masks are the same bits on both sides."""
+"""Rows L25 and L29 of the table of layers: dropout, whose masks are the same bits on both backends."""
 
 from dataclasses import replace
 
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from gradients import assert_close, with_jax, with_torch
+from asserts import assert_gradients_close
+from gradients import with_jax, with_torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.extend.random import threefry_2x32
@@ -16,7 +17,8 @@ from torch import nn
 
 from flax_impl import randomness as flax_randomness
 from lightning_impl import randomness as torch_randomness
-from pipeline.config import Config, Randomness, TrainConfig
+from pipeline.config.experiment import Config
+from pipeline.config.train import Randomness, TrainConfig
 
 WORDS = st.integers(0, 2**32 - 1)
 SHARED = Config(seed=3, train=TrainConfig(randomness=Randomness.shared))
@@ -25,18 +27,18 @@ RATES = [1e-6, 0.1, 0.5, 0.9, 1 - 1e-6]
 
 
 def as_key(words):
-    """The same key on both sides."""
+    """The same key for torch and JAX."""
     torch_key = tuple(torch_randomness._word(word) for word in words)
     return torch_key, jax.random.wrap_key_data(jnp.array(words, jnp.uint32), impl="threefry2x32")
 
 
 def unsigned(tensors):
-    """What int32 tensors hold, read as unsigned."""
+    """Content of int32 tensors, read as unsigned."""
     return [np.asarray(tensor).view(np.uint32) for tensor in tensors]
 
 
 class TorchBranches(nn.Module):
-    """Two layers that draw, one of them inside another module."""
+    """Two dropout layers, one of them inside another module."""
 
     def __init__(self, rate, layer):
         super().__init__()
@@ -68,7 +70,7 @@ class FlaxBranches(linen.Module):
 
 
 def branches(config, rate=0.5, step=0, part=0, layer="Dropout"):
-    """A function of inputs on each side, at a step."""
+    """A function of inputs for each backend, at a step."""
     torch_model = TorchBranches(rate, getattr(torch_randomness, layer))
     flax_model = FlaxBranches(rate, getattr(flax_randomness, layer))
 
@@ -85,10 +87,10 @@ def branches(config, rate=0.5, step=0, part=0, layer="Dropout"):
 
 @settings(max_examples=50, deadline=None)
 @given(st.tuples(WORDS, WORDS), st.lists(st.tuples(WORDS, WORDS), min_size=3, max_size=3))
-def test_threefry_is_that_of_jax_for_any_key_and_any_counter_of_64_bits(words, counters):
+def test_threefry_matches_jax_for_any_key_and_any_64_bit_counter(words, counters):
     high, low = zip(*counters, strict=True)
     key, _ = as_key(words)
-    found = torch_randomness.threefry(
+    found = torch_randomness._threefry(
         key, *(torch.stack([torch_randomness._word(n) for n in half]) for half in (high, low))
     )
     # jax.extend takes the counters' upper words first, then the lower ones, and gives both in a row.
@@ -98,18 +100,18 @@ def test_threefry_is_that_of_jax_for_any_key_and_any_counter_of_64_bits(words, c
 
 @settings(max_examples=50, deadline=None)
 @given(st.tuples(WORDS, WORDS), WORDS)
-def test_a_number_is_folded_into_a_key_as_jax_does(words, number):
+def test_folding_a_number_into_a_key_matches_jax(words, number):
     torch_key, jax_key = as_key(words)
-    found = torch_randomness.fold_in(torch_key, number)
+    found = torch_randomness._fold_in(torch_key, number)
     expected = jax.random.key_data(jax.random.fold_in(jax_key, number))
     np.testing.assert_array_equal(unsigned(found), expected)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.tuples(WORDS, WORDS), st.sampled_from([(), (0,), (7,), (2, 3), (3, 1, 4, 2)]))
-def test_bits_of_any_shape_are_those_of_jax(words, shape):
+def test_random_bits_of_any_shape_match_jax(words, shape):
     torch_key, jax_key = as_key(words)
-    found = torch_randomness.bits(torch_key, torch.Size(shape), torch.device("cpu"))
+    found = torch_randomness._bits(torch_key, torch.Size(shape), torch.device("cpu"))
     expected = jax.random.bits(jax_key, shape, jnp.uint32)
     assert found.shape == expected.shape == tuple(shape)
     np.testing.assert_array_equal(found.numpy().view(np.uint32), expected)
@@ -125,7 +127,7 @@ def test_L29_shared_masks_values_and_gradients_are_the_same(layer, rate, step, p
     ours, theirs = branches(SHARED, rate, step, part, layer)
     found, expected = with_jax(theirs, x), with_torch(ours, x)
     np.testing.assert_array_equal(found[0] == 0, expected[0] == 0)
-    assert_close(found, expected)
+    assert_gradients_close(found, expected)
     kept = found[0] != 0
     np.testing.assert_allclose(found[0][kept], (np.stack([x, x]) / (1 - rate))[kept], rtol=1e-15)
     if layer == "DropPath":
@@ -134,7 +136,7 @@ def test_L29_shared_masks_values_and_gradients_are_the_same(layer, rate, step, p
 
 @pytest.mark.parametrize("config", [SHARED, NATIVE], ids=["shared", "native"])
 @pytest.mark.parametrize("rate", RATES)
-def test_L29_the_share_kept_and_the_mean_are_as_the_rate_says(config, rate):
+def test_L29_the_kept_share_and_the_mean_match_the_rate(config, rate):
     samples = 2**16
     for branch in branches(config, rate):
         y = np.asarray(branch(ones((samples,), branch)))
@@ -144,13 +146,13 @@ def test_L29_the_share_kept_and_the_mean_are_as_the_rate_says(config, rate):
 
 
 def ones(shape, branch):
-    """Of the type that a side wants."""
+    """Ones as a tensor or an array, as a backend needs."""
     return torch.ones(shape) if branch.__name__ == "ours" else jnp.ones(shape)
 
 
 @pytest.mark.parametrize("config", [SHARED, NATIVE], ids=["shared", "native"])
 @pytest.mark.parametrize("layer", ["Dropout", "DropPath"])
-def test_masks_differ_by_layer_step_part_and_seed_and_by_nothing_else(config, layer):
+def test_masks_depend_only_on_layer_step_part_and_seed(config, layer):
     options = {"layer": layer, "step": 2, "part": 1}
     changes = [(config, {"step": 3}), (config, {"part": 2}), (replace(config, seed=4), {})]
     shape = (4, 64) if layer == "Dropout" else (256, 1)
@@ -172,7 +174,7 @@ def test_masks_differ_by_layer_step_part_and_seed_and_by_nothing_else(config, la
         assert abs(agree - 0.5) < 0.1
 
 
-def test_L25_attention_weights_are_dropped_one_by_one():
+def test_L25_attention_weights_are_dropped_independently():
     shape = (3, 2, 8, 8)  # [batch, heads, queries, keys]
     for branch in branches(SHARED):
         kept = np.asarray(branch(ones(shape, branch)))[0] != 0
@@ -181,19 +183,19 @@ def test_L25_attention_weights_are_dropped_one_by_one():
 
 
 @pytest.mark.parametrize("config", [SHARED, NATIVE], ids=["shared", "native"])
-def test_at_rate_0_and_in_evaluation_nothing_is_dropped_and_no_key_is_needed(config):
+def test_rate_0_and_evaluation_drop_nothing_and_need_no_key(config):
     for branch in branches(config, rate=0.0):
         np.testing.assert_array_equal(branch(ones((4, 64), branch)), 1)
     np.testing.assert_array_equal(torch_randomness.Dropout(0.5).eval()(torch.ones(9)), 1)
     np.testing.assert_array_equal(flax_randomness.Dropout(0.5).apply({}, jnp.ones(9)), 1)
 
 
-def test_a_rate_that_rounds_to_all_of_them_keeps_next_to_nothing():
+def test_a_rate_that_rounds_to_one_drops_everything():
     for branch in branches(SHARED, rate=1 - 1e-12):
         assert not np.asarray(branch(ones((4, 64), branch))).any()
 
 
-def test_half_precision_stays_half_precision():
+def test_half_precision_inputs_stay_in_half_precision():
     for branch in branches(SHARED):
         x = ones((4, 64), branch)
         half = x.bfloat16() if isinstance(x, torch.Tensor) else x.astype(jnp.bfloat16)
@@ -204,5 +206,5 @@ def test_half_precision_stays_half_precision():
 def test_a_gpu_draws_the_same_bits():
     key, _ = as_key((1, 2))
     shape = torch.Size((5, 7))
-    found = torch_randomness.bits(key, shape, torch.device("cuda")).cpu()
-    assert torch.equal(found, torch_randomness.bits(key, shape, torch.device("cpu")))
+    found = torch_randomness._bits(key, shape, torch.device("cuda")).cpu()
+    assert torch.equal(found, torch_randomness._bits(key, shape, torch.device("cpu")))

@@ -1,6 +1,6 @@
-"""Residual networks and transformers: the twins are each other, and what their papers' owners ship.
+"""ResNet and transformers: both backends agree with each other and with the published models.
 
-Each number array is compared on its own scale: the largest difference over the largest number.
+Each array is compared on its own scale: the largest difference over the largest number.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from asserts import assert_arrays_close, gap
 from gradients import compiled, weights
 from torch import nn
 
@@ -28,7 +29,7 @@ from lightning_impl.layers import layer_kinds as torch_kinds
 from lightning_impl.models import attention as torch_attention
 from lightning_impl.state import COUNTER, buffers_of, parameters_of
 from lightning_impl.state import shapes_of as torch_shapes
-from pipeline.config import GPTConfig, ModelConfig, Pool, ResNet18Config, Stem, ViTConfig
+from pipeline.config.models import GPTConfig, ModelConfig, Pool, ResNet18Config, Stem, ViTConfig
 
 pytestmark = pytest.mark.usefixtures("float64")
 CLASSES = 5
@@ -36,7 +37,7 @@ CLASSES = 5
 
 @dataclass(frozen=True)
 class Case:
-    """A model, and the shape of a batch for it; whole numbers where it takes tokens."""
+    """A model config and the shape of a batch, which has whole numbers for models of tokens."""
 
     config: ModelConfig
     shape: tuple[int, ...]
@@ -83,7 +84,7 @@ class Twins:
         self.stats = from_canonical(buffers_of(self.torch), self.layout)
 
     def with_torch(self, train: bool, key: torch_randomness.Key | None = None) -> dict:
-        """Outputs, statistics after them, and gradients by the inputs and each parameter."""
+        """Outputs, statistics after them, and gradients with respect to inputs and parameters."""
         model = self.torch.train(train)
         torch_randomness.use_key(model, key)
         x = torch.tensor(self.x, requires_grad=self.smooth)
@@ -95,7 +96,7 @@ class Twins:
         return found | ({"by inputs": x.grad.numpy()} if self.smooth else {})
 
     def with_flax(self, train: bool, key: jax.Array | None = None) -> dict:
-        """The same."""
+        """The same as `with_torch`, in Flax."""
         by, (outputs, changed) = self.differentiated(self.params, self.x, train, key)
         by_params, by_inputs = by if self.smooth else (by, None)
         found = {f"by {name}": a for name, a in to_canonical(by_params, self.layout).items()}
@@ -120,7 +121,7 @@ class Twins:
 
 
 def randomised(model: nn.Module) -> nn.Module:
-    """With parameters and statistics that all differ, those of norms too."""
+    """Set all parameters and statistics to different random numbers, those of norms included."""
     random = np.random.default_rng(0)
     with torch.no_grad():
         for name, array in model.state_dict().items():
@@ -129,18 +130,6 @@ def randomised(model: nn.Module) -> nn.Module:
             elif not name.endswith(COUNTER):
                 array.copy_(torch.tensor(random.normal(size=tuple(array.shape)) * 0.4))
     return model
-
-
-def gap(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, as a share of the largest number (of 1, should all be 0)."""
-    assert found.shape == expected.shape
-    return float(np.abs(found - expected).max() / (np.abs(expected).max() or 1))
-
-
-def assert_equal(found: dict, expected: dict, tolerance: float = 1e-12) -> None:
-    assert found.keys() == expected.keys()
-    gaps = {name: gap(found[name], expected[name]) for name in expected}
-    assert {name: gap for name, gap in gaps.items() if not gap <= tolerance} == {}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +154,7 @@ def test_names_kinds_outputs_gradients_and_statistics_are_the_same(name, train):
     assert flax_kinds(twins.layout) == torch_kinds(twins.torch)
     before = buffers_of(twins.torch)
     found = twins.with_flax(train)
-    assert_equal(found, twins.with_torch(train))
+    assert_arrays_close(found, twins.with_torch(train))
     assert all(train == (gap(found[buffer], before[buffer]) > 1e-3) for buffer in before)
 
 
@@ -175,7 +164,7 @@ def test_names_kinds_outputs_gradients_and_statistics_are_the_same(name, train):
     ids=["first step", "second part of a later step"],
 )
 @pytest.mark.parametrize("name", DROPPED)
-def test_shared_masks_are_the_same_and_so_are_outputs_and_gradients(configure, name, step):
+def test_with_shared_masks_outputs_and_gradients_are_the_same(configure, name, step):
     config, twins = configure("train.randomness=shared seed=4"), Twins(DROPPED[name])
     torch_masks, flax_masks = {}, {}
 
@@ -213,11 +202,11 @@ def test_shared_masks_are_the_same_and_so_are_outputs_and_gradients(configure, n
             for block in (0, 1)
             for layer in ("attn.proj_drop", "mlp.drop1", "mlp.drop2")
         }
-    assert_equal(found, expected)
+    assert_arrays_close(found, expected)
 
 
 @pytest.mark.parametrize("name", DROPPED)
-def test_masks_of_ones_own_generator_drop_in_training_and_only_there(configure, name):
+def test_native_masks_are_applied_in_training_only(configure, name):
     config, twins = configure("train.randomness=native"), Twins(DROPPED[name])
     plain, key = twins.with_torch(False)["outputs"], torch_randomness.step_key
     first, second, again = (
@@ -226,13 +215,13 @@ def test_masks_of_ones_own_generator_drop_in_training_and_only_there(configure, 
     assert gap(first, plain) > 1e-2 < gap(second, first)
     np.testing.assert_array_equal(again, first)
     np.testing.assert_array_equal(twins.with_torch(False)["outputs"], plain)
-    assert_equal(twins.with_flax(False), twins.with_torch(False))
+    assert_arrays_close(twins.with_flax(False), twins.with_torch(False))
     key = flax_randomness.step_key
     first, second = (twins.with_flax(True, key(config, step))["outputs"] for step in (0, 1))
     assert gap(first, plain) > 1e-2 < gap(second, first)
 
 
-def test_dropout_on_the_attention_alone_drops_too_whoever_draws(configure):
+def test_dropout_on_attention_alone_works_with_either_generator(configure):
     model = torch_attention.Attention(8, 2, ("a", "b", "c", "d"), (0.5, 0.0)).double()
     x = torch.tensor(np.random.default_rng(0).normal(size=(2, 6, 8)))
     plain = model.eval()(x).detach().numpy()
@@ -248,7 +237,7 @@ def test_dropout_on_the_attention_alone_drops_too_whoever_draws(configure):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit", "gpt"])
-def test_in_bf16_both_are_near_to_float64_and_leave_gradients_in_float32(name):
+def test_bf16_outputs_are_close_to_float64_and_gradients_are_float32(name):
     twins = Twins(CASES[name])
     exact = twins.with_torch(False)["outputs"]
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
@@ -273,7 +262,7 @@ def test_in_bf16_both_are_near_to_float64_and_leave_gradients_in_float32(name):
     [True, pytest.param(False, marks=pytest.mark.slow)],
     ids=["training", "evaluating"],
 )
-def test_resnet18_is_torchvisions_and_loads_its_weights_unchanged(train):
+def test_resnet18_matches_torchvision_and_loads_its_weights_unchanged(train):
     theirs = randomised(torchvision.models.resnet18(weights=None, num_classes=1000).double())
     config = ResNet18Config(stem=Stem.imagenet)
     ours = torch_models.build_model(config, (64, 64, 3), 1000).double()
@@ -298,10 +287,10 @@ def test_resnet18_is_torchvisions_and_loads_its_weights_unchanged(train):
         expected, own = theirs.train(train)(images).numpy(), ours.train(train)(images).numpy()
     np.testing.assert_array_equal(own, expected)
     assert gap(np.asarray(found), expected) < 1e-10
-    assert_equal(to_canonical(changed["batch_stats"], layout), buffers_of(theirs), 1e-10)
+    assert_arrays_close(to_canonical(changed["batch_stats"], layout), buffers_of(theirs), 1e-10)
 
 
-def test_vit_is_torchvisions():
+def test_vit_matches_torchvision():
     theirs = randomised(
         torchvision.models.VisionTransformer(
             image_size=12,
@@ -338,7 +327,7 @@ def test_vit_is_torchvisions():
         assert gap(ours.eval()(x).numpy(), theirs.eval()(x).numpy()) < 1e-12
 
 
-def test_a_block_of_gpt_is_torchs_own_encoder_layer_with_a_causal_mask():
+def test_a_gpt_block_matches_torchs_encoder_layer_with_a_causal_mask():
     ours = randomised(torch_models.build_model(GPT, (6,), CLASSES).double()).h[0].eval()
     theirs = nn.TransformerEncoderLayer(
         8, 2, 32, 0.0, partial(nn.functional.gelu, approximate="tanh"),
@@ -364,7 +353,7 @@ def test_a_block_of_gpt_is_torchs_own_encoder_layer_with_a_causal_mask():
 
 
 @pytest.mark.parametrize("train", [True, False], ids=["with dropout", "without"])
-def test_gpt_does_not_see_what_comes_later(configure, train):
+def test_gpt_does_not_see_later_tokens(configure, train):
     twins, config = Twins(DROPPED["gpt"]), configure("train.randomness=shared")
     keys = torch_randomness.step_key(config, 0), flax_randomness.step_key(config, 0)
     before = twins.with_torch(train, keys[0]), twins.with_flax(train, keys[1])
@@ -376,7 +365,7 @@ def test_gpt_does_not_see_what_comes_later(configure, train):
         assert (new[:, 4:] != old[:, 4:]).any(-1).all()
 
 
-def test_the_table_of_tokens_learns_as_input_and_as_output():
+def test_tied_token_embeddings_get_gradients_as_input_and_as_output():
     twins = Twins(CASES["gpt"])
     twins.x[twins.x == 4] = 0  # so that token 4 is only ever predicted
     assert "lm_head.weight" not in parameters_of(twins.torch)
@@ -398,7 +387,7 @@ def test_the_table_of_tokens_learns_as_input_and_as_output():
             assert abs(slope) > 1e-2
 
 
-def test_vit_has_the_names_that_timm_gives():
+def test_vit_has_the_parameter_names_of_timm():
     model = torch_models.build_model(replace(VIT, depth=1), (8, 8, 3), CLASSES)
     layers = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
     layers = ["patch_embed.proj", *(f"blocks.0.{layer}" for layer in layers), "norm", "head"]
@@ -428,7 +417,7 @@ DEEP = {"vit_base", "gpt2_medium", "gpt2_large", "gpt2_xl"}
     "preset",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in PUBLISHED],
 )
-def test_a_preset_has_as_many_parameters_as_its_paper_says(configure, preset):
+def test_a_preset_has_the_published_number_of_parameters(configure, preset):
     shape, outputs, expected = PUBLISHED[preset]
     config = configure(f"model={preset}").model
     with torch.device("meta"):

@@ -1,9 +1,10 @@
-"""Every model's and optimizer's state goes from backend to backend and through files bit for bit."""
+"""The state of every model and optimizer moves between backends and through files bit for bit."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from asserts import parts_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,12 +14,14 @@ from flax_impl import state as flax_state
 from flax_impl.optimizers import OPTIMIZERS
 from lightning_impl import state as torch_state
 from lightning_impl.models import MODELS
-from pipeline.datasets import Task
-from pipeline.experiment import assemble
-from pipeline.outline import hollow
-from pipeline.parcels import Parcel, read_parcel, write_parcel
-from pipeline.plan import data_plan
-from pipeline.portable import digest
+from pipeline.data.batch_plan import make_batch_plan
+from pipeline.data.data_spec import placeholder_data
+from pipeline.data.dataset import Task
+from pipeline.digest import digest
+from pipeline.run.experiment import Experiment
+from pipeline.run.recorder import Recorder
+from pipeline.storage.portable_file import PortableCheckpoint, read_portable, write_portable
+from pipeline.storage.recorder_state import RecorderState
 
 SMALL = {
     "linear": "",
@@ -42,22 +45,22 @@ TOKENS = IMAGES | {
 ODD = [np.nan, np.inf, -np.inf, -0.0, 5e-324, 1e-45]  # nothing is computed with them, so they stay
 
 
-def test_every_model_is_here():
+def test_every_model_has_a_small_config_here():
     assert SMALL.keys() == MODELS.keys()
 
 
 class Pair:
-    """The same experiment on both backends, at step 0, with room for a state."""
+    """An experiment on both backends at step 0, into which states can be loaded."""
 
     def __init__(self, configure, overrides):
         config = configure(f"accelerator=cpu logger=none train.batch_size=8 {overrides}")
         outline = TOKENS if config.model.name == "gpt" else IMAGES
-        plan = data_plan(config, hollow(outline))
-        around = dict.fromkeys(("tracker", "progress", "interruption"))
-        self.config, self.experiment = config, assemble(config, plan, None, **around)
+        plan = make_batch_plan(config, placeholder_data(outline))
+        self.config = config
+        self.experiment = Experiment(config, plan, Recorder(config, plan.data), None)
 
     def through_torch(self, portable):
-        """The state after it was torch's."""
+        """A state after loading it into torch and exporting it."""
         module = torch_backend.build(self.experiment, torch_backend.prepare(self.config))
         optimizer = module.configure_optimizers()
         average = module.average and module.average.module
@@ -66,7 +69,7 @@ class Pair:
         return torch_state.to_portable(portable.step, module.model, optimizer, averages)
 
     def through_jax(self, portable=None):
-        """The state after it was JAX's; that at step 0 where none is given."""
+        """A state after loading it into JAX and exporting it; the initial state if none is given."""
         state, layout = flax_backend.build(self.experiment, flax_backend.prepare(self.config))
         if portable is not None:
             state = flax_state.from_portable(portable, state, layout)
@@ -74,7 +77,7 @@ class Pair:
 
 
 def filled(portable, seed, step, odd):
-    """A state of the same names and shapes with other numbers in it."""
+    """A state of the same names and shapes with random numbers, and `odd` ones among them."""
     random = np.random.default_rng(seed)
 
     def numbers(arrays):
@@ -96,15 +99,14 @@ def filled(portable, seed, step, odd):
 
 
 def fingerprint(portable):
-    """Digests of all parts of a state."""
-    groups = {"parameters": portable.parameters, "buffers": portable.buffers}
-    groups |= {"averages": portable.averages} | portable.slots
-    return portable.step, {name: digest(arrays) for name, arrays in groups.items() if arrays}
+    """Step and digests of all parts of a state."""
+    groups = parts_of(portable).items()
+    return portable.step, {name: digest(arrays) for name, arrays in groups if arrays}
 
 
 @pytest.fixture
 def journeys(configure, tmp_path):
-    """A function that sends a state around and holds that it stays the same."""
+    """A function that moves a state through both backends and a file, and checks that it stays the same."""
     pairs = {}
 
     def sent(overrides, seed, step, odd):
@@ -115,9 +117,9 @@ def journeys(configure, tmp_path):
         wanted = fingerprint(start)
         torch = pair.through_torch(start)
         assert fingerprint(torch) == wanted
-        path = tmp_path / "parcel.safetensors"
-        write_parcel(path, Parcel(torch, {"best": None}, {"source": "made"}))
-        jax = pair.through_jax(read_parcel(path).state)
+        path = tmp_path / "portable.safetensors"
+        write_portable(path, PortableCheckpoint(torch, RecorderState(), {"source": "made"}))
+        jax = pair.through_jax(read_portable(path).state)
         assert fingerprint(jax) == wanted
         assert fingerprint(pair.through_torch(jax)) == wanted
         return start
@@ -133,7 +135,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("optimizer", [*sorted(OPTIMIZERS), *VARIANTS])
-def test_every_optimizer_crosses_bit_for_bit(journeys, optimizer):
+def test_the_state_of_every_optimizer_moves_bit_for_bit(journeys, optimizer):
     treated = "train.frozen=[conv1.*] +optimizer.lr_factors={conv2.weight:0.5} train.ema=0.9"
     model = f"model=cnn {SMALL['cnn']} train.precision=fp64"
     state = journeys(f"{model} {treated} optimizer={optimizer}", 1, 7, ODD)
@@ -157,7 +159,7 @@ def test_every_optimizer_crosses_bit_for_bit(journeys, optimizer):
     step=st.integers(1, 10**6),
     odd=st.lists(st.sampled_from(ODD), max_size=4),
 )
-def test_every_model_crosses_bit_for_bit_with_any_optimizer(
+def test_the_state_of_every_model_moves_bit_for_bit_with_any_optimizer(
     journeys, model, optimizer, ema, precision, seed, step, odd
 ):
     chosen = f"model={model} {SMALL[model]} optimizer={optimizer}"

@@ -1,4 +1,4 @@
-"""The portable state: what comes out of one backend is what the other would have given, bit for bit."""
+"""The portable state: exported by one backend, it is what the other would export, and it loads exactly."""
 
 from copy import copy
 from dataclasses import replace
@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from asserts import assert_states_close, assert_states_identical
 from flax.traverse_util import flatten_dict, unflatten_dict
 from gradients import compiled, randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_runs import OTHER
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -28,22 +30,22 @@ from lightning_impl import models as torch_models
 from lightning_impl import norms as torch_norms
 from lightning_impl import optimizers as torch_optimizers
 from lightning_impl import state as torch_state
-from pipeline.config import (
-    AdamWConfig,
+from pipeline.config.experiment import Config
+from pipeline.config.models import (
     CNNConfig,
-    Config,
-    Initial,
+    Initializer,
     LinearConfig,
     MLPConfig,
     ResNet18Config,
-    SGDConfig,
     SimpleCNNConfig,
-    TrainConfig,
     ViTConfig,
 )
 from pipeline.config.optimizers import OPTIMIZERS as CONFIGS
-from pipeline.groups import groups
-from pipeline.portable import PortableState, digest
+from pipeline.config.optimizers import AdamWConfig, SGDConfig
+from pipeline.config.train import TrainConfig
+from pipeline.digest import digest
+from pipeline.storage.portable_state import PortableState
+from pipeline.training.param_groups import param_groups
 
 SHAPE = (8, 8, 2)
 EMA = 0.9
@@ -54,7 +56,7 @@ TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3
 
 @st.composite
 def layer_pairs(draw, kind=None):
-    """A layer of a kind on both sides, and the shape of its inputs (channels last)."""
+    """A layer on both backends, and the shape of its inputs (channels last)."""
     kind = kind or draw(st.sampled_from(sorted(PAIRS)))
     inside, out, bias = draw(SIZES), draw(SIZES), draw(st.booleans())
     rank, kernel = draw(st.integers(1, 3)), draw(st.tuples(SIZES, SIZES, SIZES))
@@ -106,8 +108,8 @@ PAIRS = {
 }  # fmt: skip
 
 
-def test_every_kind_of_layer_is_known_here():
-    assert {kind.name for kind in flax_layers.KINDS.values()} == PAIRS.keys()
+def test_every_layer_kind_is_tested_here():
+    assert {kind for kind, _ in flax_layers.KINDS.values()} == PAIRS.keys()
     assert set(torch_layers.KINDS.values()) == PAIRS.keys()
 
 
@@ -119,7 +121,7 @@ def layout_of(model, shape, tokens=False):
 
 @settings(max_examples=100, deadline=None)
 @given(layer_pairs(), st.sampled_from([np.float32, np.float64]))
-def test_arrays_of_any_layer_cross_over_and_come_back_bit_for_bit(pair, dtype):
+def test_arrays_of_any_layer_convert_there_and_back_bit_for_bit(pair, dtype):
     torch_layer, flax_layer, shape = pair
     layout = layout_of(flax_layer, shape, isinstance(torch_layer, nn.Embedding))
     assert flax_layers.layer_kinds(layout) == torch_layers.layer_kinds(torch_layer)
@@ -143,7 +145,7 @@ def test_arrays_of_any_layer_cross_over_and_come_back_bit_for_bit(pair, dtype):
         np.testing.assert_array_equal(back[path], leaf)
 
 
-def test_what_comes_out_shares_no_memory_with_what_went_in():
+def test_converted_arrays_share_no_memory_with_the_originals():
     layout = layout_of(linen.Dense(3), (1, 4))
     arrays = {"weight": np.ones((3, 4)), "bias": np.ones(3)}
     tree = flax_state.from_canonical(arrays, layout)
@@ -162,14 +164,14 @@ def test_what_comes_out_shares_no_memory_with_what_went_in():
 
 @cache
 def layout_at_start(model, dtype):
-    """Flax's layout of one of `MODELS`; how its weights begin is no part of it."""
+    """Flax layout of one of `MODELS`, which does not depend on the initializer."""
     config = MODELS[model]
     flax_model = flax_models.build_model(config, SHAPE, 5, dtype=dtype, param_dtype=dtype)
     return layout_of(flax_model, (1, *SHAPE))
 
 
 def initial(model, config, dtype):
-    """Parameters and buffers at step 0 as each side holds them, by canonical name."""
+    """Initial parameters and buffers of each backend, by canonical name."""
     torch_dtype = {np.float64: torch.float64, np.float32: torch.float32}[dtype]
     torch_model = torch_models.build_model(config.model, SHAPE, 5).to(torch_dtype)
     torch_state.from_portable(torch_state.initial_state(torch_model, config), torch_model)
@@ -192,9 +194,9 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("init", list(Initial), ids=lambda init: init.name)
+@pytest.mark.parametrize("init", list(Initializer), ids=lambda init: init.name)
 @pytest.mark.usefixtures("float64")
-def test_the_weights_at_step_0_are_the_same_bytes(model, init):
+def test_initial_weights_are_the_same_bytes_on_both_backends(model, init):
     digests = set()
     for dtype, seed in ((np.float32, 0), (np.float64, 0), (np.float64, 1)):
         config = Config(model=replace(MODELS[model], init=init), seed=seed)
@@ -206,7 +208,7 @@ def test_the_weights_at_step_0_are_the_same_bytes(model, init):
 
 
 class TorchWhole(nn.Module):
-    """A layer of every kind, and a parameter of its own."""
+    """A layer of every kind, and parameters of its own."""
 
     def __init__(self):
         super().__init__()
@@ -222,7 +224,7 @@ class TorchWhole(nn.Module):
 
 
 class FlaxWhole(linen.Module):
-    """The same; what it computes does not matter here."""
+    """The Flax twin, whose outputs do not matter."""
 
     @linen.compact
     def __call__(self, x):
@@ -237,13 +239,13 @@ class FlaxWhole(linen.Module):
 
 
 class TorchRun:
-    """torch's side of a run, without a model's gradients: these are given."""
+    """The torch side of a run, to which gradients are given."""
 
     def __init__(self, config):
         self.config = config
         self.model = randomised(TorchWhole())
         shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters()}
-        self.groups = groups(shapes, torch_layers.layer_kinds(self.model), config)
+        self.groups = param_groups(shapes, torch_layers.layer_kinds(self.model), config)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not self.groups[name].frozen)
         self.optimizer = torch_optimizers.build_optimizer(
@@ -275,7 +277,7 @@ class TorchRun:
 
 
 class FlaxRun:
-    """Flax's side of the same."""
+    """The Flax side of a run, to which gradients are given."""
 
     def __init__(self, config):
         self.config = config
@@ -283,7 +285,7 @@ class FlaxRun:
         start = randomised(TorchWhole())
         arrays = torch_state.parameters_of(start)
         kinds = flax_layers.layer_kinds(self.layout)
-        chosen = groups({name: a.shape for name, a in arrays.items()}, kinds, config)
+        chosen = param_groups({name: a.shape for name, a in arrays.items()}, kinds, config)
         folds = {
             place.name: (place.folded, place.axes)
             for place in self.layout.values()
@@ -301,7 +303,7 @@ class FlaxRun:
             batch_stats=self.tree(torch_state.buffers_of(start)),
             averages=jax.tree.map(jnp.copy, params),
         ).replace(step=jnp.zeros((), jnp.int32))
-        self.update = compiled(partial(TrainState.apply_gradients, ema=EMA))
+        self.update = compiled(partial(TrainState.updated, ema=EMA))
 
     def tree(self, arrays):
         return jax.tree.map(jnp.asarray, flax_state.from_canonical(arrays, self.layout))
@@ -373,50 +375,20 @@ def flax_run(case):
 
 
 def fresh(case, side):
-    """A run at its start. Flax's, whose arrays are never changed in place, is compiled once."""
+    """A run at step 0. Flax's, whose arrays are never changed in place, is compiled once."""
     return TorchRun(CASES[case][0]) if side == "torch" else copy(flax_run(case))
 
 
 @cache
 def states(case, side):
-    """After 3 steps and after 5, without interruption."""
+    """States after 3 and after 5 steps, without interruption."""
     run = after(fresh(case, side), 3)
     return run.out(), after(run, 2, first=3).out()
 
 
-def parts(portable):
-    """What a portable state consists of, by a name for each part."""
-    return {
-        "parameters": portable.parameters,
-        "buffers": portable.buffers,
-        "averages": portable.averages,
-        **portable.slots,
-    }
-
-
-def assert_same_bytes(ours, theirs):
-    assert ours.step == theirs.step
-    assert parts(ours).keys() == parts(theirs).keys()
-    for part, arrays in parts(ours).items():
-        assert digest(arrays) == digest(parts(theirs)[part]), part
-
-
-def assert_close(ours, theirs):
-    assert ours.step == theirs.step
-    assert parts(ours).keys() == parts(theirs).keys()
-    for part, arrays in parts(ours).items():
-        found = parts(theirs)[part]
-        assert arrays.keys() == found.keys(), part
-        for name in arrays:
-            # Muon's Newton-Schulz steps multiply what is rounded.
-            np.testing.assert_allclose(
-                found[name], arrays[name], rtol=1e-12, atol=1e-13, err_msg=f"{part} {name}"
-            )
-
-
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("case", CASES)
-def test_all_of_the_state_is_the_same_and_crosses_over_bit_for_bit(case):
+def test_both_backends_have_the_same_state_and_load_it_bit_for_bit(case):
     config, slots = CASES[case]
     ours, theirs = (states(case, side)[0] for side in SIDES)
     assert ours.step == 3
@@ -428,25 +400,28 @@ def test_all_of_the_state_is_the_same_and_crosses_over_bit_for_bit(case):
     for arrays in ours.slots.values():
         assert arrays.keys() <= names
         assert not config.train.frozen or arrays.keys() == names - frozen
-    assert_close(ours, theirs)
+    assert_states_close(ours, theirs)
     for portable in (ours, theirs):
         for side in SIDES:
-            assert_same_bytes(fresh(case, side).take(portable).out(), portable)
+            assert_states_identical(fresh(case, side).take(portable).out(), portable)
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("source", SIDES)
-def test_a_run_goes_on_from_a_portable_state_as_if_never_interrupted(case, source):
+def test_a_run_resumes_from_a_portable_state_as_if_uninterrupted(case, source):
     portable, uninterrupted = states(case, source)
-    other = {"torch": "jax", "jax": "torch"}[source]
-    assert_same_bytes(after(fresh(case, source).take(portable), 2, first=3).out(), uninterrupted)
-    assert_close(after(fresh(case, other).take(portable), 2, first=3).out(), uninterrupted)
+    assert_states_identical(
+        after(fresh(case, source).take(portable), 2, first=3).out(), uninterrupted
+    )
+    assert_states_close(
+        after(fresh(case, OTHER[source]).take(portable), 2, first=3).out(), uninterrupted
+    )
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("side", SIDES)
-def test_before_the_first_step_averages_and_slots_are_those_of_a_fresh_run(side):
+def test_at_step_0_averages_and_slots_are_those_of_a_new_run(side):
     config = Config(optimizer=AdamWConfig())
     fresh = SIDES[side](config).out()
     assert fresh.step == 0
@@ -457,7 +432,7 @@ def test_before_the_first_step_averages_and_slots_are_those_of_a_fresh_run(side)
 
 
 @pytest.mark.usefixtures("float64")
-def test_torch_counts_the_batches_that_the_step_says():
+def test_torch_restores_its_batch_counter_from_the_step():
     out = after(TorchRun(Config(optimizer=SGDConfig())), 3).out()
     assert not any("num_batches_tracked" in name for name in out.buffers)
     counted = replace(out, buffers=out.buffers | out.counters(accumulate=2))
@@ -466,7 +441,7 @@ def test_torch_counts_the_batches_that_the_step_says():
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_a_state_in_double_precision_is_taken_in_the_run_s_own(side):
+def test_a_double_precision_state_is_cast_to_the_precision_of_the_run(side):
     portable = PortableState(
         2,
         {"weight": np.full((3, 4), 1 / 3), "bias": np.zeros(3)},
@@ -493,7 +468,7 @@ def test_a_state_in_double_precision_is_taken_in_the_run_s_own(side):
         assert digest(arrays) == digest({n: a.astype(np.float32) for n, a in expected.items()})
 
 
-def test_a_parameter_that_the_state_lacks_is_named():
+def test_a_parameter_missing_from_the_state_is_named():
     model = nn.Sequential(nn.Linear(4, 3))
     with pytest.raises(KeyError, match=r"0\.weight"):
         torch_state.from_portable(PortableState(step=0, parameters={}), model)

@@ -1,4 +1,4 @@
-"""Tokens on both backends: the same batches and the same digest, as whole numbers, never normalised."""
+"""Token batches: the same whole numbers and digest on both backends, never normalised."""
 
 import dataclasses
 from collections import Counter
@@ -9,20 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from asserts import assert_rows_close
 
 import flax_impl.data
 import flax_impl.device
 import lightning_impl.data
 import lightning_impl.device
-from pipeline import datasets
-from pipeline.plan import data_plan
+from pipeline.data import sources
+from pipeline.data.batch_plan import make_batch_plan
+from pipeline.data.dataset import Split
 
 LENGTH, BATCH = 9, 4
 
 
 @pytest.fixture(params=["resident", "mapped"])
 def plan(request, configure, tmp_path, monkeypatch):
-    """The plan of a small text whose splits live on the device, or stay on the disk."""
+    """Batch plan of a small text, whose splits are on the device or memory-mapped."""
     if request.param == "mapped":
         for module in (lightning_impl.data, flax_impl.data):
             monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
@@ -32,17 +34,17 @@ def plan(request, configure, tmp_path, monkeypatch):
         f"dataset=text dataset.path={tmp_path}/text dataset.root={tmp_path} "
         f"dataset.length={LENGTH} train.batch_size={BATCH} accelerator=cpu"
     )
-    return data_plan(config, datasets.load(config.dataset))
+    return make_batch_plan(config, sources.load(config.dataset))
 
 
 @pytest.fixture
 def devices(configure):
-    """Both backends' devices."""
+    """Devices of both backends."""
     config = configure("accelerator=cpu")
     return lightning_impl.device.prepare(config), flax_impl.device.prepare(config)
 
 
-def test_a_training_batch_holds_the_windows_of_the_plan_on_both_backends(plan, devices):
+def test_training_batches_have_the_windows_of_the_plan_on_both_backends(plan, devices):
     by_torch = lightning_impl.data.TrainBatches(plan, devices[0], 2, lambda: 0)
     by_jax = flax_impl.data.TrainBatches(plan, devices[1], 2)
     parts = list(by_torch)
@@ -60,14 +62,14 @@ def test_a_training_batch_holds_the_windows_of_the_plan_on_both_backends(plan, d
         assert {array.dtype for array in rows} == {np.dtype(np.uint8)}  # a byte on the device
         for part, (inputs, targets) in enumerate(parts[2 * step : 2 * step + 2]):
             of_part = jax.tree.map(itemgetter((0, part)), chosen)
-            stored, classes = flax_impl.data.raw(samples, of_part, draws)
+            stored, classes = flax_impl.data.gather_batch(samples, of_part, draws)
             tokens = flax_impl.data.normalised(samples, stored)
             assert (tokens.dtype, classes.dtype) == (jnp.int32, jnp.int32)
             np.testing.assert_array_equal(tokens, inputs)
             np.testing.assert_array_equal(classes, targets)
 
 
-def test_the_digest_is_the_same_on_both_and_another_for_another_text(plan, devices):
+def test_the_digest_is_the_same_on_both_backends_and_depends_on_the_text(plan, devices):
     def digests(plan):
         return {
             lightning_impl.data.TrainBatches(plan, devices[0], 1, lambda: 0).digest(),
@@ -77,7 +79,7 @@ def test_the_digest_is_the_same_on_both_and_another_for_another_text(plan, devic
     (one,) = digests(plan)
     edited = plan.data.train.inputs.copy()
     edited[plan.indices(0)[0], 0] ^= 1
-    train = datasets.Split(edited, plan.data.train.targets)
+    train = Split(edited, plan.data.train.targets)
     changed = dataclasses.replace(plan, data=dataclasses.replace(plan.data, train=train))
     (other,) = digests(changed)
     assert one != other
@@ -95,13 +97,13 @@ def test_an_evaluation_sees_every_window_once_on_both_backends(plan, devices):
 
     seen = Counter()
     for samples, indices, counted in flax_impl.data.EvalBatches(split, plan, devices[1], BATCH):
-        inputs, targets = flax_impl.data.raw(samples, indices)
+        inputs, targets = flax_impl.data.gather_batch(samples, indices)
         rows = np.c_[flax_impl.data.normalised(samples, inputs), targets].astype(np.uint8)
         seen.update(bytes(row) for row, count in zip(rows, counted, strict=True) if count)
     assert seen == wanted
 
 
-def test_a_language_model_trains_and_is_tested_alike_on_both_backends(run, tmp_path):
+def test_a_language_model_trains_and_tests_the_same_on_both_backends(run, tmp_path):
     text = np.random.default_rng(0).choice(list(b"tandem "), 2000).astype(np.uint8)
     (tmp_path / "text").write_bytes(text.tobytes())
     by_torch, by_jax = run(
@@ -110,15 +112,12 @@ def test_a_language_model_trains_and_is_tested_alike_on_both_backends(run, tmp_p
         "train.eval_every=3steps train.accumulate=2 train.eval_batch_size=7 train.precision=fp64 "
         "optimizer.lr=0.03 train.label_smoothing=0.1"
     )
-    assert by_torch.result["data_digest"] == by_jax.result["data_digest"]
-    assert len(by_torch.rows) == len(by_jax.rows)
-    for one, other in zip(by_torch.rows, by_jax.rows, strict=True):
-        wanted = {key: value for key, value in one.items() if not key.startswith("perf/")}
-        assert {key: other[key] for key in wanted} == pytest.approx(wanted, rel=1e-10)
-    test = by_jax.result["test"]
+    assert by_torch.result.data_digest == by_jax.result.data_digest
+    assert_rows_close(by_jax.rows, by_torch.rows, atol=1e-12)
+    test = by_jax.result.test
     assert test.keys() == {"test/loss", "test/perplexity", "test/accuracy"}
     assert test["test/perplexity"] == pytest.approx(np.exp(test["test/loss"]))
-    assert by_jax.result["best"]["metric"] == "val/loss"
+    assert by_jax.result.best.metric == "val/loss"
     # Seven letters among 256 bytes are found at once; which of them comes next cannot be known.
     losses = [row["train/loss"] for row in by_jax.rows if "train/loss" in row]
     assert losses[0] == pytest.approx(np.log(256), rel=0.1)

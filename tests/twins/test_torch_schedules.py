@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from pipeline.config import (
+from pipeline.config.schedules import (
     Anneal,
-    BackendConfig,
     ConstantConfig,
     CosineConfig,
     ExponentialConfig,
@@ -26,11 +25,9 @@ from pipeline.config import (
     ThresholdMode,
     WarmupCosineConfig,
 )
-from pipeline.experiment import Job
-from pipeline.experiment import run as run_experiment
 from pipeline.loggers.metrics_file import read_metrics
-from pipeline.plateau import Plateau
-from pipeline.schedules import schedule
+from pipeline.training.lr_schedules import make_schedule
+from pipeline.training.reduce_on_plateau import Plateau
 
 STEPS = 210
 WARMUP = 35
@@ -119,7 +116,7 @@ AFTER_A_WARMUP = [name for name in CASES if not name.startswith("one cycle")]
 
 
 def factors(config, total=STEPS):
-    factor = schedule(config, total)
+    factor = make_schedule(config, total)
     return [factor(step) for step in range(total)]
 
 
@@ -127,8 +124,8 @@ def optimizer(lr=1.0):
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
 
 
-def of_torch(scheduler, total=STEPS):
-    """What one of torch's schedulers makes of a learning rate of 1."""
+def torch_factors(scheduler, total=STEPS):
+    """Learning-rate factors of a torch scheduler."""
     rates = [scheduler.get_last_lr()[0]]
     for _ in range(total - 1):
         scheduler.optimizer.step()
@@ -142,15 +139,15 @@ def worst(found, expected):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_schedule_is_that_of_torch(case):
+def test_a_schedule_matches_torch(case):
     config, expected = CASES[case]
     kind, keywords = expected(STEPS)
-    assert worst(factors(config), of_torch(kind(optimizer(), **keywords))) < 1e-12
+    assert worst(factors(config), torch_factors(kind(optimizer(), **keywords))) < 1e-12
 
 
 @pytest.mark.parametrize("case", AFTER_A_WARMUP)
 @pytest.mark.parametrize("warmup", [WARMUP, WARMUP / STEPS], ids=["steps", "share"])
-def test_a_schedule_after_a_warmup_is_the_sequence_of_torch(case, warmup):
+def test_a_schedule_after_a_warmup_matches_torchs_sequential_scheduler(case, warmup):
     config, expected = CASES[case]
     kind, keywords = expected(STEPS - WARMUP)
     shared = optimizer()
@@ -159,12 +156,12 @@ def test_a_schedule_after_a_warmup_is_the_sequence_of_torch(case, warmup):
     line = lr_scheduler.LinearLR(shared, 0.2, peak, total_iters=WARMUP)
     sequence = lr_scheduler.SequentialLR(shared, [line, main], [WARMUP])
     found = factors(replace(config, warmup=warmup, start=0.2))
-    assert worst(found, of_torch(sequence)) < 1e-12
+    assert worst(found, torch_factors(sequence)) < 1e-12
 
 
 @settings(deadline=None)
 @given(st.integers(1, 300), st.floats(0, 1), st.sampled_from(Anneal))
-def test_one_cycle_is_that_of_torch_however_short_the_run_and_the_rise(total, pct_start, anneal):
+def test_one_cycle_matches_torch_for_any_length_of_run_and_rise(total, pct_start, anneal):
     if pct_start * total == 1:
         return  # torch divides by zero
     config = OneCycleConfig(pct_start=pct_start, anneal=anneal)
@@ -176,7 +173,7 @@ def test_one_cycle_is_that_of_torch_however_short_the_run_and_the_rise(total, pc
         anneal_strategy=anneal.name,
         cycle_momentum=False,
     )
-    assert worst(factors(config, total), of_torch(expected, total)) < 1e-12
+    assert worst(factors(config, total), torch_factors(expected, total)) < 1e-12
 
 
 @pytest.mark.usefixtures("float64")
@@ -209,7 +206,7 @@ def test_one_cycle_is_that_of_torch_however_short_the_run_and_the_rise(total, pc
     ],
     ids=lambda value: value.name if hasattr(value, "name") else "",
 )
-def test_a_schedule_is_that_of_optax(config, expected):
+def test_a_schedule_matches_optax(config, expected):
     assert worst(factors(config), [float(expected(jnp.asarray(s))) for s in range(STEPS)]) < 1e-12
 
 
@@ -235,7 +232,7 @@ RATES = st.sampled_from([1.0, 0.1, 1e-3, 1e-6])
 
 @settings(max_examples=300, deadline=None)
 @given(PLATEAUS, MODES, RATES, VALUES)
-def test_plateau_is_that_of_torch(config, mode, lr, values):
+def test_plateau_matches_torch(config, mode, lr, values):
     shared = optimizer(lr)
     expected = lr_scheduler.ReduceLROnPlateau(
         shared,
@@ -250,7 +247,7 @@ def test_plateau_is_that_of_torch(config, mode, lr, values):
     found = Plateau(config, mode, lr)
     for value in values:
         expected.step(value)
-        found.judge(value)
+        found.step(value)
         assert lr * found.factor == pytest.approx(expected.get_last_lr()[0], rel=1e-12, abs=0)
 
 
@@ -279,18 +276,16 @@ def test_both_backends_lower_the_learning_rate_at_the_same_updates(run):
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_a_run_gone_on_with_remembers_its_plateau(configure, tmp_path, backend):
-    def train(folder, more, code):
-        config = configure(f"{STANDING} logger=none accelerator=cpu {more}")
-        config = replace(config, backend=BackendConfig(name=backend))
-        assert run_experiment(config, Job(folder, backend)) == code
-        return read_metrics(folder / "metrics.jsonl")
-
-    expected = train(tmp_path / "whole", "", 0)
-    parts = tmp_path / "parts"
-    train(parts, "train.stop_after=30", 130)  # between two evaluations, in a cooldown or not
-    train(parts, f"resume={parts} train.stop_after=44", 130)  # at an evaluation
-    rows = train(parts, f"resume={parts}", 0)
+def test_a_resumed_run_keeps_the_state_of_its_plateau(train, tmp_path, backend):
+    case, parts = f"{STANDING} logger=none accelerator=cpu", tmp_path / "parts"
+    assert train("whole", backend, case) == 0
+    # Between two evaluations, in a cooldown or not; then at an evaluation.
+    assert train("parts", backend, f"{case} train.stop_after=30") == 130
+    assert train("parts", backend, f"{case} resume={parts} train.stop_after=44") == 130
+    assert train("parts", backend, f"{case} resume={parts}") == 0
+    expected, rows = (
+        read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")
+    )
     rates = column(expected, "optim/lr")
     assert len(set(rates[7:31])) > 1
     assert len(set(rates[31:])) > 1

@@ -1,4 +1,4 @@
-"""docs/by_hand.md: its code is run, and both backends are held to it."""
+"""docs/by_hand.md: its code runs, and both backends match it."""
 
 import re
 from functools import partial
@@ -18,9 +18,9 @@ from flax_impl.state import from_canonical, to_canonical
 from lightning_impl import losses as torch_losses
 from lightning_impl import models as torch_models
 from lightning_impl.state import from_portable
-from pipeline.config import Activation, MLPConfig
-from pipeline.datasets import Task
-from pipeline.portable import PortableState
+from pipeline.config.models import Activation, MLPConfig
+from pipeline.data.dataset import Task
+from pipeline.storage.portable_state import PortableState
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "by_hand.md").read_text()
 NAMES = [f"layers.{layer}.{role}" for layer in (0, 1) for role in ("weight", "bias")]
@@ -34,7 +34,7 @@ def blocks(language):
 
 @pytest.fixture(scope="module")
 def page():
-    """What the page's code defines."""
+    """Names that the code of the page defines."""
     names = {}
     exec("\n".join(blocks("python")), names)
     return names
@@ -85,7 +85,7 @@ def mlp(parameters):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("backend", [with_torch, with_jax], ids=["torch", "jax"])
 @pytest.mark.parametrize(("samples", "widths"), SIZES)
-def test_the_gradients_by_hand_are_the_backend_s(page, backend, samples, widths):
+def test_gradients_by_hand_match_both_backends(page, backend, samples, widths):
     x, y, parameters = problem(samples, widths)
     loss, gradients = backend(x, y, parameters)
     expected, by_hand = page["loss_and_gradients"](x, y, *parameters.values())
@@ -95,20 +95,19 @@ def test_the_gradients_by_hand_are_the_backend_s(page, backend, samples, widths)
 
 
 @pytest.mark.parametrize(("samples", "widths"), SIZES)
-def test_the_gradients_by_hand_are_what_the_loss_does_when_a_weight_is_nudged(
-    page, samples, widths
-):
+def test_gradients_by_hand_match_finite_differences(page, samples, widths):
     x, y, parameters = problem(samples, widths)
     arrays = list(parameters.values())
     _, gradients = page["loss_and_gradients"](x, y, *arrays)
     for which, gradient in enumerate(gradients):
         slopes = [
-            page["nudged"](x, y, arrays, which, index) for index in np.ndindex(gradient.shape)
+            page["finite_difference"](x, y, arrays, which, index)
+            for index in np.ndindex(gradient.shape)
         ]
         np.testing.assert_allclose(slopes, gradient.ravel(), rtol=1e-7, atol=1e-8)
 
 
-def test_the_page_shows_what_its_code_prints(capsys):
+def test_the_page_shows_the_output_of_its_code(capsys):
     exec("\n".join(blocks("python")), {})
     assert [capsys.readouterr().out] == blocks("text")
 

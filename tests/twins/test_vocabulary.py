@@ -1,4 +1,7 @@
-"""Every optimizer, schedule and model there is, two hundred steps in float64 on both backends."""
+"""Every optimizer, schedule and model on both backends, for two hundred steps in float64.
+
+The models of `test_lockstep.py` are compared there, with every two of their settings.
+"""
 
 import re
 import subprocess
@@ -6,8 +9,9 @@ import sys
 
 import pytest
 from test_lockstep import FP64, TOLERANCE, assert_agree
+from test_lockstep import MODELS as COVERED
 
-from pipeline.keys import CONF
+from pipeline.config.keys import CONF
 
 DIGITS = "dataset.limit=160"
 MLP = f"model=mlp model.hidden=[24,16] model.activation=tanh {DIGITS}"
@@ -40,16 +44,19 @@ MODELS = {
 }
 
 
-def test_every_optimizer_and_schedule_there_is_stands_in_the_table():
+def test_every_optimizer_schedule_and_model_is_in_a_table():
     assert {file.stem for file in (CONF / "optimizer").glob("*.yaml")} == set(OPTIMIZERS)
     words = {word for row in OPTIMIZERS.values() for word in row.split()}
     chosen = {word.removeprefix("schedule=") for word in words if word.startswith("schedule=")}
     assert {file.stem for file in (CONF / "schedule").glob("*.yaml")} == chosen
+    models = {file.stem for file in (CONF / "model").glob("*.yaml")}
+    sizes = {name for name in models if name.startswith(("vit_", "gpt2"))}
+    assert models - sizes == {*MODELS, *COVERED}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_two_backends_agree_with_every_optimizer_and_every_schedule(run, name):
+def test_both_backends_agree_with_every_optimizer_and_schedule(run, name):
     torch_run, jax_run = run(f"{FP64} {MLP} {OPTIMIZERS[name]}")
     assert [row["step"] for row in torch_run.rows if "train/loss" in row] == list(range(1, 201))
     losses = [row["train/loss"] for row in torch_run.rows if "train/loss" in row]
@@ -59,13 +66,13 @@ def test_the_two_backends_agree_with_every_optimizer_and_every_schedule(run, nam
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_the_two_backends_agree_on_every_model(run, name):
+def test_both_backends_agree_on_every_model(run, name):
     torch_run, jax_run = run(f"{FP64} {MODELS[name]}")
     assert_agree(torch_run, jax_run, TOLERANCE)
 
 
 @pytest.mark.slow
-def test_the_table_of_agreement_has_a_cell_for_every_model_and_optimizer():
+def test_the_agreement_table_has_a_cell_for_every_model_and_optimizer():
     script = CONF.parent / "benchmarks" / "agreement.py"
     few = ["--models", "linear", "--optimizers", "sgd,muon", "--steps", "5"]
     done = subprocess.run(

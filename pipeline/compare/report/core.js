@@ -1,12 +1,11 @@
-"use strict";
-// What every section needs: the data, the state of the controls, elements, numbers, and who is shown.
+// Shared by all sections: the data, the state of the controls, elements, numbers, and the filter.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const root = document.documentElement;
 const darkness = matchMedia("(prefers-color-scheme: dark)");
 const KEPT = `tandem ${location.pathname}`;
 
-// The controls, as a person left them; a page that reads itself again goes on with them.
+// The state of the controls, kept when the page reloads.
 const state = {
   filter: "",
   x: "step",
@@ -25,13 +24,13 @@ function kept() {
   try {
     return JSON.parse(sessionStorage.getItem(KEPT) || "{}");
   } catch {
-    return {}; // a browser that lets a file keep nothing
+    return {}; // the browser has no storage for files
   }
 }
 
 const byId = (id) => document.getElementById(id);
 
-/** An element with its attributes (functions are listeners) and what it holds. */
+/** An element with its attributes (functions are listeners) and children. */
 function make(tag, attributes = {}, ...inside) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -51,7 +50,7 @@ function draw(tag, attributes, ...inside) {
   return made;
 }
 
-/** A figure with four significant digits, as the terminal has it. */
+/** A number with four significant digits, as in the terminal. */
 function number(value) {
   if (value === null || value === undefined) return "–";
   if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en");
@@ -59,10 +58,10 @@ function number(value) {
   return /e/.test(text) || !/\./.test(text) ? text : text.replace(/\.?0+$/, "");
 }
 
-/** How many, in words: "1 run", "2 runs". */
+/** A count with its noun: "1 run", "2 runs". */
 const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
-/** A list of choices with its label. */
+/** A drop-down list with its label. */
 function choice(label, options, chosen, changed) {
   const select = make("select", { "aria-label": label, change: () => changed(select.value) });
   for (const [value, text, off] of options)
@@ -71,24 +70,19 @@ function choice(label, options, chosen, changed) {
   return make("label", {}, label, select);
 }
 
-const MANY = 25; // rows of a table that is not shown whole, but scrolls
+const MANY = 25; // rows of a table from which on it scrolls
 
-/** A table in a box of its own, which scrolls where the page must not. */
+/** A table in a box that scrolls, so that the page does not scroll sideways. */
 function table(label, head, rows, kind = "") {
   const body = make("tbody", {}, rows);
   const built = make("table", { class: kind }, make("thead", {}, make("tr", {}, head)), body);
-  return make(
-    "div",
-    {
-      class: rows.length > MANY ? "box tall" : "box",
-      tabindex: 0,
-      role: "region",
-      "aria-label": label,
-    },
-    built,
-  );
+  const kindOfBox = rows.length > MANY ? "box tall" : "box";
+  return make("div", { class: kindOfBox, tabindex: 0, role: "region", "aria-label": label }, built);
 }
 
+const quiet = (...inside) => make("p", { class: "quiet" }, ...inside);
+const row = (head, ...cells) => make("tr", {}, make("th", { scope: "row" }, head), ...cells);
+const numberCell = (value) => make("td", { class: "number" }, String(value));
 const column = (text, kind) => make("th", { scope: "col", class: kind }, text);
 
 // Colours -----------------------------------------------------------------------------------------
@@ -103,7 +97,7 @@ function setTheme() {
 const style = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
 const palette = () => style(data.colours.ranked ? "ranks" : "colours").split(/\s+/);
 
-// The line of a backend. The first is broad and pale, so that the second is seen where it lies on it.
+// The line of the first backend is broad and pale, so that the second one stays visible on top of it.
 const backends = [...new Set(data.runs.map((run) => run.backend).filter(Boolean))].sort(
   (a, b) => (b === "torch") - (a === "torch"),
 );
@@ -113,14 +107,8 @@ const under = (backend) => backends.length > 1 && backend === backends[0];
 
 /** A piece of a run's line, for tables and legends; its colour follows the theme. */
 function swatch(colour, backend) {
-  const line = draw("line", {
-    x1: 0,
-    x2: 26,
-    y1: 4,
-    y2: 4,
-    "data-colour": colour ?? "",
-    class: under(backend) ? "under" : "",
-  });
+  const kind = under(backend) ? "under" : "";
+  const line = draw("line", { x1: 0, x2: 26, y1: 4, y2: 4, "data-colour": colour ?? "", class: kind });
   if (dashOf(backend) !== "solid")
     line.setAttribute("stroke-dasharray", dashOf(backend).replaceAll("px", ""));
   return draw("svg", { class: "swatch", viewBox: "0 0 26 8", "aria-hidden": "true" }, line);
@@ -133,11 +121,11 @@ function paintSwatches() {
   }
 }
 
-// Who is shown ------------------------------------------------------------------------------------
+// The filter --------------------------------------------------------------------------------------
 
 const everyWord = new Set(data.runs.flatMap((run) => run.words));
 
-/** Whether a run has all words of the filter: whole where a run has it whole, or else a part of one. */
+/** Return whether a run has all words; a word that no run has as a whole also matches a part of one. */
 function matches(run, words) {
   return words.every((word) =>
     everyWord.has(word)
@@ -146,7 +134,7 @@ function matches(run, words) {
   );
 }
 
-/** The positions of the runs that the filter leaves. */
+/** The positions of the runs that match the filter. */
 function visible() {
   const words = state.filter.split(/\s+/).filter(Boolean);
   return data.runs.map((_, at) => at).filter((at) => matches(data.runs[at], words));
@@ -154,9 +142,16 @@ function visible() {
 
 const listeners = [];
 
-/** Call a function whenever the filter leaves other runs: with their positions, and those as a set. */
+/** Call a function with the positions of the matching runs, and their set, when the filter changes. */
 function onFilter(listener) {
   listeners.push(listener);
+}
+
+/** Hide the rows of filtered runs; `runsOf` gives the runs of a row, by default the run of its position. */
+function hideFiltered(rows, runsOf = (at) => [at]) {
+  onFilter((_, set) =>
+    rows.forEach((one, at) => (one.hidden = !runsOf(at).some((run) => set.has(run)))),
+  );
 }
 
 function filter(text) {

@@ -1,5 +1,4 @@
-"use strict";
-// Curves of two metrics side by side, and below each how far the backends of a pair are apart.
+// Curves of two metrics side by side, and below each the differences between the backends of a pair.
 
 const X = {
   step: { title: "step", of: (curve) => curve.s },
@@ -14,19 +13,15 @@ const panels = [];
 function curvesSection() {
   const section = byId("curves");
   if (!data.metrics.keys.length)
-    return void section.append(make("p", { class: "quiet" }, "No run has logged anything yet."));
-  const known = data.runs.flatMap((run) => Object.values(run.curves));
+    return void section.append(quiet("No run has logged anything yet."));
+  const timed = data.runs.some((run) => Object.values(run.curves).some((curve) => curve.t));
   if (!X[state.x]) state.x = "step";
   const axis = choice(
     "over",
     [
       ["step", "steps"],
       ["samples", "samples"],
-      [
-        "time",
-        known.some((curve) => curve.t) ? "wall time" : "wall time (not logged)",
-        !known.some((curve) => curve.t),
-      ],
+      ["time", timed ? "wall time" : "wall time (not logged)", !timed],
     ],
     state.x,
     (value) => {
@@ -56,7 +51,7 @@ function curvesSection() {
   onFilter(() => refreshSoon(panels));
 }
 
-/** What colours and dashes mean; a colour's button leaves only its runs. */
+/** The legend of colours and dashes; the button of a colour filters its runs. */
 function legend() {
   const chips = data.colours.labels.map((label, colour) => {
     if (data.colours.ranked) return make("span", {}, swatch(colour), label);
@@ -83,7 +78,7 @@ function legend() {
 
 function panel(side) {
   const element = make("div", { class: "plot", role: "group" });
-  const caption = make("p", { class: "quiet" });
+  const caption = quiet();
   const keys = data.metrics.keys.map((key) => [key, key]);
   const select = choice("metric", keys, state.metrics[side], (key) => {
     state.metrics[side] = key;
@@ -91,16 +86,10 @@ function panel(side) {
   });
   const plot = addPlot(element, () => figure(side, element, caption));
   panels.push(plot);
-  return make(
-    "div",
-    { class: "panel" },
-    make("div", { class: "controls" }, select),
-    element,
-    caption,
-  );
+  return make("div", { class: "panel" }, make("div", { class: "controls" }, select), element, caption);
 }
 
-/** The curves of the runs that are shown, and below them the differences of the pairs. */
+/** The curves of the visible runs, and below them the differences of the pairs. */
 function figure(side, element, caption) {
   const key = state.metrics[side],
     shown = visible(),
@@ -120,7 +109,7 @@ function figure(side, element, caption) {
   for (const group of groupBy(apart, (line) => line.look.color).values())
     traces.push(joined(group, { line: group[0].look, yaxis: "y2", meta: "gap" }));
   traces.push({ type: "scatter", mode: "lines", x: [], y: [], hoverinfo: "skip", meta: "lit" });
-  caption.textContent = words(key, lines, gaps, apart);
+  caption.textContent = captionOf(key, lines, gaps, apart);
   element.setAttribute(
     "aria-label",
     `${key} over ${X[state.x].title} of ${counted(lines.length, "run")}`,
@@ -133,7 +122,7 @@ function figure(side, element, caption) {
       anchor: below ? "y2" : "y",
     },
     yaxis: {
-      title: { text: key, standoff: 8 },
+      title: { text: escaped(key), standoff: 8 },
       type: state.log ? "log" : "linear",
       domain: below ? [0.4, 1] : [0, 1],
       exponentformat: "e",
@@ -192,7 +181,7 @@ function gapLine(pair, key) {
   };
 }
 
-/** How many powers of ten some differences span, from the smallest that is not zero. */
+/** The powers of ten that the differences span, from the smallest that is not zero. */
 function span(lines) {
   const all = lines.flatMap((line) => line.positive).map(Math.log10);
   return (
@@ -200,36 +189,36 @@ function span(lines) {
   );
 }
 
-/** Draw no difference a little below the smallest: a logarithmic axis has no zero. */
+/** Place zeros a little below the smallest difference: a logarithmic axis has no zero. */
 function liftZeros(lines) {
   const lowest = lines.flatMap((line) => line.positive).reduce((a, b) => Math.min(a, b), Infinity);
   for (const line of lines) line.y = line.y.map((value) => (value === 0 ? lowest / 3 : value));
 }
 
-/** What the panel shows below the curves, and what cannot be seen in it. */
-function words(key, lines, gaps, apart) {
-  const said = [];
-  if (!lines.length) said.push(`No run that is shown has logged ${key}.`);
+/** The caption: what the lower plot shows, and what is not visible. */
+function captionOf(key, lines, gaps, apart) {
+  const sentences = [];
+  if (!lines.length) sentences.push(`No visible run has logged ${key}.`);
   const broken = lines.filter((line) => line.broken !== null);
   if (broken.length)
-    said.push(
-      `${counted(broken.length, "run")} had no finite value, first at step ${Math.min(...broken.map((line) => line.broken))}.`,
+    sentences.push(
+      `${counted(broken.length, "run")} had a value that is not finite, first at step ${Math.min(...broken.map((line) => line.broken))}.`,
     );
   if (apart.length)
-    said.push(
+    sentences.push(
       `Below: |${backends[0]} − ${backends[1]}| of each pair, relative to the larger of the two.`,
     );
   if (apart.length < gaps.length)
-    said.push(
+    sentences.push(
       `${apart.length ? `In ${counted(gaps.length - apart.length, "pair")}` : "In every pair"} the backends are the same to the last digit at every step.`,
     );
-  return said.join(" ");
+  return sentences.join(" ");
 }
 
 const escaped = (text) =>
   text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-/** Lay the run that is looked at over the others: now in what is in sight, else when it comes there. */
+/** Draw the highlighted run above the others: in view now, the others when they come into view. */
 function lightCurves() {
   panels.forEach((plot, side) => {
     if (!plot.near) plot.stale = true;

@@ -1,20 +1,16 @@
-"use strict";
-// Put the page together; follow the theme, the printer, and the clock where runs go on.
+// Build the page; follow the theme and the printer; reload while runs are running.
 
-const PAUSE = 2000; // ms without a touch until the page may be read again
+const PAUSE = 2000; // ms without input until the page may reload
 
 setTheme();
 summary();
-for (const section of [
-  runsTable,
-  answerSection,
-  curvesSection,
-  speedSection,
-  parallelSection,
-  mistakesSection,
-  settingsSection,
-])
-  section();
+runsTable();
+answerSection();
+curvesSection();
+speedSection();
+parallelSection();
+mistakesSection();
+settingsSection();
 links();
 paintSwatches();
 byId("filter").addEventListener("input", () => filter(byId("filter").value));
@@ -26,7 +22,7 @@ function repaint() {
   refresh();
 }
 
-/** On paper everything is there, in light colours. */
+/** Draw everything in light colours for paper. */
 function print(on) {
   if (printing === on) return;
   printing = on;
@@ -41,7 +37,7 @@ matchMedia("print").addEventListener("change", (media) => print(media.matches));
 addEventListener("beforeprint", () => print(true));
 addEventListener("afterprint", () => print(false));
 
-// Reading itself again, the page goes on where it was.
+// A reloaded page continues where it was.
 addEventListener("pagehide", () => {
   panels.forEach((_, side) => noteZoom(side));
   sessionStorage.setItem(KEPT, JSON.stringify({ ...state, scroll: scrollY }));

@@ -1,12 +1,11 @@
-"use strict";
-// Where a run was wrong, beside its partner on the other backend.
+// Mistakes of a run on the test set, beside those of its partner on the other backend.
 
 function mistakesSection() {
   const known = Object.keys(data.mistakes.runs).map(Number);
   if (!known.length) return void (byId("mistakes").hidden = true);
   if (!known.includes(state.run)) state.run = known[0];
   const into = make("div", { class: "panels" });
-  const said = make("p", { class: "quiet" });
+  const disagreement = quiet();
   let drawn = [];
 
   function show(run) {
@@ -21,74 +20,59 @@ function mistakesSection() {
     drawn = built.map(([, plot]) => plot);
     into.replaceChildren(...built.map(([element]) => element));
     const pair = data.mistakes.pairs.find((one) => one.runs.includes(run));
-    said.textContent = !pair
+    disagreement.textContent = !pair
       ? ""
-      : pair.count && pair.samples === 0
-        ? `Both backends say the same of all ${pair.count} test samples.`
-        : `The two backends say different things of ${pair.samples} of ${pair.count} test samples.`;
+      : pair.samples === 0
+        ? `The predictions of both backends are the same for all ${pair.count} test samples.`
+        : `The predictions of the two backends differ for ${pair.samples} of ${pair.count} test samples.`;
   }
 
   const options = known.map((run) => [run, data.runs[run].name]);
-  byId("mistakes").append(
-    make(
-      "div",
-      { class: "controls" },
-      choice("run", options, state.run, (value) => show(Number(value))),
-    ),
-    said,
-    into,
-  );
+  const controls = choice("run", options, state.run, (value) => show(Number(value)));
+  byId("mistakes").append(make("div", { class: "controls" }, controls), disagreement, into);
   if (data.mistakes.left_out)
-    byId("mistakes").append(
-      make(
-        "p",
-        { class: "quiet" },
-        `There was no room for ${counted(data.mistakes.left_out, "run")} more.`,
-      ),
-    );
+    byId("mistakes").append(quiet(`${counted(data.mistakes.left_out, "run")} left out to keep the page small.`));
   show(state.run);
 }
 
 function ofOneRun(run) {
-  const told = data.mistakes.runs[run];
+  const mistakes = data.mistakes.runs[run];
   const element = make("div", {
     class: "plot",
     role: "group",
     "aria-label": `Confusion matrix of ${data.runs[run].name}`,
   });
-  const right = told.samples - told.wrong;
+  const right = mistakes.samples - mistakes.wrong;
   const panel = make(
     "div",
     { class: "panel" },
     make("h3", { style: "margin-top: 0" }, data.runs[run].name),
-    make(
-      "p",
-      { class: "quiet" },
-      `${right} of ${told.samples} test samples right, ${told.wrong} wrong.`,
+    quiet(
+      `${right} of ${mistakes.samples} test samples right, ${mistakes.wrong} wrong.`,
     ),
     element,
     make("h3", {}, "Hardest test samples"),
-    make("ol", { class: "worst" }, told.worst.map((one) => sample(one, told.classes))),
+    make("ol", { class: "worst" }, mistakes.worst.map((one) => sample(one, mistakes.classes))),
   );
-  return [panel, addPlot(element, () => confusion(told))];
+  return [panel, addPlot(element, () => confusion(mistakes))];
 }
 
-/** Rows are true classes; colours are shares of the class, so that small classes are seen. */
-function confusion(told) {
-  const size = told.classes.length,
+/** Rows are true classes; colours are fractions of the class, so that small classes are visible. */
+function confusion(mistakes) {
+  const size = mistakes.classes.length,
     counts = Array.from({ length: size }, () => Array(size).fill(0));
-  for (const [is, said, samples] of told.cells) counts[is][said] = samples;
+  for (const [is, predicted, samples] of mistakes.cells) counts[is][predicted] = samples;
   const shares = counts.map((row) => {
     const all = row.reduce((a, b) => a + b, 0);
     return row.map((samples) => (all && samples ? samples / all : null));
   });
   const numbers = [...counts.keys()].map(String), // two classes of one name are still two
-    names = told.classes.map(escaped),
+    names = mistakes.classes.map(escaped),
     small = size <= 20;
   const hover = counts.map((row, is) =>
     row.map(
-      (samples, said) =>
-        `true ${names[is]}, predicted ${names[said]}: ${counted(samples, "sample")}`,
+      (samples, predicted) =>
+        `true ${names[is]}, predicted ${names[predicted]}: ${counted(samples, "sample")}`,
     ),
   );
   const axis = {
@@ -108,15 +92,8 @@ function confusion(told) {
         customdata: hover,
         hovertemplate: "%{customdata}<extra></extra>",
         hoverongaps: false,
-        colorscale: [
-          [0, style("hover")],
-          [1, style("train")],
-        ],
-        zmin: 0,
-        zmax: 1,
-        showscale: false,
-        xgap: 1,
-        ygap: 1,
+        colorscale: [[0, style("hover")], [1, style("train")]],
+        zmin: 0, zmax: 1, showscale: false, xgap: 1, ygap: 1,
       },
     ],
     layout: layout({
@@ -133,11 +110,8 @@ function sample(one, names) {
     "li",
     {},
     one.image && make("img", { src: one.image, alt: `test sample ${one.sample}` }),
-    "is ",
-    make("b", {}, names[one.target]),
-    one.target === one.predicted
-      ? ", and seen as it"
-      : [", taken for ", make("b", {}, names[one.predicted])],
+    "true ", make("b", {}, names[one.target]),
+    ", predicted ", make("b", {}, names[one.predicted]),
     sure,
     make("br"),
     `loss ${number(one.loss)} · no. ${one.sample}`,

@@ -1,5 +1,5 @@
-"use strict";
-// The sweep as parallel coordinates: a line for each run, through what varies and what came of it.
+// The sweep as parallel coordinates: a line for each run, through the keys that differ and the results.
+// Plotly's own `parcoords` has no dashes, no text on hover, and needs WebGL.
 
 function parallelSection() {
   if (!data.axes.length) return void (byId("sweep").hidden = true);
@@ -9,11 +9,7 @@ function parallelSection() {
     "aria-label": "Parallel coordinates of the sweep",
   });
   byId("sweep").append(
-    make(
-      "p",
-      { class: "quiet" },
-      "Each line is a run. On the right is what came of the values on the left; the filter leaves the runs that you ask for.",
-    ),
+    quiet("Each line is a run. Settings are on the left, results on the right. The filter applies here, too."),
     make(
       "div",
       { class: "panel scrolls", tabindex: 0, role: "region", "aria-label": "Parallel coordinates" },
@@ -26,13 +22,13 @@ function parallelSection() {
   onFilter(() => refreshSoon(drawn));
 }
 
-/** Where a value stands on an axis, from 0 to 1: numbers by size, or their logarithms, words in order. */
+/** Places values on an axis from 0 to 1: numbers by size or logarithm, text in order. */
 function scale(axis) {
   const known = [...new Set(axis.values.filter((value) => value !== null))];
-  const words = known.some((value) => typeof value !== "number");
-  if (words || known.length < 3) {
+  const isText = known.some((value) => typeof value !== "number");
+  if (isText || known.length < 3) {
     const order = known.sort((a, b) =>
-      words ? String(a).localeCompare(String(b), "en", { numeric: true }) : a - b,
+      isText ? String(a).localeCompare(String(b), "en", { numeric: true }) : a - b,
     );
     const at = (value) => (order.length > 1 ? order.indexOf(value) / (order.length - 1) : 0.5);
     return { at, ticks: order.length <= 14 ? order : [order[0], order.at(-1)] };
@@ -48,14 +44,14 @@ function parallels(scales) {
     const at = data.axes.map((axis, place) =>
       axis.values[run] === null ? null : scales[place].at(axis.values[run]),
     );
-    const told = data.axes
+    const label = data.axes
       .map((axis) => `${escaped(axis.title)}: ${escaped(shown(axis.values[run]))}`)
       .join("<br>");
     return {
       x: scales.map((_, place) => place),
       y: at,
       look: look(data.runs[run]),
-      text: () => told,
+      text: () => label,
     };
   });
   const traces = [...groupBy(lines, (line) => JSON.stringify(line.look)).values()].map((group) =>
@@ -64,28 +60,16 @@ function parallels(scales) {
       opacity: lines.length > 40 ? 0.6 : opacity(group[0].look),
     }),
   );
+  const tick = {
+    showarrow: false, xanchor: "left", xshift: 4, bgcolor: style("panel"),
+    font: { size: 11, color: style("quiet") },
+  };
   const annotations = scales.flatMap((one, place) => [
     { x: place, y: 1.1, text: `<b>${escaped(data.axes[place].title)}</b>`, showarrow: false },
-    ...one.ticks.map((value) => ({
-      x: place,
-      y: one.at(value),
-      text: escaped(shown(value)),
-      showarrow: false,
-      xanchor: "left",
-      xshift: 4,
-      bgcolor: style("panel"),
-      font: { size: 11, color: style("quiet") },
-    })),
+    ...one.ticks.map((value) => ({ ...tick, x: place, y: one.at(value), text: escaped(shown(value)) })),
   ]);
-  const shapes = scales.map((_, x) => ({
-    type: "line",
-    x0: x,
-    x1: x,
-    y0: 0,
-    y1: 1,
-    line: { color: style("grey"), width: 1 },
-    layer: "below",
-  }));
+  const line = { type: "line", y0: 0, y1: 1, line: { color: style("grey"), width: 1 }, layer: "below" };
+  const shapes = scales.map((_, x) => ({ ...line, x0: x, x1: x }));
   const axis = { visible: false, fixedrange: true };
   return {
     data: traces,

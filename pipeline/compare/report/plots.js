@@ -1,5 +1,4 @@
-"use strict";
-// Plots are drawn when they come into sight, and again when the filter, a control or the theme changes.
+// Plots: drawn when they come into view, and redrawn when the filter, a control or the theme changes.
 
 const plots = [];
 
@@ -14,7 +13,7 @@ const seen = new IntersectionObserver(
   { rootMargin: "400px" },
 );
 
-/** A plot whose `figure()` gives Plotly's data, layout and, if need be, config; null: nothing to draw. */
+/** Add a plot; `figure()` returns Plotly's data, layout and config, or null if there is nothing to draw. */
 function addPlot(element, figure) {
   const plot = { element, figure, stale: true, near: false };
   plots.push(plot);
@@ -35,7 +34,7 @@ function redraw(plot) {
   });
 }
 
-/** Draw anew: now what is in sight, the rest when it comes there. */
+/** Redraw the plots in view now, the others when they come into view. */
 function refresh(some = plots) {
   for (const plot of some) {
     plot.stale = true;
@@ -43,7 +42,7 @@ function refresh(some = plots) {
   }
 }
 
-/** The same once the typing stops for a moment. */
+/** Redraw once the typing stops for a moment. */
 function refreshSoon(some) {
   clearTimeout(some.timer);
   some.timer = setTimeout(() => refresh(some), 80);
@@ -79,14 +78,14 @@ function layout(more) {
     margin: { l: 56, r: 12, t: 12, b: 44 },
     showlegend: false,
     hovermode: "closest",
-    // A finger that drags over a plot wants to scroll the page.
+    // A finger that drags over a plot scrolls the page.
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     ...more,
     ...axes,
   };
 }
 
-/** Lines of one look as one trace, with gaps between: two hundred traces of their own would be slow. */
+/** Join lines of one style into one trace with gaps: two hundred traces would be slow. */
 function joined(lines, look) {
   const x = [],
     y = [],
@@ -114,7 +113,7 @@ function joined(lines, look) {
   };
 }
 
-/** Members of a list by the look that they share. */
+/** Group a list by a key. */
 function groupBy(list, key) {
   const groups = new Map();
   for (const one of list) {
@@ -131,5 +130,5 @@ function look(run) {
   return { color, dash: dashOf(run.backend), width: under(run.backend) ? 4 : 1.7 };
 }
 
-/** How much of what lies below a line shows through. */
+/** The opacity of a line. */
 const opacity = (line) => (line.width === 4 ? 0.5 : 1);

@@ -1,5 +1,4 @@
-"use strict";
-// The table of runs: sorted by its headers, filtered by words; a run that is looked at lights up below.
+// The table of runs: sortable, filterable; the run under the pointer is highlighted in the curves.
 
 let lit = null;
 let pinned = null;
@@ -23,7 +22,7 @@ function runsTable() {
       { mouseenter: () => light(at), mouseleave: () => light(pinned) },
       make("th", { scope: "row" }, swatch(run.colour, run.backend), name),
       make("td", { class: `status-${run.status}` }, run.status),
-      data.columns.map((column) => make("td", { class: "number" }, column.texts[at])),
+      data.columns.map((column) => numberCell(column.texts[at])),
     );
     row.dataset.run = at;
     return row;
@@ -44,16 +43,15 @@ function runsTable() {
   const box = table("Table of runs", heads, rows);
   byId("runs").append(
     box,
-    make("p", { class: "quiet", id: "none", hidden: "" }, "No run has all of these words."),
+    make("p", { class: "quiet", id: "none", hidden: "" }, "No run matches all of these words."),
   );
   const body = box.querySelector("tbody");
 
   function sortBy(title, down) {
     Object.assign(state, { sort: title, down });
-    const values =
-      { run: data.runs.map((run) => run.name), status: data.runs.map((run) => run.status) }[
-        title
-      ] ?? data.columns.find((column) => column.title === title)?.values;
+    const values = ["run", "status"].includes(title)
+      ? data.runs.map((run) => (title === "run" ? run.name : run.status))
+      : data.columns.find((column) => column.title === title)?.values;
     if (!values) return;
     body.append(
       ...[...rows].sort((one, other) =>
@@ -70,13 +68,11 @@ function runsTable() {
   if (state.sort) sortBy(state.sort, state.down);
   const former = data.runs.findIndex((run) => run.folder === state.pinned);
   if (former >= 0) pin(former);
-  onFilter((shown, set) => {
-    rows.forEach((row, at) => (row.hidden = !set.has(at)));
-    byId("none").hidden = shown.length > 0;
-  });
+  hideFiltered(rows);
+  onFilter((shown) => (byId("none").hidden = shown.length > 0));
 }
 
-/** Numbers by size, names as a person counts; what is missing comes last either way. */
+/** Compare numbers by size and names in natural order; missing values come last either way. */
 function compare(one, other, down) {
   if (one === null || other === null) return (one === null) - (other === null);
   const order =
@@ -84,7 +80,7 @@ function compare(one, other, down) {
   return down ? -order : order;
 }
 
-/** Keep a run lit, or let it go. */
+/** Keep a run highlighted, or release it. */
 function pin(at) {
   pinned = pinned === at ? null : at;
   state.pinned = data.runs[pinned]?.folder ?? null;
@@ -97,12 +93,12 @@ function pin(at) {
   light(pinned);
 }
 
-/** Draw a run's curves above all others. */
+/** Highlight a run. */
 function light(at) {
   if (lit === at) return;
   lit = at;
   for (const row of document.querySelectorAll("#runs tbody tr"))
     row.classList.toggle("lit", Number(row.dataset.run) === lit);
-  clearTimeout(light.later); // a pointer that crosses the table does not stop at every row
+  clearTimeout(light.later); // a pointer that crosses the table is not followed row by row
   light.later = setTimeout(lightCurves, 60);
 }

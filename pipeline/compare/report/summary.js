@@ -1,43 +1,28 @@
-"use strict";
-// The top of the page: what was compared, what it comes to, and what was wrong.
+// The top of the page: what was compared, the summary, errors and warnings.
 
 function summary() {
   document.title = `${data.title} · comparison`;
   document.querySelector("h1").textContent = data.title;
-  const made = new Date(data.made).toLocaleString("en-GB", {
-    dateStyle: "long",
-    timeStyle: "short",
-  });
-  const again = data.refresh ? ` · reads itself again every ${data.refresh} s` : "";
-  byId("when").textContent = `${data.folder} · made ${made}${again}`;
+  const date = new Date(data.made).toLocaleString("en-GB", { dateStyle: "long", timeStyle: "short" });
+  const refreshes = data.refresh ? ` · refreshes every ${data.refresh} s` : "";
+  byId("when").textContent = `${data.folder} · made ${date}${refreshes}`;
   byId("summary").append(...data.sentences.map((sentence) => make("p", {}, sentence)));
-  for (const card of data.cards) {
-    byId("cards").append(
-      make(
-        "div",
-        { class: card.good ? "card" : "card bad" },
-        make("strong", {}, card.value),
-        make("span", {}, card.label),
-      ),
-    );
+  for (const { good, value, label } of data.cards) {
+    const inside = [make("strong", {}, value), make("span", {}, label)];
+    byId("cards").append(make("div", { class: good ? "card" : "card bad" }, inside));
   }
-  const found = data.notes.map((note) => {
-    const who = note.run === null ? "" : `${data.runs[note.run].name}: `;
-    return make("li", { class: note.error && "error" }, make("b", {}, who), note.text);
+  const notes = data.notes.map(({ run, text, error }) => {
+    const name = run === null ? "" : `${data.runs[run].name}: `;
+    return make("li", { class: error && "error" }, make("b", {}, name), text);
   });
-  if (found.length)
-    byId("notes").append(make("ul", { class: "notes", "aria-label": "Notes" }, found));
+  if (notes.length) byId("notes").append(make("ul", { class: "notes", "aria-label": "Notes" }, notes));
 }
 
-/** Links to the sections that are there. */
+/** Links to the visible sections. */
 function links() {
-  const into = document.querySelector("#bar .links");
-  for (const section of document.querySelectorAll("main section:not([hidden])")) {
-    const short = { answer: "Answer", speed: "Speed", sweep: "Sweep", settings: "Settings" }[
-      section.id
-    ];
-    into.append(
-      make("a", { href: `#${section.id}` }, short ?? section.querySelector("h2").textContent),
-    );
-  }
+  const short = { answer: "Statistics", speed: "Speed", sweep: "Sweep", settings: "Settings" };
+  for (const { id, firstChild } of document.querySelectorAll("main section:not([hidden])"))
+    document
+      .querySelector("#bar .links")
+      .append(make("a", { href: `#${id}` }, short[id] ?? firstChild.textContent));
 }

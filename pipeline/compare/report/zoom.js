@@ -1,13 +1,12 @@
-"use strict";
-// What the panels of curves are zoomed in on: kept when they, or the whole page, are read again.
+// The zoom of the panels of curves, kept when they are redrawn and when the page reloads.
 
-// Out of a zoom everything is shown again; Plotly would go back to one that it was drawn with.
+// Leaving a zoom shows everything; Plotly would return to the zoom that it was drawn with.
 const UNZOOM = {
   doubleClick: "autosize",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "resetScale2d"],
 };
 
-/** Note which parts of its axes a panel that is drawn shows, where it is not all of them. */
+/** Store the visible ranges of a drawn panel, if they are zoomed. */
 function noteZoom(side) {
   const drawn = panels[side].element.layout;
   if (!drawn) return;
@@ -19,7 +18,7 @@ function noteZoom(side) {
   state.zooms[side] = { of: drawn.uirevision, axes };
 }
 
-/** Show those parts again: of the same curves over the same axis. */
+/** Restore the ranges, if the curves and the axis are the same. */
 function zoom(axes, side, uirevision) {
   const noted = state.zooms[side];
   if (noted?.of !== uirevision) return;

@@ -1,5 +1,1 @@
-"""Weights & Biases, with or without an account: one run per job, and one for a sweep's comparison."""
-
-from pipeline.loggers.wandb.logger import WandbLogger, open_wandb
-
-__all__ = ["WandbLogger", "open_wandb"]
+"""Weights & Biases, with or without an account: one run per job, one per comparison of a sweep."""

@@ -1,8 +1,8 @@
-"""What a completed run leaves in W&B as artifacts: its config, and its best checkpoint.
+"""Records of a completed run in W&B: config and best checkpoint as artifacts, predictions as charts.
 
-W&B copies nothing large: an offline file names the checkpoint where it lies, and `wandb sync` uploads
-it from there. Small files, which a later command may replace, are copied beside the run's W&B files,
-so that all that a sync needs is in the run's folder, wherever that is carried.
+Checkpoints are not copied: an offline file refers to the path, and `wandb sync` uploads from there.
+Small files, which a later command may replace, are copied next to the run's W&B files. A sync then
+needs only the run's folder, which may be moved.
 """
 
 import os
@@ -11,100 +11,80 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config import WandbConfig
-from pipeline.runs import IDENTITY
-from pipeline.terminal import say_line
+import numpy as np
+
+from pipeline.config.loggers import WandbConfig
+from pipeline.console import say_line
+from pipeline.storage.predictions import Predictions, read_predictions
+from pipeline.storage.run_identity import IDENTITY
 
 if TYPE_CHECKING:
     import wandb
 
-COPIES = "WANDB_DATA_DIR"  # where W&B copies small files to; its default is in the home folder
-BEST = ("best",)  # aliases; W&B adds `latest`
+MATRIX = "test/confusion_matrix"
+WORST = "test/worst"
+MOST_CLASSES = 100  # W&B limits tables to 10,000 rows
+COPIES = "WANDB_DATA_DIR"  # folder of W&B's copies of small files; by default in the home folder
 
 
 def log_artifacts(
-    run: "wandb.Run",
-    step: int,
-    summary: Mapping[str, object],
-    *,
-    config: WandbConfig,
-    folder: Path,
+    config: WandbConfig, folder: Path, run: "wandb.Run", step: int, summary: Mapping[str, object]
 ) -> None:
-    """Hand over what `logger.wandb.artifacts` names.
+    """Log the artifacts that `logger.wandb.artifacts` lists.
 
-    The checkpoint comes with `run.json`, so that a downloaded one is a run to test or to go on from.
-
-    Args:
-        run: the W&B run.
-        step: its last.
-        summary: of the run; `best.checkpoint` is the best checkpoint, if there is one.
-        config: what to hand over.
-        folder: of the run.
+    The artifact of the best checkpoint (`best.checkpoint` in the summary) includes `run.json`, so that a
+    downloaded copy can be tested or resumed.
     """
     composed = folder / ".hydra" / "config.yaml"
     if "config" in config.artifacts and composed.is_file():
-        log_files(run, folder, f"config-{run.id}", "config", [composed])
+        log_files(run, folder, "config", [composed])
     best = summary.get("best.checkpoint")
     if "checkpoint" not in config.artifacts or best is None:
         return
-    files = files_of(Path(str(best)))
+    checkpoint = Path(str(best))
+    if checkpoint.is_file():  # of torch
+        files = [checkpoint]
+    else:
+        files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     size = sum(file.stat().st_size for file in files) / 2**20
     if size > config.checkpoint_mb:
         limit = f"logger.wandb.checkpoint_mb={config.checkpoint_mb}"
         say_line(f"W&B does not get the best checkpoint: its {size:,.0f} MB are above {limit}")
         return
     about = {key: summary.get(key) for key in ("best.metric", "best.value", "best.step")}
-    log_files(run, folder, f"model-{run.id}", "model", [folder / IDENTITY], files, about)
+    log_files(run, folder, "model", [folder / IDENTITY], files, about)
 
 
 def log_files(
     run: "wandb.Run",
     folder: Path,
-    name: str,
     kind: str,
     small: Sequence[Path],
     large: Sequence[Path] = (),
     about: Mapping[str, object] | None = None,
 ) -> None:
-    """Make files an artifact of a run.
+    """Log files as an artifact of a W&B run.
 
-    Args:
-        run: the W&B run.
-        folder: of our run or sweep.
-        name: of the artifact.
-        kind: W&B's type of it.
-        small: files that are copied, and lie in the artifact by their names.
-        large: files that are read where they lie, below `folder` or not, until they are uploaded;
-            in the artifact they lie as in the folder of their run.
-        about: its metadata.
+    `small` files are copied, and stored in the artifact by their names. `large` files are not copied and
+    must exist until they are uploaded; the artifact keeps their paths within the folder of their run.
+    `about` is the artifact's metadata.
     """
     import wandb
 
-    artifact = wandb.Artifact(name, type=kind, metadata=dict(about or {}))
-    with copies_in(folder):
+    artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind, metadata=dict(about or {}))
+    with copy_into(folder):
         for file in small:
             artifact.add_file(str(file.resolve()), name=file.name)
         for file in large:
-            place = file.relative_to(run_above(file)).as_posix()
+            its_run = next(above for above in file.parents if (above / IDENTITY).is_file())
+            place = file.relative_to(its_run).as_posix()
             artifact.add_file(str(file.resolve()), name=place, policy="immutable", skip_cache=True)
-        run.log_artifact(artifact, aliases=list(BEST))
-
-
-def files_of(checkpoint: Path) -> list[Path]:
-    """The files of a checkpoint: itself (torch), or those below it (jax)."""
-    if checkpoint.is_file():
-        return [checkpoint]
-    return sorted(path for path in checkpoint.rglob("*") if path.is_file())
-
-
-def run_above(file: Path) -> Path:
-    """The folder of the run that a checkpoint's file lies in."""
-    return next(parent for parent in file.parents if (parent / IDENTITY).is_file())
+        run.log_artifact(artifact, aliases=["best"])  # W&B adds `latest`
 
 
 @contextmanager
-def copies_in(folder: Path) -> Iterator[None]:
-    """Have W&B keep its copies of small files in `folder/wandb`, unless the user says where."""
+def copy_into(folder: Path) -> Iterator[None]:
+    """Let W&B copy small files into `folder/wandb`, unless the user has set another folder."""
     if COPIES in os.environ:
         yield
         return
@@ -113,3 +93,52 @@ def copies_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         del os.environ[COPIES]
+
+
+def log_predictions(
+    config: WandbConfig, folder: Path, run: "wandb.Run", step: int, summary: Mapping[str, object]
+) -> None:
+    """Log the worst test samples and the confusion matrix, if there are any predictions, at the last `step`.
+
+    `config.predictions` is the number of samples to show; 0 logs nothing.
+    """
+    found = read_predictions(folder) if config.predictions else None
+    if found is None:
+        return
+    import wandb
+
+    shown: dict[str, object] = {WORST: worst(found, config.predictions)}
+    if len(found.names) <= MOST_CLASSES:
+        # W&B draws it from one row per pair of classes, for any number of samples.
+        shown[MATRIX] = wandb.plot.confusion_matrix(
+            y_true=found.target.tolist(),
+            preds=found.predicted.tolist(),
+            class_names=found.names,
+            title="confusion matrix, test set",
+        )
+    with copy_into(folder):
+        run.log(shown, step=step)
+
+
+def worst(found: Predictions, most: int) -> "wandb.Table":
+    """Return the `most` samples with the largest losses as W&B's table, the worst first."""
+    import wandb
+
+    chosen, names = found.worst[:most], np.array(found.names)
+    columns = {
+        "sample": chosen.tolist(),
+        "target": names[found.target[chosen]].tolist(),
+        "predicted": names[found.predicted[chosen]].tolist(),
+        "loss": found.loss[chosen].tolist(),
+        "confidence": found.confidence[chosen].tolist(),
+    }
+    if found.worst_images is not None:
+        images = pictures(found.worst_images[:most])
+        columns = {"image": [wandb.Image(image) for image in images]} | columns
+    rows = list(zip(*columns.values(), strict=True))
+    return wandb.Table(columns=list(columns), data=rows)
+
+
+def pictures(images: np.ndarray) -> np.ndarray:
+    """Reduce images, uint8 [k, height, width, channels], to the one or three channels that W&B can show."""
+    return images[..., : 3 if images.shape[-1] >= 3 else 1]

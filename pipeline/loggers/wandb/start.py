@@ -1,20 +1,23 @@
-"""Starting a W&B run, with or without an account or a network; nothing is ever asked."""
+"""Start of a W&B run, with or without an account or a network, without prompts."""
 
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from pipeline.config import WandbConfig, require
+from pipeline.config.fields import require
+from pipeline.config.loggers import WandbConfig
+from pipeline.console import say_line
 from pipeline.errors import UserError
 from pipeline.loggers.wandb.identity import SWEEP
-from pipeline.terminal import say_line
 
 if TYPE_CHECKING:
     import wandb
 
-MODES = ("online", "offline", "disabled", "shared", "run", "dryrun")  # W&B's own
-PATIENCE = 15.0  # seconds to wait for the server before the run goes on offline
+Mode = Literal["online", "offline", "disabled", "shared"]
+
+# Values of WANDB_MODE; the last two are W&B's older names.
+MODES = {mode: mode for mode in get_args(Mode)} | {"run": "online", "dryrun": "offline"}
 
 
 def start_run(
@@ -23,75 +26,69 @@ def start_run(
     who: Mapping[str, Any],
     tell: Callable[[str], None] = say_line,
 ) -> "wandb.Run":
-    """Start, or go on with, a W&B run whose files lie in `folder/wandb`.
+    """Start or resume a W&B run with its files in `folder/wandb`; its errors are those of `open_wandb`.
 
-    Args:
-        config: where to.
-        folder: of the run.
-        who: the run's id, name, group …, as `wandb.init` takes them.
-        tell: prints a line.
-
-    Raises:
-        UserError: as `open_wandb`.
+    `who` holds arguments of `wandb.init` such as id, name and group; `tell` prints a line.
     """
     mode, reason = choose_mode()  # first: importing W&B under an unknown WANDB_MODE fails
     import wandb
 
-    arguments = {**who, "dir": str(folder), "resume": "allow", "reinit": "finish_previous"}
-    if SWEEP in os.environ:  # the agent decides which run it is
+    arguments: dict[str, Any] = dict(who, dir=str(folder), resume="allow", reinit="finish_previous")
+    if SWEEP in os.environ:  # the agent sets the run
         del arguments["id"]
     else:
         arguments |= {"project": config.project, "entity": config.entity}
+
+    def start(mode: Mode) -> wandb.Run:
+        settings = wandb.Settings(
+            # The run has its own log; W&B's capture disturbs progress bars and pytest.
+            console="off",
+            # The default of 15 seconds is also the time that a kill would lose.
+            x_transaction_log_flush_interval=1,
+            # System metrics; the default of 15 seconds would show none for a short run.
+            x_stats_sampling_interval=5,
+            # Seconds to wait for the server before the run continues offline.
+            init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", 15)),
+            quiet=True,
+            silent=mode != "online",  # we print one line instead
+        )
+        return wandb.init(mode=mode, settings=settings, **arguments)
+
     try:
-        run = wandb.init(mode=mode, settings=_settings(mode), **arguments)
+        run = start(mode)
     except wandb.errors.Error as error:
         if mode == "offline":
             raise
         mode, reason = "offline", f"the server gave no run: {str(error).splitlines()[0]}"
-        wandb.teardown()  # its service still holds the run's id
-        run = wandb.init(mode=mode, settings=_settings(mode), **arguments)
+        wandb.teardown()  # W&B's service still holds the run's id
+        run = start(mode)
     if mode == "offline":
         directory = os.path.relpath(Path(run.dir).parent)
         tell(f"W&B is offline ({reason}). To upload the run: wandb sync {directory}")
     return run
 
 
-def choose_mode() -> tuple[str, str]:
-    """W&B's mode and the reason for it, without trying the network or asking on the terminal.
-
-    Raises:
-        UserError: as `open_wandb`.
-    """
+def choose_mode() -> tuple[Mode, str]:
+    """Return W&B's mode and the reason for it, without network access or prompts."""
     asked = os.environ.get("WANDB_MODE")
     require(asked is None or asked in MODES, "WANDB_MODE", asked, f"one of {', '.join(MODES)}")
     import wandb
 
-    wandb.finish()  # a run that a failed job of this process left open would hide the login
+    wandb.finish()  # an open run of a failed job in this process would hide the login
     wandb.setup(settings=wandb.Settings(silent=True))  # else the login asks the server for a name
-    # `wandb offline` in a folder says the same as the environment does.
-    mode = {"run": "online", "dryrun": "offline"}.get(asked, asked) or wandb.setup().settings.mode
+    # `wandb offline` in a folder has the effect of WANDB_MODE=offline.
+    mode = cast("Mode", MODES[asked] if asked else wandb.setup().settings.mode)
     if mode != "online":
         return mode, "WANDB_MODE" if asked else "as set by `wandb offline`"
-    # Whether the server knows the key is found out by starting the run, once and for all.
-    if wandb.login(prompt=False, verify=False):
+    # The start of the run verifies the key, so a check here would be a second request.
+    try:
+        logged_in = wandb.login(prompt=False, verify=False)
+    except wandb.errors.AuthenticationError as error:
+        hint = "Set it to a key of https://wandb.ai/authorize, or unset it."
+        raise UserError("WANDB_API_KEY", "…", problem=str(error).rstrip("."), hint=hint) from error
+    if logged_in:
         return "online", "logged in"
     if asked:
         hint = "Run `wandb login`, or unset WANDB_MODE."
-        raise UserError("WANDB_MODE", asked, "offline or unset while nobody is logged in", hint)
+        raise UserError("WANDB_MODE", asked, problem="nobody is logged in to W&B", hint=hint)
     return "offline", "nobody is logged in"
-
-
-def _settings(mode: str) -> "wandb.Settings":
-    import wandb
-
-    return wandb.Settings(
-        # The run has a log of its own; W&B's capture fights with progress bars and with pytest.
-        console="off",
-        # W&B writes its file every 15 seconds otherwise, and a kill loses as much.
-        x_transaction_log_flush_interval=1,
-        # Of the machine; the default of 15 seconds would show nothing of a short run.
-        x_stats_sampling_interval=5,
-        init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", PATIENCE)),
-        quiet=True,
-        silent=mode != "online",  # our one line says more than its four
-    )

@@ -1,26 +1,26 @@
-"""Runs as their folders tell of them, written by hand in a moment."""
+"""Run folders written by hand for the tests of the comparison."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from pipeline.config import plain
+from pipeline.config.experiment import plain
 
 
 @pytest.fixture
 def write_run(configure, tmp_path):
-    """A function that writes the folder of a run below `tmp_path`."""
+    """A function that writes a run folder below `tmp_path`."""
 
     def write(name, overrides="", rows=(), result=(), identity=False) -> Path:
         """Write a run.
 
         Args:
-            name: of the folder.
-            overrides: that its config is made of; None for a job that was refused.
-            rows: of metrics.jsonl, or its bytes.
-            result: of result.json, beside what a finished run has; None writes no result.
-            identity: whether run.json is there beside the result.
+            name: the name of the folder.
+            overrides: overrides of the config; None for a job that was refused.
+            rows: rows of metrics.jsonl, or its bytes.
+            result: changes of a finished run's result.json; None writes no result.
+            identity: whether to write run.json beside the result.
         """
         folder = tmp_path / name
         folder.mkdir(parents=True)

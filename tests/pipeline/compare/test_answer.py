@@ -1,10 +1,10 @@
-"""At the end of a sweep its jobs are compared, and the exit code says how they ended."""
+"""At the end of a sweep its jobs are compared, and the exit code reports how they ended."""
 
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.answer import Answer
-from pipeline.objective import BEST
+from pipeline.sweep.callbacks import CompareAtEnd
+from pipeline.sweep.objective import BEST
 
 ENDS = {
     "all done": ((), None),
@@ -15,13 +15,13 @@ ENDS = {
 }
 
 
-def end(folder, dry_run=False):
-    """The exit code of a sweep in a folder; None for one that leaves it to Hydra, which ends with 0."""
+def exit_code_of(folder, dry_run=False):
+    """Exit code of a sweep in a folder; None leaves it to Hydra, which exits with 0."""
     config = OmegaConf.create(
         {"sweep": {"dry_run": dry_run}, "hydra": {"sweep": {"dir": str(folder)}}}
     )
     try:
-        Answer().on_multirun_end(config)
+        CompareAtEnd().on_multirun_end(config)
     except SystemExit as ending:
         return ending.code
     return None
@@ -31,35 +31,35 @@ def end(folder, dry_run=False):
 def test_the_exit_code_is_that_of_the_worst_job(write_run, tmp_path, capsys, others, code):
     for number, result in enumerate(({}, *others)):
         write_run(f"sweep/{number}", f"seed={number}", result=result)
-    assert end(tmp_path / "sweep") == code
+    assert exit_code_of(tmp_path / "sweep") == code
     assert "completed" in capsys.readouterr().out
     assert (tmp_path / "sweep" / "report.html").stat().st_size > 1e6
 
 
-def test_a_failed_trial_of_a_search_is_an_answer(write_run, tmp_path, capsys):
+def test_a_failed_trial_does_not_fail_a_search(write_run, tmp_path, capsys):
     write_run("sweep/0", "seed=0")
     write_run("sweep/1", "seed=1", result={"status": "failed"})
     best = {"metric": "val/accuracy", "best_value": 0.9, "trial": 0, "best_params": {"seed": 0}}
     OmegaConf.save(OmegaConf.create(best), tmp_path / "sweep" / BEST)
-    assert end(tmp_path / "sweep") is None
+    assert exit_code_of(tmp_path / "sweep") is None
     assert "best: val/accuracy 0.9 of trial 0: seed=0" in capsys.readouterr().out
 
 
 def test_a_dry_run_compares_nothing(write_run, tmp_path):
     write_run("sweep/0", result={"status": "failed"})
-    assert end(tmp_path / "sweep", dry_run=True) is None
+    assert exit_code_of(tmp_path / "sweep", dry_run=True) is None
     assert not (tmp_path / "sweep" / "report.html").exists()
 
 
-def test_a_comparison_that_fails_is_told_with_the_way_out_and_ends_in_1(
+def test_a_failed_comparison_is_reported_with_a_remedy_and_exits_with_1(
     write_run, tmp_path, capsys
 ):
-    """Hydra would make a warning of it, and end with 0."""
+    """Hydra would only warn and exit with 0."""
     write_run("sweep/0")
     (tmp_path / "sweep" / "report.html").mkdir()
-    assert end(tmp_path / "sweep") == 1
+    assert exit_code_of(tmp_path / "sweep") == 1
     error = capsys.readouterr().err
     assert error.startswith(
-        f"the comparison failed: --to={tmp_path}/sweep: must be a folder that can"
+        f"the comparison failed: --to={tmp_path}/sweep: this folder cannot be written: "
     )
     assert f"Once more: python -m pipeline.compare {tmp_path}/sweep" in error

@@ -1,20 +1,20 @@
-"""`python -m pipeline.compare`: what it prints and writes, and how it follows runs that go on."""
+"""`python -m pipeline.compare`: its output and files, and how it watches running jobs."""
 
 import csv
 import io
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from made_runs import write_predictions, write_run
 
+from pipeline.atomic_files import write_json
 from pipeline.compare.__main__ import main
 from pipeline.compare.comparison import comparison
 from pipeline.compare.table import csv_table, markdown
-from pipeline.runs import SWEEP, write_json
+from pipeline.storage.run_folder import SWEEP
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,7 +28,7 @@ def lines(*losses):
 
 @pytest.fixture
 def sweep(write_run, tmp_path):
-    """A finished pair, and a job that has failed."""
+    """Folder of a finished pair and a failed job."""
     for name, loss in (("torch", 0.25), ("jax", 0.125)):
         test = {"test/loss": loss, "test/accuracy": 0.5}
         best = {"metric": "val/loss", "value": loss}
@@ -39,7 +39,7 @@ def sweep(write_run, tmp_path):
     return tmp_path / "sweep"
 
 
-def test_the_terminal_tells_what_differs_how_it_ended_and_where_it_is(sweep, capsys):
+def test_the_terminal_shows_differences_outcomes_and_the_path_of_the_report(sweep, capsys):
     assert main([str(sweep)]) == 0
     output = capsys.readouterr().out
     table = output.partition("the same?")[0]
@@ -62,7 +62,7 @@ def test_the_terminal_tells_what_differs_how_it_ended_and_where_it_is(sweep, cap
         (170, "setup", "nothing"),
     ],
 )
-def test_a_narrow_terminal_shows_less(sweep, capsys, monkeypatch, columns, shown, hidden):
+def test_a_narrow_terminal_shows_fewer_columns(sweep, capsys, monkeypatch, columns, shown, hidden):
     from rich.console import Console
 
     from pipeline.compare import show
@@ -91,7 +91,27 @@ def test_markdown_has_the_table_and_the_verdict(sweep):
     assert "- optimizer.lr=0.003: the same weights at step 0 and the same batches: " in text
 
 
-def test_files_are_written_into_the_sweep_or_where_somebody_says(sweep, tmp_path, monkeypatch):
+EVIL = "<img src=x onerror=alert(1)>|x\\\n![a](javascript:b) & c"
+
+
+def test_markdown_and_csv_escape_names_and_errors(write_run, tmp_path):
+    for seed, name in enumerate((EVIL, '=cmd|"/c calc"!A1', "@SUM(1)", "+1", "-1", "plain")):
+        write_run(str(seed), f"seed={seed}", result={"status": "failed", "error": name})
+    made = comparison([tmp_path])
+    made.notes.append(EVIL)
+    for record in made.records:
+        record.name = record.result.error
+    text = markdown(made)
+    escaped = r"&lt;img src=x onerror=alert(1)&gt;\|x\\ ![a]\(javascript:b) &amp; c"
+    assert f"\n| {escaped} | failed |" in text
+    assert f"\n- {escaped}\n" in text
+    assert "<" not in text
+    rows = list(csv.DictReader(io.StringIO(csv_table(made))))
+    names = [EVIL, '\'=cmd|"/c calc"!A1', "'@SUM(1)", "'+1", "'-1", "plain"]
+    assert [row["run"] for row in rows] == [row["error"] for row in rows] == names
+
+
+def test_files_are_written_into_the_sweep_or_the_folder_given_with_to(sweep, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([str(sweep)]) == 0
     assert {"report.html", "comparison.md", "comparison.csv"} <= {p.name for p in sweep.iterdir()}
@@ -101,7 +121,7 @@ def test_files_are_written_into_the_sweep_or_where_somebody_says(sweep, tmp_path
     assert (tmp_path / "elsewhere" / "report.html").exists()
 
 
-def test_figures_are_png_and_svg_of_every_plot(sweep, tmp_path):
+def test_figures_are_written_as_png_and_svg_for_every_plot(sweep, tmp_path):
     assert main([str(sweep), "--figures", "--to", str(tmp_path / "out")]) == 0
     found = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     names = (
@@ -121,7 +141,7 @@ def test_figures_are_png_and_svg_of_every_plot(sweep, tmp_path):
     assert (tmp_path / "out" / "figures" / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_figure_of_the_confusion_names_the_classes(tmp_path):
+def test_the_confusion_figure_shows_class_names(tmp_path):
     write_predictions(write_run(tmp_path / "run"), classes=3, names=["cat", "$dog$", "<b>"])
     assert main([str(tmp_path / "run"), "--figures", "--to", str(tmp_path / "out")]) == 0
     svg = (tmp_path / "out" / "figures" / "confusion-run.svg").read_text()
@@ -129,7 +149,7 @@ def test_a_figure_of_the_confusion_names_the_classes(tmp_path):
         assert svg.count(name) == 2, "across and up"
 
 
-def test_a_target_is_told_in_seconds(sweep, capsys):
+def test_the_seconds_to_a_target_are_shown(sweep, capsys):
     assert main([str(sweep), "--target", "val/loss=0.2"]) == 0
     table = capsys.readouterr().out.partition("the same?")[0]
     assert "s to 0.2" in table
@@ -137,6 +157,8 @@ def test_a_target_is_told_in_seconds(sweep, capsys):
     assert " 4.0 " in jax
     [torch] = [line for line in table.splitlines() if "0.25" in line]
     assert "never" in torch
+    assert main([str(sweep), "--target", "val/nope=0.2"]) == 0
+    assert "no run has logged the target val/nope, only train/loss" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -145,10 +167,11 @@ def test_a_target_is_told_in_seconds(sweep, capsys):
         (["nowhere"], "PATH=nowhere: must be a run or a sweep"),
         (["{}", "--target", "soon"], "--target=soon: must be KEY=VALUE"),
         (["{}", "--target", "val/loss=low"], "--target=val/loss=low: must be KEY=VALUE"),
+        (["{}", "--price", "-1"], "--price=-1.0: must be a number, 0 or more"),
         (["{}", "--watch", "0"], "--watch=0.0: must be seconds above 0"),
         (
             ["{}", "--to", "/proc/nothing"],
-            "--to=/proc/nothing: must be a folder that can be written",
+            "--to=/proc/nothing: this folder cannot be written",
         ),
     ],
 )
@@ -159,30 +182,31 @@ def test_bad_input_gets_one_message(sweep, capsys, arguments, message):
     assert len(error.splitlines()) <= 2
 
 
-def test_watching_ends_when_nothing_runs_and_no_sweep_goes_on(sweep, write_run):
-    """The run that goes on, and the sweep, are processes as they are told by: of a run.py."""
+def test_watching_ends_when_no_run_and_no_sweep_is_running(sweep, write_run):
+    """The running job and the sweep are stand-in processes, recognised by the name run.py."""
     running = write_run("sweep/late", "seed=5", lines(1.0), result=None)
     program = sweep / "run.py"
-    program.write_text("import sys, time; time.sleep(float(sys.argv[1]))")
-    jobs = [subprocess.Popen([sys.executable, str(program), seconds]) for seconds in ("3", "6")]
+    program.write_text("import time; time.sleep(300)")
+    jobs = [subprocess.Popen([sys.executable, str(program)]) for _ in range(2)]
     import platform
 
     facts = {"signature": "late", "host": platform.node(), "config": None}
     write_json(running / "run.json", facts | {"process": jobs[0].pid})
     write_json(sweep / SWEEP, {"host": platform.node(), "process": jobs[1].pid})
-    began = time.monotonic()
-    done = subprocess.run(
+    watching = subprocess.Popen(
         [sys.executable, "-m", "pipeline.compare", str(sweep), "--watch", "0.2"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
     )
-    assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if " of 4 run  →  " in line]
-    assert told[0].startswith("1 of 4 run")
-    assert told[-1].startswith("0 of 4 run")
-    assert all(job.poll() is not None for job in jobs)
-    assert time.monotonic() - began > 3
-    assert done.stdout.count("comparison\n") <= 1
-    assert "the run ended without a word" in done.stdout
+    with watching:
+        for job, count in zip(jobs, (1, 0), strict=True):
+            for line in watching.stdout:
+                if line.startswith(f"{count} of 4 running, refreshes every 0.2 s  →  "):
+                    break
+            job.kill()
+            job.wait()
+        rest = watching.stdout.read()
+    assert watching.returncode == 0
+    assert sum(line.startswith("comparison") for line in rest.splitlines()) == 1
+    assert "the run ended without writing one" in rest

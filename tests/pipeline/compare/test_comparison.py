@@ -1,4 +1,4 @@
-"""Runs are named by what differs, paired over the backends, grouped over the seeds, and damage is told."""
+"""Comparison of runs: names, pairs of backends, statistics over seeds, and damaged files."""
 
 import math
 
@@ -17,7 +17,7 @@ def rows(*losses):
     ]
 
 
-def test_runs_are_named_by_the_values_that_are_not_the_same_in_all(write_run, tmp_path):
+def test_runs_are_named_by_the_values_that_differ(write_run, tmp_path):
     write_run("0_a", "backend=torch model=mlp optimizer.lr=0.01")
     write_run("1_b", "backend=jax model=mlp optimizer.lr=0.01")
     write_run("2_c", "backend=jax model=cnn optimizer.lr=0.003")
@@ -30,19 +30,19 @@ def test_runs_are_named_by_the_values_that_are_not_the_same_in_all(write_run, tm
     assert made.varied == ["backend.name", "model.name", "optimizer.lr"]
 
 
-def test_jobs_come_in_the_order_of_their_numbers_sweep_by_sweep(write_run, tmp_path):
+def test_jobs_are_ordered_by_number_within_each_sweep(write_run, tmp_path):
     for name in ("b/10_x", "b/2_x", "a/3_x"):
         write_run(name)
     made = comparison([tmp_path])
     assert [record.folder.name for record in made.records] == ["3_x", "2_x", "10_x"]
 
 
-def test_a_run_that_is_given_twice_is_compared_once(write_run, tmp_path):
+def test_a_run_given_twice_is_compared_once(write_run, tmp_path):
     run = write_run("run")
     assert len(comparison([run, tmp_path, run]).records) == 1
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(write_run, tmp_path):
+def test_runs_with_equal_names_are_distinguished_by_their_folders(write_run, tmp_path):
     first, second = write_run("0_a", "seed=1"), write_run("1_b", "seed=1")
     other = write_run("2_c", "seed=2")
     made = comparison([tmp_path])
@@ -54,12 +54,12 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(write_run, tmp_path):
     assert other.name == "2_c"
 
 
-def test_no_run_at_all_is_bad_input(tmp_path):
+def test_a_folder_without_runs_is_bad_input(tmp_path):
     with pytest.raises(UserError, match="a run or a sweep"):
         comparison([tmp_path])
 
 
-def test_runs_that_differ_in_the_backend_alone_are_pairs(write_run, tmp_path):
+def test_runs_that_differ_only_in_the_backend_are_pairs(write_run, tmp_path):
     write_run("0", "backend=jax seed=0")
     write_run("1", "backend=torch seed=1")
     write_run("2", "backend=torch seed=0 train.log_every=7")  # which cannot change the result
@@ -69,15 +69,15 @@ def test_runs_that_differ_in_the_backend_alone_are_pairs(write_run, tmp_path):
     assert made.pairs[0].name == "optimizer.lr=0.003 train.log_every=7 seed=0"
 
 
-def test_a_command_that_was_given_twice_makes_two_pairs(write_run, tmp_path):
+def test_a_command_run_twice_makes_two_pairs(write_run, tmp_path):
     for name in ("a/0", "b/0"):
         write_run(name, "backend=torch")
         write_run(f"{name[0]}/1", "backend=jax")
     assert [pair.runs for pair in comparison([tmp_path]).pairs] == [(0, 1), (2, 3)]
 
 
-def sides(write_run, ours, theirs, overrides="", **results):
-    """A pair of runs."""
+def write_pair(write_run, ours, theirs, overrides="", **results):
+    """Write a run on each backend."""
     for name, losses in (("torch", ours), ("jax", theirs)):
         result = results.get(name, {})
         write_run(name, f"backend={name} {overrides}", rows(*losses), result)
@@ -92,15 +92,17 @@ def sides(write_run, ours, theirs, overrides="", **results):
         ((2.0, math.nan), False, "they part: train/loss differs by at most inf (step 20)"),
     ],
 )
-def test_in_fp64_a_pair_is_the_same_to_1e_10_or_parts(write_run, tmp_path, theirs, same, words):
+def test_fp64_pairs_are_the_same_within_1e_10_and_otherwise_part(
+    write_run, tmp_path, theirs, same, words
+):
     shown = [value if value == value else "NaN" for value in theirs]
-    sides(write_run, (2.0, 1.0), shown, "train.precision=fp64")
+    write_pair(write_run, (2.0, 1.0), shown, "train.precision=fp64")
     [pair] = comparison([tmp_path]).pairs
     assert (pair.same, pair.words) == (same, words)
 
 
-def test_in_fp32_no_verdict_is_given_on_rounding(write_run, tmp_path):
-    sides(write_run, (2.0, 1.0), (2.0, 1.01))
+def test_fp32_pairs_get_no_verdict_on_rounding(write_run, tmp_path):
+    write_pair(write_run, (2.0, 1.0), (2.0, 1.01))
     [pair] = comparison([tmp_path]).pairs
     assert pair.same is None
     assert pair.words == (
@@ -112,23 +114,25 @@ def test_in_fp32_no_verdict_is_given_on_rounding(write_run, tmp_path):
 @pytest.mark.parametrize(
     ("digest", "what"), [("init_digest", "the weights at step 0"), ("data_digest", "the batches")]
 )
-def test_a_pair_that_starts_from_something_else_is_not_the_same_experiment(
+def test_a_pair_with_other_initial_weights_or_batches_is_not_the_same_experiment(
     write_run, tmp_path, digest, what
 ):
-    sides(write_run, (1.0,), (1.0,), jax={digest: "other"})
+    write_pair(write_run, (1.0,), (1.0,), jax={digest: "other"})
     [pair] = comparison([tmp_path]).pairs
     assert pair.same is False
     assert pair.words == f"not the same experiment: {what} differ ({digest})"
 
 
-def test_a_pair_of_which_one_has_failed_early_has_no_verdict(write_run, tmp_path):
-    sides(write_run, (1.0,), (), jax={"status": "failed", "init_digest": None, "error": "boom"})
+def test_a_pair_in_which_one_run_failed_early_has_no_verdict(write_run, tmp_path):
+    write_pair(
+        write_run, (1.0,), (), jax={"status": "failed", "init_digest": None, "error": "boom"}
+    )
     [pair] = comparison([tmp_path]).pairs
     assert (pair.same, pair.words) == (None, "not known: no init_digest of both yet")
 
 
-def test_masks_of_each_backends_own_are_told(write_run, tmp_path):
-    sides(
+def test_independent_dropout_masks_of_a_pair_are_reported(write_run, tmp_path):
+    write_pair(
         write_run, (1.0,), (2.0,), "model=gpt dataset=text model.dropout=0.1 train.precision=fp64"
     )
     [pair] = comparison([tmp_path]).pairs
@@ -144,14 +148,14 @@ def outcome(accuracy, seconds=10.0):
     }
 
 
-def seeded(write_run, torch, jax):
+def write_seeds(write_run, torch, jax):
     for backend, accuracies in (("torch", torch), ("jax", jax)):
         for seed, accuracy in enumerate(accuracies):
             write_run(f"{backend}{seed}", f"backend={backend} seed={seed}", (), outcome(accuracy))
 
 
-def test_seeds_are_grouped_and_the_backends_compared_over_the_same_seeds(write_run, tmp_path):
-    seeded(write_run, (0.90, 0.91, 0.93, 0.92), (0.93, 0.95, 0.95, 0.95))
+def test_seeds_are_grouped_and_backends_are_compared_over_common_seeds(write_run, tmp_path):
+    write_seeds(write_run, (0.90, 0.91, 0.93, 0.92), (0.93, 0.95, 0.95, 0.95))
     made = comparison([tmp_path])
     assert [group.name for group in made.seeds] == ["backend=jax", "backend=torch"]
     assert made.seeds[1].estimates["test/accuracy"].mean == pytest.approx(0.915)
@@ -162,26 +166,26 @@ def test_seeds_are_grouped_and_the_backends_compared_over_the_same_seeds(write_r
 
 
 def test_a_seed_that_one_backend_lacks_is_left_out_of_the_paired_difference(write_run, tmp_path):
-    seeded(write_run, (0.90, 0.91, 0.93), (0.93, 0.95))
+    write_seeds(write_run, (0.90, 0.91, 0.93), (0.93, 0.95))
     made = comparison([tmp_path])
     [effect] = [effect for effect in made.effects if effect.key == "test/accuracy"]
     assert effect.estimate.count == 2
     assert effect.estimate.mean == pytest.approx(0.035)
 
 
-def test_failed_seeds_are_no_part_of_the_statistics(write_run, tmp_path):
-    seeded(write_run, (0.90, 0.92), (0.9, 0.92))
+def test_failed_seeds_are_left_out_of_the_statistics(write_run, tmp_path):
+    write_seeds(write_run, (0.90, 0.92), (0.9, 0.92))
     write_run("torch9", "backend=torch seed=9", (), outcome(0.1) | {"status": "failed"})
     [torch] = [g for g in comparison([tmp_path]).seeds if g.name == "backend=torch"]
     assert torch.estimates["test/accuracy"].mean == pytest.approx(0.91)
 
 
-def test_one_seed_makes_no_statistics(write_run, tmp_path):
-    seeded(write_run, (0.9,), (0.8,))
+def test_one_seed_gives_no_statistics(write_run, tmp_path):
+    write_seeds(write_run, (0.9,), (0.8,))
     assert comparison([tmp_path]).seeds == []
 
 
-def test_the_usual_target_is_the_best_that_all_finished_runs_have_reached(write_run, tmp_path):
+def test_the_default_target_is_the_best_value_that_all_finished_runs_reached(write_run, tmp_path):
     for name, accuracies in (("0", (0.5, 0.9)), ("1", (0.7, 0.95))):
         lines = [
             {"step": n, "val/accuracy": value, "perf/seconds": n * 1.5}
@@ -194,22 +198,22 @@ def test_the_usual_target_is_the_best_that_all_finished_runs_have_reached(write_
     assert [record.reading.reached for record in made.records] == [(2, 3.0), (2, 3.0), None]
 
 
-def test_a_cost_is_that_of_all_devices(write_run, tmp_path):
+def test_the_cost_counts_all_devices(write_run, tmp_path):
     write_run("run", result=outcome(0.9, seconds=1800.0) | {"device_count": 4})
     made = comparison([tmp_path], price=2.5)
     assert made.cost(made.records[0]) == pytest.approx(0.5 * 4 * 2.5)
 
 
-def test_a_run_without_a_result_is_told_and_its_curves_are_there(write_run, tmp_path):
+def test_a_run_without_a_result_is_reported_and_keeps_its_curves(write_run, tmp_path):
     write_run("run", rows=rows(1.0, 0.5), result=None)
     [record] = comparison([tmp_path]).records
     assert record.status == "lost"
-    assert record.notes == ["no result.json: the run ended without a word"]
+    assert record.notes == ["no result.json: the run ended without writing one"]
     assert record.reading.curves["train/loss"].value.tolist() == [1.0, 0.5]
     assert record.reading.steps == 20
 
 
-def test_damaged_files_are_told_and_stop_nothing(write_run, tmp_path):
+def test_damaged_files_are_reported_and_do_not_stop_the_comparison(write_run, tmp_path):
     write_run("0", "seed=0", rows(1.0)[0:0] or b'{"step": 1, "train/loss": 1.0}\n{"step": 2, "tr')
     broken = write_run("1", "seed=1", rows(1.0), identity=True)
     (broken / "result.json").write_text('{"status": "comp')
@@ -220,7 +224,7 @@ def test_damaged_files_are_told_and_stop_nothing(write_run, tmp_path):
     notes = [record.notes for record in comparison([tmp_path]).records]
     assert notes[0] == ["metrics.jsonl: line 2 is torn and left out"]
     assert notes[1][0].startswith("result.json cannot be read: Unterminated string")
-    assert notes[2][0] == "result.json is no result, but list"
+    assert notes[2][0] == "result.json is no JSON object, but list"
     assert notes[3] == ["metrics.jsonl cannot be read: No such file or directory"]
 
 
@@ -250,7 +254,7 @@ def test_damaged_files_are_told_and_stop_nothing(write_run, tmp_path):
     ],
     ids=str,
 )
-def test_a_result_of_the_wrong_form_stops_nothing(write_run, tmp_path, damage):
+def test_a_malformed_result_does_not_stop_the_comparison(write_run, tmp_path, damage):
     for seed in (0, 1):
         for backend in ("torch", "jax"):
             write_run(f"{backend}{seed}", f"backend={backend} seed={seed}", rows(1.0), outcome(0.5))
@@ -262,7 +266,7 @@ def test_a_result_of_the_wrong_form_stops_nothing(write_run, tmp_path, damage):
     terminal_table(made, 100)
 
 
-def test_other_versions_and_machines_are_told(write_run, tmp_path):
+def test_different_versions_and_machines_are_reported(write_run, tmp_path):
     write_run("0", "seed=0", result={"versions": {"jax": "0.10.2"}, "hardware": {"cores": 2}})
     write_run("1", "seed=1", result={"versions": {"jax": "0.11.0"}, "hardware": {"cores": 8}})
     assert comparison([tmp_path]).notes == [
@@ -271,9 +275,7 @@ def test_other_versions_and_machines_are_told(write_run, tmp_path):
     ]
 
 
-def test_all_that_differs_between_configs_is_told_what_names_leave_out_included(
-    write_run, tmp_path
-):
+def test_config_differences_include_keys_that_names_leave_out(write_run, tmp_path):
     write_run("0", "optimizer=adamw seed=0 train.stop_after=5")
     write_run("1", "optimizer=sgd seed=0")
     found = config_differences(comparison([tmp_path]))
@@ -282,7 +284,7 @@ def test_all_that_differs_between_configs_is_told_what_names_leave_out_included(
     assert "seed" not in found
 
 
-def test_what_a_check_of_parity_has_found_is_told(write_run, tmp_path):
+def test_the_result_of_a_parity_check_is_included(write_run, tmp_path):
     write_run("run")
     (tmp_path / "proof").mkdir()
     (tmp_path / "proof" / "parity.json").write_text(

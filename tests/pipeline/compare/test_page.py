@@ -1,13 +1,13 @@
-"""The page is one file that needs no other, and no damage to the runs keeps it from being made."""
+"""The report is one self-contained HTML file, and is written even for damaged runs."""
 
 import json
 import re
-import struct
 import time
-import zlib
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from hashlib import sha256
+from io import BytesIO
 from math import inf, nan
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,19 +16,20 @@ from shutil import copytree
 import numpy as np
 import pytest
 from made_runs import change_result, write_json, write_predictions, write_run, write_sweep
+from PIL import Image
 
 from pipeline.compare.colours import COLOURS, colours
 from pipeline.compare.comparison import comparison
 from pipeline.compare.curves import Curve
 from pipeline.compare.headline import cards, sentences
-from pipeline.compare.mistakes import mistakes, mistakes_of, png
-from pipeline.compare.page import page, plotly, write_page
-from pipeline.compare.payload import curve_of, payload
-from pipeline.predictions import read_predictions
+from pipeline.compare.report.confusion import mistakes, mistakes_of, png
+from pipeline.compare.report.page import page, plotly, write_page
+from pipeline.compare.report.page_data import curve_of, page_data
+from pipeline.storage.predictions import read_predictions
 
 
 def data_of(text: str) -> dict:
-    """The JSON in a page."""
+    """Data embedded in a page as JSON."""
     [found] = re.findall(
         r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL
     )
@@ -37,19 +38,19 @@ def data_of(text: str) -> dict:
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """Two backends, two seeds, two learning rates, finished."""
+    """Folder of a finished sweep over two backends, two seeds and two learning rates."""
     return write_sweep(tmp_path_factory.mktemp("made") / "sweep")
 
 
 @pytest.fixture(scope="module")
 def made(sweep):
-    """Its comparison."""
+    """Comparison of that sweep."""
     return comparison([sweep], price=2.0)
 
 
 @pytest.fixture
 def copy(sweep, tmp_path):
-    """A copy of the sweep, to damage: a function that gives the folder of a job by its number."""
+    """A copy of the sweep to damage: a function that returns the folder of a job by its number."""
     folder = copytree(sweep, tmp_path / "sweep")
 
     def job(number: int) -> Path:
@@ -58,16 +59,21 @@ def copy(sweep, tmp_path):
     return job
 
 
-def test_page_loads_nothing_from_anywhere(made):
+def test_page_makes_no_requests(made):
     text = page(made)
-    own = text.replace(plotly().read_text(), "")
+    own = text.replace(plotly(), "")
     assert re.findall(r'<[^>]*\b(?:src|href)\s*=\s*"([^"]*)"', own) == ["data:,", "#runs"]
     assert re.findall(r"@import|url\(", own) == []
-    assert "default-src 'none'" in own
-    assert plotly().read_text() in text
+    [policy] = re.findall(r'Content-Security-Policy" content="([^"]*)"', own)
+    assert "default-src 'none'" in policy
+    [scripts] = re.findall(r"script-src ([^;]*)", policy)
+    inline = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digests = [b64encode(sha256(script.encode()).digest()).decode() for script in inline]
+    assert scripts.split() == [f"'sha256-{digest}'" for digest in digests]
+    assert plotly() in text
 
 
-def test_page_is_replaced_whole_and_leaves_nothing_beside_it(made, tmp_path):
+def test_page_is_replaced_atomically_and_leaves_no_other_file(made, tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old")
     write_page(made, path, refresh=5)
@@ -81,7 +87,7 @@ def test_page_is_replaced_whole_and_leaves_nothing_beside_it(made, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "report.html"]
 
 
-def test_names_and_errors_cannot_end_the_script_that_they_stand_in(copy):
+def test_names_and_errors_cannot_close_the_script_element(copy):
     evil = "</script><script>alert(1)</script><!-- <script> --> \u2028"
     change_result(copy(0), status="failed", error=evil)
     text = page(comparison([copy(0).parent]))
@@ -90,7 +96,7 @@ def test_names_and_errors_cannot_end_the_script_that_they_stand_in(copy):
     assert data_of(text)["notes"] == [{"run": 0, "text": evil, "error": True}]
 
 
-def test_curves_have_six_digits_and_nothing_that_json_does_not_know():
+def test_curves_have_six_digits_and_only_valid_json_values():
     value = np.array([1 / 3, nan, inf, -inf, 1e-30, 12345678.0])
     curve = Curve(np.arange(6), np.full(6, nan), value)
     told = curve_of(curve)
@@ -99,8 +105,8 @@ def test_curves_have_six_digits_and_nothing_that_json_does_not_know():
     json.dumps(told, allow_nan=False)
 
 
-def test_payload_tells_pairs_times_costs_and_curves(made):
-    told = payload(made)
+def test_page_data_has_pairs_times_costs_and_curves(made):
+    told = page_data(made)
     assert [run["partner"] for run in told["runs"]] == [4, 5, 6, 7, 0, 1, 2, 3]
     assert told["metrics"]["shown"] == ["val/accuracy", "train/loss"]
     assert not [key for key in told["metrics"]["keys"] if key.startswith("test/")]
@@ -124,7 +130,7 @@ def test_payload_tells_pairs_times_costs_and_curves(made):
     assert told["settings"]["config"]["optimizer.lr"][:2] == ["0.01", "0.003"]
 
 
-def test_headline_says_how_runs_ended_which_was_best_and_what_pairs_are(copy):
+def test_headline_shows_outcomes_best_run_speed_and_pairs(copy):
     change_result(copy(7), status="failed", error="no luck")
     told = sentences(comparison([copy(0).parent]))
     assert told[0] == "8 runs: 7 completed, 1 failed."
@@ -139,17 +145,17 @@ def test_headline_says_how_runs_ended_which_was_best_and_what_pairs_are(copy):
     assert best["label"].startswith("best val/accuracy: backend=")
 
 
-def test_pairs_that_are_not_the_same_experiment_are_bad_news(copy):
+def test_pairs_of_different_experiments_are_marked_as_bad(copy):
     change_result(copy(0), init_digest="other")
     made = comparison([copy(0).parent])
     assert "1 pair: not the same experiment." in sentences(made)
     card = cards(made)[3]
     assert card["good"] is False
     assert card["label"].endswith(", 1 × not the same experiment")
-    assert [pair["same"] for pair in payload(made)["pairs"]] == [False, None, None, None]
+    assert [pair["same"] for pair in page_data(made)["pairs"]] == [False, None, None, None]
 
 
-def test_pairs_share_a_colour_then_seeds_do_then_it_goes_by_rank(made, tmp_path):
+def test_colours_follow_pairs_then_settings_then_ranks(made, tmp_path):
     by_pair = colours(made)
     assert (by_pair.of, len(by_pair.labels)) == ([0, 1, 2, 3] * 2, 4)
     for number in range(3 * 2 * COLOURS):
@@ -166,11 +172,11 @@ def test_pairs_share_a_colour_then_seeds_do_then_it_goes_by_rank(made, tmp_path)
     assert by_rank.ranked
     assert by_rank.of[:2] == [COLOURS - 1] * 2  # a pair by the better of the two
     assert set(by_rank.of) == set(range(COLOURS))
-    told = payload(comparison([tmp_path]))["runs"]
+    told = page_data(comparison([tmp_path]))["runs"]
     assert all(run["colour"] == told[run["partner"]]["colour"] for run in told if run["partner"])
 
 
-def test_damage_is_told_and_does_not_keep_the_page_from_being_made(copy):
+def test_damage_is_reported_and_the_page_is_still_written(copy):
     with (copy(0) / "metrics.jsonl").open("a") as file:
         file.write('{"step": 101, "train/lo')
     (copy(1) / "result.json").unlink()
@@ -188,22 +194,24 @@ def test_damage_is_told_and_does_not_keep_the_page_from_being_made(copy):
     told = data_of(page(comparison([copy(0).parent])))
     texts = "\n".join(note["text"] for note in told["notes"])
     for what in (
-        "line 112 is torn", "no result.json: the run ended without a word", "result.json cannot be read",
-        "metrics.jsonl cannot be read", "result.json is no result, but list", "different versions of jax",
+        "line 112 is torn", "no result.json: the run ended without writing one", 
+        "result.json cannot be read",
+        "metrics.jsonl cannot be read", "result.json is no JSON object, but list", 
+        "different versions of jax",
         "different cores",
     ):  # fmt: skip
         assert what in texts
     assert told["runs"][4]["curves"]["train/loss"] == {"s": [1, 2], "v": [None, None]}
 
 
-def test_runs_without_a_name_of_their_own_are_told_apart(tmp_path):
+def test_runs_with_equal_names_are_distinguished(tmp_path):
     folders = [write_run(tmp_path / folder / "0_run", steps=20) for folder in ("one", "two")]
-    names = [run["name"] for run in payload(comparison(folders))["runs"]]
+    names = [run["name"] for run in page_data(comparison(folders))["runs"]]
     assert names[0] != names[1]
     assert names[0].endswith(f"({folders[0]})")
 
 
-def test_a_lone_run_that_only_began_has_a_page(tmp_path):
+def test_a_single_run_that_has_only_started_has_a_page(tmp_path):
     write_json(tmp_path / "run.json", {"signature": "s"})
     told = data_of(page(comparison([tmp_path])))
     assert told["runs"][0]["curves"] == {}
@@ -211,7 +219,7 @@ def test_a_lone_run_that_only_began_has_a_page(tmp_path):
     assert told["title"] == tmp_path.name
 
 
-def test_mistakes_are_counted_and_shown_beside_the_partner(made, sweep):
+def test_mistakes_are_counted_and_compared_with_the_paired_run(made, sweep):
     told = mistakes(made)
     first = told["runs"][0]
     known = np.load(made.records[0].folder / "predictions.npz")
@@ -229,7 +237,7 @@ def test_mistakes_are_counted_and_shown_beside_the_partner(made, sweep):
     assert told["pairs"][0] == {"runs": (0, 4), "samples": apart, "count": 300}
 
 
-def test_classes_have_their_names_and_in_runs_of_before_their_numbers(tmp_path):
+def test_classes_are_shown_by_name_or_else_by_number(tmp_path):
     write_predictions(tmp_path, classes=3)
     before = mistakes_of(read_predictions(tmp_path))
     write_predictions(tmp_path, classes=3, names=["cat", "dog", "bird", "frog"])
@@ -238,9 +246,9 @@ def test_classes_have_their_names_and_in_runs_of_before_their_numbers(tmp_path):
     assert json.loads(json.dumps(now | {"classes": before["classes"]})) == before
 
 
-def test_mistakes_of_many_runs_leave_room_for_the_rest_of_the_page(made, monkeypatch):
+def test_mistakes_of_many_runs_are_cut_to_a_size_limit(made, monkeypatch):
     whole = mistakes(made)
-    monkeypatch.setattr("pipeline.compare.mistakes.ROOM", 16_000)
+    monkeypatch.setattr("pipeline.compare.report.confusion.ROOM", 16_000)
     some = mistakes(made)
     assert 2 <= len(some["runs"]) < len(whole["runs"])
     assert some["left_out"] == 8 - len(some["runs"])
@@ -250,17 +258,9 @@ def test_mistakes_of_many_runs_leave_room_for_the_rest_of_the_page(made, monkeyp
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_png_holds_the_pixels(channels):
     image = np.random.default_rng(0).integers(0, 256, (5, 7, channels)).astype(np.uint8)
-    file = b64decode(png(image).removeprefix("data:image/png;base64,"))
-    assert struct.unpack(">II", file[16:24]) == (7, 5)
-    shown = channels if channels == 3 else 1
-    start = file.index(b"IDAT") + 4
-    rows = np.frombuffer(zlib.decompressobj().decompress(file[start:]), np.uint8).reshape(5, -1)
-    assert (rows[:, 1:].reshape(5, 7, shown) == image[:, :, :shown]).all()
-    matplotlib = pytest.importorskip("matplotlib.pyplot")
-    from io import BytesIO
-
-    read = matplotlib.imread(BytesIO(file))
-    assert (np.round(255 * read.reshape(5, 7, -1)[:, :, 0]) == image[:, :, 0]).all()
+    file = BytesIO(b64decode(png(image).removeprefix("data:image/png;base64,")))
+    expected = image if channels == 3 else image[:, :, 0]
+    assert np.array_equal(np.asarray(Image.open(file, formats=["PNG"])), expected)
 
 
 @pytest.mark.slow
@@ -282,6 +282,6 @@ def test_two_hundred_long_runs_make_a_page_in_seconds(tmp_path):
 
 
 def write_long(folder: Path, number: int, job: tuple[str, int, float]) -> None:
-    """One of two hundred runs."""
+    """Write one of the two hundred runs."""
     backend, seed, rate = job
     write_run(folder / str(number), backend, seed, 10_000, 200, 1e-6, optimizer__lr=rate)

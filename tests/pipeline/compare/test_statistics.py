@@ -1,4 +1,4 @@
-"""What is said of seeds is what scipy's and a textbook's tests say, and no more than that."""
+"""Statistics over seeds match scipy and Holm's correction, and claim no more than they show."""
 
 import math
 
@@ -11,7 +11,7 @@ from pipeline.compare.statistics import corrected, effect, estimate
 BACKENDS = ("torch", "jax")
 
 
-def test_an_interval_is_students():
+def test_the_interval_is_students_t():
     values = [0.91, 0.93, 0.90, 0.95]
     found = estimate(values)
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
@@ -22,14 +22,14 @@ def test_an_interval_is_students():
     assert found.short == "0.9225 ± 0.035"
 
 
-def test_one_seed_has_a_mean_and_no_interval():
+def test_one_seed_has_a_mean_but_no_interval():
     found = estimate([0.5])
     assert found.mean == 0.5
     assert math.isnan(found.low)
     assert found.words == found.short == "0.5"
 
 
-def test_a_difference_is_judged_by_the_paired_test():
+def test_a_difference_is_tested_with_the_paired_t_test():
     ours, theirs = [0.90, 0.91, 0.93, 0.92], [0.93, 0.95, 0.95, 0.95]
     found = effect("", "test/accuracy", BACKENDS, ours, theirs)
     assert found.p == pytest.approx(stats.ttest_rel(theirs, ours).pvalue, rel=1e-9)
@@ -39,31 +39,31 @@ def test_a_difference_is_judged_by_the_paired_test():
     )
 
 
-def test_less_is_better_of_a_loss():
+def test_a_lower_loss_is_better():
     found = effect("", "test/loss", BACKENDS, [0.5, 0.51, 0.52], [0.4, 0.42, 0.41])
     assert found.words.startswith("jax is better than torch by ")
 
 
-def test_a_worse_backend_is_called_worse_by_a_positive_amount():
+def test_a_worse_backend_is_reported_with_a_positive_amount():
     found = effect("", "test/accuracy", BACKENDS, [0.95, 0.96, 0.97], [0.90, 0.91, 0.925])
     assert found.words.startswith("jax is worse than torch by 0.04833 [0.04116, 0.0555], p")
 
 
-def test_where_nothing_is_shown_it_is_said():
+def test_an_insignificant_difference_is_reported_as_not_shown():
     found = effect("", "test/accuracy", BACKENDS, [0.90, 0.92, 0.91], [0.91, 0.90, 0.93])
     assert not found.shown
     assert found.words.startswith("no difference shown: difference 0.003333 [")
     assert found.words.endswith("p = 0.8075, 3 seeds")
 
 
-def test_values_that_differ_by_rounding_alone_are_the_same():
+def test_values_equal_up_to_rounding_are_the_same():
     ours = np.array([0.5, 0.25, 0.125])
     found = effect("", "test/loss", BACKENDS, ours, ours * (1 + 1e-13))
     assert found.same
     assert found.words == "torch and jax are the same to rounding (3 seeds)"
 
 
-def test_one_pair_is_told_without_a_verdict():
+def test_one_pair_is_reported_without_a_verdict():
     found = effect("", "test/loss", BACKENDS, [0.5], [0.25])
     assert not found.shown
     assert found.words == "jax differs by -0.25 (one seed: no interval)"
@@ -78,13 +78,13 @@ def test_speeds_are_compared_as_ratios():
     assert found.words.startswith("jax is 2.004 [1.875, 2.143] times that of torch, p = ")
 
 
-def test_the_same_difference_for_every_seed_is_shown():
+def test_a_constant_difference_over_seeds_is_shown():
     found = effect("", "test/loss", BACKENDS, [1.0, 2.0, 4.0], [2.0, 3.0, 5.0])
     assert found.p == 0.0
     assert found.shown
 
 
-def test_many_tests_are_corrected_as_holm_does():
+def test_p_values_are_corrected_by_holms_method():
     """Holm (1979): p = 0.01, 0.02, 0.04 become 0.03, 0.04, 0.04."""
     raw = [0.04, 0.01, 0.02]
     one = effect("", "test/loss", BACKENDS, [1.0, 1.1, 1.3], [1.2, 1.0, 1.4])
@@ -92,7 +92,7 @@ def test_many_tests_are_corrected_as_holm_does():
     assert [e.p for e in corrected(effects)] == pytest.approx([0.04, 0.03, 0.04])
 
 
-def test_what_was_not_tested_does_not_count_as_a_test():
+def test_untested_effects_do_not_count_in_the_correction():
     tested = effect("", "test/loss", BACKENDS, [1.0, 1.1, 1.3], [1.2, 1.0, 1.4])
     single = effect("", "test/loss", BACKENDS, [1.0], [2.0])
     same = effect("", "test/loss", BACKENDS, [1.0, 2.0], [1.0, 2.0])

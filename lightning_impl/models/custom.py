@@ -1,0 +1,23 @@
+"""A user's own model, by its import path."""
+
+from torch import nn
+
+from pipeline.config.models import OwnConfig
+from pipeline.errors import UserError
+from pipeline.training.model_checks import import_user_model
+
+
+def import_model(config: OwnConfig, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """Build the user's `torch.nn.Module` from the input's shape, the number of outputs and its options.
+
+    It takes images as `[batch, channels, height, width]`.
+
+    Raises:
+        UserError: there is none at `model.torch`, or it does not take these arguments.
+    """
+    made = import_user_model("model.torch", config.torch, input_shape, outputs, config.options)
+    if not isinstance(made, nn.Module):
+        raise UserError("model.torch", config.torch, problem="it is no torch.nn.Module")
+    if not any(True for _ in made.parameters()):
+        raise UserError("model.torch", config.torch, problem="it has no parameters to train")
+    return made

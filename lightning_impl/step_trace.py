@@ -1,0 +1,109 @@
+"""Trace of a training step: inputs and outputs of modules, gradients, and the state after it."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_impl.data import Batch
+from lightning_impl.state import to_portable
+from lightning_impl.step import TrainingModule
+from pipeline.run.step_observer import Trace
+from pipeline.storage.portable_state import Arrays, PortableState
+
+
+class Watch:
+    """Records the inputs and outputs of all modules of a model in training, in the order of execution."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.seen: dict[str, list[torch.Tensor]] = {}
+        self.calls: dict[str, int] = {}
+        for name, module in model.named_modules():
+            if name:
+                module.register_forward_pre_hook(partial(self._called, name))
+                module.register_forward_hook(partial(self._returned, name))
+
+    def begin(self) -> None:
+        """Start a new micro-batch."""
+        self.calls = {}
+
+    def take(self) -> Arrays:
+        """Return and clear the record, with the micro-batches joined."""
+        seen = {name: torch.cat(parts).numpy() for name, parts in self.seen.items()}
+        self.seen = {}
+        return seen
+
+    def _called(self, name: str, module: nn.Module, args: tuple) -> None:
+        if module.training and args:
+            self.calls[name] = self.calls.get(name, 0) + 1
+            self._note(name, "input", args[0])
+
+    def _returned(self, name: str, module: nn.Module, args: tuple, output: object) -> None:
+        if module.training and isinstance(output, torch.Tensor):
+            self._note(name, "output", output)
+
+    def _note(self, name: str, side: str, tensor: torch.Tensor) -> None:
+        called = name if self.calls[name] == 1 else f"{name}#{self.calls[name]}"
+        self.seen.setdefault(f"{called} {side}", []).append(_copy(tensor))
+
+
+class Watched(TrainingModule):
+    """A `TrainingModule` that shows its steps to the observer."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.watch = Watch(self.model)
+        self.batches: list[Batch] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Take the step, and keep the batch."""
+        inputs, targets = batch
+        self.batches.append((_copy(inputs), _copy(targets)))
+        self.watch.begin()
+        return super().training_step(batch, batch_idx)
+
+    def configure_gradient_clipping(self, *args: object, **kwargs: object) -> None:
+        """Clip, and keep the gradients before and after."""
+        self.gradients = self._gradients()
+        super().configure_gradient_clipping(*args, **kwargs)
+        self.clipped = self._gradients()
+
+    def _gradients(self) -> Arrays:
+        return {
+            name: _copy(parameter.grad).numpy()
+            for name, parameter in self.model.named_parameters()
+            if parameter.grad is not None
+        }
+
+    def show_start(self) -> None:
+        """Show the run before its first step."""
+        state = self._state()
+        self.recorder.observer.stepped(Trace(state.step, state))
+
+    def show(self, values: torch.Tensor) -> None:
+        """Show the last step, with the state after it."""
+        inputs, targets = (torch.cat(parts).numpy() for parts in zip(*self.batches, strict=True))
+        self.batches = []
+        group, state = self.optimizer.param_groups[0], self._state()
+        trace = Trace(
+            step=state.step,
+            batch={"inputs": inputs, "targets": targets},
+            forward=self.watch.take(),
+            values=_copy(values).numpy(),
+            learning_rate=group["lr"] / group["lr_factor"],
+            gradients=self.gradients,
+            clipped=self.clipped,
+            state=state,
+        )
+        self.recorder.observer.stepped(trace)
+
+    def _state(self) -> PortableState:
+        averages = dict(self.average.module.named_parameters()) if self.average else {}
+        return to_portable(self.trainer.global_step, self.model, self.optimizer, averages)
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """Copy a tensor to NumPy, with no shared memory; NumPy has no bf16."""
+    tensor = tensor.detach().cpu()
+    return tensor.float() if tensor.dtype is torch.bfloat16 else tensor.clone()

@@ -1,0 +1,28 @@
+"""Registry of the backends: one row each, readable without importing a backend."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import is_zipfile
+
+
+@dataclass(frozen=True)
+class BackendSpec:
+    package: str  # its folder, which holds `backend.py`
+    checkpoint: re.Pattern[str]  # of the names of its checkpoints; the first group is the step
+    checkpoint_is_folder: bool = False
+    # Returns False if the save of a checkpoint was interrupted.
+    checkpoint_is_whole: Callable[[Path], bool] = Path.exists
+    process_per_device: bool = False  # each process computes on a single device
+
+
+BACKENDS = {
+    "torch": BackendSpec(
+        "lightning_impl",
+        re.compile(r"(?:best|last)-(\d+)\.ckpt"),
+        checkpoint_is_whole=is_zipfile,
+        process_per_device=True,
+    ),
+    "jax": BackendSpec("flax_impl", re.compile(r"(\d+)"), checkpoint_is_folder=True),
+}

@@ -1,0 +1,1 @@
+"""Report of a comparison: one HTML page that opens from disk."""

@@ -1,0 +1,56 @@
+"""Private parts of Hydra in use here, and the differences between Hydra 1.3 and 1.4."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+try:
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.utils import get_args_parser
+except ImportError as error:
+    raise ImportError(
+        f"hydra-core {hydra.__version__} lacks what Tandem uses of it ({error}). "
+        "Install a version that it is tested with: pip install 'hydra-core>=1.3.2,<1.5'"
+    ) from error
+
+__all__ = [
+    "ConfigLoaderImpl", "compose_from", "get_args_parser", "main",
+    "register_resolver", "store",
+]  # fmt: skip
+
+IS_1_3 = hydra.__version__.startswith("1.3.")
+VERSION_BASE = {"version_base": "1.3"} if IS_1_3 else {}  # 1.4 warns of it
+
+# Classes that Hydra may instantiate from a config, besides plugins; 1.3 has no such list.
+BUILDABLE = (
+    "pipeline.cli.checks.CheckBeforeRun",
+    "pipeline.sweep.callbacks.CompareAtEnd",
+)
+
+main: Callable[..., Callable[..., Any]] = partial(
+    hydra.main, **VERSION_BASE, **({} if IS_1_3 else {"execution_whitelist": BUILDABLE})
+)
+
+
+def compose_from(folder: Path) -> AbstractContextManager[None]:
+    """Let `hydra.compose` read the configs of a folder."""
+    return hydra.initialize_config_dir(str(folder.resolve()), **VERSION_BASE)
+
+
+def register_resolver(name: str, function: Callable[..., object]) -> None:
+    """Make `${name:…}` call a function; replace an earlier one."""
+    # In OmegaConf 2.3 `register_resolver` is another, older function.
+    register = getattr(OmegaConf, "register_new_resolver" if IS_1_3 else "register_resolver")
+    register(name, function, replace=True)
+
+
+def store(name: str, node: object, group: str | None = None) -> None:
+    """Add a schema to Hydra's store; replace an earlier one."""
+    replace: dict[str, Any] = {} if IS_1_3 else {"replace": True}
+    ConfigStore.instance().store(name=name, node=node, group=group, **replace)

@@ -1,0 +1,1 @@
+"""Data: the samples, and their order."""

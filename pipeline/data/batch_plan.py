@@ -1,0 +1,106 @@
+"""The batch plan: order and augmentation of the training samples, the same on both backends.
+
+It depends only on the seed and the step (the epoch follows), so resuming needs only the step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from pipeline.config.experiment import Config
+from pipeline.data.dataset import Data, Form, Task
+from pipeline.digest import digest
+from pipeline.errors import UserError
+from pipeline.rng import generator
+
+DIGESTED_STEPS = 4  # batches that the data digest covers
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crop after zero padding of `padding` pixels a side, then a random horizontal flip."""
+
+    padding: int
+    flip: bool
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """A data set and the batches drawn from it; `seed` keys the order and the augmentation."""
+
+    data: Data
+    seed: int
+    batch_size: int  # over all devices and micro-batches
+    augmentation: Augmentation | None
+
+    @property
+    def target_mean(self) -> np.ndarray:
+        """Mean of the training targets of a regression, `[outputs]`; one zero for other tasks."""
+        if self.data.task is not Task.regression:
+            return np.zeros(1)
+        return np.asarray(self.data.train.targets, dtype=np.float64).mean(axis=0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of full batches in the training set."""
+        return len(self.data.train) // self.batch_size
+
+    @property
+    def padding(self) -> int:
+        """Pixels of zeros on each side of a training image before the crop."""
+        return self.augmentation.padding if self.augmentation else 0
+
+    def digest(self, batch: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> str:
+        """SHA-256 of the first batches as a backend feeds them.
+
+        `batch` maps a step to the inputs (augmented, not normalised) and targets of its batch.
+        """
+        arrays = {}
+        for step in range(min(DIGESTED_STEPS, self.steps_per_epoch)):
+            arrays[f"inputs/{step}"], targets = batch(step)
+            arrays[f"targets/{step}"] = targets.astype(np.float64)
+        return digest(arrays)
+
+    def indices(self, step: int) -> np.ndarray:
+        """Sample indices of the batch after `step` updates: int64 `[batch_size]`."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = permutation(self.seed, epoch, len(self.data.train))
+        return order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def draws(self, step: int) -> np.ndarray | None:
+        """Row offset, column offset and flip (0 or 1) of each sample: int64 `[batch_size, 3]`."""
+        if self.augmentation is None:
+            return None
+        epoch, size = step // self.steps_per_epoch, len(self.data.train)
+        flip = self.augmentation.flip
+        epoch_draws = augmentation_draws(self.seed, epoch, size, self.padding, flip)
+        return epoch_draws[self.indices(step)]
+
+
+def make_batch_plan(config: Config, data: Data) -> BatchPlan:
+    """Make the batch plan of an experiment, which can augment only images."""
+    augmentation = None
+    if config.dataset.augment:
+        if data.train.form is not Form.images:
+            allowed = f"false for {data.name}, whose samples are not images"
+            raise UserError("dataset.augment", True, allowed)
+        augmentation = Augmentation(config.dataset.crop_padding, config.dataset.flip)
+    return BatchPlan(data, config.seed, config.train.batch_size, augmentation)
+
+
+# Two epochs are cached: requests may alternate between the last batch of one and the first of the next.
+@lru_cache(maxsize=2)
+def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Order of the training samples in an epoch: int64 `[size]`."""
+    return generator(seed, "order", epoch).permutation(size)
+
+
+@lru_cache(maxsize=2)
+def augmentation_draws(seed: int, epoch: int, size: int, padding: int, flip: bool) -> np.ndarray:
+    """Offsets in [0, 2·padding] and a flip bit of each training sample: int64 `[size, 3]`."""
+    random = generator(seed, "augment", epoch)
+    offsets = random.integers(0, 2 * padding, size=(size, 2), endpoint=True)
+    flips = random.integers(0, 1, size=(size, 1), endpoint=True) * int(flip)
+    return np.concatenate([offsets, flips], axis=1)

@@ -1,0 +1,120 @@
+"""The array cache: data sets as plain `.npy` files, written once, memory-mapped by all jobs.
+
+A cache is a folder `<root>/cache/<label>/` with one file per array and `meta.json`. It is built in
+a folder beside it and renamed, so it is complete or absent.
+"""
+
+import fcntl
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.atomic_files import sync, write_json
+from pipeline.errors import UserError
+
+FORMAT = 2
+
+Arrays = dict[str, np.ndarray]
+
+
+def load_or_build(root: Path, label: str, build: Callable[[Path], Arrays]) -> Arrays:
+    """Open a cache, or build it; other processes wait for the one that builds.
+
+    Opening takes no lock and writes nothing, so a finished cache may lie on a read-only disk.
+
+    Args:
+        root: `dataset.root`.
+        label: name of the cache's folder below `<root>/cache/`.
+        build: called with an empty folder for temporary files; returns the arrays.
+
+    Returns:
+        The arrays of `build`, memory-mapped read-only.
+
+    Raises:
+        UserError: `root` cannot be used, or `build` raised it.
+    """
+    folder = root / "cache" / label
+    if arrays := open_cache(folder):
+        return arrays
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (root / "cache" / f"{label}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it if the process dies
+            if arrays := open_cache(folder):  # another process built it while this one waited
+                return arrays
+            build_cache(folder, build)
+            return read_cache(folder)
+    except UserError as error:
+        if not folder.exists():
+            raise
+        damage = f"The array cache {folder} is damaged and could not be rebuilt."
+        parts = error.parts | {"hint": f"{damage} {error.hint}"}
+        raise UserError(**parts) from error
+    except OSError as error:
+        raise unusable_root(root, error) from error
+
+
+def open_cache(folder: Path) -> Arrays | None:
+    """Memory-map the arrays in `folder`; None if it is absent, incomplete or of another format."""
+    try:
+        return read_cache(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a half-written file
+        return None
+
+
+def read_cache(folder: Path) -> Arrays:
+    """Memory-map the arrays in `folder`; raise an error if they are not as `meta.json` says."""
+    meta = json.loads((folder / "meta.json").read_text())
+    if meta["format"] != FORMAT:
+        raise ValueError(f"{folder} has format {meta['format']} instead of {FORMAT}")
+    arrays = {}
+    for name, expected in meta["arrays"].items():
+        file = folder / f"{name}.npy"
+        # First: `np.load` raises other errors for an empty file.
+        if (size := file.stat().st_size) != expected["bytes"]:
+            raise ValueError(f"{file} has {size} bytes instead of {expected['bytes']}")
+        arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+        if describe(file, arrays[name]) != expected:
+            raise ValueError(f"{file} is {describe(file, arrays[name])} instead of {expected}")
+    return arrays
+
+
+def build_cache(folder: Path, build: Callable[[Path], Arrays]) -> None:
+    """Build in a folder beside it, then rename; the lock must be held."""
+    for leftover in folder.parent.glob(f"{folder.name}.part-*"):  # of a killed process
+        shutil.rmtree(leftover, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
+    try:
+        scratch = part / "scratch"
+        scratch.mkdir()
+        infos = {}
+        for name, array in build(scratch).items():
+            file = part / f"{name}.npy"
+            np.save(file, array, allow_pickle=False)
+            sync(file)
+            infos[name] = describe(file, array)
+        write_json(part / "meta.json", {"format": FORMAT, "arrays": infos})
+        shutil.rmtree(scratch)
+        part.chmod(0o755)  # mkdtemp makes it private; others may read a shared root
+        if folder.exists():
+            shutil.rmtree(folder)  # incomplete: open_cache did not return it
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def describe(file: Path, array: np.ndarray) -> dict[str, object]:
+    """Make the entry of one array in `meta.json`."""
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "bytes": file.stat().st_size}
+
+
+def unusable_root(root: Path, error: OSError) -> UserError:
+    """Make the error for a root that cannot be written."""
+    reason = f"{error.strerror or error}: {error.filename or root}"
+    problem = f"the array cache cannot be written: {reason}"
+    hint = "Set dataset.root or TANDEM_DATA to another folder."
+    return UserError("dataset.root", root, hint=hint, problem=problem)

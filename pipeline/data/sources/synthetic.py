@@ -1,0 +1,46 @@
+"""Generated images of any size, for tests and benchmarks."""
+
+import math
+
+import numpy as np
+
+from pipeline.config.datasets import SyntheticConfig
+from pipeline.data.dataset import Data, Split, Task
+from pipeline.data.sources.channel_stats import channel_moments
+from pipeline.data.sources.stratified_split import KEY, limit_train
+
+# One Philox stream each, so a larger training set begins with the smaller one.
+PATTERNS, TRAIN, VAL, TEST = (KEY + stream for stream in range(4))
+
+
+def load(config: SyntheticConfig) -> Data:
+    """Noisy images of `config.classes` patterns: uint8 [n, *config.shape].
+
+    An image is the mean of its class's pattern and of noise, both uniform in 0..255. The classes
+    alternate, so every part of the set holds all of them. Validation and test have
+    `config.samples / 4` images each, at least one; `val_fraction` is ignored.
+    """
+    patterns = noise(PATTERNS, (config.classes, *config.shape))
+    quarter = max(1, config.samples // 4)
+    training = draw(TRAIN, config.samples, patterns)
+    val, test = draw(VAL, quarter, patterns), draw(TEST, quarter, patterns)
+
+    mean, std = channel_moments(training.inputs)
+    train = limit_train(training, config)
+    return Data("synthetic", Task.classification, train, val, test, config.classes, mean, std)
+
+
+def draw(key: int, n: int, patterns: np.ndarray) -> Split:
+    """Draw `n` images with noise from the stream `key`."""
+    targets = np.arange(n, dtype=np.int64) % len(patterns)
+    images = noise(key, (n, *patterns.shape[1:]))
+    images >>= 1  # in place, as the sum: a benchmark may use gigabytes
+    images += (patterns >> 1)[targets]
+    return Split(images, targets)
+
+
+def noise(key: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform bytes from the raw stream of a Philox generator: uint8 [*shape]."""
+    size = math.prod(shape)
+    words = np.random.Philox(key=key).random_raw(-(-size // 8))
+    return words.astype("<u8", copy=False).view(np.uint8)[:size].reshape(shape)

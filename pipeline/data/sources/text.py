@@ -1,0 +1,123 @@
+"""Text files as bytes, for language models without a download.
+
+Each byte is a token: a vocabulary of 256 that covers every file and needs no tokenizer.
+"""
+
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config.datasets import TextConfig
+from pipeline.data.dataset import Data, Split, Task
+from pipeline.data.sources.array_cache import Arrays, load_or_build
+from pipeline.data.sources.stratified_split import held_out_count, split_train_val
+from pipeline.errors import UserError
+
+VOCABULARY = 256
+CHUNK = 2**20  # bytes read at once
+
+
+def load(config: TextConfig) -> Data:
+    """Windows of the text in its order, and the byte after each byte as targets: uint8 [n, length].
+
+    The text is cut into windows of `length + 1` bytes; a partial last one is dropped. Inputs are all
+    bytes of a window but the last, targets all but the first, so no byte is in two splits. The first
+    windows are for training, the next for validation, the last for testing.
+
+    All splits are views of one array, `<root>/cache/text-<digest of its bytes>-v1/`.
+    """
+    digest, length = hashlib.sha256(), 0
+    try:
+        files = text_files(config)
+        for chunk in read_chunks(files, config.max_bytes):
+            digest.update(chunk)
+            length += len(chunk)
+    except OSError as error:
+        problem = f"it cannot be read: {error.strerror}"
+        raise UserError("dataset.path", error.filename, problem=problem) from error
+    require_windows(length, config)
+
+    def build(scratch: Path) -> Arrays:
+        file = scratch / "text"
+        with file.open("wb") as stream:
+            stream.writelines(read_chunks(files, config.max_bytes))
+        return {"text": np.memmap(file, np.uint8, "r")}
+
+    root = Path(config.root).expanduser().absolute()
+    text = load_or_build(root, f"text-{digest.hexdigest()[:16]}-v1", build)["text"]
+    training, test = split_text(text, config)
+    train, val = split_train_val(training, config)
+    return Data("text", Task.language, train, val, test, VOCABULARY, np.zeros(1), np.ones(1))
+
+
+def text_files(config: TextConfig) -> list[Path]:
+    """List the files of the text, sorted by name; raise a UserError if there are none."""
+    if config.path is None:
+        return standard_library()
+    path = Path(config.path).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        hint = "Set dataset.path=FILE or FOLDER, or null for the source of Python's library."
+        problem = "there is no such file or folder"
+        raise UserError("dataset.path", path, hint=hint, problem=problem)
+    try:
+        files = sorted(file for file in path.glob(config.pattern) if file.is_file())
+    except ValueError as error:
+        raise UserError("dataset.pattern", config.pattern, problem=f"invalid: {error}") from error
+    if not files:
+        hint = "Set dataset.pattern='*.EXTENSION', or '**/*.EXTENSION' for subfolders too."
+        problem = f"no file in {path} matches this pattern"
+        raise UserError("dataset.pattern", config.pattern, hint=hint, problem=problem)
+    return files
+
+
+def standard_library() -> list[Path]:
+    """List the modules of Python's standard library: about 5 MB, the same for one Python version.
+
+    Packages are left out, and with them tests and installed libraries.
+    """
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    # _sysconfigdata is written when Python is built, and differs between machines.
+    files = [file for file in folder.glob("*.py") if not file.name.startswith("_sysconfigdata")]
+    if not files:
+        problem = "this Python has no source files to take as the text"
+        raise UserError("dataset.path", "null", hint="Set dataset.path=FILE.", problem=problem)
+    return sorted(files)
+
+
+def read_chunks(files: Iterable[Path], limit: int | None) -> Iterator[bytes]:
+    """Read the files one after the other, at most `limit` bytes."""
+    left = sys.maxsize if limit is None else limit
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(min(CHUNK, left)):
+                yield chunk
+                left -= len(chunk)
+
+
+def require_windows(length: int, config: TextConfig) -> None:
+    """Refuse a text of `length` bytes that has less than one window for each split."""
+    size, splits = config.length + 1, 3 if config.val_fraction > 0 else 2
+    if length < splits * size:
+        longest = length // splits - 1
+        hint = "Use a longer text" + (f", or dataset.length={longest}." if longest > 0 else ".")
+        problem = f"its {length} bytes are fewer than {splits * size}, {size} for each split"
+        raise UserError("dataset.path", config.path or "null", hint=hint, problem=problem)
+
+
+def split_text(text: np.ndarray, config: TextConfig) -> tuple[Split, Split]:
+    """Cut a text into windows, as views: those for training and validation, and those for testing."""
+    size, others = config.length + 1, 2 if config.val_fraction > 0 else 1
+    count = len(text) // size
+    windows = text[: count * size].reshape(count, size)
+    whole = Split(windows[:, :-1], windows[:, 1:])
+    rest = count - held_out_count(count, config.test_fraction)
+    if rest < others:
+        allowed = f"small enough to leave {others} of the {count} samples for the other splits"
+        raise UserError("dataset.test_fraction", config.test_fraction, allowed)
+    return whole[:rest], whole[rest:]

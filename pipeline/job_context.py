@@ -1,0 +1,39 @@
+"""`TANDEM_JOB`: context that a process of Tandem passes to its child processes."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+VARIABLE = "TANDEM_JOB"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobContext:
+    """Role of a process in a sweep or in a run of several processes."""
+
+    name: str | None = None  # of the job; None outside a sweep
+    sweep: str | None = None  # name of the sweep
+    setting: str | None = None  # overrides that differ between its jobs, without backend and seed
+    swept: Sequence[str] = ()  # keys that differ between its jobs
+    sweep_pid: int | None = None  # process id of the sweep, for the workers of joblib
+    is_rank: bool = False  # true if the parent process reports the error of this one
+    full_error: bool | None = None  # whether errors have their traceback; None: not decided yet
+
+    def to_json(self) -> str:
+        """Return the text for the environment."""
+        return json.dumps(asdict(self))
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variable for a child process."""
+        return {VARIABLE: self.to_json()}
+
+
+def job_context() -> JobContext:
+    """Read the context of this process."""
+    return JobContext(**json.loads(os.environ.get(VARIABLE, "{}")))
+
+
+def publish(context: JobContext) -> None:
+    """Set the context of this process and of its future child processes."""
+    os.environ.update(context.variables())

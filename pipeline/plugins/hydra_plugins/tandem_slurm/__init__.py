@@ -1,1 +1,0 @@
-"""`hydra/launcher=slurm`: each job of a sweep becomes a job of Slurm's, submitted by submitit."""

@@ -1,0 +1,1 @@
+"""A run: one job from its config to its result."""

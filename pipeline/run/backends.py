@@ -1,0 +1,94 @@
+"""The backends, looked up by name and imported only when a job asks for one."""
+
+import gc
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from pipeline.backend_specs import BACKENDS
+from pipeline.config.experiment import Config
+from pipeline.devices.world import World
+from pipeline.errors import UserError
+from pipeline.storage.checkpoints import Checkpoint
+from pipeline.storage.portable_file import PortableCheckpoint
+from pipeline.storage.portable_state import PortableState
+from pipeline.storage.recorder_state import Best, RecorderState
+
+
+class Device(Protocol):
+    """The devices of this process, as a backend uses them."""
+
+    description: str
+
+    @property
+    def devices(self) -> int:
+        """Number of devices of the whole run."""
+
+    def read(self, values: list[Any]) -> np.ndarray:
+        """Read the values of steps from the devices, summed over all devices: float64 `[steps, values]`."""
+
+    def peak_memory_mb(self) -> float:
+        """Return the peak memory in MB, of one device, or on a CPU of the process."""
+
+    def lagged_max(self, number: int) -> int:
+        """Return the maximum of a number over all processes of the run, without waiting for them.
+
+        Among several processes it is the maximum of their previous calls. All call it in the same order.
+        """
+
+    def wait_for_all(self) -> None:
+        """Block until all processes of the run have called this."""
+
+
+class Backend(Protocol):
+    """Interface of `<package>/backend.py`."""
+
+    def prepare(self, config: Config, world: World) -> Device:
+        """Set up devices, threads and precision, and join the other processes of the run.
+
+        Raises:
+            UserError: a device is missing.
+        """
+
+    def train(self, experiment: Any, device: Device) -> None:
+        """Train to the last step, from scratch or from `experiment.resume`."""
+
+    def test(
+        self, experiment: Any, device: Device, checkpoint: Checkpoint | PortableCheckpoint
+    ) -> tuple[Mapping[str, float], np.ndarray | None]:
+        """Test the weights of a checkpoint.
+
+        Returns the sums over the test set, by the names of `metrics.SUMS`; and for a classification
+        `predictions.COLUMNS` of each sample in order, float64 `[samples, values]`.
+        """
+
+    def read_best(self, checkpoint: Checkpoint) -> Best | None:
+        """Read the best evaluation so far from a checkpoint."""
+
+    def export(
+        self, experiment: Any, device: Device, checkpoint: Checkpoint
+    ) -> tuple[PortableState, RecorderState]:
+        """Return a checkpoint's state and its recorder's state, for another backend or a file."""
+
+    def adopt(
+        self, experiment: Any, device: Device, portables: Sequence[PortableCheckpoint]
+    ) -> None:
+        """Write a run of another source as checkpoints in the experiment's folder."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the libraries that decide the result."""
+
+
+def load(name: str) -> Backend:
+    """Import a backend."""
+    if name not in BACKENDS:
+        raise UserError("backend", name, f"one of {', '.join(BACKENDS)}")
+    collects = gc.isenabled()
+    gc.disable()  # garbage collection would take a fifth of the import time, and find nothing
+    try:
+        return cast(Backend, import_module(f"{BACKENDS[name].package}.backend"))
+    finally:
+        if collects:
+            gc.enable()

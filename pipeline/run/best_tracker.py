@@ -1,0 +1,44 @@
+"""Best evaluation of a run, early stopping, and learning-rate reductions on a plateau."""
+
+from pipeline.config.experiment import Config
+from pipeline.data.dataset import Task
+from pipeline.storage.recorder_state import Best, RecorderState
+from pipeline.training.metrics import MONITOR, is_better
+from pipeline.training.reduce_on_plateau import make_plateau
+
+
+class BestTracker:
+    """Tracks the best evaluation, early stopping and the plateau schedule.
+
+    Attributes:
+        metric: monitored metric, such as `val/accuracy`.
+        mode: `max` or `min`, the better direction of the metric.
+        plateau: factor on the learning rate by the evaluations so far.
+        best: best evaluation so far.
+        stale: evaluations since the best one.
+    """
+
+    def __init__(self, config: Config, task: Task) -> None:
+        self.metric, self.mode = MONITOR[task]
+        self.patience = config.train.early_stopping
+        self.plateau = make_plateau(config.schedule, config.optimizer, self.mode)
+        self.best: Best | None = None
+        self.stale = 0
+
+    def add(self, step: int, value: float) -> None:
+        """Add the monitored metric of the evaluation after `step`."""
+        self.plateau.step(value)
+        if is_better(value, self.best.value if self.best else None, self.mode):
+            self.best, self.stale = Best(self.metric, value, step), 0
+        else:
+            self.stale += 1
+
+    @property
+    def stopped_early(self) -> bool:
+        """True if `train.early_stopping` evaluations have passed without a new best."""
+        return self.patience is not None and self.stale >= self.patience
+
+    def restore(self, state: RecorderState) -> None:
+        """Continue from a checkpoint."""
+        self.best, self.stale = state.best, state.stale
+        self.plateau.restore(state.plateau)

@@ -1,0 +1,44 @@
+"""An experiment: everything that a backend needs to train or to test."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pipeline.config.experiment import Config
+from pipeline.data.batch_plan import BatchPlan
+from pipeline.run.recorder import Recorder
+from pipeline.storage.checkpoints import Checkpoint
+from pipeline.storage.portable_file import PortableCheckpoint
+
+
+@dataclass(frozen=True)
+class Job:
+    """Identity of a run: `folder`, `name` to show, and `group`, the name of its sweep, if any.
+
+    `setting` are the overrides that differ between the jobs of the sweep, without backend and seed.
+    `merged` is this command's config merged with the saved config of the run to resume or test, if any.
+    """
+
+    folder: Path
+    name: str
+    group: str | None = None
+    setting: str = ""
+    merged: DictConfig | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Input of a backend: config, data, recorder and folder of one run.
+
+    `resume` are the checkpoints to try, best choice first; empty to start from scratch. `imported` is
+    the run of another backend to resume from, at one or more steps in ascending order.
+    """
+
+    config: Config
+    plan: BatchPlan
+    recorder: Recorder
+    folder: Path
+    resume: Sequence[Checkpoint] = ()
+    imported: Sequence[PortableCheckpoint] = ()

@@ -1,0 +1,147 @@
+"""Picture of the model's inputs: `mode=look`.
+
+The samples are those of real training steps, augmented and normalised by the backend.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.atomic_files import replacing
+from pipeline.config.experiment import Config
+from pipeline.data.batch_plan import BatchPlan
+from pipeline.data.dataset import Data, Form, Split
+from pipeline.data.image_grid import caption_height, corners, grid, to_displayable_uint8
+from pipeline.errors import Interrupted
+from pipeline.run.backends import Backend, Device
+from pipeline.run.experiment import Experiment
+from pipeline.run.step_observer import Observer, Trace
+from pipeline.storage.run_folder import CHECKPOINTS
+from pipeline.training.intervals import make_intervals
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FILE = "look.png"
+MAX_SAMPLES = 64  # images, or points of vectors
+COLUMNS = 8  # of images
+MAX_TEXTS = 12  # token sequences
+MAX_LETTERS = 100  # of each
+
+
+class Enough(Exception):
+    """Ends the training once enough samples are collected."""
+
+
+class InputPreview(Observer):
+    """Collects the batches of the first steps, then ends the training."""
+
+    watching = True
+
+    def __init__(self, config: Config, plan: BatchPlan) -> None:
+        times = make_intervals(config.train, len(plan.data.train))
+        steps = -(-MAX_SAMPLES // config.train.batch_size)
+        # At most the first epoch: a second one would repeat samples.
+        self.last = min(steps, times.steps_per_epoch, times.total)
+        self.batches: list[dict[str, np.ndarray]] = []
+
+    def stepped(self, trace: Trace) -> None:
+        """Keep the batch of a step; raise `Enough` after the last one."""
+        if trace.step > 0:  # 0: the state before the first step
+            self.batches.append(trace.batch)
+            if trace.step >= self.last:
+                raise Enough
+
+
+def preview_inputs(backend: Backend, experiment: Experiment, device: Device) -> Path:
+    """Train for a few steps, draw the model's inputs into a PNG, and return its path.
+
+    No checkpoint is left, even after an interruption.
+    """
+    recorder, data = experiment.recorder, experiment.plan.data
+    try:
+        samples = first_inputs(backend, experiment, device)
+    finally:
+        rmtree(experiment.folder / CHECKPOINTS, ignore_errors=True)
+    if code := recorder.stop_signal.exit_code:  # the signal arrived in the last step
+        raise Interrupted(recorder.step, code)
+    from matplotlib.figure import Figure  # late: takes half a second; draws without a display
+
+    figure = Figure(layout="constrained")
+    DRAWN[samples.form](figure, figure.add_subplot(), samples, data)
+    figure.suptitle(f"{data.name}: inputs of the model", fontsize="medium")
+    path = experiment.folder / FILE
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png")
+    return path
+
+
+def first_inputs(backend: Backend, experiment: Experiment, device: Device) -> Split:
+    """Train with an `InputPreview` as observer; return the samples in the data set's units and layout."""
+    observer, data = experiment.recorder.observer, experiment.plan.data
+    assert isinstance(observer, InputPreview)
+    with suppress(Enough):
+        backend.train(experiment, device)
+    inputs, targets = (
+        np.concatenate([batch[part] for batch in observer.batches])[:MAX_SAMPLES]
+        for part in ("inputs", "targets")
+    )
+    stored = data.train
+    if stored.form is Form.images:
+        if inputs.shape[1:] != stored.inputs.shape[1:]:  # [n, channels, height, width]
+            inputs = np.moveaxis(inputs, 1, -1)
+        inputs = np.rint(inputs * data.std + data.mean)
+    return Split(inputs.astype(stored.inputs.dtype), targets.astype(stored.targets.dtype))
+
+
+def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
+    """Draw images in a grid, with their classes above them."""
+    images = to_displayable_uint8(samples.inputs, int(data.test.inputs.max()))
+    if images.shape[-1] != 3:
+        images = images[..., :1]  # imshow takes three channels or one
+    shape, columns = images.shape[1:3], min(COLUMNS, len(images))
+    picture = grid(images, columns)
+    figure.set_size_inches(columns + 0.5, columns * picture.shape[0] / picture.shape[1] + 0.5)
+    figure.set_dpi(min(max(shape[1], 100), 300))  # at least one dot per pixel
+    axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    places = corners(len(images), shape, columns)
+    for target, (row, column) in zip(samples.targets, places, strict=True):
+        above = row - 0.5 - caption_height(shape) / 8
+        name = str(target) if data.classes is None else data.classes[target]
+        style = {"ha": "center", "fontsize": 8, "parse_math": False}
+        axes.text(column + shape[1] / 2 - 0.5, above, name, **style)
+    axes.set_axis_off()
+
+
+def draw_vectors(_: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
+    """Plot the first target over each input."""
+    targets = samples.targets.reshape(len(samples), -1)[:, 0]
+    for index, values in enumerate(samples.inputs.T[:COLUMNS]):
+        axes.plot(values, targets, "o", label=f"input {index}")
+    axes.set(xlabel="input", ylabel="target")
+    axes.legend()
+
+
+def draw_tokens(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
+    """Write the beginnings of the first texts and of their targets."""
+    lines = []
+    pairs = zip(samples.inputs[:MAX_TEXTS], samples.targets[:MAX_TEXTS], strict=True)
+    for inputs, targets in pairs:
+        lines += [f"in   {as_text(inputs)}", f"out  {as_text(targets)}", ""]
+    figure.set_size_inches(0.07 * MAX_LETTERS + 0.5, 0.15 * len(lines) + 0.5)
+    style = {"family": "monospace", "fontsize": 8, "va": "top", "parse_math": False}
+    axes.text(0, 1, "\n".join(lines), **style)
+    axes.set_axis_off()
+
+
+def as_text(tokens: np.ndarray) -> str:
+    """Format bytes as in Python source, cut off at `MAX_LETTERS`."""
+    text = repr(tokens.tobytes())[2:-1]
+    return text if len(text) <= MAX_LETTERS else f"{text[: MAX_LETTERS - 1]}…"
+
+
+DRAWN = {Form.images: draw_images, Form.vectors: draw_vectors, Form.tokens: draw_tokens}

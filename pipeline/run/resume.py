@@ -1,0 +1,226 @@
+"""Resuming or testing a run, with its own saved config and in its own folder."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.child_command import RUN_FOLDER, quoted
+from pipeline.config.experiment import SCHEMAS, Config, Mode, typed
+from pipeline.config.hydra_compat import compose_from
+from pipeline.devices.world import find_world
+from pipeline.errors import UserError
+from pipeline.storage.checkpoints import (
+    Checkpoint,
+    checkpoint_at,
+    checkpoints_of,
+    run_of,
+    run_signature,
+    torn_checkpoints_of,
+)
+from pipeline.storage.run_folder import RunFolder, files_below
+from pipeline.storage.run_identity import IDENTITY, RunIdentity
+from pipeline.storage.signature import signature, signature_of
+
+OUTPUTS = Path("outputs")
+
+# Keys of a single command: never taken from a saved config.
+OF_THE_COMMAND = ("mode", "resume", "checkpoint", "name", "train.stop_after", "sweep")
+
+
+def overridden_keys(overrides: Sequence[str]) -> list[str]:
+    """Return the keys and groups that were set on the command line, as dotted keys."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [override.key_or_group.replace("/", ".") for override in parsed]
+
+
+def with_saved_config(composed: DictConfig, path: Path, keys: Sequence[str]) -> DictConfig:
+    """Return the saved config of the run at `path`, with the `keys` that this command line set."""
+    key = "resume" if composed.resume else "checkpoint"
+    config = structured(read_identity(path, key).config)
+    return overlaid(config, composed, (*OF_THE_COMMAND, *keys))
+
+
+def check_resumable(config: Config) -> None:
+    """Refuse to resume in a mode that trains nothing, with another optimizer, or with EMA turned on/off."""
+    if not config.resume:
+        return
+    if config.mode is not Mode.train:
+        problem = f"mode={config.mode.name} trains nothing, so it resumes nothing"
+        hint = "Leave out resume= to test checkpoint=, or mode= and checkpoint= to train on."
+        raise UserError("resume", config.resume, problem=problem, hint=hint)
+    saved = saved_config(Path(config.resume), "resume")
+    if config.backend.name != saved.backend.name:
+        return  # `pipeline.run.transfer` checks the state it converts
+    check_same_optimizer(config.resume, saved.optimizer.name, config.optimizer.name)
+    if (saved.train.ema is None) != (config.train.ema is None):
+        kind = "null" if saved.train.ema is None else "a number"
+        allowed = f"{kind}, as {config.resume} was made with"
+        raise UserError("train.ema", config.train.ema, allowed, _weights_alone(config.resume))
+
+
+def check_same_optimizer(source: Path | str, saved: str, wanted: str) -> None:
+    """Refuse to resume the state of the optimizer `saved` with another one."""
+    if saved != wanted:
+        problem = f"{source} holds the state of {saved}"
+        raise UserError("optimizer", wanted, problem=problem, hint=_weights_alone(source))
+
+
+def _weights_alone(source: Path | str) -> str:
+    command = f"python -m pipeline.convert {source} weights.safetensors"
+    return f"To change it, start from the weights alone: {command}"
+
+
+def check_folder_is_free(config: Config, folder: Path) -> None:
+    """Refuse a folder that is read-only or in use, or that has checkpoints and is not the run to resume."""
+    key = "resume" if config.resume else "hydra.run.dir"
+    if RunFolder(folder).running:
+        hint = "Wait for it, or stop it first."
+        raise UserError(key, folder, problem="this run is still running", hint=hint)
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        hint = "Make it writable, or copy the run to another disk."
+        raise UserError(key, folder, problem="this folder cannot be written", hint=hint)
+    found = checkpoints_of(folder)
+    if config.resume and found and found[0].backend == config.backend.name:
+        resumed = run_of(Path(config.resume), "resume")
+        found = [] if resumed.resolve() == folder.resolve() else found
+    if found:
+        key = "name" if config.name else "hydra.run.dir"
+        hint = "Resume that run with resume=auto, or choose another name."
+        problem = f"{folder} holds a run already"
+        raise UserError(key, config.name or folder, problem=problem, hint=hint)
+
+
+def is_complete(config: Config, folder: Path, newest: Checkpoint, total: int) -> bool:
+    """Return whether a run to resume in its own folder has no steps left; refuse one past its last step.
+
+    `newest` is its newest checkpoint, `total` the steps of the whole run.
+    """
+    asked = config.resume
+    if newest.step > total:
+        problem = f"this run has done {newest.step} of {total} steps: nothing left to train"
+        test = f"test it with mode=test checkpoint={asked}"
+        hint = f"Set train.steps above {newest.step}, or {test}."
+        raise UserError("resume", asked, problem=problem, hint=hint)
+    is_own = newest.run.resolve() == folder.resolve() and not checkpoint_at(Path(str(asked)))
+    run = RunFolder(folder)
+    if not is_own or run.status != "completed":
+        return False
+    return newest.step == total or run_signature(folder) == signature(config)
+
+
+def overlaid(config: DictConfig, composed: DictConfig, keys: Sequence[str]) -> DictConfig:
+    """Copy some keys and groups of `composed` into `config`, and return it."""
+    for key in keys:
+        value = OmegaConf.select(composed, key)
+        OmegaConf.update(config, key, value, merge=False, force_add=True)
+    return config
+
+
+def composed_of(overrides: Sequence[str]) -> DictConfig:
+    """Compose the config of `run.py` with overrides."""
+    from hydra import compose
+
+    with compose_from(Path(__file__).resolve().parents[2] / "conf"):
+        return compose("config", list(overrides))
+
+
+def saved_config(path: Path, key: str) -> Config:
+    """Return the saved config of a run; see `read_identity`."""
+    return typed(structured(read_identity(path, key).config))
+
+
+def structured(saved: Mapping[str, Mapping[str, object]]) -> DictConfig:
+    """Return a saved config as typed nodes, validated by its schemas."""
+    config = OmegaConf.structured(Config)
+    for group, schemas in SCHEMAS.items():
+        schema = schemas.get(str(saved[group]["name"]), schemas.get("images"))
+        config[group] = OmegaConf.structured(schema)
+    config.merge_with(saved)
+    return config
+
+
+def read_identity(path: Path, key: str) -> RunIdentity:
+    """Return the identity of the run at `path`, or of a checkpoint in it, which the config key `key` names.
+
+    Raises:
+        UserError: it is missing or damaged, or its config was edited.
+    """
+    file = run_of(path, key) / IDENTITY
+    identity = RunFolder(file.parent).identity
+    needed = {*SCHEMAS, "backend"}
+    if identity is None or not identity.signature or not needed <= {*identity.config}:
+        hint = "Restore the file, or name another run."
+        raise UserError(key, path, problem=f"{file} is damaged", hint=hint)
+    if identity.signature != signature_of(identity.config):
+        problem = f"{file} was edited: its config has another signature"
+        hint = "Undo the edit, and set the keys on the command line, as in optimizer.lr=0.01."
+        raise UserError(key, path, problem=problem, hint=hint)
+    return identity
+
+
+def resumed_arguments(arguments: list[str]) -> list[str]:
+    """Return the command line with `resume=auto` or `resume=PATH` replaced by the run and its folder.
+
+    Hydra must know the folder before it starts. A run resumes in its own folder, on another backend in
+    a new one.
+    """
+    asked = [argument for argument in arguments if argument.startswith("resume=")]
+    if not asked or asked[-1] in ("resume=null", "resume="):
+        return arguments
+    if is_sweep(arguments):
+        return arguments  # each job's own process does this
+    rest = [argument for argument in arguments if argument not in asked]
+    path = asked[-1].removeprefix("resume=").strip("'\"")
+    run = find_unfinished_run(rest) if path == "auto" else run_of(Path(path), "resume")
+    if run is None:
+        print("resume=auto: no unfinished run of this experiment, starting from scratch")
+        return rest
+    resume = f"resume={quoted(run if path == 'auto' else path)}"
+    named = [argument for argument in rest if argument.startswith("backend=")]
+    backend = read_identity(run, "resume").backend
+    if named and named[-1].removeprefix("backend=").strip("'\"") != backend:
+        return [*rest, resume]
+    rest = [argument for argument in rest if not argument.startswith(RUN_FOLDER)]
+    # Hydra would replace the files in .hydra even if the command is refused.
+    return [*rest, resume, f"{RUN_FOLDER}{quoted(run)}", "hydra.output_subdir=null"]
+
+
+def is_sweep(arguments: Sequence[str]) -> bool:
+    """Return whether a command line starts several jobs."""
+    return any(argument in ("-m", "--multirun", "hydra.mode=MULTIRUN") for argument in arguments)
+
+
+def find_unfinished_run(arguments: list[str]) -> Path | None:
+    """Find the run for `resume=auto`: the named one, or without a name the newest of the same experiment.
+
+    None if it has no checkpoint.
+    """
+    named = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
+    if "hydra.run.dir" in named or "name" in named:
+        run = Path((named.get("hydra.run.dir") or f"{OUTPUTS}/{named['name']}").strip("'\""))
+        for torn in torn_checkpoints_of(run):
+            print(f"{run}: its first save, {torn.path.name}, was cut off")
+        return run if checkpoints_of(run) else None
+    overrides = [argument for argument in arguments if not argument.startswith(("-", "hydra"))]
+    return find_resumable_run(OUTPUTS, signature(typed(composed_of(overrides))))
+
+
+def find_resumable_run(outputs: Path, wanted: str) -> Path | None:
+    """Find the most recently started run below `outputs` that has this signature and can be resumed."""
+    found = [file for file in files_below(outputs, IDENTITY) if is_resumable(file.parent, wanted)]
+    newest = max(found, key=lambda file: file.stat().st_mtime, default=None)
+    return newest and newest.parent
+
+
+def is_resumable(run: Path, wanted: str) -> bool:
+    """Return whether a run has this signature and a checkpoint, and is neither completed nor running."""
+    folder = RunFolder(run)
+    identity = folder.identity
+    if identity is None or identity.signature != wanted or folder.status == "completed":
+        return False
+    # The first rank of this run may have started it already.
+    is_busy = find_world().is_main and folder.running
+    return bool(checkpoints_of(run)) and not is_busy

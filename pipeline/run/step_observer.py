@@ -1,0 +1,46 @@
+"""Observer of training steps: a backend passes it each step as NumPy arrays.
+
+Only `pipeline.parity` and `mode=look` use one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.storage.portable_state import Arrays, PortableState
+
+
+@dataclass
+class Trace:
+    """Values of one training step, with canonical names and torch's layouts.
+
+    `forward` has the inputs and outputs of modules (`conv1 input`, `conv1 output`), in the order of
+    execution; a second call of a module has `conv1#2 input`, …
+    """
+
+    step: int  # optimizer updates done, this one included; 0: before the first
+    state: PortableState  # after the update
+    batch: Arrays = field(default_factory=dict)  # `inputs` and `targets`
+    forward: Arrays = field(default_factory=dict)
+    # Sums of the batch by `metrics.SUMS`, then the gradient norm.
+    values: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    learning_rate: float = 0.0
+    gradients: Arrays = field(default_factory=dict)  # before clipping
+    clipped: Arrays = field(default_factory=dict)  # gradients after clipping
+
+
+class Observer:
+    """An observer that ignores all events; subclasses override what they need."""
+
+    watching = False  # True if `stepped` must be called
+
+    def begins(self, state: PortableState) -> PortableState:
+        """Return the state to load at step 0, given the initialized one."""
+        return state
+
+    def stepped(self, trace: Trace) -> None:
+        """Receive a step; called only if `watching`."""
+
+    def evaluated(self, step: int, sums: Mapping[str, float]) -> None:
+        """Receive the sums of the validation set after `step`, by the names of `metrics.SUMS`."""

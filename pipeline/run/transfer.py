@@ -1,0 +1,129 @@
+"""Transfer of runs between the backends, through portable files.
+
+Work that needs another framework than the job's own runs in a short process (`run.transfer_worker`), so
+that a torch job never loads jax, nor a jax job torch.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from pipeline.config.experiment import Config
+from pipeline.config.loggers import LoggerConfig
+from pipeline.devices.world import World, single_process_environment
+from pipeline.errors import failure
+from pipeline.loggers.metrics_file import MetricsFile
+from pipeline.run.backends import Device
+from pipeline.run.resume import check_same_optimizer
+from pipeline.storage.checkpoints import Checkpoint
+from pipeline.storage.portable_file import SUFFIX, PortableCheckpoint, read_portable, write_portable
+
+
+def export_run(
+    found: Sequence[Checkpoint], key: str, scratch: Path | None = None
+) -> list[PortableCheckpoint]:
+    """Export a run, named by the config key `key`, through its own backend.
+
+    `found` are its checkpoints, best choice first; a broken one is reported and skipped. `scratch` is a
+    folder for temporary files, as large as the checkpoints; None: the system's.
+
+    Returns:
+        One or two checkpoints, ordered by step: the best (if earlier and still on disk), then the first
+        readable one of `found`.
+    """
+    return _export(["--key", key, *(str(checkpoint.path) for checkpoint in found)], scratch)
+
+
+def export_tested(path: Path, key: str, scratch: Path | None = None) -> list[PortableCheckpoint]:
+    """Export the one checkpoint that `mode=test` chooses for `path`; its `run["chosen"]` says why."""
+    return _export(["--key", key, "--tested", str(path)], scratch)
+
+
+def _export(arguments: Sequence[str], scratch: Path | None) -> list[PortableCheckpoint]:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        _run_worker("export", *arguments, "--into", folder)
+        return [read_portable(path) for path in sorted(Path(folder).iterdir())]
+
+
+def import_run(run: Path, portables: Sequence[PortableCheckpoint]) -> None:
+    """Write checkpoints of a run, ordered by step, with the backend that its `run.json` names."""
+    with tempfile.TemporaryDirectory(dir=run) as folder:
+        paths = [Path(folder) / f"{index}{SUFFIX}" for index in range(len(portables))]
+        for path, portable in zip(paths, portables, strict=True):
+            write_portable(path, portable)
+        _run_worker("import", str(run), *map(str, paths))
+
+
+def on_all_ranks(
+    export: Callable[[], list[PortableCheckpoint]], folder: Path, device: Device, world: World
+) -> list[PortableCheckpoint]:
+    """Export in the first process of a run; the others read the result from files in its folder."""
+    if world.size == 1:
+        return export()
+    shared = folder / ".transfer"
+    if world.is_main:
+        for index, portable in enumerate(export()):
+            write_portable(shared / f"{index}{SUFFIX}", portable)
+    device.wait_for_all()
+    portables = [read_portable(path) for path in sorted(shared.iterdir())]
+    device.wait_for_all()
+    if world.is_main:
+        shutil.rmtree(shared)
+    return portables
+
+
+def check_optimizer(portable: PortableCheckpoint, config: Config) -> None:
+    """Refuse the state of another optimizer; at step 0 there is none yet."""
+    if portable.state.step > 0:
+        saved = portable.run["config"]["optimizer"]["name"]
+        check_same_optimizer(portable.source, saved, config.optimizer.name)
+
+
+def carry_history(source: Path, folder: Path, step: int, loggers: LoggerConfig) -> None:
+    """Copy what a run has logged up to `step` into the folder of its continuation, for a whole curve.
+
+    W&B is logged again from `metrics.jsonl`. `loggers` are the continuation's.
+    """
+    names = ["metrics.jsonl"]
+    names += [loggers.csv.file] if loggers.csv else []
+    names += [loggers.tensorboard.folder] if loggers.tensorboard else []
+    for name in names:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
+        elif (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    metrics = MetricsFile(folder / "metrics.jsonl")
+    metrics.rewind(step)
+    metrics.finish(0, {})
+
+
+def _run_worker(*arguments: str) -> None:
+    """Run `run.transfer_worker`; raises the UserError that it reports."""
+    command = [sys.executable, "-P", "-m", "pipeline.run.transfer_worker", *arguments]
+    # Same import path as this process, for a user's own model.
+    search = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+    environment = single_process_environment() | {"PYTHONPATH": search}
+    child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if child.returncode != 0:
+        raise failure(child, command)
+
+
+def export_with_history(
+    found: Sequence[Checkpoint], config: Config, folder: Path, device: Device, world: World
+) -> list[PortableCheckpoint]:
+    """Export a run of another backend, and copy its logs into the folder of its continuation.
+
+    `found` are the checkpoints of that run, best choice first; `config` and `folder` are of the
+    continuation.
+    """
+    portables = on_all_ranks(partial(export_run, found, "resume", folder), folder, device, world)
+    last = portables[-1]
+    check_optimizer(last, config)
+    if world.is_main:
+        carry_history(last.source.parent.parent, folder, last.state.step, config.logger)
+    return portables

@@ -1,0 +1,42 @@
+"""Signature of a run: a hash of its config, without keys that cannot change the result."""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+
+from pipeline.config.experiment import Config, plain
+
+# Keys and groups that cannot change the result.
+IRRELEVANT = {
+    "name", "mode", "resume", "checkpoint", "tags", "logger", "sweep",
+    "dataset.root", "dataset.download",
+    "train.stop_after", "train.profile", "train.log_every", "train.eval_batch_size",
+}  # fmt: skip
+
+
+def signature(config: Config) -> str:
+    """Return the signature of a config."""
+    return signature_of(plain(config))
+
+
+def signature_of(config: Mapping[str, object]) -> str:
+    """Return the signature of a config in plain containers, as `run.json` holds it."""
+    relevant = {key: value for key, value in flat(config).items() if not is_irrelevant(key)}
+    return sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Return a nested config with dotted keys."""
+    leaves: dict[str, object] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= flat(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def is_irrelevant(key: str) -> bool:
+    """Return whether a dotted key, or a node above it, cannot change the result."""
+    parts = key.split(".")
+    return any(".".join(parts[:depth]) in IRRELEVANT for depth in range(1, len(parts) + 1))

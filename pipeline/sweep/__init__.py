@@ -1,0 +1,1 @@
+"""Sweeps: plan, launch and status of many jobs."""

@@ -1,0 +1,29 @@
+"""Objective of a search: the metric that also selects the best checkpoint."""
+
+import math
+from pathlib import Path
+
+from pipeline.config.datasets import DatasetConfig
+from pipeline.data import sources
+from pipeline.storage.run_folder import RunFolder
+from pipeline.training.metrics import MONITOR
+
+BEST = "optimization_results.yaml"  # result of a search, named as by Hydra's plugins
+
+
+def monitored(dataset: DatasetConfig) -> tuple[str, str]:
+    """Return the metric of a search on a data set, and `maximize` or `minimize`."""
+    metric, mode = MONITOR[sources.task(dataset)]
+    return metric, f"{mode}imize"
+
+
+def objective(folder: Path) -> float | None:
+    """Return the objective of the run in a folder: the best value of the monitored metric.
+
+    It is NaN if the run failed or has no such value, and None if the run has not ended.
+    """
+    result = RunFolder(folder).result
+    if result is None or not result.is_over:
+        return None
+    value = result.best.value if result.best else None
+    return math.nan if result.status == "failed" or value is None else float(value)

@@ -1,0 +1,1 @@
+"""Plugin for `-m`: a sweep over all combinations of the listed values."""

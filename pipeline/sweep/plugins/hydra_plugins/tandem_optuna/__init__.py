@@ -1,0 +1,1 @@
+"""Plugin for `hydra/sweeper=optuna`: a search by Optuna that resumes where it stopped."""

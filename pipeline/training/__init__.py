@@ -1,0 +1,1 @@
+"""Training: the definition of a step, the same for every backend."""

@@ -1,0 +1,154 @@
+"""Checks that a model fits a data set, without loading a framework."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from math import gcd, prod
+from typing import Any
+
+from pipeline.config import models
+from pipeline.config.experiment import Config
+from pipeline.config.fields import require
+from pipeline.data.dataset import Data, Form, Task
+from pipeline.errors import UserError
+
+# Samples that a model accepts; a model that is not listed accepts any. Errors suggest the first model
+# that accepts the samples.
+ACCEPTED_INPUTS: dict[str, tuple[Form, ...]] = {
+    "linear": (Form.images, Form.vectors),
+    "mlp": (Form.images, Form.vectors),
+    "cnn": (Form.images,),
+    "simple_cnn": (Form.images,),
+    "resnet18": (Form.images,),
+    "vit": (Form.images,),
+    "gpt": (Form.tokens,),
+}
+
+
+def check_model(config: Config, data: Data) -> None:
+    """Refuse a model that does not fit the data set's shape or task.
+
+    Raises:
+        UserError: the model does not fit; the hint names one that does.
+    """
+    model, train, dataset = config.model, config.train, data.name
+    form, shape = data.train.form, data.train.inputs.shape[1:]
+    if form not in ACCEPTED_INPUTS.get(model.name, Form):
+        fitting = [name for name, forms in ACCEPTED_INPUTS.items() if form in forms]
+        samples = f"{form.value} of {'×'.join(map(str, shape))}"
+        allowed = f"{' or '.join(fitting)} for dataset={dataset}, whose samples are {samples}"
+        raise UserError("model", model.name, allowed, f"Set model={fitting[0]}.")
+    if isinstance(model, models.CNNConfig) and model.input_size is not None:
+        largest = max(shape[:2])
+        allowed = f"null or at least {largest}, the size of {dataset}'s images"
+        require(model.input_size >= largest, "model.input_size", model.input_size, allowed)
+    if isinstance(model, models.ViTConfig):
+        common = gcd(*shape[:2])
+        divisors = [side for side in range(1, common + 1) if common % side == 0]
+        require(
+            model.patch in divisors,
+            "model.patch",
+            model.patch,
+            f"a divisor of the sides of {dataset}'s images, {shape[0]}×{shape[1]}",
+            f"Set model.patch to one of {', '.join(map(str, divisors))}.",
+        )
+    if isinstance(model, models.GPTConfig) and model.max_length is not None:
+        require(
+            model.max_length >= shape[0],
+            "model.max_length",
+            model.max_length,
+            f"null or at least {shape[0]}, the length of {dataset}'s samples",
+            f"Or shorten them with dataset.length={model.max_length}.",
+        )
+    sides = feature_map(model, shape) if len(shape) == 3 else (1, 1)
+    if min(sides) < 1:
+        raise UserError(
+            "model",
+            model.name,
+            hint="Raise model.padding or model.input_size, or set model=mlp.",
+            problem=f"nothing is left of the images of dataset={dataset}, {shape[0]}×{shape[1]}, "
+            "after its convolutions and pools",
+        )
+    if isinstance(model, models.ResNet18Config):
+        require(
+            prod(sides) > 1 or train.batch_size > train.accumulate,
+            "train.batch_size",
+            train.batch_size,
+            f"at least {2 * train.accumulate} for model={model.name} on dataset={dataset}: "
+            "one image has one value per channel in the end, and batch normalisation needs two",
+        )
+    smoothing, allowed = train.label_smoothing, f"0 for dataset={dataset}, which has no classes"
+    is_allowed = not smoothing or data.task is not Task.regression
+    require(is_allowed, "train.label_smoothing", smoothing, allowed)
+
+
+def import_user_model(
+    key: str,
+    path: str | None,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    options: Mapping[str, object],
+) -> Any:
+    """Import the class that a key of the config names (`package.module:Class`), and call it.
+
+    Its arguments are the shape of one sample in the data set, the number of outputs and the options.
+
+    Raises:
+        UserError: there is no such class, or it does not accept these arguments.
+    """
+    module, _, name = (path or "").partition(":")
+    step, hint = "imported", "Name a class as package.module:Class, from this folder or PYTHONPATH."
+    try:
+        model_class = getattr(import_module(module), name)
+        step, hint = "created", f"It is called as {name}(input_shape, outputs, **model.options)."
+        return model_class(input_shape, outputs, **options)
+    except (Exception, SystemExit) as error:  # a user's code may raise anything, even `sys.exit()`
+        problem = f"it cannot be {step} ({type(error).__name__}: {error})"
+        raise UserError(key, path, problem=problem, hint=hint) from error
+
+
+def check_outputs(outputs: object, targets: tuple[int, ...], task: Task) -> None:
+    """Refuse outputs of a user's model that are no array of the shape that its task needs.
+
+    `targets` is the shape of the batch's targets. Regression needs the same; the other tasks need one more
+    axis, for classes.
+    """
+    shape = tuple(getattr(outputs, "shape", ()))
+    fits = shape == targets if task is Task.regression else shape[:-1] == targets
+    if not (shape and fits):
+        sizes = [*targets] if task is Task.regression else [*targets, "classes"]
+        wanted = f"an array [{', '.join(map(str, sizes))}]"
+        got = f"[{', '.join(map(str, shape))}]" if shape else f"a {type(outputs).__name__}"
+        problem = f"for this batch it returns {got}, and the loss needs {wanted}"
+        hint = "Return the logits (or predicted values) alone, one row for each sample."
+        raise UserError("model", "own", problem=problem, hint=hint)
+
+
+def feature_map(model: models.ModelConfig, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of the feature map that enters the dense layers or the transformer."""
+    height, width = shape[:2]
+    if isinstance(model, models.SimpleCNNConfig):
+        return height // 2, width // 2
+    if isinstance(model, models.ViTConfig):
+        return height // model.patch, width // model.patch
+    if isinstance(model, models.ResNet18Config):
+        halvings = 5 if model.stem is models.Stem.imagenet else 3
+        return -(-height // 2**halvings), -(-width // 2**halvings)
+    if isinstance(model, models.CNNConfig):
+        height, width = (model.input_size or height), (model.input_size or width)
+        shrink = 2 * model.padding - model.kernel_size + 1
+        for _ in model.channels:
+            height, width = (height + shrink) // 2, (width + shrink) // 2
+    return height, width
+
+
+def drop_path_rates(model: models.ViTConfig) -> list[float]:
+    """Probability that a sample skips each block: linear in its depth (Huang et al. 2016)."""
+    return [model.drop_path * block / max(1, model.depth - 1) for block in range(model.depth)]
+
+
+def input_padding(
+    model: models.CNNConfig, shape: tuple[int, ...]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Zero padding (top, bottom) and (left, right) of an image up to `model.input_size` a side."""
+    height, width = ((model.input_size or side) - side for side in shape[:2])
+    return (height // 2, height - height // 2), (width // 2, width - width // 2)

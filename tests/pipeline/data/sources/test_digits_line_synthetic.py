@@ -1,0 +1,139 @@
+"""Data sets that need no files, and the splits that all data sets share."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from pipeline.config.datasets import DigitsConfig, LineConfig, SyntheticConfig
+from pipeline.data import sources
+from pipeline.data.dataset import Task
+from pipeline.data.sources.stratified_split import stratified_order, stratified_split
+from pipeline.errors import UserError
+
+some_targets = st.lists(st.integers(0, 6), min_size=1, max_size=120).map(np.array)
+
+
+@given(some_targets, st.floats(0, 0.99), st.integers(0, 2**64))
+def test_a_split_is_a_partition_with_proportional_classes(targets, fraction, key):
+    rest, held_out = stratified_split(targets, fraction, key)
+    np.testing.assert_array_equal(np.sort(np.r_[rest, held_out]), np.arange(len(targets)))
+    for label in np.unique(targets):
+        share = len(held_out) * np.mean(targets == label)
+        assert abs(np.sum(targets[held_out] == label) - share) < 1 + 1e-9
+    for one, two in zip((rest, held_out), stratified_split(targets, fraction, key), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@given(some_targets)
+def test_every_prefix_of_the_order_has_proportional_classes(targets):
+    labels, counts = np.unique(targets, return_counts=True)
+    ordered = targets[stratified_order(targets)]
+    seen = np.cumsum(ordered[:, None] == labels, axis=0)
+    share = np.arange(1, len(targets) + 1)[:, None] * counts / len(targets)
+    assert np.all(np.abs(seen - share) < 1 + 1e-9)
+
+
+def test_the_split_depends_on_the_key_and_is_frozen():
+    targets = np.arange(50) % 5
+    rest, held_out = stratified_split(targets, 0.2)
+    assert rest[:5].tolist() == [45, 31, 7, 48, 4]
+    assert held_out.tolist() == [0, 41, 2, 13, 49, 35, 26, 37, 18, 34]
+    assert held_out.tolist() != stratified_split(targets, 0.2, key=1)[1].tolist()
+
+
+def test_digits_are_split_into_fixed_stratified_parts():
+    data = sources.load(DigitsConfig())
+    assert (data.name, data.task, data.outputs) == ("digits", Task.classification, 10)
+    assert data.classes == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+    assert [len(data.train), len(data.val), len(data.test)] == [1294, 144, 359]
+    assert data.train.inputs.shape == (1294, 8, 8, 1)
+    assert (data.train.inputs.dtype, data.train.targets.dtype) == (np.uint8, np.int64)
+    assert data.train.inputs.max() == 16
+    assert (data.mean.shape, data.mean.dtype) == ((1,), np.float64)
+    for split in (data.train, data.val, data.test):
+        assert np.ptp(np.bincount(split.targets, minlength=10) / len(split)) < 0.02
+    parts = b"".join(split.inputs.tobytes() for split in (data.train, data.val, data.test))
+    assert hashlib.sha256(parts).hexdigest().startswith("c59c0e78fb741fb372bd243e6d6b38cd")
+
+
+def test_the_splits_of_digits_are_complete_and_disjoint():
+    from sklearn.datasets import load_digits
+
+    data = sources.load(DigitsConfig())
+    got = np.concatenate([split.inputs for split in (data.train, data.val, data.test)])
+    rows = sorted(map(bytes, got.reshape(len(got), -1)))
+    assert rows == sorted(map(bytes, load_digits().data.astype(np.uint8)))
+
+
+def test_the_test_set_and_moments_do_not_depend_on_val_fraction_or_limit():
+    one = sources.load(DigitsConfig())
+    two = sources.load(DigitsConfig(val_fraction=0.5, limit=10))
+    np.testing.assert_array_equal(one.test.inputs, two.test.inputs)
+    np.testing.assert_array_equal(one.mean, two.mean)
+    np.testing.assert_array_equal(one.std, two.std)
+
+
+def test_a_limit_keeps_the_first_samples_and_all_classes():
+    whole, few = sources.load(DigitsConfig()), sources.load(DigitsConfig(limit=20))
+    np.testing.assert_array_equal(few.train.inputs, whole.train.inputs[:20])
+    assert set(few.train.targets) == set(range(10))
+    np.testing.assert_array_equal(few.val.inputs, whole.val.inputs)
+
+
+def test_validation_is_the_training_set_if_val_fraction_is_zero():
+    data = sources.load(DigitsConfig(val_fraction=0.0, limit=100))
+    assert len(data.train) == 100
+    assert data.val is data.train
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (DigitsConfig(limit=1295), r"dataset.limit=1295: must be null or at most 1294"),
+        (LineConfig(limit=6), r"dataset.limit=6: must be null or at most 5"),
+        (SyntheticConfig(samples=8, limit=9), r"dataset.limit=9: must be null or at most 8"),
+        (DigitsConfig(val_fraction=0.9999), r"dataset.val_fraction=0.9999.*leave some of the 1438"),
+    ],
+)
+def test_too_large_a_limit_or_val_fraction_is_refused_with_the_available_size(config, words):
+    with pytest.raises(UserError, match=words):
+        sources.load(config)
+
+
+def test_the_line_is_the_same_five_points_in_every_split():
+    data = sources.load(LineConfig())
+    assert (data.task, data.outputs) == (Task.regression, 1)
+    for split in (data.train, data.val, data.test):
+        np.testing.assert_array_equal(split.inputs, [[1.0], [2.0], [3.0], [4.0], [5.0]])
+        np.testing.assert_array_equal(split.targets, [[0.0], [1.0], [2.0], [3.0], [4.0]])
+        assert (split.inputs.dtype, split.targets.dtype) == (np.float64, np.float64)
+    assert (data.mean.tolist(), data.std.tolist()) == ([0.0], [1.0])
+
+
+def test_synthetic_images_have_the_requested_shape_and_are_reproducible():
+    config = SyntheticConfig(samples=42, shape=[5, 7, 2], classes=3)
+    one, two = sources.load(config), sources.load(config)
+    assert [len(one.train), len(one.val), len(one.test)] == [42, 10, 10]
+    assert (one.train.inputs.shape, one.outputs) == ((42, 5, 7, 2), 3)
+    assert (one.train.inputs.dtype, one.train.targets.dtype) == (np.uint8, np.int64)
+    for split in ("train", "val", "test"):
+        np.testing.assert_array_equal(getattr(one, split).inputs, getattr(two, split).inputs)
+    assert not np.array_equal(one.val.inputs, one.test.inputs)
+    assert len(sources.load(SyntheticConfig(samples=1, shape=[1, 1, 1])).val) == 1
+
+
+def test_a_larger_synthetic_set_starts_with_the_smaller_one():
+    small = sources.load(SyntheticConfig(samples=10, shape=[3, 3, 1]))
+    large = sources.load(SyntheticConfig(samples=50, shape=[3, 3, 1]))
+    np.testing.assert_array_equal(small.train.inputs, large.train.inputs[:10])
+
+
+def test_synthetic_images_can_be_learned():
+    data = sources.load(SyntheticConfig(samples=400, shape=[8, 8, 1]))
+    flat = [split.inputs.reshape(len(split), -1) / 255 for split in (data.train, data.test)]
+    model = LogisticRegression(max_iter=200).fit(flat[0], data.train.targets)
+    assert model.score(flat[1], data.test.targets) > 0.9

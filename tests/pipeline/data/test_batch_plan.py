@@ -1,0 +1,130 @@
+"""The batch plan is a pure function of seed and step, whatever the batch size."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data.batch_plan import (
+    Augmentation,
+    BatchPlan,
+    augmentation_draws,
+    make_batch_plan,
+    permutation,
+)
+from pipeline.data.dataset import Data, Split, Task
+from pipeline.errors import UserError
+
+SEEDS, EPOCHS, SIZES = st.integers(0, 2**63 - 1), st.integers(0, 1000), st.integers(1, 300)
+
+
+def plan(samples, batch, seed=0, augmentation=None, task=Task.classification):
+    inputs = np.zeros((samples, 2, 2, 1), np.uint8)
+    targets = np.zeros(samples, np.int64)
+    if task is Task.regression:
+        targets = np.arange(2.0 * samples).reshape(samples, 2)
+    split = Split(inputs, targets)
+    data = Data("test", task, split, split, split, 2, np.zeros(1), np.ones(1))
+    return BatchPlan(data, seed, batch, augmentation)
+
+
+@given(SEEDS, EPOCHS, SIZES)
+def test_the_order_of_an_epoch_is_a_reproducible_permutation(seed, epoch, size):
+    order = permutation(seed, epoch, size)
+    assert sorted(order) == list(range(size))
+    permutation.cache_clear()
+    np.testing.assert_array_equal(permutation(seed, epoch, size), order)
+
+
+@given(SEEDS, EPOCHS)
+def test_epochs_and_seeds_have_different_orders(seed, epoch):
+    order = permutation(seed, epoch, 100)
+    assert (order != permutation(seed, epoch + 1, 100)).any()
+    assert (order != permutation((seed + 1) % 2**63, epoch, 100)).any()
+
+
+@given(SEEDS, EPOCHS, st.integers(1, 40), st.integers(1, 100))
+def test_batches_of_an_epoch_repeat_no_sample_and_drop_only_the_tail(seed, epoch, batch, extra):
+    samples = batch + extra
+    drawn = plan(samples, batch, seed)
+    steps = drawn.steps_per_epoch
+    batches = [drawn.indices(epoch * steps + step) for step in range(steps)]
+    assert {len(indices) for indices in batches} == {batch}
+    seen = np.concatenate(batches)
+    assert len(set(seen.tolist())) == len(seen) > samples - batch
+    np.testing.assert_array_equal(seen, permutation(seed, epoch, samples)[: len(seen)])
+
+
+@given(SEEDS, EPOCHS, SIZES, st.integers(0, 8), st.booleans())
+def test_crop_offsets_lie_within_the_padding_and_the_flip_is_a_bit(
+    seed, epoch, size, padding, flip
+):
+    draws = augmentation_draws(seed, epoch, size, padding, flip)
+    assert draws.shape == (size, 3)
+    assert draws.min() >= 0
+    assert draws[:, :2].max() <= 2 * padding
+    assert set(draws[:, 2]) <= ({0, 1} if flip else {0})
+
+
+def test_every_offset_and_flip_is_equally_likely():
+    draws = augmentation_draws(0, 0, 20_000, 2, True)
+    for column, values in ((0, 5), (1, 5), (2, 2)):
+        share = np.bincount(draws[:, column], minlength=values) / len(draws)
+        np.testing.assert_allclose(share, 1 / values, atol=0.02)
+
+
+@given(SEEDS, EPOCHS, st.integers(1, 60), st.integers(1, 60))
+def test_the_augmentation_of_a_sample_does_not_depend_on_the_batch_size(seed, epoch, one, other):
+    per_sample = []
+    for batch in (one, other):
+        drawn = plan(60, batch, seed, Augmentation(4, True))
+        steps = range(epoch * drawn.steps_per_epoch, (epoch + 1) * drawn.steps_per_epoch)
+        per_sample.append(
+            {
+                int(sample): tuple(draw)
+                for step in steps
+                for sample, draw in zip(drawn.indices(step), drawn.draws(step), strict=True)
+            }
+        )
+    both = per_sample[0].keys() & per_sample[1].keys()
+    assert both
+    assert all(per_sample[0][sample] == per_sample[1][sample] for sample in both)
+
+
+def test_flipping_does_not_change_the_crop():
+    flipped = augmentation_draws(0, 0, 50, 4, True)
+    still = augmentation_draws(0, 0, 50, 4, False)
+    np.testing.assert_array_equal(flipped[:, :2], still[:, :2])
+    assert flipped[:, 2].any()
+
+
+def test_the_orders_of_two_epochs_are_cached():
+    drawn = plan(10, 5)
+    permutation.cache_clear()
+    for step in (0, 1, 2, 3, 2, 1):
+        drawn.indices(step)
+    assert permutation.cache_info().misses == 2
+
+
+def test_the_target_mean_of_a_regression_is_that_of_its_targets():
+    np.testing.assert_array_equal(plan(3, 1, task=Task.regression).target_mean, [2.0, 3.0])
+    np.testing.assert_array_equal(plan(3, 1).target_mean, [0.0])
+
+
+def test_the_plan_follows_the_config(configure):
+    config = configure(
+        "dataset.augment=true dataset.crop_padding=3 dataset.flip=false seed=5 train.batch_size=9"
+    )
+    made = make_batch_plan(config, plan(100, 1).data)
+    assert (made.seed, made.batch_size) == (5, 9)
+    assert made.augmentation == Augmentation(padding=3, flip=False)
+    assert make_batch_plan(configure(), made.data).augmentation is None
+    assert make_batch_plan(configure(), made.data).draws(0) is None
+
+
+def test_augmenting_vectors_is_refused(configure):
+    config = configure("model=linear dataset=line dataset.augment=true")
+    vectors = Split(np.zeros((5, 1)), np.zeros(5))
+    data = Data("line", Task.regression, vectors, vectors, vectors, 1, np.zeros(1), np.ones(1))
+    with pytest.raises(UserError, match=r"dataset\.augment=True: must be false for line"):
+        make_batch_plan(config, data)

@@ -1,0 +1,41 @@
+"""GPUs and threads of this machine, found without loading a framework."""
+
+import os
+
+import pytest
+
+from pipeline.devices.hardware import gpus, limit_threads
+from pipeline.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ([], []),
+        (["nvidia5"], ["0"]),
+        (["nvidia0", "nvidia2", "nvidiactl", "nvidia-uvm"], ["0", "1"]),
+        (["dxg"], ["0"]),
+        (["dxg", "nvidia0", "nvidia1"], ["0", "1"]),
+    ],
+)
+def test_gpus_are_numbered_from_0_as_in_cuda(monkeypatch, tmp_path, files, names):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for file in files:
+        (tmp_path / file).touch()
+    assert gpus(tmp_path) == names
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [("", []), ("-1", []), ("3,1", ["3", "1"]), ("GPU-1f,MIG-2", ["GPU-1f", "MIG-2"])],
+)
+def test_visible_gpus_keep_their_names(monkeypatch, visible, names):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus() == names
+
+
+def test_more_threads_than_cores_are_refused():
+    most = max(os.cpu_count(), len(os.sched_getaffinity(0)))
+    message = rf"accelerator.threads=100000: must be null or at most {most}, the cores"
+    with pytest.raises(UserError, match=message):
+        limit_threads(100000)

@@ -1,0 +1,42 @@
+"""Checks of a resume: the run, the command and the folder."""
+
+import json
+
+import pytest
+
+from pipeline.cli.checks import check_mode
+from pipeline.errors import UserError
+from pipeline.run.resume import check_resumable, read_identity
+from pipeline.storage.run_folder import RunFolder
+
+
+@pytest.fixture
+def run(configure, tmp_path):
+    """The folder of a run."""
+    RunFolder(tmp_path).identify(configure("backend=jax model=mlp"))
+    return tmp_path
+
+
+def test_mode_test_refuses_to_resume(configure, run):
+    config = configure(f"backend=jax mode=test checkpoint={run} resume={run}")
+    check_mode(config)
+    with pytest.raises(UserError, match=r"resume=.*mode=test trains nothing.*Leave out resume="):
+        check_resumable(config)
+
+
+def test_an_edited_config_in_run_json_is_refused_with_a_remedy(run):
+    text = (run / "run.json").read_text()
+    assert read_identity(run, "resume").backend == "jax"
+    (run / "run.json").write_text(text.replace('"lr": 0.003', '"lr": 0.007'))
+    with pytest.raises(UserError, match=r"run\.json was edited.*on the command line"):
+        read_identity(run, "resume")
+    # What cannot change the result may be edited.
+    (run / "run.json").write_text(text.replace('"log_every": 50', '"log_every": 5'))
+    read_identity(run, "resume")
+
+
+@pytest.mark.parametrize("content", [{}, [], {"config": {}}, {"config": 1, "signature": "x"}, "{"])
+def test_a_damaged_run_json_is_reported_in_one_message(run, content):
+    (run / "run.json").write_text(content if content == "{" else json.dumps(content))
+    with pytest.raises(UserError, match=r"resume=.*run\.json is damaged"):
+        read_identity(run, "resume")

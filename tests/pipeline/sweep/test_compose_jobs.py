@@ -1,0 +1,91 @@
+"""Jobs of a sweep are composed as Hydra composes each of them, in a fraction of the time."""
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+
+from pipeline.config.experiment import register
+from pipeline.config.hydra_compat import compose_from
+from pipeline.config.keys import CONF
+from pipeline.config.validate import validate_job_config
+from pipeline.errors import UserError
+from pipeline.storage.signature import signature
+from pipeline.sweep.compose_jobs import Composer
+
+
+@pytest.fixture
+def hydra():
+    """Hydra, initialised."""
+    register()
+    with compose_from(CONF):
+        yield GlobalHydra.instance().hydra
+
+
+@pytest.fixture
+def composer(hydra):
+    """Composer of a sweep without Hydra settings of its own."""
+    sweep = hydra.compose_config("config", [], RunMode.MULTIRUN)
+    return Composer(hydra.config_loader, sweep)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "",
+        "seed=3 optimizer.lr=0.1 train.epochs=2 name=x",
+        "backend=jax model=mlp model.hidden=[64,32] optimizer=sgd optimizer.momentum=0.9",
+        "experiment=text_gpt model.depth=1",
+        "debug=overfit experiment=cifar10_cnn seed=1",
+        "logger=[csv,tensorboard] tags=[a,b]",
+        "train.frozen=[conv1.*] optimizer.lr_factors={fc.*:0.1}",
+        "model=own model.torch=a:B model.jax=a:C +model.options.width=3",
+        "dataset=synthetic dataset.shape=[16,16,3] dataset.samples=${seed} seed=256",
+        "optimizer={lr:0.5,weight_decay:0.1}",
+    ],
+)
+def test_a_job_is_composed_as_by_hydra(hydra, composer, overrides):
+    words = overrides.split()
+    expected = validate_job_config(hydra.compose_config("config", words, RunMode.RUN))
+    for _ in range(2):  # the second time from what was kept
+        config = composer.config(words)
+        assert config == expected
+        assert signature(config) == signature(expected)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error"),
+    [
+        ("model=cnm", HydraException),
+        ("modle=cnn", HydraException),
+        ("optimizer.lr=fast", HydraException),
+        ("model.nope=3", HydraException),
+        ("~logger.wandb", HydraException),
+        ("train.batch_size=0", UserError),
+        ("+nope=3", UserError),
+    ],
+)
+def test_a_job_is_refused_as_by_hydra(hydra, composer, overrides, error):
+    words = overrides.split()
+    with pytest.raises(error) as theirs:
+        validate_job_config(hydra.compose_config("config", words, RunMode.RUN))
+    with pytest.raises(error) as ours:
+        composer.config(words)
+    assert str(ours.value) == str(theirs.value)
+    assert composer.config(["seed=1"]).seed == 1
+
+
+def test_hydra_loads_once_what_many_jobs_share(hydra, composer, monkeypatch):
+    loaded, load = [], hydra.config_loader.load_configuration
+    monkeypatch.setattr(
+        hydra.config_loader,
+        "load_configuration",
+        lambda name, overrides, mode: loaded.append(overrides) or load(name, overrides, mode),
+    )
+    jobs = [
+        composer.config([f"seed={seed}", f"model={model}", "train.epochs=2"])
+        for seed in range(20)
+        for model in ("cnn", "mlp")
+    ]
+    assert [(job.seed, job.model.name) for job in jobs[-2:]] == [(19, "cnn"), (19, "mlp")]
+    assert loaded == [["model=cnn"], ["model=mlp"]]

@@ -1,0 +1,1 @@
+"""A toy backend: gradient descent on the linear model, in NumPy."""

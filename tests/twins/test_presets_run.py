@@ -1,0 +1,63 @@
+"""Every option of every config group runs."""
+
+import pytest
+
+from pipeline.config.keys import CONF
+from pipeline.data.sources import images
+from pipeline.storage.run_folder import RunFolder
+
+CHOICES = sorted(
+    f"{file.parent.relative_to(CONF)}={file.stem}"
+    for file in CONF.glob(
+        "*/*.yaml"
+    )  # Hydra's own, of sweepers and launchers, have tests of sweeps
+)
+BACKENDS = ("torch", "jax")
+
+# Two steps of the smallest run there is; what an option needs beside it stands below.
+SMALL = (
+    "logger=none",
+    "accelerator=cpu",
+    "train.steps=2",
+    "dataset.limit=64",
+    "train.batch_size=16",
+)
+AS_CIFAR = ("dataset=synthetic", "dataset.samples=256")
+NEEDS = {
+    "accelerator=slurm": ("accelerator.kind=cpu",),
+    "dataset=line": ("model=linear", "dataset.limit=null", "train.batch_size=5"),
+    "experiment=line": ("dataset.limit=null", "train.batch_size=5"),
+    "experiment=cifar10_cnn": AS_CIFAR,
+    "experiment=cifar10_resnet18": (*AS_CIFAR, "model.width=8"),
+    "model=own": ("model.torch=tests.own_models:TorchNet", "model.jax=tests.own_models:FlaxNet"),
+    "dataset=text": ("model=gpt", "dataset.max_bytes=50_000"),
+    "experiment=text_gpt": ("dataset.max_bytes=50_000",),
+    **{f"model=vit_{size}": (*AS_CIFAR, "model.depth=1") for size in ("tiny", "small", "base")},
+    **{
+        f"model={name}": ("dataset=text", "dataset.max_bytes=50_000", *smaller)
+        for name, smaller in {
+            "gpt": (),
+            "gpt2": ("model.depth=1",),
+            "gpt2_medium": ("model.depth=1", "model.width=64"),
+            "gpt2_large": ("model.depth=1", "model.width=80"),
+            "gpt2_xl": ("model.depth=1", "model.width=100"),
+        }.items()
+    },
+}
+# Sets that have to be fetched are read in tests/pipeline/data/sources; a GPU is not everywhere.
+NOT_HERE = {f"dataset={name}" for name in images.CLASSES}
+NOT_HERE |= {"accelerator=gpu", "accelerator=multi_gpu"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice not in NOT_HERE])
+def test_every_option_runs(train, tmp_path, monkeypatch, choice):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    group, _, option = choice.partition("=")
+    turn = BACKENDS[CHOICES.index(choice) % 2]  # both backends are compared elsewhere
+    backend = option if group == "backend" else turn
+    overrides = [override for override in SMALL if not override.startswith(f"{group}=")]
+    overrides += [choice] if group != "backend" else []
+    assert train("run", backend, " ".join([*overrides, *NEEDS.get(choice, ()), "seed=1"])) == 0
+    result = RunFolder(tmp_path / "run").result
+    assert (result.status, result.steps, result.backend) == ("completed", 2, backend)

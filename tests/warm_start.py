@@ -1,0 +1,420 @@
+"""Start commands by forking a process that has imported both frameworks.
+
+Tests of whole commands spend most of their time on importing torch (4 s) or jax (2.5 s). A command
+started here behaves like a new process: it has its own arguments, environment, folder, pipes, signals
+and exit code. Python processes that it starts in turn (the ranks of a run, the fork server of a sweep)
+are forked as well, and are its descendants. Tests of process start-up (the environment that libraries
+read when they are imported, closed streams, early signals) need a cold start.
+
+    python tests/warm_start.py DESCRIPTOR
+
+serves on an open socket.
+"""
+
+import atexit
+import fcntl
+import gc
+import os
+import pickle
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from traceback import print_exc
+
+ROOT = Path(__file__).resolve().parents[1]
+MESSAGE = 1 << 18  # bytes of a request, at most
+
+# Whose `subprocess.Popen` starts processes of the product.
+STARTERS = ("pipeline.devices.launch_ranks", "pipeline.sweep.fork_server", "pipeline.sweep.run_job")
+IMPORTED = (
+    "hydra.main", "hydra._internal.hydra", "hydra._internal.callbacks", "pipeline.cli.main",
+    "pipeline.cli.help", "pipeline.run.runner", "pipeline.sweep.objective",
+    "pipeline.compare.comparison", "sklearn.datasets", "scipy.stats",
+)  # fmt: skip
+# Read by libraries while they are imported, or by Python when it starts.
+READ_AT_IMPORT = ("OMP_", "MKL_", "XLA_", "PYTHON", "LC_", "LANG", "TORCH", "JAX_ENABLE", "LD_")
+
+
+class Process:
+    """A forked command, with the part of `subprocess.Popen` that tests need."""
+
+    def __init__(self, args, pid, status, stdout, stderr):
+        self.args, self.pid, self.returncode = args, pid, None
+        self.stdin, self.stdout, self.stderr = None, stdout, stderr
+        self._status, self._readers = status, {}
+
+    def poll(self):
+        """Exit code, negative for a signal; None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout=None):
+        """Wait for the exit code."""
+        if self.returncode is None:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._status, selectors.EVENT_READ)
+                if not selector.select(timeout):
+                    raise subprocess.TimeoutExpired(self.args, timeout)
+            written = os.read(self._status, 16)
+            os.close(self._status)
+            self.returncode = int(written) if written else -signal.SIGTERM  # ends with its server
+        return self.returncode
+
+    def communicate(self, timeout=None):
+        """Wait for the end; return all output."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for stream in (self.stdout, self.stderr):
+            if stream is not None and stream not in self._readers:
+                reader = _Reader(stream)
+                reader.start()
+                self._readers[stream] = reader
+        for reader in self._readers.values():
+            reader.join(None if deadline is None else max(0, deadline - time.monotonic()))
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout)
+        self.wait(None if deadline is None else max(0, deadline - time.monotonic()))
+        ended = (self._readers.get(stream) for stream in (self.stdout, self.stderr))
+        return tuple(reader and reader.text for reader in ended)
+
+    def send_signal(self, number):
+        """Signal it, if it runs."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self):
+        """Kill it, if it runs."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self):
+        """Ask it to end, if it runs."""
+        self.send_signal(signal.SIGTERM)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        self.wait()
+
+
+class _Reader(threading.Thread):
+    """Reads a pipe to its end."""
+
+    def __init__(self, stream):
+        super().__init__(daemon=True)
+        self.stream, self.text = stream, ""
+
+    def run(self):
+        with self.stream:
+            self.text = self.stream.read()
+
+
+class Forker:
+    """Client of a process that forks commands."""
+
+    def __init__(self, connection, process=None):
+        self.connection, self.process, self.lock = connection, process, threading.Lock()
+
+    @classmethod
+    def start_server(cls, environment):
+        """Start a process that forks commands; it ends when this one does."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        return cls(ours, process)
+
+    def popen(
+        self, args, cwd=None, env=None, stdout=None, stderr=None, text=True,
+        start_new_session=False, preexec_fn=None, pass_fds=(),
+    ):  # fmt: skip
+        """Start a command as `subprocess.Popen` would, by forking this process."""
+        args = [str(word) for word in args]
+        assert text, "output is text"
+        closed, streams, ends = [], {}, {1: 1, 2: 2}
+        for number, wanted in ((1, stdout), (2, stderr)):
+            if wanted == subprocess.PIPE:
+                read, write = os.pipe()
+                closed.append(write)
+                streams[number], ends[number] = os.fdopen(read), write
+            elif wanted == subprocess.STDOUT:
+                ends[number] = ends[1]
+            elif wanted == subprocess.DEVNULL:
+                ends[number] = os.open(os.devnull, os.O_WRONLY)
+                closed.append(ends[number])
+            elif wanted is not None:
+                ends[number] = wanted if isinstance(wanted, int) else wanted.fileno()
+        status, written = os.pipe()
+        closed.append(written)
+        request = {
+            "args": args[1:],
+            "cwd": os.fspath(cwd or os.getcwd()),
+            "env": {str(key): str(value) for key, value in (env or os.environ).items()},
+            "setsid": start_new_session,
+            "preexec": preexec_fn,
+            "targets": [1, 2, *pass_fds],
+        }
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        with self.lock:
+            descriptors = [written, ends[1], ends[2], *pass_fds]
+            socket.send_fds(self.connection, [pickle.dumps(request)], descriptors)
+            answer = self.connection.recv(64)
+        for descriptor in closed:
+            os.close(descriptor)
+        assert answer, "the process that forks has ended"
+        return Process(args, int(answer), status, streams.get(1), streams.get(2))
+
+    def close(self):
+        """End the process, and all that it has forked."""
+        self.connection.close()
+        if self.process:
+            self.process.wait(30)
+
+
+def serve(connection):
+    """Fork a process for each request, until the connection is closed.
+
+    Returns:
+        In a forked process its request; in this one None.
+    """
+    running = {}  # pidfd to the process and the pipe that takes its exit code
+    selector = selectors.DefaultSelector()
+    selector.register(connection, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is not connection:
+                pid, status = running.pop(key.fd)
+                selector.unregister(key.fd)
+                os.close(key.fd)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                with suppress(BrokenPipeError):
+                    os.write(status, str(code).encode())
+                os.close(status)
+                continue
+            content, descriptors, *_ = socket.recv_fds(connection, MESSAGE, 64)
+            if not content:
+                return None
+            pid = os.fork()
+            if pid == 0:
+                connection.close()
+                selector.close()
+                for handle, (_, status) in running.items():
+                    os.close(handle)
+                    os.close(status)
+                os.close(descriptors[0])
+                return pickle.loads(content) | {"descriptors": descriptors[1:]}
+            for descriptor in descriptors[1:]:
+                os.close(descriptor)
+            handle = os.pidfd_open(pid)
+            running[handle] = pid, descriptors[0]
+            selector.register(handle, selectors.EVENT_READ)
+            connection.send(str(pid).encode())
+
+
+def become(args, cwd, env, setsid, preexec, targets, descriptors):
+    """Make this forked process run the command as a new process would; does not return."""
+    from setproctitle import setproctitle
+
+    from pipeline.devices.process_exit import die_with_parent, fast_exit
+
+    above = max(64, *targets) + 1
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, above) for descriptor in descriptors]
+    for descriptor in descriptors:
+        os.close(descriptor)
+    for descriptor, target in zip(moved, targets, strict=True):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    # Streams made for these descriptors: those of the server remember its own files.
+    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    if setsid:
+        os.setsid()
+    if preexec:
+        preexec()
+    else:
+        die_with_parent()
+    setproctitle(" ".join([sys.executable, *args]))
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    code = 1
+    try:
+        fork_what_it_starts()
+        run_as_main(args)
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except KeyboardInterrupt:
+        print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        print_exc()
+    fast_exit(code)
+
+
+def run_as_main(args):
+    """Run a script or a `-m` module as the main program, as the Python command does."""
+    safe_path = args[0] == "-P"
+    args = args[safe_path:]
+    added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    added = [os.path.abspath(folder) for folder in added if folder]
+    if args[0] == "-m":
+        name, *rest = args[1:]
+        sys.argv[:] = [name, *rest]
+        sys.path[:0] = added if safe_path else [os.getcwd(), *added]
+        sys.modules.pop(name, None)
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[:] = args
+        sys.path[:0] = [os.path.dirname(os.path.abspath(args[0])), *added]
+        runpy.run_path(args[0], run_name="__main__")
+
+
+def fork_what_it_starts():
+    """Have the Python processes that this one starts forked from a child as new as itself."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        from pipeline.devices.process_exit import die_with_parent
+
+        die_with_parent()
+        ours.close()
+        request = serve(theirs)
+        if request is None:
+            os._exit(0)
+        become(**request)
+    theirs.close()
+    forker = Forker(ours)
+
+    class Subprocess:
+        """The module `subprocess`, for code that starts processes of the product."""
+
+        @staticmethod
+        def Popen(args, env=None, **options):
+            if is_warm(args, env or os.environ):
+                return forker.popen(args, env=env, **options)
+            return subprocess.Popen(args, env=env, **options)
+
+        def __getattr__(self, name):
+            return getattr(subprocess, name)
+
+    for name in STARTERS:
+        assert import_module(name).subprocess
+        import_module(name).subprocess = Subprocess()
+
+
+def is_warm(args: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Return whether a forked process does the same as a new one would."""
+    python, *rest = map(str, args)
+    script = rest[1:] if rest[0] == "-P" else rest
+    known = script[0] == "-m" or script[0].endswith(".py")
+    changed = {
+        key
+        for key in environment.keys() | _started_with.keys()
+        if environment.get(key) != _started_with.get(key)
+        and key.startswith(READ_AT_IMPORT)
+        and key != "PYTHONPATH"
+    }
+    return python == sys.executable and known and not changed
+
+
+_started_with: dict[str, str] = {}  # the environment of the process that forks
+_forker: Forker | None = None
+
+
+def popen(args, *, cwd, env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cold=False):
+    """Start a command: forked where that is equivalent, otherwise as a new process.
+
+    Args:
+        args: Python, its script or `-m` module, and their arguments.
+        cwd: the folder to run in.
+        env: the whole environment.
+        stdout: as in `subprocess.Popen`, as text.
+        stderr: as in `subprocess.Popen`; merged into stdout by default.
+        cold: whether to start a new process in any case.
+    """
+    global _forker
+    pipes = {"cwd": cwd, "env": env, "stdout": stdout, "stderr": stderr, "text": True}
+    if not _started_with:
+        _started_with.update(os.environ | {"OMP_NUM_THREADS": "1"})
+    if cold or not is_warm(args, env):
+        return subprocess.Popen(args, **pipes)
+    if _forker is None:
+        _forker = Forker.start_server(_started_with)
+        atexit.register(_forker.close)
+    return _forker.popen(args, start_new_session=True, **pipes)
+
+
+def run(args, *, cwd, env, stderr=subprocess.PIPE, timeout=300, cold=False):
+    """Run a command to its end; arguments as for `popen`."""
+    process = popen(args, cwd=cwd, env=env, stderr=stderr, cold=cold)
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(args, process.returncode, output, errors)
+
+
+def compose_once():
+    """Compose a config, so that Hydra has found its plugins and imported what it needs."""
+    from hydra import compose
+
+    from pipeline.config.experiment import register
+    from pipeline.config.hydra_compat import compose_from
+
+    register()
+    with compose_from(ROOT / "conf"):
+        compose("config")
+
+
+def main():
+    """Run the process that forks, and each that it forks."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    _started_with.update(os.environ)
+    sys.path[:] = [folder for folder in sys.path if folder != str(ROOT / "tests")]
+    sys.path.insert(0, str(ROOT))
+    from pipeline.devices.hardware import limit_threads
+    from pipeline.run import backends
+
+    limit_threads(None)
+    for backend in backends.BACKENDS:
+        backends.load(backend)
+    for name in IMPORTED:
+        import_module(name)
+    compose_once()
+    sys.path.remove(str(ROOT))
+    sys.modules.pop("__main__").__dict__["__name__"] = "warm_start"
+    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+    gc.collect()
+    gc.freeze()
+    request = serve(connection)
+    if request is None:
+        atexit._clear()
+        os._exit(0)
+    become(**request)
+
+
+if __name__ == "__main__":
+    main()
