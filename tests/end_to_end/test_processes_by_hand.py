@@ -20,7 +20,7 @@ FSDP = ("accelerator.devices=2", "accelerator.strategy=fsdp")
 LONG = ("train.steps=100000", "train.eval_every=50steps", "train.log_every=10")
 
 
-def start(workspace, *arguments, count=2, cold=True, **environment):
+def start(workspace, *arguments, count=2, cold=False, **environment):
     """Start the processes of a run, by rank."""
     address = f"127.0.0.1:{free_port()}"
     return [
@@ -50,7 +50,7 @@ def end(processes, timeout=300):
     return [process.returncode for process in processes], outputs
 
 
-def run(workspace, name, *arguments, code=0, cold=True):
+def run(workspace, name, *arguments, code=0, cold=False):
     """Run two processes to their end; return the rows of metrics."""
     codes, outputs = end(start(workspace, *arguments, f"name={name}", cold=cold))
     assert codes == [code, code], "\n".join(outputs)

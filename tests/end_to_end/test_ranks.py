@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 # Two processes of torch, long enough to be met on their way.
 TWO = (
     "backend=torch", "accelerator=cpu", "accelerator.devices=2", "model=mlp", "logger=none",
-    "train.steps=600", "train.eval_every=50steps", "train.precision=fp64",
+    "train.steps=300", "train.eval_every=50steps", "train.precision=fp64",
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def ranks(name):
     return dict(enumerate(process for _, process in sorted(found)))
 
 
-def started(workspace, name, *arguments, cold=True):
+def started(workspace, name, *arguments, cold=False):
     """Start a run in two processes; return it once it has logged some steps."""
     process = workspace.start(*TWO, f"name={name}", *arguments, cold=cold)
     deadline = time.monotonic() + 120

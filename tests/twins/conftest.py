@@ -38,7 +38,7 @@ def shared_machine(monkeypatch):
     jax.config.update("jax_compilation_cache_dir", os.environ["TANDEM_CACHE"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     monkeypatch.setenv("TANDEM_PROGRESS", "none")
-    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # a run adds to them
     yield
     torch.set_num_threads(threads)
     if torch.are_deterministic_algorithms_enabled():
