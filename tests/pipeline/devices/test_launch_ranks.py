@@ -18,7 +18,9 @@ folder, failing, ending = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 
 def run():
     if os.environ["RANK"] != failing:
-        time.sleep(0.3)  # as a collective operation, which fails after the other rank
+        # As a collective operation, which fails after the other rank.
+        while ending == "refuse" and not (folder / f"rank-{failing}.json").exists():
+            time.sleep(0.01)
         raise RuntimeError("connection reset by peer")
     if ending == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
