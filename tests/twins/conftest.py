@@ -34,7 +34,9 @@ def shared_machine(monkeypatch):
     """One torch thread and no progress; settings of the process are restored after the test."""
     x64, threads = jax.config.jax_enable_x64, torch.get_num_threads()
     torch.set_num_threads(1)
-    jax.config.update("jax_enable_x64", False)  # runs of other tests in this process may have set it
+    jax.config.update(
+        "jax_enable_x64", False
+    )  # runs of other tests in this process may have set it
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_compilation_cache_dir", os.environ["TANDEM_CACHE"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
