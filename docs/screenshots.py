@@ -1,6 +1,6 @@
-"""The pictures of the report in the README, of a real sweep: `python docs/screenshots.py`, with Chromium.
+"""Take the pictures of the report for the README with Chromium: `python docs/screenshots.py`.
 
-The sweep takes some minutes the first time; the same command later only takes the pictures again.
+The first call runs the sweep that they show, which takes some minutes; later calls take the pictures only.
 """
 
 import shutil
@@ -26,15 +26,15 @@ COMMAND = (
     "train.batch_size=32"
 )
 
-SHOWN = ("runs", "curves")  # sections; a picture of all of them would be as long as a towel
+SHOWN = ("runs", "curves")  # sections of the page; all of them would make a very long picture
 WIDTH = 1200  # pixels
-COLOURS = 256  # of a picture, which makes it small
+COLOURS = 256  # a palette makes the files small
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def main() -> None:
-    """Run the sweep as far as it is not there, write its page, and take pictures of it."""
+    """Run what is missing of the sweep, write its page, and take the pictures."""
     subprocess.run([sys.executable, *COMMAND.split()], cwd=ROOT)
     page = SWEEP / "report.html"
     write_page(comparison([SWEEP]), page)
@@ -49,21 +49,18 @@ def main() -> None:
 
 
 def take(browser: Browser, page: Path, scheme: str, path: Path) -> None:
-    """Take a picture of the page.
-
-    Args:
-        browser: that opens it.
-        page: its file.
-        scheme: `light` or `dark`.
-        path: of the picture.
-    """
-    context = browser.new_context(color_scheme=scheme, viewport={"width": WIDTH, "height": 900})
+    """Take a picture of the page in the colour scheme `light` or `dark`, and save it as `path`."""
+    context = browser.new_context(
+        color_scheme=scheme,
+        viewport={"width": WIDTH, "height": 900},
+        bypass_csp=True,  # for the style below
+    )
     tab = context.new_page()
     tab.goto(page.as_uri())
     shown = ", ".join(f"#{section}" for section in SHOWN)
     tab.add_style_tag(content=f"section:not({shown}), #bar {{ display: none }}")
     tab.evaluate("redrawAll()")
-    # Where the sweep was on this machine is of no interest.
+    # Leave out the folder of this machine.
     tab.evaluate(
         "byId('when').textContent = byId('when').textContent.replace(/^.*?outputs/, 'outputs')"
     )
