@@ -112,8 +112,8 @@ def test_a_sweep_covers_both_backends_and_passes_hydra_overrides(path):
 
 @pytest.mark.slow
 @of_each_sweep
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_the_agent_starts_a_run_with_its_id_and_parameters(path, backend, agent, tmp_path):
+def test_the_agent_starts_a_run_with_its_id_and_parameters(path, agent, tmp_path):
+    backend = ("torch", "jax")[SWEEPS.index(path) % 2]  # by turns
     sweep = yaml.safe_load(path.read_text())
     parameters = drawn(sweep, backend=backend)
     assert agent(sweep, parameters, *TINY, "name=swept").wait() == 0
