@@ -232,6 +232,7 @@ RANGES = """() => panels.map(({element: {_fullLayout: drawn}}) =>
     [drawn.xaxis, drawn.yaxis, drawn.yaxis2].map((axis) => axis?.range.map((end) => end.toFixed(6))))"""
 
 
+@pytest.mark.slow
 def test_zoom_survives_reloads_until_it_is_reset(open_page):
     page = open_page()
     scroll_to_curves(page)
@@ -440,6 +441,7 @@ def test_every_control_is_reachable_by_tab_and_has_a_label(open_page):
     assert outline == "solid"
 
 
+@pytest.mark.slow
 def test_refreshing_page_keeps_filter_sorting_selection_and_scroll_position(
     open_page, report, tmp_path
 ):

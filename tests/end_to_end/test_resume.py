@@ -63,6 +63,7 @@ def copied(workspace, run, name):
     return name
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_evaluations_resumes_bit_for_bit(workspace, backend, stopped):
     name = copied(workspace, stopped, f"{backend}-resumed")
     workspace.run(f"resume=outputs/{name}", code=0)
