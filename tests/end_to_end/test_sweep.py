@@ -156,6 +156,7 @@ def test_a_resumed_run_continues_its_wandb_run(workspace):
     )
 
 
+@pytest.mark.slow
 def test_a_failing_job_is_reported_at_once_and_in_the_table_and_the_others_run(workspace):
     done = workspace.run(
         "-m", "backend=jax", "dataset=line", "model=linear", "optimizer=sgd", "train.batch_size=5",

@@ -275,7 +275,7 @@ def test_both_backends_lower_the_learning_rate_at_the_same_updates(run):
     assert column(jax_run.rows, "train/loss") == pytest.approx(losses, rel=1e-10)
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 def test_a_resumed_run_keeps_the_state_of_its_plateau(train, tmp_path, backend):
     case, parts = f"{STANDING} logger=none accelerator=cpu", tmp_path / "parts"
     assert train("whole", backend, case) == 0
