@@ -1,0 +1,1 @@
+"""Models of JAX under check, for `pipeline.verify`."""

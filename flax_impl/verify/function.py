@@ -1,0 +1,45 @@
+"""A model as a pure function of its arrays: what the adapters make of every kind."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jax
+
+from flax_impl.device import PyTree
+
+# Names under which models ask if they train, and the value that says they do.
+TRAINING = {
+    "train": True, "training": True, "is_training": True, "deterministic": False, "eval": False,
+    "use_running_average": False, "inference": False, "eval_mode": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Function:
+    """A model as a pure function.
+
+    `apply(arrays, inputs, training)` returns the output and the buffers after the pass. Arrays are by
+    name, inputs too. `key` for random numbers is the adapter's own: nothing depends on it.
+    """
+
+    kind: str
+    arrays: Mapping[str, jax.Array]
+    trained: frozenset[str]
+    apply: Callable[[Mapping[str, PyTree], Mapping[str, PyTree], bool], tuple[PyTree, PyTree]]
+    notes: tuple[str, ...] = ()
+
+
+def training_keywords(function: Callable, training: bool, given: Mapping[str, object]) -> dict:
+    """Return the keywords that tell a function whether it trains, as its signature has them."""
+    names = inspect.signature(function).parameters
+    found = {name: value == training for name, value in TRAINING.items() if name in names}
+    return {name: value for name, value in found.items() if name not in given}
+
+
+def bind(function: Callable, inputs: Mapping[str, PyTree]) -> tuple[tuple, dict]:
+    """Return the inputs as arguments: by name where the function has all the names, else in order."""
+    names = inspect.signature(function).parameters
+    if all(name in names for name in inputs):
+        return (), dict(inputs)
+    return tuple(inputs.values()), {}

@@ -1,0 +1,102 @@
+"""Adapter of Flax linen modules, alone or inside one of Hugging Face's models."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from flax_impl.device import PyTree
+from flax_impl.verify.function import Function, bind, training_keywords
+
+PARAMS = "params"
+Paths = dict[str, tuple[str, ...]]  # of variables, by their names
+
+
+def matches(made: object) -> bool:
+    """Return True for a linen module, and for a model that holds one with its parameters."""
+    return isinstance(made, nn.Module) or _is_holder(made)
+
+
+def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object]) -> Function:
+    """Return a linen module as a pure function; its variables are initialised from the inputs."""
+    if _is_holder(made):
+        return _adapt_holder(made, keywords)
+    if "dtype" in getattr(made, "__dataclass_fields__", {}):
+        made = made.clone(dtype=jnp.float64)
+    args, named = bind(made.__call__, inputs)
+    still = training_keywords(made.__call__, False, keywords)
+    rngs = {name: jax.random.key(0) for name in (PARAMS, "dropout")}
+    variables = nn.meta.unbox(made.init(rngs, *args, **named, **still, **keywords))
+    paths = _paths(variables)
+    others = [collection for collection in variables if collection != PARAMS]
+
+    def apply(arrays: PyTree, inputs: PyTree, training: bool) -> tuple[PyTree, PyTree]:
+        args, named = bind(made.__call__, inputs)
+        mode = training_keywords(made.__call__, training, keywords)
+        rngs = {name: jax.random.key(0) for name in ("dropout", "noise")}
+        nested = unflatten_dict({paths[name]: array for name, array in arrays.items()})
+        output, changed = made.apply(
+            nested, *args, **named, **mode, **keywords, rngs=rngs, mutable=others
+        )
+        return output, _by_name(nn.meta.unbox(changed), paths)
+
+    return _function("flax.linen.Module", variables, paths, apply)
+
+
+def _adapt_holder(made: Any, keywords: Mapping[str, object]) -> Function:
+    """One of Hugging Face's Flax models: called as its users do, with its own defaults."""
+    made, given = _in_float64(made), made
+    has_collections = PARAMS in given.params
+    variables = dict(given.params) if has_collections else {PARAMS: given.params}
+    paths = _paths(variables)
+
+    def apply(arrays: PyTree, inputs: PyTree, training: bool) -> tuple[PyTree, PyTree]:
+        args, named = bind(made.__call__, inputs)
+        mode = training_keywords(made.__call__, training, keywords)
+        if training and "dropout_rng" in inspect.signature(made.__call__).parameters:
+            mode["dropout_rng"] = jax.random.key(0)
+        nested = unflatten_dict({paths[name]: array for name, array in arrays.items()})
+        params = nested if has_collections else nested[PARAMS]
+        output = made(*args, **named, **mode, **keywords, params=params)
+        if has_collections and training:
+            output, changed = output
+            return output, _by_name(changed, paths)
+        return output, {}
+
+    return _function(type(made).__name__, variables, paths, apply)
+
+
+def _in_float64(made: Any) -> Any:
+    """Return the same model with constants in float64, where it can be made anew; without weights."""
+    try:
+        return type(made)(made.config, made.input_shape, dtype=jnp.float64, _do_init=False)
+    except (AttributeError, TypeError):
+        return made
+
+
+def _is_holder(made: object) -> bool:
+    return isinstance(getattr(made, "module", None), nn.Module) and hasattr(made, "params")
+
+
+def _function(kind: str, variables: PyTree, paths: Paths, apply: Any) -> Function:
+    arrays = _by_name(variables, paths)
+    trained = frozenset(name for name, path in paths.items() if path[0] == PARAMS)
+    return Function(kind, arrays, trained, apply)
+
+
+def _paths(variables: PyTree) -> Paths:
+    """Name variables by their dotted path, with the collection in front where two have one path."""
+    paths: Paths = {}
+    for path in flatten_dict(variables):
+        name = ".".join(map(str, path[1:]))
+        paths[name if name not in paths else ".".join(map(str, path))] = path
+    return paths
+
+
+def _by_name(variables: PyTree, paths: Paths) -> dict[str, jax.Array]:
+    flat = flatten_dict(variables)
+    return {name: flat[path] for name, path in paths.items() if path in flat}

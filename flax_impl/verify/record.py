@@ -1,0 +1,421 @@
+"""Record of the operations that a JAX function executes: its jaxpr, evaluated one primitive at a time."""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import source_info_util
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+from flax_impl.device import PyTree
+from pipeline.verify.fingerprints import fingerprint
+from pipeline.verify.graph import Draw, Op, Role, Use
+
+# Primitives that only show the elements of an array in another order or shape, in NumPy's terms.
+VIEWS: dict[str, Callable[..., Any]] = {
+    "transpose": lambda x, permutation, **_: np.transpose(x, permutation),
+    "reshape": lambda x, new_sizes, **_: np.reshape(x, new_sizes),
+    "squeeze": lambda x, dimensions, **_: np.squeeze(x, dimensions),
+    "broadcast_in_dim": lambda x, shape, broadcast_dimensions, **_: np.broadcast_to(
+        np.reshape(x, [dict(zip(broadcast_dimensions, x.shape, strict=True)).get(axis, 1) for axis in range(len(shape))]), shape
+    ),
+    "slice": lambda x, start_indices, limit_indices, strides, **_: x[
+        tuple(map(slice, start_indices, limit_indices, strides or (1,) * x.ndim))
+    ],
+    "concatenate": lambda *xs, dimension, **_: np.concatenate(xs, dimension),
+    "rev": lambda x, dimensions, **_: np.flip(x, dimensions),
+    "split": lambda x, sizes, axis, **_: np.split(x, np.cumsum(sizes)[:-1], axis),
+    "convert_element_type": lambda x, **_: x,
+    "copy": lambda x, **_: x,
+    "copy_p": lambda x, **_: x,
+    "stop_gradient": lambda x, **_: x,
+    "optimization_barrier": lambda *xs, **_: list(xs),
+    "reduce_precision": lambda x, **_: x,
+    "sharding_constraint": lambda x, **_: x,
+    "device_put": lambda *xs, **_: list(xs),
+}  # fmt: skip
+# Primitives that move values, of parameters or not.
+MOVES = {*VIEWS, "row", "pad", "gather", "dynamic_slice"} - {"concatenate"}
+# Primitives that hold a function which is evaluated in their place, by the name of the argument.
+CALLS = {
+    "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr",
+    "remat": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr", "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr",
+}  # fmt: skip
+CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+# Functions of jax.random that draw: kind, and the value that takes the place of every number. A mask of
+# ones keeps all, so that dropout scales by 1 / (1 - rate): its rate and place show in the results.
+RANDOM = {
+    "_bernoulli": ("bernoulli", 1.0), "_uniform": ("uniform", 0.5), "_normal": ("normal", 1.0),
+    "_normal_real": ("normal", 1.0), "_truncated_normal": ("normal", 1.0),
+}  # fmt: skip
+OTHER_RANDOM = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
+SCALES, SHIFTS = {"mul", "div"}, {"add", "sub", "add_any"}
+MOST_ITERATIONS = 512  # of a scan that is evaluated iteration by iteration
+
+
+@dataclass
+class Value:
+    """A value, the place of its result, and the numbers of its elements if it shows parameters."""
+
+    array: PyTree
+    place: int = -1
+    elements: np.ndarray | None = None
+
+
+class Enough(Exception):
+    """The operation that was asked for has been recorded."""
+
+
+class Interpreter:
+    """Evaluates a jaxpr in float64; with `recording`, records each result.
+
+    float32 inside the function is lifted to float64.
+    """
+
+    def __init__(
+        self, recording: bool, keep: Collection[int] = (), until: int | None = None
+    ) -> None:
+        self.recording, self.keep, self.until = recording, keep, until
+        self.kept: dict[int, np.ndarray] = {}
+        self.ops: list[Op] = []
+        self.uses: list[Use] = []
+        self.draws: list[Draw] = []
+        self.elements = 0  # numbered so far
+
+    def source(self, array: PyTree, name: str, layer: str = "") -> Value:
+        """Introduce an input, parameter, buffer or constant."""
+        elements = None
+        if name in ("parameter", "buffer"):
+            size = int(np.prod(array.shape))
+            elements = np.arange(self.elements, self.elements + size).reshape(array.shape)
+            self.elements += size
+        return Value(array, self._add(array, name, layer=layer), elements)
+
+    def evaluate(
+        self, jaxpr: Jaxpr, consts: Sequence[Value], args: Sequence[Value], layer: str = ""
+    ) -> list[Value]:
+        """Evaluate a function; `layer` is the module that calls it."""
+        env: dict[Any, Value] = {}
+
+        def read(atom: Any) -> Value:
+            if isinstance(atom, Literal):
+                return Value(_lifted(atom.val))
+            return env[atom]
+
+        env.update(zip(jaxpr.constvars, consts, strict=True))
+        env.update(zip(jaxpr.invars, args, strict=True))
+        for eqn in jaxpr.eqns:
+            results = self._equation(eqn, [read(atom) for atom in eqn.invars], layer)
+            env.update(zip(eqn.outvars, results, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _equation(self, eqn: JaxprEqn, args: list[Value], layer: str) -> list[Value]:
+        name = eqn.primitive.name
+        layer = _joined(layer, str(eqn.source_info.name_stack))
+        if name in CALLS:
+            function = str(eqn.params.get("name", ""))
+            if function in RANDOM:
+                return self._draw(eqn, function, args, layer)
+            inner: Any = eqn.params[CALLS[name]]
+            if name not in CUSTOM or self.recording or _has_float32(inner):
+                return self._closed(inner, args, layer)
+        if name == "scan" and (self.recording or _has_float32(eqn.params["jaxpr"]) or _draws(eqn)):
+            if eqn.params["length"] <= MOST_ITERATIONS:
+                return self._scan(eqn, args, layer)
+        if name == "cond" and not isinstance(args[0].array, jax.core.Tracer):
+            branches = eqn.params["branches"]
+            chosen = int(np.clip(int(args[0].array), 0, len(branches) - 1))
+            return self._closed(branches[chosen], args[1:], layer)
+        if name in VIEWS and all(arg.elements is not None for arg in args):
+            views = VIEWS[name](*(arg.elements for arg in args), **eqn.params)
+            every = views if isinstance(views, list) else [views]
+            outs = self._bind(eqn, args)
+            return [Value(o, args[0].place, v) for o, v in zip(outs, every, strict=True)]
+        if name in OTHER_RANDOM:
+            self.draws.append(
+                Draw(name, 0.0, int(np.prod(eqn.outvars[-1].aval.shape)), len(self.ops))
+            )
+        outs = self._bind(eqn, args)
+        inputs = tuple(dict.fromkeys(self._place(arg) for arg in args if not _is_number(arg)))
+        numbers = tuple(float(arg.array) for arg in args if _is_number(arg))
+        first = len(self.ops)
+        places = [self._add(out, name, inputs, numbers, eqn, layer) for out in outs]
+        if self.recording and any(arg.elements is not None for arg in args):
+            self._record_uses(eqn, args, first)
+        if self.until is not None and len(self.ops) > self.until:
+            raise Enough
+        return [Value(out, place) for out, place in zip(outs, places, strict=True)]
+
+    def _closed(self, inner: Any, args: list[Value], layer: str) -> list[Value]:
+        if isinstance(inner, ClosedJaxpr):
+            consts = [Value(_lifted(const)) for const in inner.consts]
+            return self.evaluate(inner.jaxpr, consts, args, layer)
+        return self.evaluate(inner, [], args, layer)
+
+    def _scan(self, eqn: JaxprEqn, args: list[Value], layer: str) -> list[Value]:
+        """Evaluate a scan iteration by iteration, so that stacked layers are told apart."""
+        p = eqn.params
+        consts = args[: p["num_consts"]]
+        carry = args[p["num_consts"] : p["num_consts"] + p["num_carry"]]
+        stacked = args[p["num_consts"] + p["num_carry"] :]
+        rows: list[list[Value]] = [[] for _ in eqn.outvars[p["num_carry"] :]]
+        order = range(p["length"])
+        for index in reversed(order) if p["reverse"] else order:
+            slices = [self._row(value, index) for value in stacked]
+            outs = self._closed(p["jaxpr"], [*consts, *carry, *slices], layer)
+            carry = outs[: p["num_carry"]]
+            for row, out in zip(rows, outs[p["num_carry"] :], strict=True):
+                row.append(out)
+        results = []
+        for row in rows:
+            row = row[::-1] if p["reverse"] else row
+            array = jnp.stack([value.array for value in row])
+            places = tuple(dict.fromkeys(value.place for value in row))
+            results.append(Value(array, self._add(array, "stack", places, (), eqn, layer)))
+        return [*carry, *results]
+
+    def _row(self, value: Value, index: int) -> Value:
+        elements = None if value.elements is None else value.elements[index]
+        array = value.array[index]
+        if elements is not None:
+            return Value(array, value.place, elements)
+        return Value(array, self._add(array, "row", (self._place(value),)))
+
+    def _draw(self, eqn: JaxprEqn, function: str, args: list[Value], layer: str) -> list[Value]:
+        """Return constants in place of random numbers, and note the draw."""
+        kind, constant = RANDOM[function]
+        out = jnp.full(eqn.outvars[0].aval.shape, constant, _wide(eqn.outvars[0].aval.dtype))
+        number = 0.5
+        if kind == "bernoulli" and not isinstance(args[1].array, jax.core.Tracer):
+            number = float(np.max(args[1].array))
+        if not self.recording:
+            return [Value(out)]
+        self.draws.append(Draw(kind, number, out.size, len(self.ops)))
+        return [Value(out, self._add(out, function, (), (number,), eqn, layer))]
+
+    def _bind(self, eqn: JaxprEqn, args: list[Value]) -> list[PyTree]:
+        params = {key: _lifted_parameter(key, value) for key, value in eqn.params.items()}
+        arrays = [arg.array for arg in args]
+        if eqn.primitive.name == "convert_element_type":
+            # Of numbers that JAX has typed weakly, too.
+            arrays = [jnp.asarray(array) for array in arrays]
+        else:
+            arrays = _matched(eqn, arrays)
+        bound = eqn.primitive.get_bind_params(params)
+        subfuns, bound = bound if isinstance(bound, tuple) else ((), bound)
+        out = eqn.primitive.bind(*subfuns, *arrays, **bound)
+        return list(out) if eqn.primitive.multiple_results else [out]
+
+    def _record_uses(self, eqn: JaxprEqn, args: list[Value], op: int) -> None:
+        name = eqn.primitive.name
+
+        def add(role: Role, elements: np.ndarray, data: Value | None, *axes: int) -> None:
+            at = data.place if data is not None and data.place >= 0 else None
+            self.uses.append(Use(role, elements, op, at, axes))
+
+        if name == "dot_general":
+            contracting, batch = eqn.params["dimension_numbers"]
+            for side in (0, 1):
+                elements = args[side].elements
+                if elements is None:
+                    continue
+                free = [
+                    a for a in range(elements.ndim) if a not in (*contracting[side], *batch[side])
+                ]
+                order = (*batch[side], *free, *contracting[side])
+                inputs = int(np.prod([elements.shape[a] for a in contracting[side]]))
+                matrix = np.transpose(elements, order).reshape(-1, inputs)
+                add(Role.dot, matrix, args[1 - side], *contracting[1 - side])
+        elif name == "conv_general_dilated" and args[1].elements is not None:
+            numbers = eqn.params["dimension_numbers"]
+            kernel = np.transpose(args[1].elements, numbers.rhs_spec)
+            add(Role.conv, kernel, args[0], numbers.lhs_spec[1])
+        elif name == "gather" and args[0].elements is not None:
+            table = args[0].elements
+            add(Role.lookup, table.reshape(table.shape[0], -1), None)
+        else:
+            role = Role.scale if name in SCALES else Role.shift if name in SHIFTS else Role.other
+            data = next((arg for arg in args if arg.elements is None), None)
+            for arg in args:
+                if arg.elements is not None:
+                    add(role, _once(arg.elements), data)
+
+    def _place(self, value: Value) -> int:
+        """Return the place of a value's result; an unknown one is a constant."""
+        if value.place < 0:
+            value.place = self._add(value.array, "constant")
+        return value.place
+
+    def _add(
+        self,
+        array: PyTree,
+        name: str,
+        inputs: tuple[int, ...] = (),
+        numbers: tuple[float, ...] = (),
+        eqn: JaxprEqn | None = None,
+        layer: str = "",
+    ) -> int:
+        if not self.recording:
+            return -1
+        array = array if hasattr(array, "dtype") else np.asarray(array)
+        is_float = jnp.issubdtype(array.dtype, jnp.floating) and name not in ("parameter", "buffer")
+        self.ops.append(
+            Op(
+                name,
+                inputs,
+                numbers,
+                {key: str(value) for key, value in eqn.params.items() if key in SETTINGS}
+                if eqn
+                else {},
+                tuple(array.shape),
+                str(array.dtype),
+                layer,
+                _source(eqn) if eqn else "",
+                name in MOVES,
+                fingerprint(np.asarray(array)) if is_float else None,
+            )
+        )
+        if len(self.ops) - 1 in self.keep:
+            self.kept[len(self.ops) - 1] = np.asarray(array)
+        return len(self.ops) - 1
+
+
+# Arguments of primitives that are kept in a record.
+SETTINGS = {
+    "window_strides", "padding", "lhs_dilation", "rhs_dilation", "feature_group_count", "window_dimensions",
+    "dimension_numbers", "axes", "axis", "dimensions", "exponent", "y", "new_sizes", "permutation",
+}  # fmt: skip
+
+
+def _is_number(value: Value) -> bool:
+    """True for a scalar that no operation has computed."""
+    array = value.array
+    return (
+        value.place < 0
+        and not isinstance(array, jax.core.Tracer)
+        and np.ndim(array) == 0
+        and not jnp.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key)
+    )
+
+
+NARROW = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(jnp.bfloat16))
+
+
+def _wide(dtype: PyTree) -> PyTree:
+    return np.dtype(np.float64) if dtype in NARROW else dtype
+
+
+def _lifted(array: PyTree) -> PyTree:
+    """A constant, in float64 if it is a narrower float; a number as it was written: 1e-5, not 9.9999997e-6."""
+    if getattr(array, "dtype", None) not in NARROW:
+        return array
+    wide = np.asarray(array)
+    if wide.ndim == 0 and wide.dtype != jnp.bfloat16:
+        return np.float64(np.format_float_scientific(wide))
+    return wide.astype(np.float64)
+
+
+def _lifted_parameter(key: str, value: object) -> object:
+    """An argument of a primitive, with float64 in place of a narrower float."""
+    if key in ("new_dtype", "dtype", "preferred_element_type", "out_dtype") and value in NARROW:
+        return np.dtype(np.float64)
+    return value
+
+
+def _matched(eqn: JaxprEqn, arrays: list[PyTree]) -> list[PyTree]:
+    """Operands in one dtype where the primitive had one: only some of them may have been lifted."""
+    dtypes = {getattr(atom.aval, "dtype", None) for atom in eqn.invars}
+    if len(dtypes) == 1 and dtypes <= set(NARROW):
+        return [
+            a if getattr(a, "dtype", None) == np.float64 else jnp.asarray(a, np.float64)
+            for a in arrays
+        ]
+    return [
+        jnp.asarray(a, np.float64) if getattr(atom.aval, "dtype", None) in NARROW and getattr(a, "dtype", None) != np.float64 else a
+        for a, atom in zip(arrays, eqn.invars, strict=True)
+    ]  # fmt: skip
+
+
+def _has_float32(inner: Any) -> bool:
+    """True if a function forces a narrow float, whatever its inputs."""
+    return bool(re.search(r"\b(f32|f16|bf16)\[", str(inner)))
+
+
+def _draws(eqn: JaxprEqn) -> bool:
+    return "random" in str(eqn.params["jaxpr"]) or "threefry" in str(eqn.params["jaxpr"])
+
+
+def _once(elements: np.ndarray) -> np.ndarray:
+    """Return each element once, in order of appearance, flattened."""
+    flat = elements.ravel()
+    _, first = np.unique(flat, return_index=True)
+    return flat[np.sort(first)]
+
+
+def _joined(outer: str, stack: str) -> str:
+    """Path of a module below another one, without the names of JAX's transformations."""
+    inner = re.sub(
+        r"\b(jvp|vmap|transpose|jit|remat|checkpoint|rematted_computation)\(([^()]*)\)",
+        r"\2",
+        stack,
+    )
+    inner = inner.strip("/").replace("/", ".")
+    return ".".join(part for part in (outer, inner) if part)
+
+
+def _source(eqn: JaxprEqn) -> str:
+    """Return file and line of the user's code."""
+    summary = source_info_util.summarize(eqn.source_info)
+    found = re.match(r".*?([^/]+\.py):(\d+)", summary)
+    return f"{found[1]}:{found[2]}" if found else ""
+
+
+def record(
+    function: Callable[..., PyTree],
+    arrays: Mapping[str, PyTree],
+    inputs: Mapping[str, PyTree],
+    keep: Collection[int] = (),
+    until: int | None = None,
+) -> tuple[Interpreter, PyTree, PyTree]:
+    """Record `function(arrays, inputs)`.
+
+    Returns the interpreter, the tree of its results, and the tree of their places; None for both if it
+    ends after place `until`.
+    """
+    interpreter = Interpreter(True, keep, until)
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(dict(arrays), dict(inputs))
+    # A tree's leaves are in the order of sorted keys; elements are numbered in the order of `arrays`.
+    values = {name: interpreter.source(a, "parameter", name) for name, a in arrays.items()}
+    given = {name: interpreter.source(a, "input", name) for name, a in inputs.items()}
+    args = jax.tree.leaves((values, given), is_leaf=lambda leaf: isinstance(leaf, Value))
+    consts = [Value(_lifted(const)) for const in closed.consts]
+    try:
+        results = interpreter.evaluate(closed.jaxpr, consts, args)
+    except Enough:
+        return interpreter, None, None
+    tree = jax.tree.structure(shape)
+    places = [interpreter._place(result) for result in results]
+    return (
+        interpreter,
+        jax.tree.unflatten(tree, [result.array for result in results]),
+        jax.tree.unflatten(tree, places),
+    )
+
+
+def lifted(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Return `function(arrays, inputs)` in float64 throughout, with constants in place of random numbers."""
+
+    def call(arrays: PyTree, inputs: PyTree) -> PyTree:
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(arrays, inputs)
+        interpreter = Interpreter(False)
+        args = [Value(leaf) for leaf in jax.tree.leaves((arrays, inputs))]
+        consts = [Value(_lifted(const)) for const in closed.consts]
+        results = interpreter.evaluate(closed.jaxpr, consts, args)
+        return jax.tree.unflatten(jax.tree.structure(shape), [r.array for r in results])
+
+    return call

@@ -1,0 +1,144 @@
+"""A JAX model of any kind under check."""
+
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from flax_impl.device import PyTree
+from flax_impl.optimizers import build_optimizer
+from flax_impl.verify.function import Function
+from flax_impl.verify.record import lifted, record
+from pipeline.config.optimizers import OptimizerConfig
+from pipeline.storage.portable_state import Arrays
+from pipeline.verify.graph import Array, Description, Trace
+from pipeline.verify.outputs import leaves
+from pipeline.verify.subject import Edit, Inputs, Pass
+
+
+class FunctionSubject:
+    """A model as a pure function of its arrays, in float64, on the CPU."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.arrays = {
+            name: jnp.asarray(array, jnp.float64)
+            for name, array in function.arrays.items()
+            if jnp.issubdtype(array.dtype, jnp.floating)
+        }
+        # Counters and the like: they are passed on as they are.
+        self.others = {n: a for n, a in function.arrays.items() if n not in self.arrays}
+        self.description = Description(
+            function.kind,
+            tuple(
+                Array(name, tuple(array.shape), "float64", name in function.trained)
+                for name, array in self.arrays.items()
+            ),
+            function.notes,
+        )
+
+    def values(self) -> Arrays:
+        """Return all parameters and buffers."""
+        return {name: np.array(array) for name, array in self.arrays.items()}
+
+    def load(self, arrays: Arrays) -> None:
+        """Set the named parameters and buffers; others stay."""
+        self.arrays |= {name: jnp.asarray(array, jnp.float64) for name, array in arrays.items()}
+
+    def trace(
+        self,
+        inputs: Inputs,
+        training: bool,
+        keep: Collection[int] = (),
+        until: int | None = None,
+        edits: Sequence[Edit] = (),
+    ) -> Trace:
+        """Run the model once and record its operations; buffers stay as they are."""
+        interpreter, results, places = record(
+            self._call(training), self.arrays, _arrays(inputs), keep, until
+        )
+        (outputs, buffers), (places, _) = (results, places) if results else (({}, {}), ({}, {}))
+        return Trace(
+            interpreter.ops,
+            interpreter.uses,
+            {path: np.asarray(array) for path, array in outputs.items()},
+            places,
+            self._changed(buffers),
+            interpreter.draws,
+            interpreter.kept,
+        )
+
+    def run(self, inputs: Inputs, training: bool, weights: Mapping[str, np.ndarray]) -> Pass:
+        """Run the model forward and backward; buffers stay as they are."""
+        trained, fixed = self._split(self.function.trained)
+        (loss, (outputs, buffers)), gradients = self._gradients(training, weights)(
+            trained, fixed, _arrays(inputs)
+        )
+        return Pass(float(loss), _numpy(gradients), _numpy(outputs), self._changed(buffers))
+
+    def train(
+        self,
+        batches: Sequence[Inputs],
+        weights: Mapping[str, np.ndarray],
+        optimizer: OptimizerConfig,
+        trained: Mapping[str, np.ndarray],
+    ) -> list[tuple[float, Arrays]]:
+        """Take an optimizer step on each batch; return each step's loss, and all values after it."""
+        learning, fixed = self._split(trained)
+        updates = build_optimizer(optimizer)
+        state, steps = updates.init(learning), []
+        for batch in batches:
+            (loss, (_, buffers)), gradients = self._gradients(True, weights)(
+                learning, fixed, _arrays(batch)
+            )
+            gradients = {name: gradient * trained[name] for name, gradient in gradients.items()}
+            changes, state = updates.update(gradients, state, learning)
+            learning = optax.apply_updates(learning, optax.tree.scale(-optimizer.lr, changes))
+            fixed |= {name: array for name, array in buffers.items() if name in fixed}
+            steps.append((float(loss), _numpy(learning | fixed)))
+        return steps
+
+    def _call(self, training: bool) -> Callable[[PyTree, PyTree], PyTree]:
+        """Return the model as a function of its float arrays and inputs, with its outputs as leaves."""
+
+        def call(arrays: PyTree, inputs: PyTree) -> PyTree:
+            output, buffers = self.function.apply({**arrays, **self.others}, inputs, training)
+            return dict(leaves(output, lambda leaf: isinstance(leaf, jax.Array))), buffers
+
+        return call
+
+    def _gradients(self, training: bool, weights: Mapping[str, np.ndarray]) -> Callable:
+        call = lifted(self._call(training))
+
+        def loss(trained: PyTree, fixed: PyTree, inputs: PyTree) -> tuple[jax.Array, PyTree]:
+            outputs, buffers = call({**trained, **fixed}, inputs)
+            parts = [jnp.sum(outputs[path] * weight) for path, weight in weights.items()]
+            return jnp.stack(parts).sum(), (outputs, buffers)
+
+        return jax.value_and_grad(loss, has_aux=True)
+
+    def _split(self, trained: Container[str]) -> tuple[PyTree, PyTree]:
+        """Return the arrays with gradients, and the others."""
+        learning = {name: array for name, array in self.arrays.items() if name in trained}
+        return learning, {name: a for name, a in self.arrays.items() if name not in learning}
+
+    def _changed(self, buffers: Mapping[str, PyTree]) -> Arrays:
+        known = {name: np.asarray(a) for name, a in buffers.items() if name in self.arrays}
+        return {name: a for name, a in known.items() if not np.array_equal(a, self.arrays[name])}
+
+
+def _arrays(inputs: Inputs) -> dict[str, jax.Array]:
+    """Inputs as arrays: floats in float64, integers in int32, as models of JAX expect them."""
+    found = {}
+    for name, array in inputs.items():
+        if np.issubdtype(array.dtype, np.floating):
+            found[name] = jnp.asarray(array, jnp.float64)
+        else:
+            found[name] = jnp.asarray(array, array.dtype if array.dtype == bool else jnp.int32)
+    return found
+
+
+def _numpy(arrays: Mapping[str, PyTree]) -> Arrays:
+    return {name: np.asarray(array) for name, array in arrays.items()}

@@ -1,0 +1,1 @@
+"""Models of torch under check, for `pipeline.verify`."""

@@ -1,0 +1,373 @@
+"""Record of the operations that a torch model dispatches, below its modules."""
+
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from pipeline.verify.fingerprints import fingerprint
+from pipeline.verify.graph import Draw, Op, Role, Use
+
+# Operations that only show the elements of a tensor in another order or shape.
+VIEWS = {
+    "t", "transpose", "permute", "view", "_unsafe_view", "reshape", "_reshape_alias", "expand", "unsqueeze",
+    "squeeze", "select", "slice", "split", "split_with_sizes", "chunk", "unbind", "narrow", "detach", "clone",
+    "alias", "contiguous", "cat", "stack", "flip", "movedim", "swapaxes", "lift_fresh", "_to_copy", "flatten",
+}  # fmt: skip
+PRODUCTS = {
+    "mm": 0,
+    "bmm": 0,
+    "mv": 0,
+    "dot": 0,
+    "addmm": 1,
+    "baddbmm": 1,
+    "addmv": 1,
+}  # first factor
+SCALES, SHIFTS = {"mul", "mul_", "div", "div_"}, {"add", "add_", "sub", "sub_", "rsub"}
+# Running statistics come first: a norm that is written out subtracts the mean, adds epsilon to the variance.
+STATISTICS, AFFINE = {3: Role.shift, 4: Role.shift}, {1: Role.scale, 2: Role.shift}
+# Operands of norms: place of the data, and roles by the place of a parameter.
+NORMS: dict[str, dict[int, Role]] = {
+    "native_layer_norm": {2: Role.scale, 3: Role.shift},
+    "native_group_norm": {1: Role.scale, 2: Role.shift},
+    "native_batch_norm": STATISTICS | AFFINE,
+    "_native_batch_norm_legit": STATISTICS | AFFINE,
+    "_native_batch_norm_legit_no_training": STATISTICS | AFFINE,
+    "_batch_norm_with_update": STATISTICS | AFFINE,
+    "_fused_rms_norm": {2: Role.scale},
+}  # fmt: skip
+# Random operations: kind, and the value that takes the place of every number. A mask of ones keeps all,
+# so that dropout scales by 1 / (1 - rate): its rate and place show in the results.
+RANDOM = {
+    "bernoulli": ("bernoulli", 1.0), "bernoulli_": ("bernoulli", 1.0),
+    "rand": ("uniform", 0.5), "rand_like": ("uniform", 0.5), "uniform_": ("uniform", 0.5),
+    "randn": ("normal", 1.0), "randn_like": ("normal", 1.0), "normal_": ("normal", 1.0),
+    "normal": ("normal", 1.0),
+}  # fmt: skip
+OTHER_RANDOM = {"randint", "randint_like", "randperm", "multinomial", "exponential_", "cauchy_",
+    "geometric_", "log_normal_", "poisson", "rrelu_with_noise", "random_"}  # fmt: skip
+
+# Operations that move values, of parameters or not.
+MOVES = VIEWS | {"copy", "copy_", "repeat", "unfold", "roll", "constant_pad_nd"} - {"cat", "stack"}
+
+NARROW = (torch.float32, torch.float16, torch.bfloat16)
+
+HERE = Path(__file__).parent.as_posix()
+LIBRARY = Path(torch.__file__).parent.as_posix()
+
+
+class Neutral(TorchDispatchMode):
+    """Replaces random numbers by constants, notes the draws, and lifts float32 to float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws: list[Draw] = []
+        self.ops: list[Op] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple = (), kwargs: Any = None
+    ) -> object:
+        """Execute an operation."""
+        return self._execute(func, args, kwargs or {})
+
+    def _execute(self, func: Any, args: tuple, kwargs: Mapping[str, Any]) -> object:
+        name = short_name(func)
+        if kwargs.get("dtype") in NARROW:
+            kwargs = {**kwargs, "dtype": torch.float64}
+        out = self._draw(name, args, kwargs)
+        return func(*args, **kwargs) if out is None else out
+
+    def _draw(self, name: str, args: tuple, kwargs: Mapping[str, Any]) -> object:
+        """Return constants in place of random numbers, and note the draw; None if it draws none."""
+        if name == "native_dropout":
+            x, rate, training = args
+            if not training or not rate:
+                return None
+            self.draws.append(Draw("bernoulli", 1 - float(rate), x.numel(), len(self.ops)))
+            return x / (1 - float(rate)), torch.ones_like(x, dtype=torch.bool)
+        if name in RANDOM:
+            kind, value = RANDOM[name]
+            if name.endswith("_"):
+                out = args[0].fill_(value)
+            elif args and isinstance(args[0], torch.Tensor):
+                out = torch.full_like(args[0], value, dtype=kwargs.get("dtype"))
+            else:
+                out = torch.full(args[0], value, dtype=kwargs.get("dtype"))
+            number = next((float(a) for a in args[1:] if isinstance(a, int | float)), 0.5)
+            self.draws.append(Draw(kind, number, out.numel(), len(self.ops)))
+            return out
+        if name in OTHER_RANDOM:
+            size = args[0].numel() if args and isinstance(args[0], torch.Tensor) else 0
+            self.draws.append(Draw(name, 0.0, size, len(self.ops)))
+        return None
+
+
+class Enough(Exception):
+    """The operation that was asked for has been recorded."""
+
+
+class Recorder(Neutral):
+    """Records what a model dispatches while the mode is active.
+
+    `arrays` are its parameters and buffers by name; `values` are the tensors that stand for them.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, torch.Tensor],
+        inputs: Mapping[str, object],
+        keep: Collection[int] = (),
+        until: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.keep, self.until = keep, until
+        self.kept: dict[int, np.ndarray] = {}
+        self.ops: list[Op] = []
+        self.uses: list[Use] = []
+        self.layers: list[str] = []  # modules being executed, innermost last
+        self.places = WeakIdKeyDictionary()  # of a tensor: its place in `ops`
+        self.elements = WeakIdKeyDictionary()  # of a view of parameters: the elements' numbers
+        self.writers: dict[int, int] = {}  # by storage: the last operation in place
+        first = 0
+        for name, tensor in arrays.items():
+            numbers = torch.arange(first, first + tensor.numel())
+            self.elements[tensor] = numbers.view(tensor.shape)
+            first += tensor.numel()
+            self._add(tensor, "parameter", layer=name)
+        for name, value in inputs.items():
+            if isinstance(value, torch.Tensor):
+                self._add(value, "input", layer=name)
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple = (), kwargs: Any = None
+    ) -> object:
+        """Execute an operation and record it."""
+        kwargs = kwargs or {}
+        before = {
+            id(tensor): self.place(tensor) for tensor in _tensors((args, tuple(kwargs.values())))
+        }
+        out = self._execute(func, args, kwargs)
+        self._record(short_name(func), func, args, kwargs, out, before)
+        if self.until is not None and len(self.ops) > self.until:
+            raise Enough
+        return out
+
+    def _record(
+        self,
+        name: str,
+        func: Any,
+        args: tuple,
+        kwargs: Mapping[str, Any],
+        out: object,
+        before: Mapping[int, int],
+    ) -> None:
+        operands = list(_tensors((args, tuple(kwargs.values()))))
+        if name in VIEWS and all(tensor in self.elements for tensor in operands) and operands:
+            self._record_view(name, func, args, kwargs, out)
+            return
+        inputs = tuple(dict.fromkeys(before.values()))
+        numbers = tuple(float(a) for a in _numbers((args, tuple(kwargs.values()))))
+        first = len(self.ops)
+        for tensor in _tensors(out):
+            self._add(tensor, name, inputs, numbers, _settings(func, args, kwargs))
+            if name.endswith("_") or tensor is (args[0] if args else None):
+                self.writers[_storage(tensor)] = self.places[tensor]
+        if any(tensor in self.elements for tensor in operands):
+            self._record_uses(name, args, kwargs, before, min(first, len(self.ops) - 1))
+
+    def _record_view(
+        self, name: str, func: Any, args: tuple, kwargs: Mapping[str, Any], out: object
+    ) -> None:
+        """Record a view of parameters, and follow their elements."""
+        place = self.place(next(_tensors(args)))
+        if name in ("_to_copy", "clone", "contiguous", "lift_fresh"):
+            numbers: object = self.elements[args[0]]
+        else:
+            numbers = func(*_replaced(args, self.elements), **kwargs)
+        for tensor, elements in zip(_tensors(out), _tensors(numbers), strict=True):
+            self.elements[tensor] = elements
+            self.places[tensor] = place
+
+    def _record_uses(
+        self,
+        name: str,
+        args: tuple,
+        kwargs: Mapping[str, Any],
+        before: Mapping[int, int],
+        op: int,
+    ) -> None:
+        def add(role: Role, elements: torch.Tensor, data: object, *axes: int) -> None:
+            at = before.get(id(data)) if isinstance(data, torch.Tensor) else None
+            self.uses.append(Use(role, elements.numpy(), op, at, axes))
+
+        known = {
+            at: self.elements[a]
+            for at, a in enumerate(args)
+            if isinstance(a, torch.Tensor) and a in self.elements
+        }
+        if name in PRODUCTS:
+            left = PRODUCTS[name]
+            if left in known:  # [out, in] × [in, columns]
+                add(Role.dot, _matrix(known.pop(left)), args[left + 1], -2)
+            if left + 1 in known:  # [rows, in] × [in, out]
+                factor = known.pop(left + 1)
+                matrix = factor[:, None] if factor.ndim == 1 else factor.transpose(-1, -2)
+                add(Role.dot, _matrix(matrix), args[left], -1)
+        elif name in ("convolution", "_convolution") and 1 in known:
+            kernel = known.pop(1)
+            if args[6]:  # transposed: a convolution with the kernel mirrored
+                kernel = kernel.transpose(0, 1).flip(tuple(range(2, kernel.ndim)))
+            add(Role.conv, kernel, args[0], 1)
+        elif name in ("embedding", "index", "index_select", "gather") and 0 in known:
+            table = known.pop(0)
+            add(Role.lookup, table.reshape(table.shape[0], -1), None)
+        elif name in NORMS:
+            for at, role in NORMS[name].items():
+                if at in known:
+                    add(role, known.pop(at).reshape(-1), args[0])
+        data = next((a for at, a in enumerate(args[:2]) if at not in known), None)
+        role = (
+            Role.scale
+            if name in SCALES
+            else Role.shift
+            if name in SHIFTS or name in PRODUCTS or "convolution" in name
+            else Role.other
+        )
+        for elements in known.values():
+            add(role, _once(elements), data)
+        for value in (args, tuple(kwargs.values())):  # inside lists, such as those of cat
+            for tensor in _tensors([a for a in value if isinstance(a, list | tuple)]):
+                if tensor in self.elements:
+                    add(Role.other, _once(self.elements[tensor]), None)
+
+    def place(self, tensor: torch.Tensor) -> int:
+        """Return the place of a tensor's result in `ops`; an unknown tensor is a constant."""
+        if tensor not in self.places:
+            self._add(tensor, "constant")
+        return max(self.places[tensor], self.writers.get(_storage(tensor), -1))
+
+    def _add(
+        self,
+        tensor: torch.Tensor,
+        name: str,
+        inputs: tuple[int, ...] = (),
+        numbers: tuple[float, ...] = (),
+        settings: dict[str, str] | None = None,
+        layer: str | None = None,
+    ) -> None:
+        self.places[tensor] = len(self.ops)
+        if layer is None:
+            layer = self.layers[-1] if self.layers else ""
+        is_float = tensor.is_floating_point() and name not in ("parameter", "buffer")
+        self.ops.append(
+            Op(
+                name,
+                inputs,
+                numbers,
+                settings or {},
+                tuple(tensor.shape),
+                str(tensor.dtype).removeprefix("torch."),
+                layer,
+                _source() if inputs else "",
+                name in MOVES,
+                fingerprint(to_numpy(tensor)) if is_float else None,
+            )
+        )
+        if self.places[tensor] in self.keep:
+            self.kept[self.places[tensor]] = to_numpy(tensor).copy()
+
+    def watch(self, model: nn.Module) -> Iterator[Any]:
+        """Follow which module is being executed; yields the hooks, to be removed at the end."""
+        for name, module in model.named_modules():
+            yield module.register_forward_pre_hook(self._enter(name))
+            yield module.register_forward_hook(self._leave, always_call=True)
+
+    def _enter(self, name: str) -> Callable[..., None]:
+        def enter(*_: object) -> None:
+            self.layers.append(name)
+
+        return enter
+
+    def _leave(self, *_: object) -> None:
+        self.layers.pop()
+
+
+def short_name(func: Any) -> str:
+    """Return the name of an operation without its namespace and overload."""
+    return func.name().rpartition("::")[2].partition(".")[0]
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """Return a tensor's values; NumPy has no bf16."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype is torch.bfloat16:
+        tensor = tensor.float()
+    return tensor.resolve_conj().resolve_neg().numpy()
+
+
+def _tensors(value: object) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _numbers(value: object) -> Iterator[float]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item)
+
+
+def _settings(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """Arguments that are no tensors, by name."""
+    names = [argument.name for argument in func._schema.arguments]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return {
+        name: str(value) for name, value in given.items() if next(_tensors(value), None) is None
+    }
+
+
+def _replaced(args: Any, elements: Any) -> Any:
+    if isinstance(args, torch.Tensor):
+        return elements[args]
+    if isinstance(args, list | tuple):
+        return type(args)(_replaced(a, elements) for a in args)
+    return args
+
+
+def _matrix(elements: torch.Tensor) -> torch.Tensor:
+    """`[…, out, in]` as `[out, in]`: once if a batch repeats it."""
+    while elements.ndim > 2 and elements.stride(0) == 0:
+        elements = elements[0]
+    return elements.reshape(-1, elements.shape[-1]) if elements.ndim != 2 else elements
+
+
+def _once(elements: torch.Tensor) -> torch.Tensor:
+    """Return each element once, in order of appearance, flattened."""
+    flat = elements.reshape(-1).numpy()
+    _, first = np.unique(flat, return_index=True)
+    return torch.from_numpy(flat[np.sort(first)])
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _source() -> str:
+    """Return file and line of the innermost frame outside torch."""
+    frame = sys._getframe(3)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((LIBRARY, HERE, "<")) and "_python_dispatch" not in file:
+            return f"{Path(file).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""

@@ -1,0 +1,172 @@
+"""A torch module under check."""
+
+import inspect
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lightning_impl.optimizers import build_optimizer
+from lightning_impl.verify.record import Enough, Neutral, Recorder, to_numpy
+from pipeline.config.optimizers import OptimizerConfig
+from pipeline.storage.portable_state import Arrays
+from pipeline.verify.graph import Array, Description, Trace
+from pipeline.verify.outputs import leaves
+from pipeline.verify.subject import Edit, Inputs, Pass
+
+
+class ModuleSubject:
+    """A `torch.nn.Module` in float64, on the CPU."""
+
+    def __init__(self, model: nn.Module, keywords: Mapping[str, object]) -> None:
+        self.model, self.keywords = model.double(), keywords
+        self.arrays: dict[str, torch.Tensor] = dict(model.named_parameters())
+        trained = {name for name, parameter in self.arrays.items() if parameter.requires_grad}
+        self.arrays |= {
+            name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()
+        }
+        self.description = Description(
+            "torch.nn.Module",
+            tuple(
+                Array(name, tuple(tensor.shape), "float64", name in trained)
+                for name, tensor in self.arrays.items()
+            ),
+        )
+
+    def values(self) -> Arrays:
+        """Return all parameters and buffers."""
+        return {name: to_numpy(tensor).copy() for name, tensor in self.arrays.items()}
+
+    @torch.no_grad()
+    def load(self, arrays: Arrays) -> None:
+        """Set the named parameters and buffers; others stay."""
+        for name, array in arrays.items():
+            self.arrays[name].copy_(torch.from_numpy(np.array(array, order="C")))
+
+    def trace(
+        self,
+        inputs: Inputs,
+        training: bool,
+        keep: Collection[int] = (),
+        until: int | None = None,
+        edits: Sequence[Edit] = (),
+    ) -> Trace:
+        """Run the model once and record its operations; buffers stay as they are."""
+        given = _tensors(inputs)
+        recorder = Recorder(self.arrays, given, keep, until)
+        with self._mode(training), torch.no_grad():
+            before = self.values()
+            hooks = list(recorder.watch(self.model))
+            found: dict[str, torch.Tensor] = {}
+            try:
+                with suppress(Enough), recorder:
+                    found = dict(leaves(self._call(given), torch.is_tensor))
+                buffers = self._changed(before)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+                self.load(before)
+        return Trace(
+            recorder.ops,
+            recorder.uses,
+            {path: to_numpy(tensor) for path, tensor in found.items()},
+            {path: recorder.place(tensor) for path, tensor in found.items()},
+            buffers,
+            recorder.draws,
+            recorder.kept,
+        )
+
+    def run(self, inputs: Inputs, training: bool, weights: Mapping[str, np.ndarray]) -> Pass:
+        """Run the model forward and backward; buffers stay as they are."""
+        before = self.values()
+        with self._mode(training), Neutral():
+            loss, outputs = self._loss(_tensors(inputs), weights)
+            loss.backward()
+        gradients = {
+            name: to_numpy(tensor.grad).copy()
+            for name, tensor in self.arrays.items()
+            if tensor.grad is not None
+        }
+        self.model.zero_grad()
+        buffers = self._changed(before)
+        self.load(before)
+        return Pass(loss.item(), gradients, outputs, buffers)
+
+    def train(
+        self,
+        batches: Sequence[Inputs],
+        weights: Mapping[str, np.ndarray],
+        optimizer: OptimizerConfig,
+        trained: Mapping[str, np.ndarray],
+    ) -> list[tuple[float, Arrays]]:
+        """Take an optimizer step on each batch; return each step's loss, and all values after it."""
+        before, steps = self.values(), []
+        masks = {name: torch.from_numpy(mask) for name, mask in trained.items()}
+        learning = [(name, p) for name, p in self.model.named_parameters() if name in masks]
+        updates = build_optimizer(optimizer, learning)
+        with self._mode(True), Neutral():
+            for batch in batches:
+                loss, _ = self._loss(_tensors(batch), weights)
+                loss.backward()
+                for name, parameter in learning:
+                    if parameter.grad is not None:
+                        parameter.grad *= masks[name]
+                updates.step()
+                self.model.zero_grad()
+                steps.append((loss.item(), self.values()))
+        self.load(before)
+        return steps
+
+    def _loss(
+        self, given: Mapping[str, object], weights: Mapping[str, np.ndarray]
+    ) -> tuple[torch.Tensor, Arrays]:
+        found = dict(leaves(self._call(given), torch.is_tensor))
+        parts = [
+            (found[path] * torch.from_numpy(np.array(weight, order="C"))).sum()
+            for path, weight in weights.items()
+        ]
+        return torch.stack(parts).sum(), {path: to_numpy(tensor) for path, tensor in found.items()}
+
+    def _call(self, given: Mapping[str, object]) -> object:
+        """Call the model with its inputs by name, or in order if it names them otherwise."""
+        names = inspect.signature(self.model.forward).parameters
+        if all(name in names for name in given):
+            return self.model(**given, **self.keywords)
+        return self.model(*given.values(), **self.keywords)
+
+    def _changed(self, before: Arrays) -> Arrays:
+        after = self.values()
+        return {
+            array.name: after[array.name]
+            for array in self.description.arrays
+            if not np.array_equal(after[array.name], before[array.name])
+        }
+
+    @contextmanager
+    def _mode(self, training: bool) -> Iterator[None]:
+        """Evaluate or train, with attention in single operations."""
+        was, fast = self.model.training, torch.backends.mha.get_fastpath_enabled()
+        self.model.train(training)
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+            self.model.train(was)
+
+
+def _tensors(inputs: Inputs) -> dict[str, torch.Tensor]:
+    """Inputs as tensors: floats in float64, integers in int64."""
+    found = {}
+    for name, array in inputs.items():
+        tensor = torch.from_numpy(np.array(array, order="C"))
+        if tensor.is_floating_point():
+            tensor = tensor.double()
+        elif tensor.dtype is not torch.bool:
+            tensor = tensor.long()
+        found[name] = tensor
+    return found

@@ -1,0 +1,156 @@
+"""Layers of a model, found in the record of its operations, however it is written."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.verify.graph import Array, Op, Role, Trace, Use
+
+MATRICES = (Role.dot, Role.conv, Role.lookup)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Parameters that one step of a model uses: a matrix or a factor, with its summand.
+
+    `elements` number all elements of the side's arrays: `[out, in, …]` of a matrix, `[rows, features]` of a
+    table, `[values]` otherwise; `shift` is `[out]`, or None.
+    """
+
+    role: Role
+    elements: np.ndarray
+    shift: np.ndarray | None
+    op: int  # place of the operation
+    result: int  # place of its result, the summand included
+    data: int | None  # place of what it is applied to
+    data_axes: tuple[int, ...]
+    root: int | None  # place of the result that `data` is a view of
+    arrays: tuple[str, ...]  # names of its arrays
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """What a layer of the other side must share, but for its number of outputs."""
+        if self.role in (Role.dot, Role.conv):
+            return (self.role, *self.elements.shape[1:])
+        return (self.role, *self.elements.shape)
+
+    @property
+    def name(self) -> str:
+        """Common path of its arrays."""
+        return common_path(self.arrays)
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of a matrix."""
+        return self.elements.shape[0]
+
+
+class Owners:
+    """Names of a side's arrays by the number of an element."""
+
+    def __init__(self, arrays: tuple[Array, ...]) -> None:
+        self.arrays = arrays
+        sizes = [int(np.prod(array.shape)) for array in arrays]
+        self.ends = np.cumsum(sizes, dtype=np.int64)
+        self.starts = self.ends - np.asarray(sizes, np.int64)
+
+    @property
+    def size(self) -> int:
+        """Number of elements of all arrays."""
+        return int(self.ends[-1]) if self.arrays else 0
+
+    def names(self, elements: np.ndarray) -> list[str]:
+        """Return the arrays that hold these elements, in order of appearance."""
+        found = np.searchsorted(self.ends, elements.ravel(), side="right")
+        _, first = np.unique(found, return_index=True)
+        return [self.arrays[found[at]].name for at in np.sort(first)]
+
+    def elements(self, index: int) -> np.ndarray:
+        """Return the numbers of an array's elements, in its shape."""
+        return np.arange(self.starts[index], self.ends[index]).reshape(self.arrays[index].shape)
+
+
+def find_layers(trace: Trace, owners: Owners) -> list[Layer]:
+    """Return the layers of a model in the order of execution; each set of parameters once."""
+    seen: set[bytes] = set()
+    found: list[Layer] = []
+    pending = list(_first_uses(trace, seen))
+    taken: set[int] = set()
+    for at, use in enumerate(pending):
+        if at in taken:
+            continue
+        shift, result = None, use.op
+        if use.role in (Role.dot, Role.conv, Role.scale):
+            summand = _summand(trace, pending, at)
+            if summand is not None and summand not in taken:
+                taken.add(summand)
+                shift, result = pending[summand].elements, pending[summand].op
+        arrays = owners.names(use.elements)
+        if shift is not None:
+            arrays += owners.names(shift)
+        found.append(
+            Layer(
+                use.role,
+                use.elements,
+                shift,
+                use.op,
+                result,
+                use.data,
+                use.data_axes,
+                None if use.data is None else root(trace.ops, use.data),
+                tuple(arrays),
+            )
+        )
+    return found
+
+
+def _first_uses(trace: Trace, seen: set[bytes]) -> Iterator[Use]:
+    """Yield the first use of each set of elements."""
+    for use in trace.uses:
+        key = np.sort(use.elements, axis=None).tobytes()
+        if key not in seen:
+            seen.add(key)
+            yield use
+
+
+def _summand(trace: Trace, uses: list[Use], at: int) -> int | None:
+    """Return the place among `uses` of the summand of a product's result, if it has one."""
+    use = uses[at]
+    outputs = use.elements.shape[0]
+    for later in range(at + 1, min(at + 4, len(uses))):
+        other = uses[later]
+        if other.role is Role.shift and other.elements.size == outputs:
+            if other.op == use.op or (
+                other.data is not None and _comes_from(trace, other.data, use)
+            ):
+                return later
+    return None
+
+
+def _comes_from(trace: Trace, place: int, use: Use) -> bool:
+    """True for the result of a use, or of a norm's last product."""
+    place = root(trace.ops, place)
+    if place == use.op or use.role is not Role.scale:
+        return place == use.op
+    return use.op in (root(trace.ops, other) for other in trace.ops[place].inputs)
+
+
+def root(ops: list[Op], place: int) -> int:
+    """Return the result of which a result is only another view."""
+    while ops[place].only_moves and len(ops[place].inputs) == 1:
+        place = ops[place].inputs[0]
+    return place
+
+
+def common_path(names: Sequence[str]) -> str:
+    """Return the longest dotted path that all names begin with; of one name, what is before its last part."""
+    parts = [name.split(".") for name in names]
+    if len(parts) == 1:
+        return ".".join(parts[0][:-1]) or names[0]
+    common = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        common.append(level[0])
+    return ".".join(common) or names[0]

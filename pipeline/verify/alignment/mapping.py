@@ -1,0 +1,69 @@
+"""Map between the elements of two models' arrays, and its rows in NumPy's notation."""
+
+import numpy as np
+
+from pipeline.storage.portable_state import Arrays
+from pipeline.verify.alignment.layers import Owners
+from pipeline.verify.graph import Array
+
+
+class Mapping:
+    """The left element of each right element, by number; -1: it has none."""
+
+    def __init__(self, left: tuple[Array, ...], right: tuple[Array, ...]) -> None:
+        self.left, self.right = Owners(left), Owners(right)
+        self.source = np.full(self.right.size, -1, np.int64)
+
+    def add(self, ours: np.ndarray, theirs: np.ndarray) -> None:
+        """Map right elements to left ones; a right element that has one keeps it."""
+        valid = (ours >= 0) & (theirs >= 0)
+        ours, theirs = ours[valid], theirs[valid]
+        new = self.source[theirs] < 0
+        self.source[theirs[new]] = ours[new]
+
+    @property
+    def is_used(self) -> np.ndarray:
+        """True for each left element that some right element has."""
+        used = np.zeros(self.left.size, bool)
+        used[self.source[self.source >= 0]] = True
+        return used
+
+    def to_right(self, left: Arrays, right: Arrays) -> Arrays:
+        """Return the right arrays with the values of left ones; an element without one keeps its own."""
+        flat = _flat(left, self.left)
+        own = _flat(right, self.right)
+        known = self.source >= 0
+        own[known] = flat[self.source[known]]
+        return _arrays(own, self.right)
+
+    def to_left(self, right: Arrays, left: Arrays) -> Arrays:
+        """Return the left arrays with the values of right ones; of several, the last."""
+        own = _flat(left, self.left)
+        known = self.source >= 0
+        own[self.source[known]] = _flat(right, self.right)[known]
+        return _arrays(own, self.left)
+
+    def sums_to_left(self, right: Arrays) -> Arrays:
+        """Return the sums of the right values of each left element: gradients of tied parameters."""
+        sums = np.zeros(self.left.size)
+        known = self.source >= 0
+        np.add.at(sums, self.source[known], _flat(right, self.right)[known])
+        return _arrays(sums, self.left)
+
+
+def _flat(arrays: Arrays, owners: Owners) -> np.ndarray:
+    """All elements in their numbers' order; an absent array is zero."""
+    parts = [
+        np.ravel(arrays[array.name])
+        if array.name in arrays
+        else np.zeros(int(np.prod(array.shape)))
+        for array in owners.arrays
+    ]
+    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+
+
+def _arrays(flat: np.ndarray, owners: Owners) -> Arrays:
+    return {
+        array.name: flat[start:end].reshape(array.shape)
+        for array, start, end in zip(owners.arrays, owners.starts, owners.ends, strict=True)
+    }

@@ -1,0 +1,63 @@
+"""Orders of features that differ between the sides, found from values."""
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+
+import numpy as np
+
+MOST_PARTS = 4  # of a fused projection whose orders are all tried
+
+
+def column_order(left: np.ndarray, right: np.ndarray, tolerance: float) -> np.ndarray | None:
+    """Return the order in which the left columns are the right ones, or None.
+
+    Both are `[n, columns]`; their rows may be in another order, too.
+    """
+    if left.shape[1] != right.shape[1]:
+        return None
+    ours, theirs = _moments(left), _moments(right)
+    scale = max(np.abs(ours).max(), np.abs(theirs).max())
+    # One key of all moments, so that columns with the same mean are told apart.
+    mix = np.array([1.0, np.sqrt(2) / 2, np.sqrt(3) / 3])
+    first, second = np.argsort(ours @ mix, kind="stable"), np.argsort(theirs @ mix, kind="stable")
+    if np.abs(ours[first] - theirs[second]).max() > tolerance * scale:
+        return None
+    order = np.empty_like(first)
+    order[second] = first
+    return order
+
+
+def _moments(columns: np.ndarray) -> np.ndarray:
+    """Mean, rms and cubic mean of each column `[columns, 3]`."""
+    squares = columns * columns
+    return np.stack(
+        [columns.mean(0), np.sqrt(squares.mean(0)), np.cbrt((squares * columns).mean(0))], axis=1
+    )
+
+
+def features_last(array: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """Return an array as `[n, features]`, the features being on these axes."""
+    axes = [axis % array.ndim for axis in axes]
+    others = [axis for axis in range(array.ndim) if axis not in axes]
+    size = int(np.prod([array.shape[axis] for axis in axes]))
+    return array.transpose(*others, *axes).reshape(-1, size)
+
+
+def row_orders(sizes: Sequence[int]) -> Iterator[np.ndarray]:
+    """Yield the orders in which the outputs of a fused projection may be those of its parts.
+
+    `sizes` are the outputs of the parts. First the parts in every order, one after the other; then, if
+    they are as large, part by part within every head.
+    """
+    count, total = len(sizes), sum(sizes)
+    orders = list(permutations(range(count))) if count <= MOST_PARTS else [tuple(range(count))]
+    whole = np.arange(total)
+    for order in orders:
+        starts = dict(zip(order, np.cumsum([0, *(sizes[part] for part in order)]), strict=False))
+        yield np.concatenate([whole[starts[p] : starts[p] + sizes[p]] for p in range(count)])
+    if len(set(sizes)) == 1 and count > 1:
+        size = sizes[0]
+        for heads in (h for h in range(2, size + 1) if size % h == 0):
+            blocks = whole.reshape(heads, count, size // heads)
+            for order in orders:
+                yield np.concatenate([blocks[:, order.index(p)].ravel() for p in range(count)])

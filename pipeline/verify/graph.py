@@ -1,0 +1,109 @@
+"""Record of the operations that a model executes, in order, with the fingerprint of each result.
+
+Both sides are recorded below their layers, where all styles of writing a model look alike: torch's
+dispatched operations, JAX's primitives. The core reads only what is here.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from pipeline.storage.portable_state import Arrays
+from pipeline.verify.fingerprints import Fingerprint
+
+
+class Role(StrEnum):
+    """Use of a parameter or buffer in an operation."""
+
+    dot = "dot"  # one factor of a matrix product
+    conv = "conv"  # kernel of a convolution
+    lookup = "lookup"  # table whose rows are looked up
+    scale = "scale"  # factor
+    shift = "shift"  # summand
+    other = "other"
+
+
+@dataclass(frozen=True)
+class Op:
+    """One result of an operation; an operation with several results is several in a row.
+
+    Inputs of the model, parameters, buffers and constants are results of operations without inputs,
+    called `input`, `parameter`, `buffer` and `constant`.
+    """
+
+    name: str  # the framework's name of the operation
+    inputs: tuple[int, ...] = ()  # places in `Trace.ops` of the results that it takes
+    numbers: tuple[float, ...] = ()  # numbers among its arguments: an epsilon, a scale
+    settings: dict[str, str] = field(default_factory=dict)  # other arguments by name
+    shape: tuple[int, ...] = ()
+    dtype: str = ""  # `float64`, …
+    layer: str = ""  # innermost module that executes it, by its dotted path
+    source: str = ""  # line of the user's code: `my_models.py:12`
+    only_moves: bool = False  # True if it changes the order, shape or type of values alone
+    fingerprint: Fingerprint | None = None  # None for integers and booleans
+
+
+@dataclass(frozen=True)
+class Use:
+    """Use of parameters or buffers as an operand.
+
+    `elements` are the elements used, numbered through all arrays of the side in the order of
+    `Description.arrays`: dot `[out, in]`, conv `[out, in, …]`, lookup `[rows, features]`, otherwise
+    `[values]`. Number -1 is an element of no parameter.
+    """
+
+    role: Role
+    elements: np.ndarray
+    op: int  # place of the operation in `Trace.ops`
+    data: int | None = None  # place of its other operand
+    data_axes: tuple[int, ...] = ()  # axes of `data` that are contracted, or that hold channels
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers that an operation draws."""
+
+    kind: str  # `bernoulli`, `normal`, `uniform`, or the framework's name of an unknown one
+    number: float  # a Bernoulli's probability to be one
+    size: int  # how many
+    op: int
+
+
+@dataclass
+class Trace:
+    """One pass of a model."""
+
+    ops: list[Op]
+    uses: list[Use]
+    outputs: dict[str, np.ndarray]  # leaves by path: `logits`, `0`, `0.hidden`
+    results: dict[str, int]  # places in `ops` of the outputs
+    buffers: Arrays = field(default_factory=dict)  # after the pass, those that it has changed
+    draws: list[Draw] = field(default_factory=list)
+    kept: dict[int, np.ndarray] = field(
+        default_factory=dict
+    )  # results that were asked for, by place
+
+
+@dataclass(frozen=True)
+class Array:
+    """A parameter or buffer of a model, by the name that its own framework gives it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    is_trained: bool = True  # False for a buffer, or a parameter without gradient
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model, as its worker tells the core."""
+
+    kind: str  # `torch.nn.Module`, `flax.linen.Module`, …
+    arrays: tuple[Array, ...]
+    notes: tuple[str, ...] = ()  # what its adapter has assumed, for the user
+
+    @property
+    def size(self) -> int:
+        """Number of elements of all arrays."""
+        return sum(int(np.prod(array.shape)) for array in self.arrays)
