@@ -75,7 +75,9 @@ def first_place(trace: Trace, found: np.ndarray, wrong: Collection[str]) -> Plac
     ops = tuple(place for place in guilty if place <= end)
     own = layers.get(first, "")
     before = _last(layers, _ancestors(trace.ops, first), found)
-    after = next((layers[place] for place in guilty if place in layers and layers[place] != own), "")
+    after = next(
+        (layers[place] for place in guilty if place in layers and layers[place] != own), ""
+    )
     return Place(ops, own, before, after, trace.ops[first].source)
 
 

@@ -1,0 +1,135 @@
+"""Inputs of a check: drawn from a description, or by the user's own function."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.errors import BadArgument
+from pipeline.rng import generator
+from pipeline.verify.subject import Inputs
+
+GRAMMAR = """NAME=TYPE[SHAPE] and, where it matters, a range or a layout:
+  x=float32[8,3,32,32] NCHW      images, turned for a side that wants NHWC
+  input_ids=int32[2,16] 1..100   integers from 1 to 99
+  attention_mask=mask[2,16]      ones, then zeros at the end of each row but the first
+  flags=bool[2,16]               true or false"""
+PATTERN = re.compile(
+    r"(?P<name>\w+)=(?P<kind>[a-z]+\d*)\[(?P<shape>[\d,\s]*)\]"
+    r"(?:\s+(?P<low>-?\d+)\.\.(?P<high>-?\d+))?(?:\s+(?P<layout>N[A-Z]+))?\s*"
+)
+KINDS = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "bool", "mask")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One input: what it holds, and how large it is."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    low: int = 0
+    high: int = 2
+    layout: str = ""  # `NCHW` or `NHWC`, as the user describes it
+
+    def draw(self, seed: int) -> np.ndarray:
+        """Draw an array from the input's own stream of the seed."""
+        random = generator(seed, "input", self.name)
+        if self.kind.startswith(("float", "bfloat")):
+            return random.standard_normal(self.shape)
+        if self.kind == "bool":
+            return random.integers(0, 2, self.shape).astype(bool)
+        if self.kind == "mask":
+            lengths = random.integers(
+                max(1, self.shape[-1] // 2), self.shape[-1] + 1, self.shape[:-1]
+            )
+            lengths.flat[0] = self.shape[-1]
+            return (np.arange(self.shape[-1]) < lengths[..., None]).astype(np.int64)
+        return random.integers(self.low, self.high, self.shape)
+
+
+def parse(text: str) -> Spec:
+    """Parse a description such as `x=float32[8,3,32,32] NCHW`.
+
+    Raises:
+        BadArgument: it does not follow the grammar.
+    """
+    found = PATTERN.fullmatch(text.strip())
+    if not found:
+        raise BadArgument(f"--inputs '{text}'", allowed=GRAMMAR)
+    name, kind = found["name"], found["kind"]
+    if kind not in KINDS:
+        raise BadArgument(f"--inputs '{text}'", allowed=f"of type {', '.join(KINDS)}, not {kind}")
+    sizes = [int(size) for size in found["shape"].split(",") if size.strip()]
+    if not sizes or 0 in sizes:
+        raise BadArgument(f"--inputs '{text}'", problem="its shape has no elements")
+    low, high = int(found["low"] or 0), int(found["high"] or 2)
+    if kind.startswith("int") and found["high"] is None:
+        hint = f"Write {name}={kind}[{found['shape']}] 0..N: numbers from 0 to N - 1."
+        raise BadArgument(f"--inputs '{text}'", problem="integers need a range", hint=hint)
+    if low >= high:
+        raise BadArgument(f"--inputs '{text}'", problem=f"the range {low}..{high} is empty")
+    layout = found["layout"] or ""
+    if layout and len(layout) != len(sizes):
+        problem = f"{layout} names {len(layout)} axes, the shape has {len(sizes)}"
+        raise BadArgument(f"--inputs '{text}'", problem=problem)
+    return Spec(name, kind, tuple(sizes), low, high, layout)
+
+
+@dataclass(frozen=True)
+class Described:
+    """Inputs drawn from descriptions, the same for both sides."""
+
+    specs: tuple[Spec, ...]
+
+    @property
+    def layouts(self) -> dict[str, str]:
+        """Layouts of images by the input's name."""
+        return {spec.name: spec.layout for spec in self.specs if spec.layout}
+
+    def draw(self, seed: int) -> tuple[Inputs, Inputs]:
+        """Draw the inputs of both sides."""
+        drawn = {spec.name: spec.draw(seed) for spec in self.specs}
+        return drawn, drawn
+
+    def variants(self) -> dict[str, "Described"]:
+        """Return the same inputs in other sizes: one sample; an odd length or size."""
+        found = {"one sample": self._resized(lambda shape: (1, *shape[1:]))}
+        lengths = [spec.shape[1] for spec in self.specs if spec.kind.startswith(("int", "mask"))
+                   and len(spec.shape) > 1]  # fmt: skip
+        if lengths and min(lengths) > 2:
+            # Of two lengths, such as an encoder's and a decoder's, each is shortened.
+            found["shorter"] = self._resized(
+                lambda shape: (shape[0], *(n - 1 - n % 2 if n in lengths else n for n in shape[1:]))
+            )
+        return found
+
+    def _resized(self, size: Callable[[tuple[int, ...]], tuple[int, ...]]) -> "Described":
+        return Described(tuple(replace(spec, shape=size(spec.shape)) for spec in self.specs))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Inputs from the user's own function of a seed: a dictionary of arrays, or a pair of them."""
+
+    function: Callable[[int], object]
+    layouts: Mapping[str, str]
+
+    def draw(self, seed: int) -> tuple[Inputs, Inputs]:
+        """Draw the inputs of both sides.
+
+        Raises:
+            BadArgument: the function returns something else.
+        """
+        drawn = self.function(seed)
+        sides = drawn if isinstance(drawn, Sequence) else (drawn, drawn)
+        if len(sides) != 2 or not all(isinstance(side, Mapping) for side in sides):
+            problem = f"the function returns {type(drawn).__name__}"
+            hint = "Return a dictionary of NumPy arrays by input name, or a pair of them."
+            raise BadArgument("--inputs", problem=problem, hint=hint)
+        return tuple({k: np.asarray(v) for k, v in side.items()} for side in sides)  # pyrefly: ignore
+
+    def variants(self) -> dict[str, "Drawn"]:
+        """Return no other sizes: the function decides."""
+        return {}

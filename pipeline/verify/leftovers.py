@@ -1,0 +1,97 @@
+"""Parameters without a counterpart: unused, redundant, or needed."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.storage.portable_state import Arrays
+from pipeline.verify.alignment.layers import Owners
+from pipeline.verify.alignment.names import similarity
+from pipeline.verify.checker import Checker
+from pipeline.verify.subject import Inputs
+from pipeline.verify.verdict import Leftover
+
+SIDES = ("left", "right")
+
+
+@dataclass
+class Leftovers:
+    """Parameters of both sides without a counterpart.
+
+    Those in `redundant` add to others that have one, such as the second bias of torch's LSTM; they are
+    held at zero. Those in `unused` have no gradient.
+    """
+
+    named: dict[str, list[Leftover]] = field(default_factory=lambda: {"left": [], "right": []})
+    needed: dict[str, list[str]] = field(default_factory=lambda: {"left": [], "right": []})
+    redundant: dict[str, list[str]] = field(default_factory=lambda: {"left": [], "right": []})
+
+
+def find_leftovers(checker: Checker, inputs: tuple[Inputs, Inputs], outputs: Arrays) -> Leftovers:
+    """Find the parameters without a counterpart, and set redundant ones to zero."""
+    found = Leftovers()
+    mapping = checker.mapping
+    known = mapping.is_used, mapping.source >= 0
+    if all(mask.all() for mask in known):
+        return found
+    factors = checker.weights(outputs, 0)
+    for side, subject, owners, mask, given, factor in zip(
+        SIDES, (checker.left, checker.right), (mapping.left, mapping.right), known, inputs, factors,
+        strict=True,
+    ):  # fmt: skip
+        gradients = subject.run(given, True, factor).gradients
+        used = _matched_gradients(gradients, owners, mask)
+        zeroed = {}
+        for index, array in enumerate(owners.arrays):
+            free = ~mask[owners.elements(index)]
+            if not free.any():
+                continue
+            gradient = gradients.get(array.name, np.zeros(array.shape))[free]
+            is_used = bool(array.is_trained and gradient.any())
+            leftover = Leftover(array.name, array.shape, is_used=is_used)
+            if is_used and array.shape and len(array.shape) == 1 and _occurs(gradient, used):
+                found.redundant[side].append(array.name)
+                zeroed[array.name] = np.where(free, 0.0, subject.values()[array.name])
+            elif is_used:
+                found.needed[side].append(array.name)
+            found.named[side].append(leftover)
+        subject.load(zeroed)
+        if side == "left":
+            checker.alignment.values |= zeroed
+        else:
+            checker.own |= zeroed
+    _add_nearest(found)
+    return found
+
+
+def _matched_gradients(gradients: Arrays, owners: Owners, mask: np.ndarray) -> np.ndarray:
+    """Sorted gradients of all elements of vectors that have a counterpart."""
+    vectors = [
+        gradients[array.name][mask[owners.elements(index)]]
+        for index, array in enumerate(owners.arrays)
+        if array.name in gradients and len(array.shape) == 1
+    ]
+    return np.sort(np.concatenate(vectors)) if vectors else np.zeros(0)
+
+
+def _occurs(gradient: np.ndarray, used: np.ndarray) -> bool:
+    """Tell if every gradient is that of some matched element, too: both are summands of one sum."""
+    if not used.size:
+        return False
+    scale = np.abs(used).max()
+    at = (
+        np.clip(np.searchsorted(used, gradient), 1, len(used) - 1)
+        if len(used) > 1
+        else np.zeros(len(gradient), int)
+    )
+    near = np.minimum(np.abs(used[at] - gradient), np.abs(used[at - 1] - gradient))
+    return bool((near <= 1e-12 * scale).all())
+
+
+def _add_nearest(found: Leftovers) -> None:
+    for side, other in (SIDES, SIDES[::-1]):
+        names = [leftover.name for leftover in found.named[other]]
+        found.named[side] = [
+            Leftover(l.name, l.shape, max(names, key=lambda n: similarity(l.name, n), default=""), l.is_used)
+            for l in found.named[side]
+        ]  # fmt: skip

@@ -1,0 +1,44 @@
+"""Place and cause of a difference."""
+
+from pipeline.verify.alignment.mapping import Mapping
+from pipeline.verify.checker import Checker, Finding
+from pipeline.verify.places import first_place, matched
+from pipeline.verify.subject import Inputs
+from pipeline.verify.verdict import Cause, First, Part
+
+TOLERANCE = 1e-9  # of results that both sides have
+
+
+def locate(
+    checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs]
+) -> tuple[First, Cause | None]:
+    """Name the first place where the two part, by both its names, and its likely cause."""
+    if wrong.part in (Part.forward, Part.training):
+        return _forward(checker, wrong, inputs)
+    other = ", ".join(counterparts(checker.mapping).get(wrong.name, [])) or "nothing"
+    return First(wrong.part, wrong.name, other, wrong.value, wrong.step), None
+
+
+def _forward(
+    checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs]
+) -> tuple[First, Cause | None]:
+    traces = (
+        checker.left.trace(inputs[0], wrong.training),
+        checker.right.trace(inputs[1], wrong.training),
+    )
+    found = matched(*traces, TOLERANCE), matched(*traces[::-1], TOLERANCE)
+    outputs = [wrong.name], [checker.layouts[wrong.name][0]]
+    places = [first_place(*side) for side in zip(traces, found, outputs, strict=True)]
+    names = [place.name if place else "the output" for place in places]
+    sources = [place.source if place else "" for place in places]
+    return First(wrong.part, *names, wrong.value, 0, *sources), None
+
+
+def counterparts(mapping: Mapping) -> dict[str, list[str]]:
+    """Return the right arrays that share elements with each left one."""
+    found: dict[str, list[str]] = {}
+    for index, array in enumerate(mapping.right.arrays):
+        sources = mapping.source[mapping.right.elements(index)]
+        for name in mapping.left.names(sources[sources >= 0]):
+            found.setdefault(name, []).append(array.name)
+    return found
