@@ -15,6 +15,9 @@ class BackendSpec:
     # Returns False if the save of a checkpoint was interrupted.
     checkpoint_is_whole: Callable[[Path], bool] = Path.exists
     process_per_device: bool = False  # each process computes on a single device
+    # Packages whose classes are models of this backend, for `pipeline.verify`.
+    frameworks: tuple[str, ...] = ()
+    takes_functions: bool = False  # a pair of functions (init, apply) is a model, too
 
 
 BACKENDS = {
@@ -23,6 +26,13 @@ BACKENDS = {
         re.compile(r"(?:best|last)-(\d+)\.ckpt"),
         checkpoint_is_whole=is_zipfile,
         process_per_device=True,
+        frameworks=("torch",),
     ),
-    "jax": BackendSpec("flax_impl", re.compile(r"(\d+)"), checkpoint_is_folder=True),
+    "jax": BackendSpec(
+        "flax_impl",
+        re.compile(r"(\d+)"),
+        checkpoint_is_folder=True,
+        frameworks=("flax", "equinox", "jax"),
+        takes_functions=True,
+    ),
 }

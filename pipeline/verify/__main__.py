@@ -1,0 +1,43 @@
+"""`python -m pipeline.verify LEFT RIGHT …`: are these two models the same, and if not, where and why?"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from rich.markup import escape
+
+from pipeline.config.hydra_errors import explain
+from pipeline.console import print_and_log
+from pipeline.devices.process_exit import fast_exit
+from pipeline.errors import RunFailed, UserError
+from pipeline.verify.arguments import parse_arguments
+from pipeline.verify.command import verify
+from pipeline.verify.report import table_of_differences, write_json
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code: 0 same, 1 part (or bad input), 2 abstain."""
+    asked = parse_arguments(arguments)
+    try:
+        verdict = verify(asked)
+        if asked.json:
+            write_json(asked.json, verdict)
+    except (UserError, RunFailed) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(explain(error), file=sys.stderr)
+        return 1
+    print_and_log(table_of_differences(verdict))
+    for note in verdict.notes:
+        print_and_log(f"note: {note}", markup=False)
+    colour = {0: "green", 1: "red", 2: "yellow"}[verdict.exit_code]
+    print_and_log(f"[bold {colour}]{escape(verdict.sentence)}[/]")
+    if verdict.cause:
+        print_and_log(verdict.cause.remedy, markup=False)
+    if asked.json:
+        print_and_log(f"→  {asked.json}", soft_wrap=True)
+    return verdict.exit_code
+
+
+if __name__ == "__main__":
+    fast_exit(main(sys.argv[1:]))

@@ -1,0 +1,100 @@
+"""Command line of `python -m pipeline.verify`."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pipeline.errors import BadArgument
+from pipeline.verify.inputs import GRAMMAR
+
+DESCRIPTION = """Tell if two models are the same, and if not, where they part and why.
+
+LEFT and RIGHT are import paths, module:attribute, of a torch.nn.Module, a Flax linen or NNX module, an
+Equinox module, or a pair of functions (init, apply); or of a class or a function that makes one. Both get the
+same weights, drawn so that no layer is zero or symmetric; parameters are matched by themselves.
+Exit code 0: the same; 1: they part, or the input is bad (then there is no JSON); 2: no verdict."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the user asks for."""
+
+    left: str
+    right: str
+    inputs: tuple[str, ...]
+    left_options: Mapping[str, object]
+    right_options: Mapping[str, object]
+    left_keywords: Mapping[str, object]
+    right_keywords: Mapping[str, object]
+    optimizer: str = "adam"
+    steps: int = 3
+    seeds: int = 2
+    threads: int = 1
+    json: Path | None = None
+
+
+def parse_arguments(arguments: Sequence[str]) -> Arguments:
+    """Parse the command line; end with exit code 2 and a message if it is none."""
+    parser = argparse.ArgumentParser(
+        "python -m pipeline.verify",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"An input is described as {GRAMMAR}\nor is a function of a seed, module:function, that "
+        "returns a dictionary of arrays, or a pair of them.",
+    )
+    parser.add_argument("left", metavar="LEFT")
+    parser.add_argument("right", metavar="RIGHT")
+    parser.add_argument(
+        "--inputs", nargs="+", action="extend", required=True, metavar="INPUT", help="see below"
+    )
+    for name, words in (
+        ("options", "keyword arguments of the class or function, YAML or JSON"),
+        ("call", "keyword arguments of each call of the model"),
+    ):
+        parser.add_argument(f"--{name}", metavar="{…}", default="", help=f"{words}, on both sides")
+        for side in ("left", "right"):
+            parser.add_argument(
+                f"--{side}-{name}", metavar="{…}", default="", help=f"on the {side}"
+            )
+    parser.add_argument("--steps", type=int, default=3, help="optimizer steps; 0: none (default 3)")
+    parser.add_argument(
+        "--optimizer", default="adam", help="one of ours, by its name (default adam)"
+    )
+    parser.add_argument("--seeds", type=int, default=2, help="how many (default 2)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict for programs")
+    asked = parser.parse_args(arguments)
+    both, call = _mapping("--options", asked.options), _mapping("--call", asked.call)
+    return Arguments(
+        asked.left,
+        asked.right,
+        tuple(asked.inputs),
+        {**both, **_mapping("--left-options", asked.left_options)},
+        {**both, **_mapping("--right-options", asked.right_options)},
+        {**call, **_mapping("--left-call", asked.left_call)},
+        {**call, **_mapping("--right-call", asked.right_call)},
+        asked.optimizer,
+        asked.steps,
+        asked.seeds,
+        json=asked.json,
+    )
+
+
+def _mapping(key: str, text: str) -> dict[str, object]:
+    """Parse keyword arguments.
+
+    Raises:
+        BadArgument: they are no mapping.
+    """
+    try:
+        found = yaml.safe_load(text) if text else {}
+    except yaml.YAMLError as error:
+        raise BadArgument(f"{key} '{text}'", problem=f"it is no YAML: {error}") from None
+    if not isinstance(found, dict):
+        hint = "Write it like {width: 32, bias: false}."
+        raise BadArgument(
+            f"{key} '{text}'", problem="it is no mapping of names to values", hint=hint
+        )
+    return found

@@ -1,0 +1,75 @@
+"""The check that a command line, or a test, asks for."""
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from os import getcwd
+
+from pipeline.config.fields import require
+from pipeline.config.optimizers import OPTIMIZERS
+from pipeline.errors import BadArgument
+from pipeline.verify.arguments import Arguments
+from pipeline.verify.inputs import Described, Drawn, parse
+from pipeline.verify.judge import Request, judge
+from pipeline.verify.side import Side
+from pipeline.verify.verdict import Verdict
+from pipeline.verify.worker import Opening
+
+
+def verify(asked: Arguments) -> Verdict:
+    """Open both models, each in its own process, and judge them.
+
+    Raises:
+        UserError: an input is bad, or a side does not take it.
+    """
+    start = time.monotonic()
+    request = make_request(asked)
+    inputs = request.inputs.draw(request.seeds[0])
+    opening = partial(Opening, layouts=request.inputs.layouts, threads=asked.threads)
+    with (
+        Side("left", opening("left", asked.left, asked.left_options, asked.left_keywords, inputs[0])) as left,
+        Side("right", opening("right", asked.right, asked.right_options, asked.right_keywords, inputs[1])) as right,
+    ):  # fmt: skip
+        verdict = judge(left.wait_until_open(), right.wait_until_open(), request)
+    verdict.seconds = time.monotonic() - start
+    return verdict
+
+
+def make_request(asked: Arguments) -> Request:
+    """Return what to check."""
+    require(asked.steps >= 0, "--steps", asked.steps, "0 or more")
+    require(asked.seeds >= 1, "--seeds", asked.seeds, "at least 1")
+    known = ", ".join(sorted(OPTIMIZERS))
+    require(asked.optimizer in OPTIMIZERS, "--optimizer", asked.optimizer, f"one of {known}")
+    return Request(
+        make_inputs(asked.inputs),
+        tuple(range(asked.seeds)),
+        asked.steps,
+        OPTIMIZERS[asked.optimizer](),
+    )
+
+
+def make_inputs(given: tuple[str, ...]) -> Described | Drawn:
+    """Return inputs from their descriptions, or from the user's function."""
+    if len(given) == 1 and "=" not in given[0]:
+        return Drawn(import_function(given[0]), {})
+    return Described(tuple(map(parse, given)))
+
+
+def import_function(path: str) -> Callable[[int], object]:
+    """Import the user's function that draws inputs.
+
+    Raises:
+        BadArgument: there is none.
+    """
+    module, _, name = path.partition(":")
+    sys.path.insert(0, getcwd())
+    hint = "Name a function of a seed as module:function, or describe the inputs: x=float32[8,3,32,32] NCHW"
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadArgument(f"--inputs {path}", problem=str(error).lower(), hint=hint) from error
+    finally:
+        sys.path.pop(0)

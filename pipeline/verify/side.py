@@ -1,0 +1,129 @@
+"""A model in a process of its own, as the core sees it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from pipeline.config.optimizers import OptimizerConfig
+from pipeline.errors import RunFailed, UserError
+from pipeline.storage.portable_state import Arrays
+from pipeline.verify.graph import Description, Trace
+from pipeline.verify.subject import Edit, Inputs, Pass
+from pipeline.verify.worker import Opening
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Side:
+    """A `Subject` whose model lives in a child process."""
+
+    description: Description
+
+    def __init__(self, name: str, opening: Opening) -> None:
+        self.name, self.opening = name, opening
+        self.connection, theirs = Pipe()
+        path = os.pathsep.join(
+            filter(None, (os.getcwd(), str(ROOT), os.environ.get("PYTHONPATH", "")))
+        )
+        threads = {"OMP_NUM_THREADS": str(opening.threads), "MKL_NUM_THREADS": str(opening.threads)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.verify.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": path, **threads},
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._send("open", opening)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.connection.close()
+        try:
+            self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def wait_until_open(self) -> Self:
+        """Wait until the model is there; both sides open at the same time."""
+        self.description = self._receive()  # type: ignore[assignment]
+        return self
+
+    def values(self) -> Arrays:
+        """Return all parameters and buffers."""
+        return self._call("values")
+
+    def load(self, arrays: Arrays) -> None:
+        """Set the named parameters and buffers."""
+        self._call("load", arrays)
+
+    def trace(
+        self,
+        inputs: Inputs,
+        training: bool,
+        keep: Collection[int] = (),
+        until: int | None = None,
+        edits: Sequence[Edit] = (),
+    ) -> Trace:
+        """Run the model once and record its operations."""
+        return self._call("trace", inputs, training, keep=keep, until=until, edits=edits)
+
+    def run(self, inputs: Inputs, training: bool, weights: Mapping[str, np.ndarray]) -> Pass:
+        """Run the model forward and backward."""
+        return self._call("run", inputs, training, weights)
+
+    def train(
+        self,
+        batches: Sequence[Inputs],
+        weights: Mapping[str, np.ndarray],
+        optimizer: OptimizerConfig,
+        trained: Mapping[str, np.ndarray],
+    ) -> list[tuple[float, Arrays]]:
+        """Take an optimizer step on each batch."""
+        return self._call("train", batches, weights, optimizer, trained)
+
+    def _call(self, method: str, *args: object, **kwargs: object):  # noqa: ANN202
+        self._send(method, args, kwargs)
+        return self._receive()
+
+    def _send(self, *message: object) -> None:
+        try:
+            self.connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._died() from None
+
+    def _receive(self):  # noqa: ANN202
+        try:
+            state, value = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise self._died() from None
+        if state == "done":
+            return value
+        if state == "user error":
+            raise UserError(**value)
+        if state == "memory":
+            raise self._too_large()
+        shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in self.opening.inputs.items())
+        raise UserError(self.name, self.opening.path, problem=f"{value}; inputs: {shapes}")
+
+    def _died(self) -> Exception:
+        code = self.process.wait()
+        if code in (-9, 137):
+            return self._too_large()
+        return RunFailed(
+            f"{self.name}: the process of {self.opening.path} ended with exit code {code}"
+        )
+
+    def _too_large(self) -> UserError:
+        hint = "Make it smaller: fewer layers, a smaller batch, shorter inputs."
+        return UserError(
+            self.name, self.opening.path, hint=hint, problem="it does not fit the memory"
+        )
