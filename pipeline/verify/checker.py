@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from pipeline.config.optimizers import OptimizerConfig
 from pipeline.rng import generator
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.align import Alignment
+from pipeline.verify.both import both
 from pipeline.verify.differences import Layout, by_name, match_outputs, relative
 from pipeline.verify.subject import Inputs, Pass, Subject
 from pipeline.verify.verdict import Part
@@ -42,17 +43,22 @@ class Checker:
         self.right.load(self.mapping.to_right(values, self.own))
 
     def match_outputs(self, left: Arrays, right: Arrays) -> None:
-        """Match the outputs of both sides, with their layouts."""
+        """Match the outputs of both sides, with their layouts.
+
+        Raises:
+            ValueError: an output has another shape on either side.
+        """
+        self.shapes = {path: array.shape for path, array in left.items()}
         self.layouts = {
             ours: (theirs, Layout(left[ours], right[theirs]))
             for ours, theirs in match_outputs(left, right).items()
         }
 
-    def weights(self, outputs: Arrays, seed: int) -> tuple[Arrays, Arrays]:
+    def weights(self, seed: int) -> tuple[Arrays, Arrays]:
         """Draw the factors of the outputs in the loss, in each side's layout."""
         ours, theirs = {}, {}
         for path, (other, layout) in self.layouts.items():
-            shape = outputs[path].shape
+            shape = self.shapes[path]
             factors = generator(seed, "projection", path).standard_normal(shape) / np.sqrt(
                 np.prod(shape)
             )
@@ -61,12 +67,14 @@ class Checker:
         return ours, theirs
 
     def compare_pass(
-        self, inputs: tuple[Inputs, Inputs], training: bool, seed: int, outputs: Arrays
+        self, inputs: tuple[Inputs, Inputs], training: bool, seed: int
     ) -> Iterator[Finding]:
         """Compare a forward and a backward pass."""
-        factors = self.weights(outputs, seed)
-        ours = self.left.run(inputs[0], training, factors[0])
-        theirs = self.right.run(inputs[1], training, factors[1])
+        factors = self.weights(seed)
+        ours, theirs = both(
+            partial(self.left.run, inputs[0], training, factors[0]),
+            partial(self.right.run, inputs[1], training, factors[1]),
+        )
         forward = Part.training if training else Part.forward
         for path, (other, layout) in self.layouts.items():
             value = relative(np.squeeze(ours.outputs[path]), layout.to_left(theirs.outputs[other]))
@@ -75,10 +83,10 @@ class Checker:
         yield from self._compare(Part.gradient, *self._gradients(ours, theirs), seed, training)
 
     def noise_of_pass(
-        self, inputs: Inputs, training: bool, seed: int, outputs: Arrays
+        self, inputs: Inputs, training: bool, seed: int
     ) -> dict[tuple[Part, str], float]:
         """Compare a pass of the left model with itself, its weights moved by one unit in the last place."""
-        factors, _ = self.weights(outputs, seed)
+        factors, _ = self.weights(seed)
         values = self.left.values()
         one = self.left.run(inputs, training, factors)
         self.left.load(moved(values, seed))
@@ -98,23 +106,24 @@ class Checker:
         batches: Sequence[tuple[Inputs, Inputs]],
         optimizer: OptimizerConfig,
         seed: int,
-        outputs: Arrays,
     ) -> Iterator[Finding]:
         """Compare the weights and buffers after each optimizer step."""
-        factors = self.weights(outputs, seed)
+        factors = self.weights(seed)
         trained = self.trained
-        ours = self.left.train([b[0] for b in batches], factors[0], optimizer, trained[0])
-        theirs = self.right.train([b[1] for b in batches], factors[1], optimizer, trained[1])
+        ours, theirs = both(
+            partial(self.left.train, [b[0] for b in batches], factors[0], optimizer, trained[0]),
+            partial(self.right.train, [b[1] for b in batches], factors[1], optimizer, trained[1]),
+        )
         for step, ((_, left), (_, right)) in enumerate(zip(ours, theirs, strict=True), 1):
             mapped = self.mapping.to_left(right, left)
             for name, value in by_name(left, mapped).items():
                 yield Finding(Part.update, name, value, seed, True, step)
 
     def noise_of_steps(
-        self, batches: Sequence[Inputs], optimizer: OptimizerConfig, seed: int, outputs: Arrays
+        self, batches: Sequence[Inputs], optimizer: OptimizerConfig, seed: int
     ) -> dict[str, float]:
         """Compare steps of the left model with itself, its weights moved; the largest of all steps."""
-        factors, _ = self.weights(outputs, seed)
+        factors, _ = self.weights(seed)
         values, masks = self.left.values(), self.trained[0]
         one = self.left.train(batches, factors, optimizer, masks)
         self.left.load(moved(values, seed))

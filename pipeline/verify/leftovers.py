@@ -1,6 +1,7 @@
 """Parameters without a counterpart: unused, redundant, or needed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -26,15 +27,20 @@ class Leftovers:
     needed: dict[str, list[str]] = field(default_factory=lambda: {"left": [], "right": []})
     redundant: dict[str, list[str]] = field(default_factory=lambda: {"left": [], "right": []})
 
+    @property
+    def unused(self) -> list[str]:
+        """Names of those on which no output depends."""
+        return [one.name for side in self.named.values() for one in side if not one.is_used]
 
-def find_leftovers(checker: Checker, inputs: tuple[Inputs, Inputs], outputs: Arrays) -> Leftovers:
+
+def find_leftovers(checker: Checker, inputs: tuple[Inputs, Inputs]) -> Leftovers:
     """Find the parameters without a counterpart, and set redundant ones to zero."""
     found = Leftovers()
     mapping = checker.mapping
     known = mapping.is_used, mapping.source >= 0
     if all(mask.all() for mask in known):
         return found
-    factors = checker.weights(outputs, 0)
+    factors = checker.weights(0)
     for side, subject, owners, mask, given, factor in zip(
         SIDES, (checker.left, checker.right), (mapping.left, mapping.right), known, inputs, factors,
         strict=True,
@@ -89,9 +95,10 @@ def _occurs(gradient: np.ndarray, used: np.ndarray) -> bool:
 
 
 def _add_nearest(found: Leftovers) -> None:
+    """Name the most similar leftover of the other side."""
     for side, other in (SIDES, SIDES[::-1]):
-        names = [leftover.name for leftover in found.named[other]]
+        names = [one.name for one in found.named[other]]
         found.named[side] = [
-            Leftover(l.name, l.shape, max(names, key=lambda n: similarity(l.name, n), default=""), l.is_used)
-            for l in found.named[side]
-        ]  # fmt: skip
+            replace(one, nearest=max(names, key=partial(similarity, one.name), default=""))
+            for one in found.named[side]
+        ]

@@ -1,6 +1,9 @@
 """Place and cause of a difference."""
 
+from functools import partial
+
 from pipeline.verify.alignment.mapping import Mapping
+from pipeline.verify.both import both
 from pipeline.verify.checker import Checker, Finding
 from pipeline.verify.places import first_place, matched
 from pipeline.verify.subject import Inputs
@@ -28,10 +31,16 @@ def _forward(
     )
     found = matched(*traces, TOLERANCE), matched(*traces[::-1], TOLERANCE)
     outputs = [wrong.name], [checker.layouts[wrong.name][0]]
-    places = [first_place(*side) for side in zip(traces, found, outputs, strict=True)]
-    names = [place.name if place else "the output" for place in places]
-    sources = [place.source if place else "" for place in places]
-    return First(wrong.part, *names, wrong.value, 0, *sources), None
+    left, right = (first_place(*side) for side in zip(traces, found, outputs, strict=True))
+    first = First(
+        wrong.part,
+        left.name if left else wrong.name,
+        right.name if right else outputs[1][0],
+        wrong.value,
+        left_source=left.source if left else "",
+        right_source=right.source if right else "",
+    )
+    return first, None
 
 
 def counterparts(mapping: Mapping) -> dict[str, list[str]]:

@@ -122,7 +122,8 @@ class Verdict:
 
     def to_json(self) -> dict[str, object]:
         """Return the form for programs, documented in docs/verify.md."""
-        return {"schema": SCHEMA, **_plain(asdict(self)), "sentence": self.sentence}
+        fields = {name: _plain(value) for name, value in asdict(self).items()}
+        return {"schema": SCHEMA, **fields, "sentence": self.sentence}
 
 
 def _plain(value: object) -> object:
