@@ -38,9 +38,9 @@ def is_informative(print_: Fingerprint) -> bool:
 
 def distance(left: Fingerprint, right: Fingerprint) -> float:
     """Largest difference of two fingerprints, relative to the larger rms; inf if one is not finite."""
-    scale = max(left[0], right[0])
-    if not np.isfinite(scale):
+    if not (np.isfinite(left).all() and np.isfinite(right).all()):
         return np.inf
+    scale = max(left[0], right[0])
     # The cube root is left out where the cubes cancel: there it magnifies rounding.
     used = np.abs(left - right)
     if min(abs(left[3]), abs(right[3])) < 0.01 * scale:

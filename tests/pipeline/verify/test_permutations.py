@@ -1,0 +1,41 @@
+"""Orders of features and of fused projections are found from values."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.verify.alignment.permutations import column_order, features_last, row_orders
+
+
+@given(st.permutations(range(7)), st.permutations(range(5)))
+def test_the_order_of_columns_is_found_whatever_the_order_of_rows(columns, rows):
+    left = np.random.default_rng(0).standard_normal((5, 7))
+    right = left[list(rows)][:, list(columns)]
+    assert column_order(left, right, 1e-12).tolist() == list(columns)
+
+
+def test_other_values_have_no_order():
+    random = np.random.default_rng(0)
+    assert column_order(random.normal(size=(5, 7)), random.normal(size=(5, 7)), 1e-9) is None
+    assert column_order(random.normal(size=(5, 7)), random.normal(size=(5, 6)), 1e-9) is None
+
+
+def test_features_are_moved_last():
+    array = np.arange(24).reshape(2, 3, 4)
+    assert features_last(array, [1]).tolist() == array.transpose(0, 2, 1).reshape(-1, 3).tolist()
+    assert features_last(array, [-2, -1]).tolist() == array.reshape(2, 12).tolist()
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_the_orders_of_a_fused_projection_hold_that_of_every_head(heads):
+    """Fused rows `[heads, 3, size]` hold query, key and value of each head together."""
+    parts = [np.arange(8) + 8 * part for part in range(3)]  # outputs of query, key and value
+    fused = np.concatenate([part.reshape(heads, -1)[h] for h in range(heads) for part in parts])
+    wanted = np.concatenate(parts)
+    assert any((fused[order] == wanted).all() for order in row_orders([8, 8, 8]))
+
+
+def test_parts_of_different_sizes_are_tried_in_every_order():
+    found = {tuple(order) for order in row_orders([2, 1])}
+    assert found == {(0, 1, 2), (1, 2, 0)}
