@@ -14,6 +14,7 @@ from pipeline.verify.alignment.layers import find_layers
 from pipeline.verify.both import both
 from pipeline.verify.checker import Checker, Finding
 from pipeline.verify.differences import BAR, MARGIN, MOST_NOISE, Layout, relative
+from pipeline.verify.exchanged import find_exchanged
 from pipeline.verify.graph import Trace
 from pipeline.verify.inputs import Described, Drawn
 from pipeline.verify.leftovers import Leftovers, find_leftovers
@@ -26,7 +27,7 @@ from pipeline.verify.randomness import (
     unrepeatable,
 )
 from pipeline.verify.subject import Inputs, Subject
-from pipeline.verify.verdict import MEANING, Answer, First, Part, Verdict
+from pipeline.verify.verdict import MEANING, Answer, Cause, First, Part, Verdict
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Judge:
         if reason := reasons[0] or reasons[1]:
             return self._abstain(reason)
         alignment = Aligner(self.left, self.right, self.inputs, self.request.seeds[0]).align()
+        self.matches = alignment.matching.matches
         self.checker = Checker(self.left, self.right, alignment)
         self.checker.load(alignment.values)
         evaluation, self.training = self._trace(False), self._trace(True)
@@ -82,6 +84,7 @@ class Judge:
         leftovers = find_leftovers(self.checker, self.inputs)
         return (
             self._judge_leftovers(leftovers)
+            or self._judge_names(evaluation)
             or self._judge_passes()
             or self._judge_draws()
             or self._judge_sizes()
@@ -129,6 +132,12 @@ class Judge:
         if not left and not right:
             return None
         return self._part(First(Part.weights, left or "nothing", right or "nothing", np.inf))
+
+    def _judge_names(self, traces: tuple[Trace, Trace]) -> Verdict | None:
+        """Hold the alignment against names that agree."""
+        found = find_exchanged(self.matches, traces)
+        reason = "layers of one name do not do the same work"
+        return self._part(*found, reason=reason) if found else None
 
     def _judge_passes(self) -> Verdict | None:
         """Compare forward and backward passes, in evaluation and training, from several weights."""
@@ -232,9 +241,10 @@ class Judge:
             known = self.verdict.differences.get(finding.part, 0.0)
             self.verdict.differences[finding.part] = max(known, finding.value)
 
-    def _part(self, first: First, cause: object = None) -> Verdict:
-        self.verdict.verdict, self.verdict.reason = Answer.part, MEANING[Part(first.part)]
-        self.verdict.first, self.verdict.cause = first, cause  # pyrefly: ignore
+    def _part(self, first: First, cause: Cause | None = None, reason: str = "") -> Verdict:
+        self.verdict.verdict = Answer.part
+        self.verdict.reason = reason or MEANING[Part(first.part)]
+        self.verdict.first, self.verdict.cause = first, cause
         return self.verdict
 
     def _same(self) -> Verdict:

@@ -1,9 +1,6 @@
 """Place and cause of a difference."""
 
-from functools import partial
-
 from pipeline.verify.alignment.mapping import Mapping
-from pipeline.verify.both import both
 from pipeline.verify.checker import Checker, Finding
 from pipeline.verify.places import first_place, matched
 from pipeline.verify.subject import Inputs
