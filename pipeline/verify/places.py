@@ -73,7 +73,8 @@ def first_place(trace: Trace, found: np.ndarray, wrong: Collection[str]) -> Plac
     used = sorted({use.op for use in trace.uses if use.op > first})
     end = used[0] if used else len(trace.ops)
     ops = tuple(place for place in guilty if place <= end)
-    own = layers.get(first, "")
+    inside = trace.ops[first].layer
+    own = inside if _is_leaf(inside, layers.values()) else layers.get(first, "")
     before = _last(layers, _ancestors(trace.ops, first), found)
     after = next(
         (layers[place] for place in guilty if place in layers and layers[place] != own), ""
@@ -87,6 +88,11 @@ def _layers(trace: Trace) -> dict[int, str]:
     for use in trace.uses:
         names.setdefault(use.op, trace.ops[use.op].layer)
     return names
+
+
+def _is_leaf(layer: str, layers: Collection[str]) -> bool:
+    """True for a layer that holds parameters itself, and no layers that do."""
+    return layer in layers and not any(other.startswith(f"{layer}.") for other in layers if layer)
 
 
 def _ancestors(ops: Sequence[Op], place: int) -> list[int]:
