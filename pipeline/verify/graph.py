@@ -25,6 +25,22 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True)
+class Window:
+    """Windows that a convolution or pooling slides over its data, axis by axis.
+
+    Padding at the end is what the result needs: with a stride, less than was asked for may be used.
+    """
+
+    kind: str  # `conv`, `max`, `sum`, `mean`
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    spread: tuple[int, ...] = ()  # of the data: the stride of a transposed convolution
+    counts_padding: bool = True  # of a mean: padding counts as values
+
+
+@dataclass(frozen=True)
 class Op:
     """One result of an operation; an operation with several results is several in a row.
 
@@ -42,6 +58,8 @@ class Op:
     source: str = ""  # line of the user's code: `my_models.py:12`
     only_moves: bool = False  # True if it changes the order, shape or type of values alone
     fingerprint: Fingerprint | None = None  # None for integers and booleans
+    function: str = ""  # named function of the framework that it is part of: `gelu`, `softmax`
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,7 @@ class Trace:
     kept: dict[int, np.ndarray] = field(
         default_factory=dict
     )  # results that were asked for, by place
+    updates: dict[str, int] = field(default_factory=dict)  # places in `ops` of the changed buffers
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,15 @@ class Side:
         """Run the model once and record its operations."""
         return self._call("trace", inputs, training, keep=keep, until=until, edits=edits)
 
-    def run(self, inputs: Inputs, training: bool, weights: Mapping[str, np.ndarray]) -> Pass:
+    def run(
+        self,
+        inputs: Inputs,
+        training: bool,
+        weights: Mapping[str, np.ndarray],
+        edits: Sequence[Edit] = (),
+    ) -> Pass:
         """Run the model forward and backward."""
-        return self._call("run", inputs, training, weights)
+        return self._call("run", inputs, training, weights, edits)
 
     def train(
         self,

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.graph import Description, Trace
+from pipeline.verify.graph import Description, Trace, Window
 
 Inputs = Mapping[str, np.ndarray]
 
@@ -26,20 +26,26 @@ class Pass:
     buffers: Arrays = field(default_factory=dict)  # after the pass, all of them
 
 
+OUTPUTS = -1  # in place of an operation: the outputs and the changed buffers
+
+
 @dataclass(frozen=True)
 class Edit:
     """A change of one operation, to try a remedy.
 
-    One of: the numbers among its arguments, settings by name, a factor of its result, or its result
-    replaced by its first input.
+    `numbers`, `window` and `operands` change its arguments. `function`, of `pipeline.verify.functions`,
+    takes the place of its result: of the results of `inputs`, of its own if there are none, with
+    `arguments` behind them. `value` is a constant result. All places are those of an unchanged pass.
     """
 
-    op: int  # place in `Trace.ops`
-    numbers: Mapping[int, float] = field(default_factory=dict)
-    settings: Mapping[str, object] = field(default_factory=dict)
-    function: str = ""  # another function in its place: `gelu_tanh`, `relu`, …
-    factor: float = 1.0
-    is_skipped: bool = False
+    op: int  # place in `Trace.ops`, or OUTPUTS
+    numbers: Mapping[int, float] = field(default_factory=dict)  # by their order in `Op.numbers`
+    window: Window | None = None
+    operands: Mapping[int, int] = field(default_factory=dict)  # places to take its inputs from
+    function: str = ""
+    inputs: tuple[int, ...] = ()
+    arguments: tuple[object, ...] = ()
+    value: np.ndarray | None = None
 
 
 class Subject(Protocol):
@@ -66,13 +72,22 @@ class Subject(Protocol):
         `keep` are places in `Trace.ops` whose results are returned whole. The pass ends after place
         `until`, without outputs.
 
-        Random numbers are replaced by constants, see `graph.Draw`.
+        Random numbers are replaced by constants, see `graph.Draw`. With edits, the recorded operations
+        are run again: the places stay, and results before the first edit keep their fingerprints.
         """
 
-    def run(self, inputs: Inputs, training: bool, weights: Mapping[str, np.ndarray]) -> Pass:
+    def run(
+        self,
+        inputs: Inputs,
+        training: bool,
+        weights: Mapping[str, np.ndarray],
+        edits: Sequence[Edit] = (),
+    ) -> Pass:
         """Run the model forward and backward; buffers stay as they are.
 
         `weights` are the factors of the outputs in the loss, by path, each in its output's shape.
+        With edits, the recorded operations are run again, and gradients that the model defines itself
+        are those of its operations.
         """
 
     def train(

@@ -1,0 +1,245 @@
+"""Functions that may take the place of an operation, written once for NumPy and all frameworks."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from scipy.special import erf
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class Namespace(Generic[A]):
+    """Functions of arrays that every framework has under its own names."""
+
+    exp: Callable[[A], A]
+    log: Callable[[A], A]
+    tanh: Callable[[A], A]
+    erf: Callable[[A], A]
+    sqrt: Callable[[A], A]
+    abs: Callable[[A], A]
+    sin: Callable[[A], A]
+    where: Callable[[Any, Any, Any], A]
+    sum: Callable[[A, tuple[int, ...]], A]  # over axes, which keep the size 1
+    largest: Callable[[A, tuple[int, ...]], A]  # the same
+    reshape: Callable[[A, Sequence[int]], A]
+    broadcast: Callable[[A, Sequence[int]], A]
+    matmul: Callable[[A, A], A]
+    swapaxes: Callable[[A, int, int], A]
+    take: Callable[[A, np.ndarray, int], A]  # elements of one axis in this order
+    stop_gradient: Callable[[A], A]
+    copy: Callable[[A], A]
+    asarray: Callable[[np.ndarray], A]
+    to_numpy: Callable[[A], np.ndarray]
+
+
+NUMPY: Namespace[np.ndarray] = Namespace(
+    np.exp, np.log, np.tanh, erf, np.sqrt, np.abs, np.sin, np.where,
+    lambda x, axes: x.sum(axes, keepdims=True),
+    lambda x, axes: x.max(axes, keepdims=True),
+    np.reshape, np.broadcast_to, np.matmul, np.swapaxes, np.take,
+    np.asarray, np.copy, np.asarray, np.asarray,
+)  # fmt: skip
+
+
+def positive(xp: Any, x: Any) -> Any:
+    """Positive part."""
+    return xp.where(x > 0, x, 0 * x)
+
+
+def clipped(xp: Any, x: Any, low: float, high: float) -> Any:
+    """Values inside a range."""
+    x = xp.where(x > low, x, 0 * x + low)
+    return xp.where(x < high, x, 0 * x + high)
+
+
+def sigmoid(xp: Any, x: Any) -> Any:
+    """Logistic function."""
+    return 0.5 * (1 + xp.tanh(0.5 * x))
+
+
+def softplus(xp: Any, x: Any) -> Any:
+    """Return log(1 + eˣ)."""
+    return positive(xp, x) + xp.log(1 + xp.exp(-xp.abs(x)))
+
+
+def elu(xp: Any, x: Any, alpha: float = 1.0) -> Any:
+    """Exponential linear unit."""
+    return xp.where(x > 0, x, alpha * (xp.exp(-positive(xp, -x)) - 1))
+
+
+def gelu(xp: Any, x: Any) -> Any:
+    """Return x times the normal distribution's cumulative function."""
+    return 0.5 * x * (1 + xp.erf(x / math.sqrt(2)))
+
+
+def gelu_tanh(xp: Any, x: Any) -> Any:
+    """Return GELU's approximation by tanh (Hendrycks & Gimpel 2016)."""
+    return 0.5 * x * (1 + xp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def softmax(xp: Any, x: Any, axis: int) -> Any:
+    """Softmax over one axis."""
+    exponentials = xp.exp(x - xp.largest(x, (axis,)))
+    return exponentials / xp.sum(exponentials, (axis,))
+
+
+def log_softmax(xp: Any, x: Any, axis: int) -> Any:
+    """Logarithm of the softmax over one axis."""
+    x = x - xp.largest(x, (axis,))
+    return x - xp.log(xp.sum(xp.exp(x), (axis,)))
+
+
+# Functions of one argument that a model may have between two layers, by the field's names.
+ACTIVATIONS: dict[str, Callable[..., Any]] = {
+    "relu": positive,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "quick_gelu": lambda xp, x: x * sigmoid(xp, 1.702 * x),
+    "silu": lambda xp, x: x * sigmoid(xp, x),
+    "sigmoid": sigmoid,
+    "tanh": lambda xp, x: xp.tanh(x),
+    "relu6": lambda xp, x: clipped(xp, x, 0, 6),
+    "leaky_relu": lambda xp, x, slope=0.01: xp.where(x > 0, x, slope * x),
+    "elu": elu,
+    "selu": lambda xp, x: 1.0507009873554805 * elu(xp, x, 1.6732632423543772),
+    "celu": lambda xp, x, alpha=1.0: elu(xp, x / alpha, alpha) if alpha != 1 else elu(xp, x),
+    "softplus": softplus,
+    "mish": lambda xp, x: x * xp.tanh(softplus(xp, x)),
+    "hard_swish": lambda xp, x: x * clipped(xp, x + 3, 0, 6) / 6,
+    "hard_sigmoid": lambda xp, x: clipped(xp, x + 3, 0, 6) / 6,
+    "hard_tanh": lambda xp, x: clipped(xp, x, -1, 1),
+    "softsign": lambda xp, x: x / (1 + xp.abs(x)),
+    "log_sigmoid": lambda xp, x: -softplus(xp, -x),
+    "squared_relu": lambda xp, x: positive(xp, x) * positive(xp, x),
+    "square": lambda xp, x: x * x,
+    "abs": lambda xp, x: xp.abs(x),
+    "exp": lambda xp, x: xp.exp(x),
+    "sin": lambda xp, x: xp.sin(x),
+}
+
+
+def mean(xp: Any, x: Any, axes: Sequence[int]) -> Any:
+    """Mean over axes, which keep the size 1."""
+    return xp.sum(x, tuple(axes)) / math.prod(x.shape[axis] for axis in axes)
+
+
+def deviation(
+    xp: Any, x: Any, axes: Sequence[int], epsilon: float, kind: str, groups: int = 1
+) -> Any:
+    """Return what a norm divides by: of a `variance`, `unbiased` variance, `square` or `outside` the root."""
+    del groups
+    count = math.prod(x.shape[axis] for axis in axes)
+    centered = x if kind == "square" else x - mean(xp, x, axes)
+    variance = xp.sum(centered * centered, tuple(axes)) / (count - (kind == "unbiased"))
+    if kind == "outside":
+        return xp.sqrt(variance) + epsilon
+    return xp.sqrt(variance + epsilon)
+
+
+def shaped(result: Any, like: Any, xp: Any) -> Any:
+    """Return an array in the shape of another one, which may lack its axes of size 1 or repeat it."""
+    shape = tuple(like.shape)
+    if tuple(result.shape) == shape:
+        return result
+    if math.prod(result.shape) == math.prod(shape):
+        return xp.reshape(result, shape)
+    return xp.broadcast(result, shape)
+
+
+def resized(
+    xp: Any, x: Any, axes: Sequence[int], sizes: Sequence[int], kind: str, antialias: bool
+) -> Any:
+    """Resize axes one after the other, with the weights of `resizing`."""
+    for axis, size in zip(axes, sizes, strict=True):
+        weights = xp.asarray(resizing(x.shape[axis], size, kind, antialias).T)
+        x = xp.swapaxes(xp.matmul(xp.swapaxes(x, axis, -1), weights), axis, -1)
+    return x
+
+
+def resizing(before: int, after: int, kind: str, antialias: bool = False) -> np.ndarray:
+    """Return the weights `[after, before]` of an interpolation along one axis.
+
+    `kind` is `nearest`, `nearest-exact`, `linear`, `cubic` or `linear-corners`, `cubic-corners` (corners
+    are aligned).
+    """
+    scale = before / after
+    at = np.arange(after)
+    if kind == "nearest":
+        return np.eye(before)[np.floor(at * scale).astype(int)]
+    if kind == "nearest-exact":
+        return np.eye(before)[np.floor((at + 0.5) * scale).astype(int)]
+    has_corners = kind.endswith("corners")
+    centers = at * (before - 1) / max(after - 1, 1) if has_corners else (at + 0.5) * scale - 0.5
+    width = max(scale, 1.0) if antialias else 1.0
+    if kind.startswith("linear"):
+        reach = 2
+        kernel = _triangle
+    else:
+        reach = 3
+        kernel = _cubic if antialias else _cubic_sharp
+    first = np.floor(centers).astype(int)
+    weights = np.zeros((after, before))
+    span = int(np.ceil(reach * width)) + 1
+    for offset in range(-span, span + 1):
+        place = first + offset
+        share = kernel((place - centers) / width)
+        if antialias:  # what lies outside does not count
+            inside = (place >= 0) & (place < before)
+            np.add.at(weights, (at[inside], place[inside]), share[inside])
+        else:  # the border is repeated
+            np.add.at(weights, (at, np.clip(place, 0, before - 1)), share)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.maximum(0, 1 - np.abs(x))
+
+
+def _cubic(x: np.ndarray, a: float = -0.5) -> np.ndarray:
+    """Keys' kernel (1981)."""
+    x = np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+
+
+def _cubic_sharp(x: np.ndarray) -> np.ndarray:
+    return _cubic(x, -0.75)  # torch's, without antialiasing
+
+
+def identity(xp: Any, x: Any) -> Any:
+    """Return the value as it is."""
+    del xp
+    return x
+
+
+def permuted(xp: Any, x: Any, order: Sequence[int], axis: int) -> Any:
+    """Return the elements of one axis in another order."""
+    return xp.take(x, np.asarray(order), axis)
+
+
+def normal_factor(
+    xp: Any, like: Any, x: Any, axes: Sequence[int], epsilon: float, kind: str
+) -> Any:
+    """Return what a norm multiplies with, in the shape of `like`; see `deviation`."""
+    return shaped(1 / deviation(xp, x, axes, epsilon, kind), like, xp)
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = ACTIVATIONS | {
+    "softmax": softmax,
+    "log_softmax": log_softmax,
+    "identity": identity,
+    "like": lambda xp, like, x: shaped(x, like, xp),
+    "scale": lambda xp, x, factor: x * factor,
+    "shift": lambda xp, x, summand: x + summand,
+    "add": lambda xp, x, y: x + y,
+    "subtract": lambda xp, x, y: x - y,
+    "normal_factor": normal_factor,
+    "resize": resized,
+    "permute": permuted,
+    "stop_gradient": lambda xp, x: xp.stop_gradient(x),
+}
