@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from lightning_impl.verify.replay import Operation, find_window, slotted, tensors, to_numpy
+from lightning_impl.verify.substitutes import SUBSTITUTES, substitute
 from pipeline.verify.fingerprints import fingerprint
-from pipeline.verify.graph import Draw, Op, Role, Use
+from pipeline.verify.graph import Draw, Op, Role, Use, Window
+from pipeline.verify.program import Operand, Program
 
 # Operations that only show the elements of a tensor in another order or shape.
 VIEWS = {
@@ -30,18 +34,6 @@ PRODUCTS = {
     "addmv": 1,
 }  # first factor
 SCALES, SHIFTS = {"mul", "mul_", "div", "div_"}, {"add", "add_", "sub", "sub_", "rsub"}
-# Running statistics come first: a norm that is written out subtracts the mean, adds epsilon to the variance.
-STATISTICS, AFFINE = {3: Role.shift, 4: Role.shift}, {1: Role.scale, 2: Role.shift}
-# Operands of norms: place of the data, and roles by the place of a parameter.
-NORMS: dict[str, dict[int, Role]] = {
-    "native_layer_norm": {2: Role.scale, 3: Role.shift},
-    "native_group_norm": {1: Role.scale, 2: Role.shift},
-    "native_batch_norm": STATISTICS | AFFINE,
-    "_native_batch_norm_legit": STATISTICS | AFFINE,
-    "_native_batch_norm_legit_no_training": STATISTICS | AFFINE,
-    "_batch_norm_with_update": STATISTICS | AFFINE,
-    "_fused_rms_norm": {2: Role.scale},
-}  # fmt: skip
 # Random operations: kind, and the value that takes the place of every number. A mask of ones keeps all,
 # so that dropout scales by 1 / (1 - rate): its rate and place show in the results.
 RANDOM = {
@@ -74,9 +66,10 @@ class Neutral(TorchDispatchMode):
         self, func: Any, types: object, args: tuple = (), kwargs: Any = None
     ) -> object:
         """Execute an operation."""
-        return self._execute(func, args, kwargs or {})
+        return self.execute(func, args, kwargs or {})
 
-    def _execute(self, func: Any, args: tuple, kwargs: Mapping[str, Any]) -> object:
+    def execute(self, func: Any, args: tuple, kwargs: Mapping[str, Any]) -> object:
+        """Execute an operation in float64, without random numbers."""
         name = short_name(func)
         if kwargs.get("dtype") in NARROW:
             kwargs = {**kwargs, "dtype": torch.float64}
@@ -134,26 +127,35 @@ class Recorder(Neutral):
         self.places = WeakIdKeyDictionary()  # of a tensor: its place in `ops`
         self.elements = WeakIdKeyDictionary()  # of a view of parameters: the elements' numbers
         self.writers: dict[int, int] = {}  # by storage: the last operation in place
+        self.program: Program[torch.Tensor] = Program()
+        self.registers = WeakIdKeyDictionary()  # of a tensor, in the program
+        self.neutral = Neutral()  # executes the program
         first = 0
         for name, tensor in arrays.items():
             numbers = torch.arange(first, first + tensor.numel())
             self.elements[tensor] = numbers.view(tensor.shape)
             first += tensor.numel()
             self._add(tensor, "parameter", layer=name)
+            self.program.sources["parameter", name] = self.registers[tensor]
         for name, value in inputs.items():
             if isinstance(value, torch.Tensor):
                 self._add(value, "input", layer=name)
+                self.program.sources["input", name] = self.registers[value]
 
     def __torch_dispatch__(
         self, func: Any, types: object, args: tuple = (), kwargs: Any = None
     ) -> object:
         """Execute an operation and record it."""
-        kwargs = kwargs or {}
-        before = {
-            id(tensor): self.place(tensor) for tensor in _tensors((args, tuple(kwargs.values())))
-        }
-        out = self._execute(func, args, kwargs)
-        self._record(short_name(func), func, args, kwargs, out, before)
+        kwargs, name = kwargs or {}, short_name(func)
+        if name in SUBSTITUTES:
+            with self:
+                return substitute(name, args, kwargs)
+        operands = list(tensors((args, tuple(kwargs.values()))))
+        before = {id(tensor): self.place(tensor) for tensor in operands}
+        taken = tuple(Operand(self.registers[t], before[id(t)]) for t in operands)
+        out = self.execute(func, args, kwargs)
+        is_view = self._record(name, func, args, kwargs, out, before)
+        self._record_step(func, args, kwargs, out, operands, taken, is_view)
         if self.until is not None and len(self.ops) > self.until:
             raise Enough
         return out
@@ -166,31 +168,64 @@ class Recorder(Neutral):
         kwargs: Mapping[str, Any],
         out: object,
         before: Mapping[int, int],
-    ) -> None:
-        operands = list(_tensors((args, tuple(kwargs.values()))))
+    ) -> bool:
+        """Record an operation's results; return True for a view of parameters, which is none."""
+        operands = list(tensors((args, tuple(kwargs.values()))))
         if name in VIEWS and all(tensor in self.elements for tensor in operands) and operands:
             self._record_view(name, func, args, kwargs, out)
-            return
+            return True
         inputs = tuple(dict.fromkeys(before.values()))
         numbers = tuple(float(a) for a in _numbers((args, tuple(kwargs.values()))))
         first = len(self.ops)
-        for tensor in _tensors(out):
-            self._add(tensor, name, inputs, numbers, _settings(func, args, kwargs))
+        for tensor in tensors(out):
+            window = find_window(name, args, tensor) if len(self.ops) == first else None
+            settings = _settings(func, args, kwargs)
+            self._add(tensor, name, inputs, numbers, settings, window=window)
             if name.endswith("_") or tensor is (args[0] if args else None):
                 self.writers[_storage(tensor)] = self.places[tensor]
         if any(tensor in self.elements for tensor in operands):
             self._record_uses(name, args, kwargs, before, min(first, len(self.ops) - 1))
+        return False
+
+    def _record_step(
+        self,
+        func: Any,
+        args: tuple,
+        kwargs: Mapping[str, Any],
+        out: object,
+        operands: list[torch.Tensor],
+        taken: tuple[Operand, ...],
+        is_view: bool,
+    ) -> None:
+        """Add an operation to the program, to be run again."""
+        results = list(tensors(out))
+        for tensor in results:
+            if tensor not in self.registers:
+                self.registers[tensor] = self.program.add_register()
+        slots = {id(tensor): at for at, tensor in enumerate(operands)}
+        places = [-1 if is_view else self.places[tensor] for tensor in results]
+        self.program.steps.append(
+            Operation(
+                taken,
+                tuple(self.registers[tensor] for tensor in results),
+                tuple(places),
+                partial(self.neutral.execute, func),
+                short_name(func),
+                slotted(args, slots),
+                {name: slotted(value, slots) for name, value in kwargs.items()},
+            )
+        )
 
     def _record_view(
         self, name: str, func: Any, args: tuple, kwargs: Mapping[str, Any], out: object
     ) -> None:
         """Record a view of parameters, and follow their elements."""
-        place = self.place(next(_tensors(args)))
+        place = self.place(next(tensors(args)))
         if name in ("_to_copy", "clone", "contiguous", "lift_fresh"):
             numbers: object = self.elements[args[0]]
         else:
             numbers = func(*_replaced(args, self.elements), **kwargs)
-        for tensor, elements in zip(_tensors(out), _tensors(numbers), strict=True):
+        for tensor, elements in zip(tensors(out), tensors(numbers), strict=True):
             self.elements[tensor] = elements
             self.places[tensor] = place
 
@@ -227,10 +262,6 @@ class Recorder(Neutral):
         elif name in ("embedding", "index", "index_select", "gather") and 0 in known:
             table = known.pop(0)
             add(Role.lookup, table.reshape(table.shape[0], -1), None)
-        elif name in NORMS:
-            for at, role in NORMS[name].items():
-                if at in known:
-                    add(role, known.pop(at).reshape(-1), args[0])
         data = next((a for at, a in enumerate(args[:2]) if at not in known), None)
         role = (
             Role.scale
@@ -242,7 +273,7 @@ class Recorder(Neutral):
         for elements in known.values():
             add(role, _once(elements), data)
         for value in (args, tuple(kwargs.values())):  # inside lists, such as those of cat
-            for tensor in _tensors([a for a in value if isinstance(a, list | tuple)]):
+            for tensor in tensors([a for a in value if isinstance(a, list | tuple)]):
                 if tensor in self.elements:
                     add(Role.other, _once(self.elements[tensor]), None)
 
@@ -250,6 +281,7 @@ class Recorder(Neutral):
         """Return the place of a tensor's result in `ops`; an unknown tensor is a constant."""
         if tensor not in self.places:
             self._add(tensor, "constant")
+            self.program.constants[self.registers[tensor]] = tensor.detach().clone()
         return max(self.places[tensor], self.writers.get(_storage(tensor), -1))
 
     def _add(
@@ -260,8 +292,12 @@ class Recorder(Neutral):
         numbers: tuple[float, ...] = (),
         settings: dict[str, str] | None = None,
         layer: str | None = None,
+        window: Window | None = None,
     ) -> None:
         self.places[tensor] = len(self.ops)
+        if tensor not in self.registers:
+            self.registers[tensor] = self.program.add_register()
+        self.program.registers[len(self.ops)] = self.registers[tensor]
         if layer is None:
             layer = self.layers[-1] if self.layers else ""
         is_float = tensor.is_floating_point() and name not in ("parameter", "buffer")
@@ -277,6 +313,7 @@ class Recorder(Neutral):
                 _source() if inputs else "",
                 name in MOVES,
                 fingerprint(to_numpy(tensor)) if is_float else None,
+                window=window,
             )
         )
         if self.places[tensor] in self.keep:
@@ -303,22 +340,6 @@ def short_name(func: Any) -> str:
     return func.name().rpartition("::")[2].partition(".")[0]
 
 
-def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """Return a tensor's values; NumPy has no bf16."""
-    tensor = tensor.detach().cpu()
-    if tensor.dtype is torch.bfloat16:
-        tensor = tensor.float()
-    return tensor.resolve_conj().resolve_neg().numpy()
-
-
-def _tensors(value: object) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-
-
 def _numbers(value: object) -> Iterator[float]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         yield value
@@ -331,9 +352,7 @@ def _settings(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, st
     """Arguments that are no tensors, by name."""
     names = [argument.name for argument in func._schema.arguments]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
-    return {
-        name: str(value) for name, value in given.items() if next(_tensors(value), None) is None
-    }
+    return {name: str(value) for name, value in given.items() if next(tensors(value), None) is None}
 
 
 def _replaced(args: Any, elements: Any) -> Any:

@@ -10,11 +10,13 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_impl.optimizers import build_optimizer
-from lightning_impl.verify.record import Enough, Neutral, Recorder, to_numpy
+from lightning_impl.verify.record import Enough, Neutral, Recorder
+from lightning_impl.verify.replay import NAMESPACE, to_numpy
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.graph import Array, Description, Trace
 from pipeline.verify.outputs import leaves
+from pipeline.verify.program import Recorded, Source
 from pipeline.verify.subject import Edit, Inputs, Pass
 
 
@@ -28,6 +30,7 @@ class ModuleSubject:
         self.arrays |= {
             name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()
         }
+        self.recorded: Recorded[torch.Tensor] = Recorded()
         self.description = Description(
             "torch.nn.Module",
             tuple(
@@ -43,6 +46,11 @@ class ModuleSubject:
     @torch.no_grad()
     def load(self, arrays: Arrays) -> None:
         """Set the named parameters and buffers; others stay."""
+        self.recorded.forget()
+        self._restore(arrays)
+
+    @torch.no_grad()
+    def _restore(self, arrays: Arrays) -> None:
         for name, array in arrays.items():
             self.arrays[name].copy_(torch.from_numpy(np.array(array, order="C")))
 
@@ -56,6 +64,11 @@ class ModuleSubject:
     ) -> Trace:
         """Run the model once and record its operations; buffers stay as they are."""
         given = _tensors(inputs)
+        if edits:
+            before, program = self.recorded.find(inputs, training, self.trace)
+            values = _sources(self.arrays, given)
+            with torch.no_grad():
+                return program.trace(before, values, edits, NAMESPACE, keep, until)
         recorder = Recorder(self.arrays, given, keep, until)
         with self._mode(training), torch.no_grad():
             before = self.values()
@@ -68,8 +81,8 @@ class ModuleSubject:
             finally:
                 for hook in hooks:
                     hook.remove()
-                self.load(before)
-        return Trace(
+                self._restore(before)
+        trace = Trace(
             recorder.ops,
             recorder.uses,
             {path: to_numpy(tensor) for path, tensor in found.items()},
@@ -77,10 +90,22 @@ class ModuleSubject:
             buffers,
             recorder.draws,
             recorder.kept,
+            {name: recorder.place(self.arrays[name]) for name in buffers},
         )
+        if until is None:
+            self.recorded.keep(inputs, training, trace, recorder.program)
+        return trace
 
-    def run(self, inputs: Inputs, training: bool, weights: Mapping[str, np.ndarray]) -> Pass:
+    def run(
+        self,
+        inputs: Inputs,
+        training: bool,
+        weights: Mapping[str, np.ndarray],
+        edits: Sequence[Edit] = (),
+    ) -> Pass:
         """Run the model forward and backward; buffers stay as they are."""
+        if edits:
+            return self._rerun(inputs, training, weights, edits)
         before = self.values()
         with self._mode(training), Neutral():
             loss, outputs = self._loss(_tensors(inputs), weights)
@@ -92,8 +117,33 @@ class ModuleSubject:
         }
         self.model.zero_grad()
         buffers = self._changed(before)
-        self.load(before)
+        self._restore(before)
         return Pass(loss.item(), gradients, outputs, buffers)
+
+    def _rerun(
+        self,
+        inputs: Inputs,
+        training: bool,
+        weights: Mapping[str, np.ndarray],
+        edits: Sequence[Edit],
+    ) -> Pass:
+        """Run the recorded operations forward and backward, with edits."""
+        trace, program = self.recorded.find(inputs, training, self.trace)
+        trained = {array.name for array in self.description.arrays if array.is_trained}
+        values = _sources(self.arrays, _tensors(inputs))
+        for (_, name), tensor in values.items():
+            tensor.requires_grad_(name in trained)
+        found = program.run(values, edits, NAMESPACE)
+        outputs = {p: found[at] for p, at in program.results(trace.results, edits).items()}
+        buffers = {n: found[at] for n, at in program.results(trace.updates, edits).items()}
+        loss = _weighted(outputs, weights)
+        loss.backward()
+        gradients = {
+            name: to_numpy(tensor.grad)
+            for (_, name), tensor in values.items()
+            if tensor.is_leaf and tensor.grad is not None
+        }
+        return Pass(loss.item(), gradients, _numpy(outputs), _numpy(buffers))
 
     def train(
         self,
@@ -117,18 +167,14 @@ class ModuleSubject:
                 updates.step()
                 self.model.zero_grad()
                 steps.append((loss.item(), self.values()))
-        self.load(before)
+        self._restore(before)
         return steps
 
     def _loss(
         self, given: Mapping[str, object], weights: Mapping[str, np.ndarray]
     ) -> tuple[torch.Tensor, Arrays]:
         found = dict(leaves(self._call(given), torch.is_tensor))
-        parts = [
-            (found[path] * torch.from_numpy(np.array(weight, order="C"))).sum()
-            for path, weight in weights.items()
-        ]
-        return torch.stack(parts).sum(), {path: to_numpy(tensor) for path, tensor in found.items()}
+        return _weighted(found, weights), _numpy(found)
 
     def _call(self, given: Mapping[str, object]) -> object:
         """Call the model with its inputs by name, or in order if it names them otherwise."""
@@ -170,3 +216,29 @@ def _tensors(inputs: Inputs) -> dict[str, torch.Tensor]:
             tensor = tensor.long()
         found[name] = tensor
     return found
+
+
+def _sources(
+    arrays: Mapping[str, torch.Tensor], given: Mapping[str, object]
+) -> dict[Source, torch.Tensor]:
+    """Return copies of what a recorded pass starts from."""
+    found: dict[Source, torch.Tensor] = {
+        ("parameter", name): tensor.detach().clone() for name, tensor in arrays.items()
+    }
+    tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
+    return found | {("input", name): tensor for name, tensor in tensors.items()}
+
+
+def _weighted(
+    outputs: Mapping[str, torch.Tensor], weights: Mapping[str, np.ndarray]
+) -> torch.Tensor:
+    """Return the sum of the outputs, each times its weights."""
+    parts = [
+        (outputs[path] * torch.from_numpy(np.array(weight, order="C"))).sum()
+        for path, weight in weights.items()
+    ]
+    return torch.stack(parts).sum()
+
+
+def _numpy(found: Mapping[str, torch.Tensor]) -> Arrays:
+    return {path: to_numpy(tensor) for path, tensor in found.items()}
