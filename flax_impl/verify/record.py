@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,32 +13,12 @@ from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from flax_impl.device import PyTree
+from flax_impl.verify.replay import Operation, find_window
+from flax_impl.verify.substitutes import VIEWS, substitute
 from pipeline.verify.fingerprints import fingerprint
 from pipeline.verify.graph import Draw, Op, Role, Use
+from pipeline.verify.program import Operand, Program
 
-# Primitives that only show the elements of an array in another order or shape, in NumPy's terms.
-VIEWS: dict[str, Callable[..., Any]] = {
-    "transpose": lambda x, permutation, **_: np.transpose(x, permutation),
-    "reshape": lambda x, new_sizes, **_: np.reshape(x, new_sizes),
-    "squeeze": lambda x, dimensions, **_: np.squeeze(x, dimensions),
-    "broadcast_in_dim": lambda x, shape, broadcast_dimensions, **_: np.broadcast_to(
-        np.reshape(x, [dict(zip(broadcast_dimensions, x.shape, strict=True)).get(axis, 1) for axis in range(len(shape))]), shape
-    ),
-    "slice": lambda x, start_indices, limit_indices, strides, **_: x[
-        tuple(map(slice, start_indices, limit_indices, strides or (1,) * x.ndim))
-    ],
-    "concatenate": lambda *xs, dimension, **_: np.concatenate(xs, dimension),
-    "rev": lambda x, dimensions, **_: np.flip(x, dimensions),
-    "split": lambda x, sizes, axis, **_: np.split(x, np.cumsum(sizes)[:-1], axis),
-    "convert_element_type": lambda x, **_: x,
-    "copy": lambda x, **_: x,
-    "copy_p": lambda x, **_: x,
-    "stop_gradient": lambda x, **_: x,
-    "optimization_barrier": lambda *xs, **_: list(xs),
-    "reduce_precision": lambda x, **_: x,
-    "sharding_constraint": lambda x, **_: x,
-    "device_put": lambda *xs, **_: list(xs),
-}  # fmt: skip
 # Primitives that move values, of parameters or not.
 MOVES = {*VIEWS, "row", "pad", "gather", "dynamic_slice"} - {"concatenate"}
 # Primitives that hold a function which is evaluated in their place, by the name of the argument.
@@ -65,6 +46,7 @@ class Value:
     array: PyTree
     place: int = -1
     elements: np.ndarray | None = None
+    register: int = -1  # in the program that is recorded
 
 
 class Enough(Exception):
@@ -86,6 +68,8 @@ class Interpreter:
         self.uses: list[Use] = []
         self.draws: list[Draw] = []
         self.elements = 0  # numbered so far
+        self.functions: list[str] = []  # being evaluated, by their names, innermost last
+        self.program: Program[PyTree] = Program()
 
     def source(self, array: PyTree, name: str, layer: str = "") -> Value:
         """Introduce an input, parameter, buffer or constant."""
@@ -94,7 +78,11 @@ class Interpreter:
             size = int(np.prod(array.shape))
             elements = np.arange(self.elements, self.elements + size).reshape(array.shape)
             self.elements += size
-        return Value(array, self._add(array, name, layer=layer), elements)
+        value = Value(array, -1, elements, self.program.add_register())
+        kind = "input" if name == "input" else "parameter"
+        self.program.sources[kind, layer] = value.register
+        value.place = self._add(array, name, layer=layer, register=value.register)
+        return value
 
     def evaluate(
         self, jaxpr: Jaxpr, consts: Sequence[Value], args: Sequence[Value], layer: str = ""
@@ -123,7 +111,10 @@ class Interpreter:
                 return self._draw(eqn, function, args, layer)
             inner: Any = eqn.params[CALLS[name]]
             if name not in CUSTOM or self.recording or _has_float32(inner):
-                return self._closed(inner, args, layer)
+                self.functions.append(function)
+                results = self._closed(inner, args, layer)
+                self.functions.pop()
+                return results
         if name == "scan" and (self.recording or _has_float32(eqn.params["jaxpr"]) or _draws(eqn)):
             if eqn.params["length"] <= MOST_ITERATIONS:
                 return self._scan(eqn, args, layer)
@@ -135,21 +126,28 @@ class Interpreter:
             views = VIEWS[name](*(arg.elements for arg in args), **eqn.params)
             every = views if isinstance(views, list) else [views]
             outs = self._bind(eqn, args)
-            return [Value(o, args[0].place, v) for o, v in zip(outs, every, strict=True)]
+            found = [Value(o, args[0].place, v) for o, v in zip(outs, every, strict=True)]
+            self._record_step(partial(_bind, eqn), eqn, args, found, is_view=True)
+            return found
         if name in OTHER_RANDOM:
             self.draws.append(
                 Draw(name, 0.0, int(np.prod(eqn.outvars[-1].aval.shape)), len(self.ops))
             )
         outs = self._bind(eqn, args)
+        if self.recording:
+            self._add_constants(args)
         inputs = tuple(dict.fromkeys(self._place(arg) for arg in args if not _is_number(arg)))
         numbers = tuple(float(arg.array) for arg in args if _is_number(arg))
         first = len(self.ops)
-        places = [self._add(out, name, inputs, numbers, eqn, layer) for out in outs]
+        shapes = [np.shape(arg.array) for arg in args]
+        places = [self._add(out, name, inputs, numbers, eqn, layer, shapes=shapes) for out in outs]
+        found = [Value(out, place) for out, place in zip(outs, places, strict=True)]
+        self._record_step(partial(_bind, eqn), eqn, args, found)
         if self.recording and any(arg.elements is not None for arg in args):
             self._record_uses(eqn, args, first)
         if self.until is not None and len(self.ops) > self.until:
             raise Enough
-        return [Value(out, place) for out, place in zip(outs, places, strict=True)]
+        return found
 
     def _closed(self, inner: Any, args: list[Value], layer: str) -> list[Value]:
         if isinstance(inner, ClosedJaxpr):
@@ -176,15 +174,20 @@ class Interpreter:
             row = row[::-1] if p["reverse"] else row
             array = jnp.stack([value.array for value in row])
             places = tuple(dict.fromkeys(value.place for value in row))
-            results.append(Value(array, self._add(array, "stack", places, (), eqn, layer)))
+            value = Value(array, self._add(array, "stack", places, (), eqn, layer))
+            self._record_step(lambda rows, _: [jnp.stack(rows)], None, row, [value])
+            results.append(value)
         return [*carry, *results]
 
     def _row(self, value: Value, index: int) -> Value:
         elements = None if value.elements is None else value.elements[index]
         array = value.array[index]
         if elements is not None:
-            return Value(array, value.place, elements)
-        return Value(array, self._add(array, "row", (self._place(value),)))
+            row = Value(array, value.place, elements)
+        else:
+            row = Value(array, self._add(array, "row", (self._place(value),)))
+        self._record_step(lambda x, _: [x[0][index]], None, [value], [row], elements is not None)
+        return row
 
     def _draw(self, eqn: JaxprEqn, function: str, args: list[Value], layer: str) -> list[Value]:
         """Return constants in place of random numbers, and note the draw."""
@@ -196,20 +199,47 @@ class Interpreter:
         if not self.recording:
             return [Value(out)]
         self.draws.append(Draw(kind, number, out.size, len(self.ops)))
-        return [Value(out, self._add(out, function, (), (number,), eqn, layer))]
+        value = Value(out, self._add(out, function, (), (number,), eqn, layer))
+        self._record_step(lambda *_: [out], None, [], [value])
+        return [value]
 
     def _bind(self, eqn: JaxprEqn, args: list[Value]) -> list[PyTree]:
-        params = {key: _lifted_parameter(key, value) for key, value in eqn.params.items()}
-        arrays = [arg.array for arg in args]
-        if eqn.primitive.name == "convert_element_type":
-            # Of numbers that JAX has typed weakly, too.
-            arrays = [jnp.asarray(array) for array in arrays]
-        else:
-            arrays = _matched(eqn, arrays)
-        bound = eqn.primitive.get_bind_params(params)
-        subfuns, bound = bound if isinstance(bound, tuple) else ((), bound)
-        out = eqn.primitive.bind(*subfuns, *arrays, **bound)
-        return list(out) if eqn.primitive.multiple_results else [out]
+        return _bind(eqn, [arg.array for arg in args], {}, self.recording)
+
+    def _add_constants(self, args: list[Value]) -> None:
+        """Give registers to values that no step has made."""
+        for arg in args:
+            if arg.register < 0:
+                arg.register = self.program.add_register()
+                self.program.constants[arg.register] = arg.array
+
+    def _record_step(
+        self,
+        call: Callable[[list[PyTree], Mapping[str, Any]], Sequence[PyTree]],
+        eqn: JaxprEqn | None,
+        args: list[Value],
+        results: list[Value],
+        is_view: bool = False,
+    ) -> None:
+        """Add an operation to the program, to be run again."""
+        if not self.recording:
+            return
+        self._add_constants(args)
+        for result in results:
+            result.register = self.program.add_register()
+            if not is_view:
+                self.program.registers[result.place] = result.register
+        self.program.steps.append(
+            Operation(
+                tuple(Operand(arg.register, arg.place) for arg in args),
+                tuple(result.register for result in results),
+                tuple(-1 if is_view else result.place for result in results),
+                call,
+                eqn.primitive.name if eqn else "",
+                eqn.params if eqn else {},
+                tuple(at for at, arg in enumerate(args) if _is_number(arg)),
+            )
+        )
 
     def _record_uses(self, eqn: JaxprEqn, args: list[Value], op: int) -> None:
         name = eqn.primitive.name
@@ -248,7 +278,8 @@ class Interpreter:
     def _place(self, value: Value) -> int:
         """Return the place of a value's result; an unknown one is a constant."""
         if value.place < 0:
-            value.place = self._add(value.array, "constant")
+            self._add_constants([value])
+            value.place = self._add(value.array, "constant", register=value.register)
         return value.place
 
     def _add(
@@ -259,9 +290,13 @@ class Interpreter:
         numbers: tuple[float, ...] = (),
         eqn: JaxprEqn | None = None,
         layer: str = "",
+        shapes: Sequence[tuple[int, ...]] = (),
+        register: int = -1,
     ) -> int:
         if not self.recording:
             return -1
+        if register >= 0:
+            self.program.registers[len(self.ops)] = register
         array = array if hasattr(array, "dtype") else np.asarray(array)
         is_float = jnp.issubdtype(array.dtype, jnp.floating) and name not in ("parameter", "buffer")
         self.ops.append(
@@ -278,6 +313,8 @@ class Interpreter:
                 _source(eqn) if eqn else "",
                 name in MOVES,
                 fingerprint(np.asarray(array)) if is_float else None,
+                ".".join(filter(None, self.functions)),
+                find_window(name, eqn.params, shapes, array.shape) if eqn else None,
             )
         )
         if len(self.ops) - 1 in self.keep:
@@ -301,6 +338,25 @@ def _is_number(value: Value) -> bool:
         and np.ndim(array) == 0
         and not jnp.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key)
     )
+
+
+def _bind(
+    eqn: JaxprEqn, arrays: list[PyTree], changed: Mapping[str, Any], by_numpy: bool = True
+) -> list[PyTree]:
+    """Evaluate a primitive in float64, with some of its parameters changed."""
+    params = {key: _lifted_parameter(key, value) for key, value in eqn.params.items()}
+    params |= changed
+    if eqn.primitive.name == "convert_element_type":
+        # Of numbers that JAX has typed weakly, too.
+        arrays = [a if isinstance(a, np.ndarray) else jnp.asarray(a) for a in arrays]
+    else:
+        arrays = _matched(eqn, arrays)
+    if by_numpy and (results := substitute(eqn.primitive.name, arrays, params)) is not None:
+        return results
+    bound = eqn.primitive.get_bind_params(params)
+    subfuns, bound = bound if isinstance(bound, tuple) else ((), bound)
+    out = eqn.primitive.bind(*subfuns, *arrays, **bound)
+    return list(out) if eqn.primitive.multiple_results else [out]
 
 
 NARROW = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(jnp.bfloat16))

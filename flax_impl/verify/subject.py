@@ -11,10 +11,12 @@ from flax_impl.device import PyTree
 from flax_impl.optimizers import build_optimizer
 from flax_impl.verify.function import Function
 from flax_impl.verify.record import lifted, record
+from flax_impl.verify.replay import NAMESPACE
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.graph import Array, Description, Trace
 from pipeline.verify.outputs import leaves
+from pipeline.verify.program import Recorded, Source
 from pipeline.verify.subject import Edit, Inputs, Pass
 
 
@@ -30,6 +32,7 @@ class FunctionSubject:
         }
         # Counters and the like: they are passed on as they are.
         self.others = {n: a for n, a in function.arrays.items() if n not in self.arrays}
+        self.recorded: Recorded[PyTree] = Recorded()
         self.description = Description(
             function.kind,
             tuple(
@@ -45,6 +48,7 @@ class FunctionSubject:
 
     def load(self, arrays: Arrays) -> None:
         """Set the named parameters and buffers; others stay."""
+        self.recorded.forget()
         self.arrays |= {name: jnp.asarray(array, jnp.float64) for name, array in arrays.items()}
 
     def trace(
@@ -56,27 +60,67 @@ class FunctionSubject:
         edits: Sequence[Edit] = (),
     ) -> Trace:
         """Run the model once and record its operations; buffers stay as they are."""
-        interpreter, results, places = record(
-            self._call(training), self.arrays, _arrays(inputs), keep, until
-        )
-        (outputs, buffers), (places, _) = (results, places) if results else (({}, {}), ({}, {}))
-        return Trace(
+        given = _arrays(inputs)
+        if edits:
+            before, program = self.recorded.find(inputs, training, self.trace)
+            values = _sources(self.arrays, given)
+            return program.trace(before, values, edits, NAMESPACE, keep, until)
+        interpreter, results, places = record(self._call(training), self.arrays, given, keep, until)
+        (outputs, buffers), places = (results, places) if results else (({}, {}), ({}, {}))
+        changed = self._changed(buffers)
+        trace = Trace(
             interpreter.ops,
             interpreter.uses,
             {path: np.asarray(array) for path, array in outputs.items()},
-            places,
-            self._changed(buffers),
+            places[0],
+            changed,
             interpreter.draws,
             interpreter.kept,
+            {name: places[1][name] for name in changed},
         )
+        if until is None:
+            self.recorded.keep(inputs, training, trace, interpreter.program)
+        return trace
 
-    def run(self, inputs: Inputs, training: bool, weights: Mapping[str, np.ndarray]) -> Pass:
+    def run(
+        self,
+        inputs: Inputs,
+        training: bool,
+        weights: Mapping[str, np.ndarray],
+        edits: Sequence[Edit] = (),
+    ) -> Pass:
         """Run the model forward and backward; buffers stay as they are."""
+        if edits:
+            return self._rerun(inputs, training, weights, edits)
         trained, fixed = self._split(self.function.trained)
         (loss, (outputs, buffers)), gradients = self._gradients(training, weights)(
             trained, fixed, _arrays(inputs)
         )
         return Pass(float(loss), _numpy(gradients), _numpy(outputs), self._changed(buffers))
+
+    def _rerun(
+        self,
+        inputs: Inputs,
+        training: bool,
+        weights: Mapping[str, np.ndarray],
+        edits: Sequence[Edit],
+    ) -> Pass:
+        """Run the recorded operations forward and backward, with edits."""
+        trace, program = self.recorded.find(inputs, training, self.trace)
+
+        def loss(trained: PyTree, fixed: PyTree, given: PyTree) -> tuple[jax.Array, PyTree]:
+            values = _sources({**trained, **fixed}, given)
+            found = program.run(values, edits, NAMESPACE)
+            outputs, buffers = (
+                {path: found[at] for path, at in program.results(places, edits).items()}
+                for places in (trace.results, trace.updates)
+            )
+            return _weighted(outputs, weights), (outputs, buffers)
+
+        both = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        trained, fixed = self._split(self.function.trained)
+        (value, (outputs, buffers)), gradients = both(trained, fixed, _arrays(inputs))
+        return Pass(float(value), _numpy(gradients), _numpy(outputs), _numpy(buffers))
 
     def train(
         self,
@@ -114,10 +158,9 @@ class FunctionSubject:
 
         def loss(trained: PyTree, fixed: PyTree, inputs: PyTree) -> tuple[jax.Array, PyTree]:
             outputs, buffers = call({**trained, **fixed}, inputs)
-            parts = [jnp.sum(outputs[path] * weight) for path, weight in weights.items()]
-            return jnp.stack(parts).sum(), (outputs, buffers)
+            return _weighted(outputs, weights), (outputs, buffers)
 
-        return jax.value_and_grad(loss, has_aux=True)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))  # one program: quicker to compile
 
     def _split(self, trained: Container[str]) -> tuple[PyTree, PyTree]:
         """Return the arrays with gradients, and the others."""
@@ -138,6 +181,18 @@ def _arrays(inputs: Inputs) -> dict[str, jax.Array]:
         else:
             found[name] = jnp.asarray(array, array.dtype if array.dtype == bool else jnp.int32)
     return found
+
+
+def _sources(arrays: Mapping[str, PyTree], given: Mapping[str, PyTree]) -> dict[Source, PyTree]:
+    """Return what a recorded pass starts from."""
+    found = {("parameter", name): array for name, array in arrays.items()}
+    return found | {("input", name): array for name, array in given.items()}
+
+
+def _weighted(outputs: Mapping[str, PyTree], weights: Mapping[str, np.ndarray]) -> jax.Array:
+    """Return the sum of the outputs, each times its weights."""
+    parts = [jnp.sum(outputs[path] * weight) for path, weight in weights.items()]
+    return jnp.stack(parts).sum()
 
 
 def _numpy(arrays: Mapping[str, PyTree]) -> Arrays:
