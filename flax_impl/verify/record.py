@@ -17,7 +17,7 @@ from flax_impl.verify.replay import Operation, find_window
 from flax_impl.verify.substitutes import VIEWS, substitute
 from pipeline.verify.fingerprints import fingerprint
 from pipeline.verify.graph import Draw, Op, Role, Use
-from pipeline.verify.program import Operand, Program
+from pipeline.verify.replay.program import Operand, Program
 
 # Primitives that move values, of parameters or not.
 MOVES = {*VIEWS, "row", "pad", "gather", "dynamic_slice"} - {"concatenate"}

@@ -16,7 +16,7 @@ from pipeline.config.optimizers import OptimizerConfig
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.graph import Array, Description, Trace
 from pipeline.verify.outputs import leaves
-from pipeline.verify.program import Recorded, Source
+from pipeline.verify.replay.program import Recorded, Source
 from pipeline.verify.subject import Edit, Inputs, Pass
 
 

@@ -16,7 +16,7 @@ from lightning_impl.verify.replay import Operation, find_window, slotted, tensor
 from lightning_impl.verify.substitutes import SUBSTITUTES, substitute
 from pipeline.verify.fingerprints import fingerprint
 from pipeline.verify.graph import Draw, Op, Role, Use, Window
-from pipeline.verify.program import Operand, Program
+from pipeline.verify.replay.program import Operand, Program
 
 # Operations that only show the elements of a tensor in another order or shape.
 VIEWS = {

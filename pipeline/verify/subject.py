@@ -33,7 +33,7 @@ OUTPUTS = -1  # in place of an operation: the outputs and the changed buffers
 class Edit:
     """A change of one operation, to try a remedy.
 
-    `numbers`, `window` and `operands` change its arguments. `function`, of `pipeline.verify.functions`,
+    `numbers`, `window` and `operands` change its arguments. `function`, of `pipeline.verify.replay.functions`,
     takes the place of its result: of the results of `inputs`, of its own if there are none, with
     `arguments` behind them. `value` is a constant result. All places are those of an unchanged pass.
     """

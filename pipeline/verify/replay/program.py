@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from pipeline.verify.fingerprints import fingerprint
-from pipeline.verify.functions import FUNCTIONS, Namespace
+from pipeline.verify.replay.functions import FUNCTIONS, Namespace
 from pipeline.verify.graph import Trace, Window
 from pipeline.verify.subject import OUTPUTS, Edit, Inputs
 
@@ -108,7 +108,7 @@ class Program(Generic[A]):
         until: int | None = None,
     ) -> Trace:
         """Record the pass with edits, given its record without them."""
-        first = min((edit.op for edit in edits if edit.op != OUTPUTS), default=0)
+        first = min((edit.op for edit in edits if edit.op != OUTPUTS), default=len(before.ops))
         ops, kept = list(before.ops), {}
 
         def visit(place: int, array: A) -> None:
@@ -126,9 +126,17 @@ class Program(Generic[A]):
             }
             for places in (before.results, before.updates)
         ]
-        trace = Trace(ops, before.uses, named[0], before.results, named[1], before.draws)
-        trace.kept, trace.updates = kept, before.updates
-        return trace
+        changes = merged(edits)
+        moved = changes.pop(OUTPUTS, Edit(0)).operands
+        for place, edit in changes.items():
+            ops[place] = replace(ops[place], inputs=_inputs(ops[place].inputs, edit))
+        results, updates = (
+            {path: moved.get(place, place) for path, place in places.items()}
+            for places in (before.results, before.updates)
+        )
+        return Trace(
+            ops, before.uses, named[0], results, named[1], before.draws, kept, updates
+        )
 
     def results(self, places: Mapping[str, int], edits: Sequence[Edit]) -> dict[str, int]:
         """Return the registers of outputs or buffers, given their places."""
@@ -199,6 +207,17 @@ class Recorded(Generic[A]):
         record(inputs, training)
         assert self.pass_ is not None
         return self.pass_[2:]
+
+
+def _inputs(inputs: tuple[int, ...], edit: Edit) -> tuple[int, ...]:
+    """Return the places that an edited operation takes."""
+    if edit.value is not None:
+        return ()
+    own = [edit.operands.get(place, place) for place in inputs]
+    if edit.function and edit.inputs:
+        found = [place for place in edit.inputs if place != edit.op]
+        own = found + own if edit.op in edit.inputs else found
+    return tuple(dict.fromkeys(own))
 
 
 def merged(edits: Sequence[Edit]) -> dict[int, Edit]:

@@ -1,0 +1,212 @@
+"""Flow of values through one side's pass, and what of it the other side does not have."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from pipeline.verify.fingerprints import FIELDS, Fingerprint, Index, is_informative
+from pipeline.verify.graph import Op, Role, Trace
+from pipeline.verify.places import SOURCES, matched, wrong_results
+from pipeline.verify.subject import OUTPUTS, Edit, Inputs, Subject
+
+TOLERANCE = 1e-9  # of results that both sides have
+MATRICES = (Role.dot, Role.conv, Role.lookup)
+ARRAYS = ("parameter", "buffer")
+
+
+class Flow:
+    """One side's pass, perhaps with edits.
+
+    `found` tells of each result if the other side has it: 1 yes, 0 no, -1 it says nothing. `region` are
+    the results between the last that both sides have and the next layer, or the end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        subject: Subject,
+        inputs: Inputs,
+        training: bool,
+        edits: Sequence[Edit] = (),
+    ) -> None:
+        self.name, self.subject, self.inputs, self.training = name, subject, inputs, training
+        self.edits = tuple(edits)
+        self.trace: Trace = subject.trace(inputs, training, edits=self.edits)
+        self.ops: list[Op] = self.trace.ops
+        self._kept: dict[int, np.ndarray] = {}
+
+    def compare(self, other: "Flow", roots: Collection[int]) -> None:
+        """Find what the other side does not have, and leads to the results `roots`."""
+        self.roots = tuple(roots)
+        self.found = matched(self.trace, other.trace, TOLERANCE)
+        self.guilty = wrong_results(self.trace, self.found, self.roots)
+        self.suspects = [place for place in self.guilty if self.found[place] == 0]
+
+    @cached_property
+    def index(self) -> Index:
+        """This side's results by value; `places` has the place of each."""
+        self.places = [p for p, op in enumerate(self.ops) if op.fingerprint is not None
+                       and op.name not in SOURCES and is_informative(op.fingerprint)]  # fmt: skip
+        prints = [self.ops[place].fingerprint for place in self.places]
+        return Index(np.stack(prints) if prints else np.zeros((0, len(FIELDS))))  # pyrefly: ignore
+
+    def find(self, print_: Fingerprint, tolerance: float = TOLERANCE) -> list[int]:
+        """Return the places of results with this fingerprint, closest first."""
+        index = self.index
+        return [self.places[at] for at in index.find(print_, tolerance)]
+
+    @cached_property
+    def rank(self) -> list[int]:
+        """Order of execution by place: edits may have moved an operation behind later ones."""
+        if all(other < place for place, op in enumerate(self.ops) for other in op.inputs):
+            return list(range(len(self.ops)))
+        rank, order = [-1] * len(self.ops), 0
+        for start in range(len(self.ops)):
+            stack = [start]
+            while stack:
+                place = stack[-1]
+                missing = [other for other in self.ops[place].inputs if rank[other] < 0]
+                if missing and len(stack) <= len(self.ops):
+                    stack += missing
+                    continue
+                stack.pop()
+                if rank[place] < 0:
+                    rank[place], order = order, order + 1
+        return rank
+
+    @cached_property
+    def consumers(self) -> dict[int, list[int]]:
+        """Places that take a result."""
+        found: dict[int, list[int]] = {}
+        for place, op in enumerate(self.ops):
+            for other in op.inputs:
+                found.setdefault(other, []).append(place)
+        return found
+
+    @cached_property
+    def depends(self) -> np.ndarray:
+        """True for each result that depends on the inputs of the model."""
+        found = np.zeros(len(self.ops), bool)
+        for place in sorted(range(len(self.ops)), key=self.rank.__getitem__):
+            op = self.ops[place]
+            found[place] = op.name == "input" or any(found[other] for other in op.inputs)
+        return found
+
+    @cached_property
+    def uses_arrays(self) -> set[int]:
+        """Places of operations that use parameters or buffers."""
+        return {use.op for use in self.trace.uses}
+
+    @cached_property
+    def exits(self) -> list[int]:
+        """Wrong values that enter a layer with a matrix, and wrong results, in order."""
+        entering = {use.data for use in self.trace.uses if use.role in MATRICES}
+        guilty = set(self.suspects)
+        found = [p for p in guilty if p in entering or p in self.roots]
+        return sorted(found, key=self.rank.__getitem__)
+
+    @cached_property
+    def first(self) -> int:
+        """The earliest wrong result; -1 if there is none."""
+        return min(self.suspects, key=self.rank.__getitem__, default=-1)
+
+    @cached_property
+    def end(self) -> int:
+        """Last place of the region: the first wrong value behind the first place that enters a layer."""
+        exits = [place for place in self.exits if self.rank[place] >= self.rank[self.first]]
+        return exits[0] if exits else (self.guilty[-1] if self.guilty else -1)
+
+    @cached_property
+    def region(self) -> list[int]:
+        """Wrong results up to the end of the region, in order."""
+        return self.upto(self.end)
+
+    def upto(self, end: int) -> list[int]:
+        """Return the wrong results up to a place, in order."""
+        limit = self.rank[end] if end >= 0 else -1
+        found = [place for place in self.suspects if self.rank[place] <= limit]
+        return sorted(found, key=self.rank.__getitem__)
+
+    @cached_property
+    def surroundings(self) -> list[int]:
+        """The region and what it takes that the other side may have or not: masks, constants, integers."""
+        seen: set[int] = set()
+        pending = list(self.region)
+        region = set(self.region)
+        while pending:
+            place = pending.pop()
+            if place in seen or (place not in region and self.found[place] == 1):
+                continue
+            seen.add(place)
+            pending += self.ops[place].inputs
+        return sorted(seen, key=self.rank.__getitem__)
+
+    def chain(self, place: int, most: int = 40) -> Iterator[int]:
+        """Yield the results that everything from the inputs to this one passes through, nearest first.
+
+        Parameters and constants do not count.
+        """
+        rank, pending = self.rank, {place}
+        for _ in range(most * 4):
+            if not pending:
+                return
+            last = max(pending, key=rank.__getitem__)
+            pending.remove(last)
+            if not pending and last != place:
+                yield last
+            pending |= {other for other in self.ops[last].inputs if self.depends[other]}
+
+    def source(self, place: int) -> int | None:
+        """Return the nearest result that is not wrong and that this one is made of alone, or None."""
+        for other in self.chain(place):
+            if self.found[other] == 1 or self.ops[other].name == "input":
+                return other
+        return None
+
+    def between(self, start: int, end: int) -> set[int]:
+        """Places of the operations that lead from a result to another one, which is included."""
+        after = self.after(start)
+        seen: set[int] = set()
+        pending = [end]
+        while pending:
+            place = pending.pop()
+            if place not in seen and place in after:
+                seen.add(place)
+                pending += self.ops[place].inputs
+        return seen
+
+    def after(self, start: int) -> set[int]:
+        """Places of all results that depend on this one, itself left out."""
+        seen: set[int] = set()
+        pending = list(self.consumers.get(start, ()))
+        while pending:
+            place = pending.pop()
+            if place not in seen:
+                seen.add(place)
+                pending += self.consumers.get(place, ())
+        return seen
+
+    def is_pure(self, places: Iterable[int]) -> bool:
+        """True if operations use no parameters."""
+        return not self.uses_arrays & set(places)
+
+    def value(self, place: int) -> np.ndarray:
+        """Return a result."""
+        return self.values([place])[place]
+
+    def values(self, places: Collection[int]) -> dict[int, np.ndarray]:
+        """Return results by their places."""
+        missing = [place for place in places if place not in self._kept]
+        if missing:
+            edits = self.edits or (Edit(OUTPUTS),)
+            trace = self.subject.trace(
+                self.inputs, self.training, keep=missing, until=max(missing), edits=edits
+            )
+            self._kept |= trace.kept
+        return {place: self._kept[place] for place in places if place in self._kept}
+
+    def layer(self, place: int) -> str:
+        """Name of the layer of a result, for a person."""
+        op = self.ops[place]
+        return op.layer or op.source or op.name

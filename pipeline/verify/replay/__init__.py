@@ -1,0 +1,1 @@
+"""Replay: a recorded pass, run again with some of its operations changed."""
