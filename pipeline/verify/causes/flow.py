@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.verify.fingerprints import FIELDS, Fingerprint, Index, is_informative
 from pipeline.verify.graph import Op, Role, Trace
-from pipeline.verify.places import SOURCES, matched, wrong_results
+from pipeline.verify.places import SOURCES, matched
 from pipeline.verify.subject import OUTPUTS, Edit, Inputs, Subject
 
 TOLERANCE = 1e-9  # of results that both sides have
@@ -40,8 +40,20 @@ class Flow:
         """Find what the other side does not have, and leads to the results `roots`."""
         self.roots = tuple(roots)
         self.found = matched(self.trace, other.trace, TOLERANCE)
-        self.guilty = wrong_results(self.trace, self.found, self.roots)
+        self.guilty = self._lead_to(self.roots)
         self.suspects = [place for place in self.guilty if self.found[place] == 0]
+
+    def _lead_to(self, roots: Collection[int]) -> list[int]:
+        """Return what leads to some results only through others that the other side does not have."""
+        seen: set[int] = set()
+        pending = list(roots)
+        while pending:
+            place = pending.pop()
+            if place in seen or self.found[place] == 1 or self.ops[place].name in SOURCES:
+                continue
+            seen.add(place)
+            pending += self.ops[place].inputs
+        return sorted(seen)
 
     @cached_property
     def index(self) -> Index:
@@ -157,12 +169,14 @@ class Flow:
                 yield last
             pending |= {other for other in self.ops[last].inputs if self.depends[other]}
 
-    def source(self, place: int) -> int | None:
-        """Return the nearest result that is not wrong and that this one is made of alone, or None."""
+    def sources(self, place: int) -> list[int]:
+        """Return the results that one is made of alone, nearest first, up to one that is not wrong."""
+        found = []
         for other in self.chain(place):
+            found.append(other)
             if self.found[other] == 1 or self.ops[other].name == "input":
-                return other
-        return None
+                break
+        return found
 
     def between(self, start: int, end: int) -> set[int]:
         """Places of the operations that lead from a result to another one, which is included."""
