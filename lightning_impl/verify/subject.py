@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer
 from lightning_impl.verify.record import Enough, Neutral, Recorder
 from lightning_impl.verify.replay import NAMESPACE, to_numpy
@@ -37,6 +38,7 @@ class ModuleSubject:
                 Array(name, tuple(tensor.shape), "float64", name in trained)
                 for name, tensor in self.arrays.items()
             ),
+            layers=layer_kinds(model),
         )
 
     def values(self) -> Arrays:

@@ -4,6 +4,7 @@ Both sides are recorded below their layers, where all styles of writing a model 
 dispatched operations, JAX's primitives. The core reads only what is here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -121,6 +122,7 @@ class Description:
     kind: str  # `torch.nn.Module`, `flax.linen.Module`, …
     arrays: tuple[Array, ...]
     notes: tuple[str, ...] = ()  # what its adapter has assumed, for the user
+    layers: Mapping[str, str] = field(default_factory=dict)  # kinds of its layers, if known
 
     @property
     def size(self) -> int:
