@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.draw import draw_values
+from pipeline.verify.alignment.fixed import fixed_matches
 from pipeline.verify.alignment.layers import MATRICES, Layer, find_layers, root
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment.match import Match, Matching, match_layers
@@ -36,21 +37,30 @@ class Aligner:
     """Aligns two models on one input."""
 
     def __init__(
-        self, left: Subject, right: Subject, inputs: tuple[Inputs, Inputs], seed: int
+        self,
+        left: Subject,
+        right: Subject,
+        inputs: tuple[Inputs, Inputs],
+        seed: int,
+        fixed: Mapping | None = None,
     ) -> None:
+        """Take two models; `fixed` maps the elements that are not to be aligned, but kept."""
         self.left, self.right, self.inputs, self.seed = left, right, inputs, seed
+        self.fixed = fixed or Mapping(left.description.arrays, right.description.arrays)
         self.trials = 0
 
     def align(self) -> Alignment:
         """Match the parameters of both models."""
-        descriptions = self.left.description, self.right.description
-        self.mapping = Mapping(descriptions[0].arrays, descriptions[1].arrays)
+        self.mapping = self.fixed.copy()
         traces = self.left.trace(self.inputs[0], False), self.right.trace(self.inputs[1], False)
         layers = (
             find_layers(traces[0], self.mapping.left),
             find_layers(traces[1], self.mapping.right),
         )
-        self.matching = match_layers(*layers)
+        kept, *free = fixed_matches(self.fixed, *layers)
+        self.matching = match_layers(*free)
+        self.matching.matches += kept
+        self.matching.matches.sort(key=lambda match: match.right[0].op)
         self.own = self.left.values(), self.right.values()
         self._apply()
         values = draw_values(
@@ -64,8 +74,7 @@ class Aligner:
 
     def _apply(self) -> None:
         """Make the mapping from the matches."""
-        arrays = self.mapping.left.arrays, self.mapping.right.arrays
-        self.mapping = Mapping(*arrays)
+        self.mapping = self.fixed.copy()
         for match in self.matching.matches:
             self.mapping.add(*match.pairs())
 

@@ -1,4 +1,4 @@
-"""Map between the elements of two models' arrays, and its rows in NumPy's notation."""
+"""Map between the elements of two models' arrays."""
 
 import numpy as np
 
@@ -13,6 +13,12 @@ class Mapping:
     def __init__(self, left: tuple[Array, ...], right: tuple[Array, ...]) -> None:
         self.left, self.right = Owners(left), Owners(right)
         self.source = np.full(self.right.size, -1, np.int64)
+
+    def copy(self) -> "Mapping":
+        """Return a map of the same elements."""
+        copied = Mapping(self.left.arrays, self.right.arrays)
+        copied.source[:] = self.source
+        return copied
 
     def add(self, ours: np.ndarray, theirs: np.ndarray) -> None:
         """Map right elements to left ones; a right element that has one keeps it."""

@@ -146,7 +146,9 @@ class _Reader:
             entries = self._entries(node, FIELDS)
             texts = {name: self._text(entry) for name, entry in entries.items()}
             if missing := [name for name in FIELDS[:2] if not texts.get(name)]:
-                raise self._error(node, f"this row has no `{missing[0]}`", f"A row has {_listed(FIELDS)}.")
+                raise self._error(
+                    node, f"this row has no `{missing[0]}`", f"A row has {_listed(FIELDS)}."
+                )
             rows.append(Row(**texts))
             lines.append(node.start_mark.line + 1)
         sides = {name: self._side(parts[name]) for name in ("left", "right") if name in parts}
