@@ -13,7 +13,7 @@ import orbax.checkpoint
 
 from flax_impl.checkpoints import Checkpoints, read_best, read_checkpoint
 from flax_impl.device import Device, PyTree, prepare
-from flax_impl.layers import Layout, layer_kinds, layout_of
+from flax_impl.layers import Layout, check_groups, layer_kinds, layout_of
 from flax_impl.loop import evaluate
 from flax_impl.loop import train as train_loop
 from flax_impl.models import build_model
@@ -32,6 +32,7 @@ from pipeline.storage.portable_state import PortableState
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.training.param_groups import param_groups
+from pipeline.verify.alignment.names_file import names_of
 
 __all__ = ["adopt", "export", "prepare", "read_best", "test", "train", "versions"]
 
@@ -120,7 +121,7 @@ def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
     dtypes = {"dtype": device.compute_dtype, "param_dtype": device.dtype}
     model = build_model(config.model, shape, data.outputs, **dtypes)
     kind = jnp.int32 if data.task is Task.language else device.dtype
-    layout = layout_of(model, jax.ShapeDtypeStruct((1, *shape), kind))
+    layout = layout_of(model, jax.ShapeDtypeStruct((1, *shape), kind), names_of(config.model))
     if isinstance(config.model, OwnConfig) and not layout:
         raise UserError("model.jax", config.model.jax, problem="it has no parameters to train")
     parameters = [place for place in layout.values() if place.collection == "params"]
@@ -135,10 +136,12 @@ def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
         )
     initial = experiment.recorder.observer.begins(initial_state(layout, config))
     shapes = {name: array.shape for name, array in initial.parameters.items()}
-    folds = {place.name: (place.folded, place.axes) for place in parameters}
-    chosen = by_path(param_groups(shapes, layer_kinds(layout), config), layout)
+    transforms = {place.name: place.transforms for place in parameters}
+    groups = param_groups(shapes, layer_kinds(layout), config)
+    check_groups(layout, groups, config)
+    chosen = by_path(groups, layout)
     apply_fn = make_apply_fn(model, chosen, device)
-    tx = build_optimizer(config.optimizer, chosen, layouts=by_path(folds, layout))
+    tx = build_optimizer(config.optimizer, chosen, layouts=by_path(transforms, layout))
 
     def begin(params: PyTree, batch_stats: PyTree) -> TrainState:
         averages = None if config.train.ema is None else jax.tree.map(jnp.copy, params)

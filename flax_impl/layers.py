@@ -1,7 +1,7 @@
 """Layer kinds, canonical names and layouts, and layers that models share."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -13,7 +13,15 @@ from flax.traverse_util import flatten_dict
 
 from flax_impl.device import DType
 from flax_impl.norms import BatchNorm, LayerNorm
+from pipeline.config.experiment import Config
 from pipeline.config.models import Activation
+from pipeline.config.optimizers import LambConfig
+from pipeline.errors import UserError
+from pipeline.storage.portable_state import Arrays
+from pipeline.training.param_groups import ParamGroup
+from pipeline.verify.alignment.names_file import NamesFile
+from pipeline.verify.alignment.notation import Block, Reshape, Step, Transform, Transpose
+from pipeline.verify.alignment.pieces import Piece, pieces_of
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,33 @@ class _Leaf:
     part: int = 0  # index of its block in the canonical array, along the first axis
     parts: int = 1  # blocks of the canonical array
     kind: str | None = None  # layer kind, if not the one in the table
+
+    def piece(
+        self, layer: tuple[str, ...], kind: str, path: tuple[str, ...], shape: tuple[int, ...]
+    ) -> Piece:
+        """Return the canonical piece that an array of a layer is."""
+        folded = shape
+        if self.inputs is not None:  # only Flax has an axis for attention heads
+            folded = prod(shape[: self.inputs]), prod(shape[self.inputs :])
+        elif self.parts > 1:
+            folded = (prod(shape),)
+        rank = len(folded)
+        steps: list[Step] = [Reshape(folded)] if folded != shape else []
+        if self.kernel:
+            steps.append(Transpose((rank - 1, rank - 2, *range(rank - 2))))
+        to_canonical = Transform(tuple(steps))
+        name = ".".join((*layer, self.role))
+        rows, *rest = to_canonical.shape_after(shape) or (1,)
+        index = (slice(self.part * rows, (self.part + 1) * rows),) if self.parts > 1 else None
+        return Piece(
+            name=name,
+            shape=(self.parts * rows, *rest) if folded else (),
+            kind=self.kind or kind,
+            block=Block(name, None, index),
+            own=Block(".".join(path)),
+            to_canonical=to_canonical,
+            to_own=to_canonical.inverse(shape),
+        )
 
 
 KERNEL = {"kernel": _Leaf("weight", kernel=True), "bias": _Leaf("bias")}
@@ -79,41 +114,40 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 
 @dataclass(frozen=True)
 class _Place:
-    """Canonical name, layer kind and layout of an array of a Flax model.
+    """Canonical names, layer kinds and layout of an array of a Flax model.
 
-    `collection` is Flax's, `params` or `batch_stats`; `shape` is in Flax's layout.
+    `collection` is Flax's, `params` or `batch_stats`; `shape` is in Flax's layout. An array is one piece,
+    unless a names file divides it.
     """
 
-    name: str
-    kind: str
     collection: str
     shape: tuple[int, ...]
-    leaf: _Leaf
-
-    def canonical(self, array: np.ndarray) -> np.ndarray:
-        """Copy a Flax array to the canonical layout."""
-        return np.array(np.transpose(np.reshape(array, self.folded), self.axes), order="C")
-
-    def native(self, array: np.ndarray) -> np.ndarray:
-        """Copy a canonical array to Flax's layout; the inverse of `canonical`."""
-        rows = np.split(array, self.leaf.parts)[self.leaf.part] if self.leaf.parts > 1 else array
-        return np.array(np.transpose(rows, np.argsort(self.axes)), order="C").reshape(self.shape)
+    pieces: tuple[Piece, ...]
 
     @property
-    def folded(self) -> tuple[int, ...]:
-        """Shape without the axis of attention heads, which only Flax has."""
-        inputs = self.leaf.inputs
-        if inputs is not None:
-            return prod(self.shape[:inputs]), prod(self.shape[inputs:])
-        return (prod(self.shape),) if self.leaf.parts > 1 else self.shape
+    def name(self) -> str:
+        """Canonical name of the array, or of its first piece."""
+        return self.pieces[0].name
+
+    def native(self, arrays: Arrays) -> np.ndarray:
+        """Copy its blocks of canonical arrays to Flax's layout; `state.to_canonical` is the inverse."""
+        first = self.pieces[0]
+        if first.own.is_whole:
+            return np.array(first.native(arrays[first.name]), order="C")
+        array = np.empty(self.shape, arrays[first.name].dtype)
+        for piece in self.pieces:
+            piece.own.write(array, piece.native(arrays[piece.name]))
+        return array
+
+    def is_part(self, parts: int) -> bool:
+        """True if it is a canonical array, or one of that many equal parts along its first axis."""
+        piece = self.pieces[0]
+        return piece.own.is_whole and prod(self.shape) * parts == prod(piece.shape)
 
     @property
-    def axes(self) -> tuple[int, ...]:
-        """Permutation from the folded shape to the canonical layout."""
-        rank = len(self.folded)
-        if self.leaf.kernel:
-            return rank - 1, rank - 2, *range(rank - 2)
-        return tuple(range(rank))
+    def transforms(self) -> tuple[Transform, Transform]:
+        """Transforms of the array to its canonical layout, and back; of one that is a single piece."""
+        return self.pieces[0].to_canonical, self.pieces[0].to_own
 
 
 Layout = dict[tuple[str, ...], _Place]  # by the path in Flax's trees
@@ -121,14 +155,20 @@ Layout = dict[tuple[str, ...], _Place]  # by the path in Flax's trees
 
 def layer_kinds(layout: Layout) -> dict[str, str]:
     """Map canonical layer names to layer kinds, for every layer with parameters."""
-    return {place.name.rpartition(".")[0]: place.kind for place in layout.values()}
+    pieces = (piece for place in layout.values() for piece in place.pieces)
+    return {piece.name.rpartition(".")[0]: piece.kind for piece in pieces}
 
 
-def layout_of(model: nn.Module, inputs: jax.ShapeDtypeStruct) -> Layout:
+def layout_of(
+    model: nn.Module, inputs: jax.ShapeDtypeStruct, names: NamesFile | None = None
+) -> Layout:
     """Map every parameter and running statistic of a model to its canonical name and layout.
 
-    An array of a module that is not in `KINDS` keeps its name and layout. Only here: canonical names and
-    layouts are torch's own. `inputs` has the shape and dtype of a batch.
+    An array of a module that is not in `KINDS` keeps its name and layout, unless `names` gives it others.
+    Only here: canonical names and layouts are torch's own. `inputs` has the shape and dtype of a batch.
+
+    Raises:
+        UserError: the names do not fit the model.
     """
     kinds: dict[tuple[str, ...], type[nn.Module]] = {}
 
@@ -139,24 +179,85 @@ def layout_of(model: nn.Module, inputs: jax.ShapeDtypeStruct) -> Layout:
             kinds.setdefault(context.module.path, type(context.module))
         return call(*args, **kwargs)
 
-    def place(path: tuple[str, ...], collection: str, shape: tuple[int, ...]) -> _Place:
+    def piece(path: tuple[str, ...], shape: tuple[int, ...]) -> Piece:
         # By the innermost layer of a known kind around the array.
         for depth in range(len(path) - 1, -1, -1):
             kind, leaves = KINDS[kinds[path[:depth]]] if path[:depth] in kinds else ("", {})
             if leaf := leaves.get(".".join(path[depth:])):
-                name = ".".join((*path[:depth], leaf.role))
-                return _Place(name, leaf.kind or kind, collection, shape, leaf)
-        return _Place(".".join(path), "own", collection, shape, _Leaf(path[-1]))
+                return leaf.piece(path[:depth], kind, path, shape)
+        return _Leaf(path[-1]).piece(path[:-1], "own", path, shape)
 
     with nn.intercept_methods(note):
         variables = jax.eval_shape(model.init, jax.random.key(0), inputs)
     layout = {
-        path: place(path, collection, array.shape)  # pyrefly: ignore[missing-attribute] no empty nodes
+        path: _Place(collection, array.shape, (piece(path, array.shape),))  # pyrefly: ignore[missing-attribute] no empty nodes
         for collection in ("params", "batch_stats")
         for path, array in flatten_dict(variables.get(collection, {})).items()
     }
-    # Sort by block index; alphabetically, key would come before query.
-    return dict(sorted(layout.items(), key=lambda item: item[1].leaf.part))
+    return _renamed(layout, names) if names else layout
+
+
+def _renamed(layout: Layout, names: NamesFile) -> Layout:
+    """Return the layout with the pieces that a names file gives; other arrays keep their own."""
+    pieces = pieces_of(names, {".".join(path): place.shape for path, place in layout.items()})
+    renamed = {}
+    for path, place in layout.items():
+        # A layer whose kind the file does not tell has that of Flax.
+        found = pieces.get(".".join(path), place.pieces)
+        known = tuple(replace(piece, kind=piece.kind or place.pieces[0].kind) for piece in found)
+        renamed[path] = replace(place, pieces=known)
+    taken = {piece.name for found in pieces.values() for piece in found}
+    for path, place in layout.items():
+        if ".".join(path) not in pieces and place.name in taken:
+            problem = f"{place.name} is the name of {'.'.join(path)} already, which has no row"
+            raise UserError(names.key, names.path, problem=problem, hint="Add a row for it.")
+    return renamed
+
+
+def check_groups(layout: Layout, groups: Mapping[str, ParamGroup], config: Config) -> None:
+    """Refuse settings of the optimizer that a Flax array cannot have, if a names file divides or joins it.
+
+    Only here: torch's parameters are the canonical ones.
+    """
+    by_norm = isinstance(config.optimizer, LambConfig)
+    for path, place in layout.items():
+        if place.collection != "params":
+            continue
+        names = list(dict.fromkeys(piece.name for piece in place.pieces))
+        group, here = groups[names[0]], f"{'.'.join(path)} of the JAX model"
+        for name in names[1:]:
+            if groups[name] != group:
+                problem = f"{names[0]} and {name} have different settings, but both are in {here}"
+                hint = "Give them the same in train.frozen, optimizer.no_decay and optimizer.lr_factors."
+                raise UserError("optimizer", config.optimizer.name, problem=problem, hint=hint)
+        if (by_norm or group.matrix) and not group.frozen and not place.is_part(group.parts):
+            problem = f"it updates {names[0]} as a whole, which {here} is not"
+            hint = "Choose an optimizer that updates element by element, such as adamw."
+            raise UserError("optimizer", config.optimizer.name, problem=problem, hint=hint)
+
+
+def module_names(layout: Layout) -> dict[str, str]:
+    """Map the Flax modules that are a canonical layer by themselves to its name.
+
+    Their inputs and outputs have the order of features that torch's have. Only here: torch's modules have
+    the canonical names.
+    """
+    layers: dict[str, set[str]] = {}
+    modules: dict[str, set[str]] = {}
+    for path, place in layout.items():
+        module = ".".join(path[:-1])
+        for piece in place.pieces:
+            layer = piece.name.rpartition(".")[0]
+            is_plain = piece.block.is_whole and piece.own.is_whole
+            is_plain &= all(isinstance(step, Transpose) for step in piece.to_canonical.steps)
+            layers.setdefault(module, set()).add(layer if is_plain else "")
+            modules.setdefault(layer, set()).add(module)
+    return {
+        module: layer
+        for module, found in layers.items()
+        for layer in found - {""}
+        if len(found) == len(modules[layer]) == 1
+    }
 
 
 class TypedModule(nn.Module, kw_only=True):

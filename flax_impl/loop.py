@@ -9,7 +9,7 @@ import numpy as np
 from flax_impl.checkpoints import Checkpoints
 from flax_impl.data import EvalBatches, TrainBatches
 from flax_impl.device import Device, PyTree
-from flax_impl.layers import Layout
+from flax_impl.layers import Layout, module_names
 from flax_impl.profiling import Profiler
 from flax_impl.sharding import shard
 from flax_impl.state import parameters_of
@@ -21,6 +21,7 @@ from pipeline.run.experiment import Experiment
 from pipeline.run.recorder import Recorder
 from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.training.metrics import SUMS
+from pipeline.verify.alignment.names_file import names_of
 
 # The order of a step, the same as in `lightning_impl.loop`. It must not change: weights, recorder state
 # and data position in a checkpoint belong to the same step.
@@ -91,7 +92,7 @@ def _compile_step(
     recorder, observer = experiment.recorder, experiment.recorder.observer
     if not observer.watching:
         return _CompiledStep(make_train_step(context), recorder)
-    watch = Watch()
+    watch = Watch(module_names(layout) if names_of(experiment.config.model) else {})
     step = _CompiledStep(make_train_step(context, partial(observe_step, watch)), recorder)
     return Watched(step, watch, observer, layout)
 

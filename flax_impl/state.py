@@ -20,7 +20,12 @@ from pipeline.training.initializers import initial_buffers, initial_parameters
 def initial_state(layout: Layout, config: Config) -> PortableState:
     """The state at step 0, with parameters drawn by the core and initial running statistics."""
     shapes = shapes_of(layout)
-    buffers = {place.name for place in layout.values() if place.collection == "batch_stats"}
+    buffers = {
+        piece.name
+        for place in layout.values()
+        if place.collection == "batch_stats"
+        for piece in place.pieces
+    }
     drawn = {name: shape for name, shape in shapes.items() if name not in buffers}
     parameters = initial_parameters(drawn, layer_kinds(layout), config.seed, config.model.init)
     return PortableState(0, parameters, initial_buffers({name: shapes[name] for name in buffers}))
@@ -91,23 +96,24 @@ def to_canonical(tree: PyTree, layout: Layout) -> Arrays:
 
     Only here, with its inverse: canonical names and layouts are torch's own.
     """
-    parts: dict[str, list[np.ndarray]] = {}
+    arrays: Arrays = {}
     leaves: dict[tuple[str, ...], PyTree] = flatten_dict(whole(tree))
-    # In the order of the layout, not of the tree, so that the blocks of one array are adjacent.
-    for path, place in layout.items():
-        leaf = leaves.get(path)
-        if leaf is not None and not isinstance(leaf, optax.MaskedNode):
-            parts.setdefault(place.name, []).append(place.canonical(leaf))
-    return {
-        name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        for name, arrays in parts.items()
-    }
+    for path, leaf in leaves.items():
+        if isinstance(leaf, optax.MaskedNode):
+            continue
+        for piece in layout[path].pieces:
+            array = np.asarray(leaf)
+            if piece.name not in arrays:
+                arrays[piece.name] = np.zeros(piece.shape, array.dtype)
+            piece.block.write(arrays[piece.name], piece.canonical(array))
+    return arrays
 
 
 def from_canonical(arrays: Arrays, layout: Layout) -> PyTree:
     """Convert canonical arrays to a tree shaped like the parameters; the inverse of `to_canonical`."""
-    known = [(path, place) for path, place in layout.items() if place.name in arrays]
-    return unflatten_dict({path: place.native(arrays[place.name]) for path, place in known})
+    return unflatten_dict(
+        {path: place.native(arrays) for path, place in layout.items() if place.name in arrays}
+    )
 
 
 def by_path(values: Mapping[str, object], layout: Layout) -> PyTree:
@@ -126,7 +132,7 @@ def _filled(tree: PyTree, arrays: Arrays, layout: Layout) -> PyTree:
     leaves = {
         path: leaf
         if isinstance(leaf, optax.MaskedNode)
-        else place_like(layout[path].native(arrays[layout[path].name]), leaf)
+        else place_like(layout[path].native(arrays), leaf)
         for path, leaf in own.items()
     }
     return unflatten_dict(leaves)
@@ -146,6 +152,4 @@ def _has_slots(node: object) -> bool:
 
 def shapes_of(layout: Layout) -> dict[str, tuple[int, ...]]:
     """Canonical names and shapes of a model's parameters and buffers."""
-    zeros = {path: np.broadcast_to(np.zeros(()), place.shape) for path, place in layout.items()}
-    arrays = to_canonical(unflatten_dict(zeros), layout)
-    return {name: array.shape for name, array in arrays.items()}
+    return {piece.name: piece.shape for place in layout.values() for piece in place.pieces}

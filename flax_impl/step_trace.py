@@ -1,6 +1,6 @@
 """Trace of a training step: inputs and outputs of modules, gradients, and the state after it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import flax.linen as nn
@@ -18,10 +18,12 @@ from pipeline.run.step_observer import Observer, Trace
 class Watch:
     """Records the inputs and outputs of all modules of a model in training, in the order of execution.
 
-    Inside a compiled step they are tracers, which `_observe_loss` returns.
+    Inside a compiled step they are tracers, which `_observe_loss` returns. `names` has the modules that
+    are called otherwise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = names
         self.seen: dict[str, jax.Array] = {}
         self.order: list[str] = []  # a compiled step returns sorted dictionaries
 
@@ -32,6 +34,7 @@ class Watch:
         name = ".".join(context.module.path)
         if context.method_name != "__call__" or not name or not args:
             return call(*args, **kwargs)
+        name = self.names.get(name, name)
         count = 1
         while (called := name if count == 1 else f"{name}#{count}") + " input" in self.seen:
             count += 1

@@ -16,7 +16,7 @@ from lightning_impl.loop import evaluate
 from lightning_impl.loop import train as train_loop
 from lightning_impl.models import build_model
 from lightning_impl.norms import convert_sync_batchnorm
-from lightning_impl.state import from_portable, initial_state
+from lightning_impl.state import from_portable, initial_state, shapes_of
 from lightning_impl.step import TrainingModule
 from lightning_impl.step_trace import Watched
 from lightning_impl.transfer import export_checkpoint, fill_module, import_checkpoint
@@ -26,6 +26,8 @@ from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import PortableState
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
+from pipeline.verify.alignment.names_file import names_of
+from pipeline.verify.alignment.pieces import check_names
 
 __all__ = ["adopt", "export", "prepare", "read_best", "test", "train", "versions"]
 
@@ -110,6 +112,8 @@ def build(experiment: Experiment, device: Device) -> TrainingModule:
     """Build the module with its weights at step 0, in the run's dtype."""
     config, data = experiment.config, experiment.plan.data
     model = build_model(config.model, data.train.inputs.shape[1:], data.outputs)
+    if names := names_of(config.model):
+        check_names(names, shapes_of(model))
     if device.devices > 1 and config.accelerator.sync_batchnorm:
         convert_sync_batchnorm(model, device.kind)
     observer = experiment.recorder.observer

@@ -53,8 +53,8 @@ def build_optimizer(
     Args:
         config: of the `optimizer` group.
         groups: a `ParamGroup` for each leaf of the parameters; None: all alike.
-        layouts: for Muon, a pair for each leaf: the folded shape, and the permutation from it to the
-            canonical layout; None: the leaves have that layout.
+        layouts: for Muon, a pair for each leaf: the transforms to the canonical layout, and back;
+            None: the leaves have that layout.
     """
     every = jax.tree.leaves(groups)
     decays = None

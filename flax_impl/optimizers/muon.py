@@ -4,7 +4,6 @@ from collections import namedtuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from flax_impl.device import PyTree
@@ -12,11 +11,12 @@ from flax_impl.optimizers.adam import scale_by_adam
 from flax_impl.optimizers.base import lerp, make_optimizer
 from pipeline.config.optimizers import MuonConfig
 from pipeline.training.param_groups import ParamGroup
+from pipeline.verify.alignment.notation import Transform
 
 # Coefficients of a X + b XXᵀX + c (XXᵀ)²X, steep at zero (Jordan 2024, github.com/KellerJordan/Muon).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
-Layout = tuple[tuple[int, ...], tuple[int, ...]]
+Layout = tuple[Transform, Transform]  # to the canonical layout, and back
 
 
 MuonState = namedtuple("MuonState", "count momentum_buffer")
@@ -54,12 +54,11 @@ def _orthogonalise(
     def leaf(group: ParamGroup, update: jax.Array, layout: Layout | None = None) -> jax.Array:
         if not group.matrix:
             return update
-        folded, axes = layout or (update.shape, tuple(range(update.ndim)))
-        canonical = jnp.transpose(update.reshape(folded), axes)
+        there, back = layout or (Transform(), Transform())
+        canonical = there.apply(update)
         matrix = orthogonal(canonical.reshape(len(canonical), -1), config.ns_steps)
         matrix = matrix * config.adjust_lr_fn.factor(*matrix.shape)
-        back = jnp.transpose(matrix.reshape(canonical.shape), tuple(map(int, np.argsort(axes))))
-        return back.reshape(update.shape)
+        return back.apply(matrix.reshape(canonical.shape))
 
     trees = () if layouts is None else (layouts,)
     return optax.stateless(lambda updates, params: jax.tree.map(leaf, groups, updates, *trees))

@@ -108,12 +108,14 @@ def relative(ours: np.ndarray, theirs: np.ndarray, smallest: float = 0.0) -> flo
     """Return the largest difference over the largest number, or over `smallest` if all are smaller.
 
     Images and feature maps may be `[batch, channels, height, width]` on one side and
-    `[batch, height, width, channels]` on the other.
+    `[batch, height, width, channels]` on the other; axes may be joined on one side.
     """
     orders = [theirs]
     if theirs.ndim == 4:
         orders += [theirs.transpose(0, 3, 1, 2), theirs.transpose(0, 2, 3, 1)]
-    fitting = (order for order in orders if order.shape == ours.shape)
+    fitting = [order for order in orders if order.shape == ours.shape]
+    if not fitting and theirs.size == ours.size and theirs.ndim != ours.ndim:
+        fitting = [order.reshape(ours.shape) for order in orders]
     return min((_relative(ours, order, smallest) for order in fitting), default=np.inf)
 
 

@@ -30,6 +30,8 @@ ONE_SIDED = {
     },
     "flax_impl/layers.py": {
         "layout_of": "canonical names and layouts are torch's own",
+        "check_groups": "the same",
+        "module_names": "the same",
         "TypedModule": "torch converts a built model",
         "flatten": "torch's own flatten has the canonical order",
     },

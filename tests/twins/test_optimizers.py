@@ -38,6 +38,7 @@ from pipeline.config.schedules import WarmupCosineConfig as WarmupConfig
 from pipeline.config.train import TrainConfig
 from pipeline.training.lr_schedules import make_schedule
 from pipeline.training.param_groups import param_groups
+from pipeline.verify.alignment.notation import parse_transform
 
 SHAPES = {
     "a.weight": (4, 3), "a.bias": (4,), "b.weight": (2, 3, 2, 2), "b.bias": (2,),
@@ -380,6 +381,11 @@ def test_muon_matches_torch_within_the_precision_of_bfloat16(adjust, shape):
     assert 1e-6 < apart / moved < 2e-2
 
 
+def both_ways(transform, shape):
+    there = parse_transform(transform)
+    return there, there.inverse(shape)
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["lamb", "muon"])
 def test_lamb_and_muon_use_the_canonical_layout_and_three_attention_matrices(name):
@@ -411,11 +417,11 @@ def test_lamb_and_muon_use_the_canonical_layout_and_three_attention_matrices(nam
         "biases": [canonical["attn.in_proj_bias"]] * 3,
     }
     layouts = {
-        "fc": ((4, 6), (1, 0)),
-        "conv": ((2, 2, 3, 5), (3, 2, 0, 1)),
-        "out": ((4, 4), (1, 0)),
-        "weights": [((4, 4), (1, 0))] * 3,
-        "biases": [((4,), (0,))] * 3,
+        "fc": both_ways("transpose(1, 0)", (4, 6)),
+        "conv": both_ways("transpose(3, 2, 0, 1)", (2, 2, 3, 5)),
+        "out": both_ways("reshape(4, 4).transpose(1, 0)", (2, 2, 4)),
+        "weights": [both_ways("reshape(4, 4).transpose(1, 0)", (4, 2, 2))] * 3,
+        "biases": [both_ways("reshape(4)", (2, 2))] * 3,
     }
     start, *gradients = trees(STEPS + 1, shapes=shapes)
     reference = Torch(config, canonical, start)

@@ -287,7 +287,7 @@ class FlaxRun:
         kinds = flax_layers.layer_kinds(self.layout)
         chosen = param_groups({name: a.shape for name, a in arrays.items()}, kinds, config)
         folds = {
-            place.name: (place.folded, place.axes)
+            place.name: place.transforms
             for place in self.layout.values()
             if place.collection == "params"
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.atomic_files import write_text
+from pipeline.config.models import ModelConfig, OwnConfig
 from pipeline.errors import UserError
 from pipeline.storage.portable_state import Shapes
 from pipeline.verify.alignment import mapping as mappings
@@ -69,6 +70,12 @@ class NamesFile:
         """Return the error of a row as one about the file."""
         place = f"{self.path}, line {self.lines[error.row]}"
         return UserError(self.key, place, problem=f"{error.text}: {error.problem}", hint=error.hint)
+
+
+def names_of(model: ModelConfig) -> NamesFile | None:
+    """Return the file that `model.names` gives; None without."""
+    names = model.names if isinstance(model, OwnConfig) else None
+    return read_names(names, "model.names") if names else None
 
 
 def write_names(

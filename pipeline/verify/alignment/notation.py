@@ -7,10 +7,12 @@ A transform is a chain of steps: `reshape(4, 16, 64).transpose(2, 0, 1)`.
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 Shape = tuple[int, ...]
+AnyArray = Any  # of NumPy or JAX
 
 
 class NotationError(ValueError):
@@ -23,7 +25,7 @@ class Reshape:
 
     shape: Shape
 
-    def apply(self, array: np.ndarray) -> np.ndarray:
+    def apply(self, array: AnyArray) -> AnyArray:
         """Return the array in this shape."""
         return array.reshape(self.shape)
 
@@ -41,7 +43,7 @@ class Transpose:
 
     axes: Shape
 
-    def apply(self, array: np.ndarray) -> np.ndarray:
+    def apply(self, array: AnyArray) -> AnyArray:
         """Return the array with these of its axes in order."""
         return array.transpose(self.axes)
 
@@ -60,7 +62,7 @@ class Flip:
 
     axes: Shape
 
-    def apply(self, array: np.ndarray) -> np.ndarray:
+    def apply(self, array: AnyArray) -> AnyArray:
         """Return the array, reversed along the axes."""
         for axis in self.axes:
             if not 0 <= axis < array.ndim:
@@ -85,7 +87,7 @@ class Take:
     order: Shape
     axis: int
 
-    def apply(self, array: np.ndarray) -> np.ndarray:
+    def apply(self, array: AnyArray) -> AnyArray:
         """Return these entries along the axis."""
         return array.take(np.array(self.order, int), axis=self.axis)
 
@@ -106,7 +108,7 @@ class Repeat:
     count: int
     axis: int
 
-    def apply(self, array: np.ndarray) -> np.ndarray:
+    def apply(self, array: AnyArray) -> AnyArray:
         """Return each entry along the axis `count` times."""
         return array.repeat(self.count, axis=self.axis)
 
@@ -128,7 +130,7 @@ class Transform:
 
     steps: tuple[Step, ...] = ()
 
-    def apply(self, array: np.ndarray) -> np.ndarray:
+    def apply(self, array: AnyArray) -> AnyArray:
         """Return the transformed array; a ValueError if a step does not fit its shape."""
         for step in self.steps:
             array = step.apply(array)

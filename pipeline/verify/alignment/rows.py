@@ -62,8 +62,8 @@ class ParsedRow:
 
 
 def find_rows(mapping: Mapping) -> list[Row]:
-    """Return the rows of a mapping, in the order of the right arrays."""
-    rows = []
+    """Return the rows of a mapping, in the order of the left arrays."""
+    rows: list[tuple[int, Row]] = []
     for index in range(len(mapping.right.arrays)):
         theirs = np.arange(mapping.right.starts[index], mapping.right.ends[index])
         sources = mapping.source[theirs]
@@ -71,11 +71,9 @@ def find_rows(mapping: Mapping) -> list[Row]:
         for owner, places in _by_owner(mapping.left, sources):
             elements = sources[places] - mapping.left.starts[owner]
             ours, right = mapping.left.arrays[owner], mapping.right.arrays[index]
-            rows += [
-                Row(str(row.left), str(row.right), str(row.transform))
-                for row in _rows(ours.name, elements, ours.shape, right.name, places, shape)
-            ]
-    return rows
+            found = _rows(ours.name, elements, ours.shape, right.name, places, shape)
+            rows += [(owner, Row(str(r.left), str(r.right), str(r.transform))) for r in found]
+    return [row for _, row in sorted(rows, key=lambda item: item[0])]
 
 
 def _by_owner(owners: Owners, elements: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
