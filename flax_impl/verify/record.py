@@ -271,6 +271,8 @@ class Interpreter:
         else:
             role = Role.scale if name in SCALES else Role.shift if name in SHIFTS else Role.other
             data = next((arg for arg in args if arg.elements is None), None)
+            if role is Role.shift and (data is None or _is_number(data)):
+                role = Role.other  # a number is added, such as a norm's epsilon
             for arg in args:
                 if arg.elements is not None:
                     add(role, _once(arg.elements), data)

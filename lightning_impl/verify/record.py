@@ -270,6 +270,8 @@ class Recorder(Neutral):
             if name in SHIFTS or name in PRODUCTS or "convolution" in name
             else Role.other
         )
+        if role is Role.shift and not isinstance(data, torch.Tensor):
+            role = Role.other  # a number is added, such as a norm's epsilon
         for elements in known.values():
             add(role, _once(elements), data)
         for value in (args, tuple(kwargs.values())):  # inside lists, such as those of cat

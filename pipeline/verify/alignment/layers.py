@@ -121,6 +121,8 @@ def _summand(trace: Trace, uses: list[Use], at: int) -> int | None:
     for later in range(at + 1, min(at + 4, len(uses))):
         other = uses[later]
         if other.role is Role.shift and other.elements.size == outputs:
+            if other.op != use.op and any(it.op == other.op and it.role in MATRICES for it in uses):
+                continue  # the summand of another matrix
             if other.op == use.op or (
                 other.data is not None and _comes_from(trace, other.data, use)
             ):
