@@ -1,15 +1,59 @@
 """Models of JAX under check, for `pipeline.verify`."""
 
+import os
+from collections.abc import Mapping
+
 import jax
 
-from flax_impl.verify import linen
-from flax_impl.verify.subject import FunctionSubject
+from flax_impl.verify import equinox, functions, linen, nnx
+from flax_impl.verify.subject import FunctionSubject, to_arrays
+from pipeline.errors import UserError
+from pipeline.verify.channels import Channels, open_in_layout
+from pipeline.verify.subject import Inputs, Subject
+
+ADAPTERS = (linen, nnx, equinox, functions)
+KINDS = (
+    "a Flax linen or NNX module, an Equinox module (with its state: a pair (model, state)), "
+    "or a pair of functions (init, apply)"
+)
 
 
-def prepare(threads):
-    jax.config.update("jax_enable_x64", True)
+def prepare(threads: int) -> None:
+    """Set JAX to float64 on some cores of the CPU; call it before the first array is made."""
+    os.environ["NPROC"] = str(threads)  # the size of XLA's thread pools
     jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_x64", True)
 
 
-def open_subject(made, inputs, keywords, layouts):
-    return FunctionSubject(linen.adapt(made, inputs, keywords))
+def open_subject(
+    made: object,
+    inputs: Inputs,
+    keywords: Mapping[str, object],
+    layouts: Mapping[str, str],
+) -> Subject:
+    """Return a JAX model of any kind under check, once it has run on its inputs.
+
+    `layouts` has the layout of the inputs that are images, `NCHW` or `NHWC`, by their names.
+
+    Raises:
+        UserError: the model is of no known kind, or refuses the inputs.
+    """
+    adapter = next((adapter for adapter in ADAPTERS if adapter.matches(made)), None)
+    if adapter is None:
+        raise UserError("model", f"an object of type {type(made).__name__}", allowed=KINDS)
+
+    def attempt(taken: Channels) -> FunctionSubject:
+        function = adapter.adapt(made, to_arrays(taken.turn(inputs)), keywords)
+        subject = FunctionSubject(function, taken)
+        subject.try_out(inputs)
+        return subject
+
+    return open_in_layout(attempt, _name(made), inputs, layouts, adapter.layout(made))
+
+
+def _name(made: object) -> str:
+    """Return the name of a model's class, or those of a pair."""
+    if not isinstance(made, tuple):
+        return type(made).__name__
+    names = (getattr(part, "__name__", type(part).__name__) for part in made)
+    return f"({', '.join(names)})"

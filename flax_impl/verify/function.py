@@ -11,8 +11,15 @@ from flax_impl.device import PyTree
 # Names under which models ask if they train, and the value that says they do.
 TRAINING = {
     "train": True, "training": True, "is_training": True, "deterministic": False, "eval": False,
-    "use_running_average": False, "inference": False, "eval_mode": False,
+    "use_running_average": False, "inference": False, "eval_mode": False, "enable_dropout": True,
+    "is_train": True, "is_eval": False,
 }  # fmt: skip
+# Names under which models ask for the key of their random numbers.
+KEYS = ("key", "rng", "rng_key", "prng_key", "dropout_key", "dropout_rng")
+
+# Options of a compiler whose programs run a few times: optimizing them takes longer than they do. Level 0
+# makes wrong programs: the gradient of a convolution below a maximum was off by as much as itself.
+QUICK = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
 
 
 @dataclass(frozen=True)
@@ -43,3 +50,11 @@ def bind(function: Callable, inputs: Mapping[str, PyTree]) -> tuple[tuple, dict]
     if all(name in names for name in inputs):
         return (), dict(inputs)
     return tuple(inputs.values()), {}
+
+
+def evaluated(function: Callable[[], PyTree]) -> PyTree:
+    """Return the arrays that a function makes, compiled as a whole if it can be: by far the fastest."""
+    try:
+        return jax.jit(function, compiler_options=QUICK)()
+    except Exception:  # needs concrete values, or is the user's mistake, which is told from here
+        return function()

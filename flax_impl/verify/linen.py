@@ -10,34 +10,44 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flax_impl.device import PyTree
-from flax_impl.verify.function import Function, bind, training_keywords
+from flax_impl.verify.function import Function, bind, evaluated, training_keywords
+from pipeline.verify.channels import FIRST, LAST
 
 PARAMS = "params"
 Paths = dict[str, tuple[str, ...]]  # of variables, by their names
 
 
 def matches(made: object) -> bool:
-    """Return True for a linen module, and for a model that holds one with its parameters."""
-    return isinstance(made, nn.Module) or _is_holder(made)
+    """Return True for a linen module, its two methods, and a model that holds it with its parameters."""
+    return isinstance(_unbound(made), nn.Module) or _is_holder(made)
+
+
+def layout(made: object) -> str:
+    """Return the layout in which it takes images, most likely: Hugging Face's turn them themselves."""
+    return FIRST if _is_holder(made) else LAST
 
 
 def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object]) -> Function:
     """Return a linen module as a pure function; its variables are initialised from the inputs."""
     if _is_holder(made):
         return _adapt_holder(made, keywords)
+    made = _unbound(made)
     if "dtype" in getattr(made, "__dataclass_fields__", {}):
         made = made.clone(dtype=jnp.float64)
     args, named = bind(made.__call__, inputs)
     still = training_keywords(made.__call__, False, keywords)
     rngs = {name: jax.random.key(0) for name in (PARAMS, "dropout")}
-    variables = nn.meta.unbox(made.init(rngs, *args, **named, **still, **keywords))
+    variables = nn.meta.unbox(
+        evaluated(lambda: made.init(rngs, *args, **named, **still, **keywords))
+    )
     paths = _paths(variables)
     others = [collection for collection in variables if collection != PARAMS]
 
     def apply(arrays: PyTree, inputs: PyTree, training: bool) -> tuple[PyTree, PyTree]:
         args, named = bind(made.__call__, inputs)
         mode = training_keywords(made.__call__, training, keywords)
-        rngs = {name: jax.random.key(0) for name in ("dropout", "noise")}
+        # Without a key of its own name, a module takes that of the parameters.
+        rngs = {name: jax.random.key(0) for name in (PARAMS, "dropout")}
         nested = unflatten_dict({paths[name]: array for name, array in arrays.items()})
         output, changed = made.apply(
             nested, *args, **named, **mode, **keywords, rngs=rngs, mutable=others
@@ -76,6 +86,11 @@ def _in_float64(made: Any) -> Any:
         return type(made)(made.config, made.input_shape, dtype=jnp.float64, _do_init=False)
     except (AttributeError, TypeError):
         return made
+
+
+def _unbound(made: Any) -> Any:
+    """Return the module of a pair of its methods `(module.init, module.apply)`."""
+    return getattr(made[0], "__self__", made) if isinstance(made, tuple) and made else made
 
 
 def _is_holder(made: object) -> bool:

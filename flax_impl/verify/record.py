@@ -299,7 +299,7 @@ class Interpreter:
             return -1
         if register >= 0:
             self.program.registers[len(self.ops)] = register
-        array = array if hasattr(array, "dtype") else np.asarray(array)
+        array = array if hasattr(array, "shape") else np.asarray(array)
         is_float = jnp.issubdtype(array.dtype, jnp.floating) and name not in ("parameter", "buffer")
         self.ops.append(
             Op(
@@ -422,6 +422,7 @@ def _joined(outer: str, stack: str) -> str:
         r"\2",
         stack,
     )
+    inner = re.sub(r"(^|/)eqx\.nn\.\w+", "", inner)  # Equinox's own scopes name the class
     inner = inner.strip("/").replace("/", ".")
     return ".".join(part for part in (outer, inner) if part)
 

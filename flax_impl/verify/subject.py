@@ -1,6 +1,7 @@
 """A JAX model of any kind under check."""
 
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,12 @@ import optax
 
 from flax_impl.device import PyTree
 from flax_impl.optimizers import build_optimizer
-from flax_impl.verify.function import Function
+from flax_impl.verify.function import QUICK, Function
 from flax_impl.verify.record import lifted, record
 from flax_impl.verify.replay import NAMESPACE
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.storage.portable_state import Arrays
+from pipeline.verify.channels import Channels
 from pipeline.verify.graph import Array, Description, Trace
 from pipeline.verify.outputs import leaves
 from pipeline.verify.replay.program import Recorded, Source
@@ -23,8 +25,8 @@ from pipeline.verify.subject import Edit, Inputs, Pass
 class FunctionSubject:
     """A model as a pure function of its arrays, in float64, on the CPU."""
 
-    def __init__(self, function: Function) -> None:
-        self.function = function
+    def __init__(self, function: Function, channels: Channels | None = None) -> None:
+        self.function, self.channels = function, channels or Channels()
         self.arrays = {
             name: jnp.asarray(array, jnp.float64)
             for name, array in function.arrays.items()
@@ -33,13 +35,14 @@ class FunctionSubject:
         # Counters and the like: they are passed on as they are.
         self.others = {n: a for n, a in function.arrays.items() if n not in self.arrays}
         self.recorded: Recorded[PyTree] = Recorded()
+        self._compiled: dict[tuple, Callable] = {}
         self.description = Description(
             function.kind,
             tuple(
                 Array(name, tuple(array.shape), "float64", name in function.trained)
                 for name, array in self.arrays.items()
             ),
-            function.notes,
+            function.notes + self.channels.notes,
         )
 
     def values(self) -> Arrays:
@@ -60,12 +63,13 @@ class FunctionSubject:
         edits: Sequence[Edit] = (),
     ) -> Trace:
         """Run the model once and record its operations; buffers stay as they are."""
-        given = _arrays(inputs)
+        given = self._arrays(inputs)
         if edits:
             before, program = self.recorded.find(inputs, training, self.trace)
             values = _sources(self.arrays, given)
             return program.trace(before, values, edits, NAMESPACE, keep, until)
-        interpreter, results, places = record(self._call(training), self.arrays, given, keep, until)
+        call = self._call(training, inputs)
+        interpreter, results, places = record(call, self.arrays, given, keep, until)
         (outputs, buffers), places = (results, places) if results else (({}, {}), ({}, {}))
         changed = self._changed(buffers)
         trace = Trace(
@@ -93,8 +97,8 @@ class FunctionSubject:
         if edits:
             return self._rerun(inputs, training, weights, edits)
         trained, fixed = self._split(self.function.trained)
-        (loss, (outputs, buffers)), gradients = self._gradients(training, weights)(
-            trained, fixed, _arrays(inputs)
+        (loss, (outputs, buffers)), gradients = self._gradients(training, inputs)(
+            trained, fixed | self.others, self._arrays(inputs), dict(weights)
         )
         return Pass(float(loss), _numpy(gradients), _numpy(outputs), self._changed(buffers))
 
@@ -119,7 +123,7 @@ class FunctionSubject:
 
         both = jax.jit(jax.value_and_grad(loss, has_aux=True))
         trained, fixed = self._split(self.function.trained)
-        (value, (outputs, buffers)), gradients = both(trained, fixed, _arrays(inputs))
+        (value, (outputs, buffers)), gradients = both(trained, fixed, self._arrays(inputs))
         return Pass(float(value), _numpy(gradients), _numpy(outputs), _numpy(buffers))
 
     def train(
@@ -131,36 +135,59 @@ class FunctionSubject:
     ) -> list[tuple[float, Arrays]]:
         """Take an optimizer step on each batch; return each step's loss, and all values after it."""
         learning, fixed = self._split(trained)
-        updates = build_optimizer(optimizer)
+        others, updates = self.others, build_optimizer(optimizer)
         state, steps = updates.init(learning), []
-        for batch in batches:
-            (loss, (_, buffers)), gradients = self._gradients(True, weights)(
-                learning, fixed, _arrays(batch)
-            )
+
+        @partial(jax.jit, compiler_options=QUICK)
+        def update(learning: PyTree, state: PyTree, gradients: PyTree) -> tuple[PyTree, PyTree]:
             gradients = {name: gradient * trained[name] for name, gradient in gradients.items()}
             changes, state = updates.update(gradients, state, learning)
-            learning = optax.apply_updates(learning, optax.tree.scale(-optimizer.lr, changes))
-            fixed |= {name: array for name, array in buffers.items() if name in fixed}
+            changes = optax.tree.scale(-optimizer.lr, changes)
+            return optax.apply_updates(learning, changes), state
+
+        for batch in batches:
+            (loss, (_, buffers)), gradients = self._gradients(True, batch)(
+                learning, fixed | others, self._arrays(batch), dict(weights)
+            )
+            learning, state = update(learning, state, gradients)
+            fixed = {name: buffers.get(name, array) for name, array in fixed.items()}
+            others = {name: buffers.get(name, array) for name, array in others.items()}
             steps.append((float(loss), _numpy(learning | fixed)))
         return steps
 
-    def _call(self, training: bool) -> Callable[[PyTree, PyTree], PyTree]:
+    def try_out(self, inputs: Inputs) -> None:
+        """Run the model in evaluation mode, without numbers; raises the error with which it refuses."""
+        jax.eval_shape(self._call(False, inputs), self.arrays, self._arrays(inputs))
+
+    def _arrays(self, inputs: Inputs) -> dict[str, jax.Array]:
+        return to_arrays(self.channels.turn(inputs))
+
+    def _call(self, training: bool, inputs: Inputs) -> Callable[[PyTree, PyTree], PyTree]:
         """Return the model as a function of its float arrays and inputs, with its outputs as leaves."""
+        order = list(inputs)  # JAX sorts the keys of a dictionary
 
         def call(arrays: PyTree, inputs: PyTree) -> PyTree:
-            output, buffers = self.function.apply({**arrays, **self.others}, inputs, training)
+            given = {name: inputs[name] for name in order}
+            output, buffers = self.function.apply({**self.others, **arrays}, given, training)
             return dict(leaves(output, lambda leaf: isinstance(leaf, jax.Array))), buffers
 
         return call
 
-    def _gradients(self, training: bool, weights: Mapping[str, np.ndarray]) -> Callable:
-        call = lifted(self._call(training))
+    def _gradients(self, training: bool, inputs: Inputs) -> Callable:
+        """Return the compiled loss, with outputs and buffers, and its gradients."""
+        key = (training, *inputs)
+        if key not in self._compiled:
+            call = lifted(self._call(training, inputs))
 
-        def loss(trained: PyTree, fixed: PyTree, inputs: PyTree) -> tuple[jax.Array, PyTree]:
-            outputs, buffers = call({**trained, **fixed}, inputs)
-            return _weighted(outputs, weights), (outputs, buffers)
+            def loss(
+                trained: PyTree, fixed: PyTree, inputs: PyTree, weights: PyTree
+            ) -> tuple[jax.Array, PyTree]:
+                outputs, buffers = call({**trained, **fixed}, inputs)
+                return _weighted(outputs, weights), (outputs, buffers)
 
-        return jax.jit(jax.value_and_grad(loss, has_aux=True))  # one program: quicker to compile
+            gradients = jax.value_and_grad(loss, has_aux=True)
+            self._compiled[key] = jax.jit(gradients, compiler_options=QUICK)
+        return self._compiled[key]
 
     def _split(self, trained: Container[str]) -> tuple[PyTree, PyTree]:
         """Return the arrays with gradients, and the others."""
@@ -172,7 +199,7 @@ class FunctionSubject:
         return {name: a for name, a in known.items() if not np.array_equal(a, self.arrays[name])}
 
 
-def _arrays(inputs: Inputs) -> dict[str, jax.Array]:
+def to_arrays(inputs: Inputs) -> dict[str, jax.Array]:
     """Inputs as arrays: floats in float64, integers in int32, as models of JAX expect them."""
     found = {}
     for name, array in inputs.items():

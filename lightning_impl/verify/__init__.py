@@ -1,14 +1,48 @@
 """Models of torch under check, for `pipeline.verify`."""
 
+from collections.abc import Mapping
+
 import torch
+from torch import nn
 
-from lightning_impl.verify.subject import ModuleSubject
+from lightning_impl.verify.subject import ModuleSubject, call, to_tensors
+from pipeline.errors import UserError
+from pipeline.verify.channels import FIRST, Channels, open_in_layout
+from pipeline.verify.subject import Inputs, Subject
+
+KINDS = "a torch.nn.Module"
 
 
-def prepare(threads):
+def prepare(threads: int) -> None:
+    """Set torch to float64 on some cores of the CPU, with deterministic algorithms only."""
     torch.set_num_threads(threads)
     torch.set_default_dtype(torch.float64)
+    torch.use_deterministic_algorithms(True)
+    # By default torch fills every empty tensor in deterministic mode, which costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyrefly: ignore[missing-attribute]
 
 
-def open_subject(made, inputs, keywords, layouts):
-    return ModuleSubject(made, keywords)
+def open_subject(
+    made: object,
+    inputs: Inputs,
+    keywords: Mapping[str, object],
+    layouts: Mapping[str, str],
+) -> Subject:
+    """Return a torch module under check, once it has run on its inputs.
+
+    `layouts` has the layout of the inputs that are images, `NCHW` or `NHWC`, by their names.
+
+    Raises:
+        UserError: the model is of no known kind, or refuses the inputs.
+    """
+    if not isinstance(made, nn.Module):
+        raise UserError("model", f"an object of type {type(made).__name__}", allowed=KINDS)
+    # Below torch.compile, which keeps the module in one attribute.
+    model: nn.Module = getattr(made, "_orig_mod", made).double().eval()
+
+    def attempt(taken: Channels) -> ModuleSubject:
+        with torch.no_grad():  # before its parameters are listed: lazy ones get their shapes
+            call(model, to_tensors(taken.turn(inputs)), keywords)
+        return ModuleSubject(model, keywords, taken)
+
+    return open_in_layout(attempt, type(model).__name__, inputs, layouts, FIRST)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.verify.replay.functions import Namespace
 from pipeline.verify.graph import Window
+from pipeline.verify.replay.functions import Namespace
 from pipeline.verify.replay.program import Step
 
 aten = torch.ops.aten

@@ -15,6 +15,7 @@ from lightning_impl.verify.record import Enough, Neutral, Recorder
 from lightning_impl.verify.replay import NAMESPACE, to_numpy
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.storage.portable_state import Arrays
+from pipeline.verify.channels import Channels
 from pipeline.verify.graph import Array, Description, Trace
 from pipeline.verify.outputs import leaves
 from pipeline.verify.replay.program import Recorded, Source
@@ -24,13 +25,15 @@ from pipeline.verify.subject import Edit, Inputs, Pass
 class ModuleSubject:
     """A `torch.nn.Module` in float64, on the CPU."""
 
-    def __init__(self, model: nn.Module, keywords: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        keywords: Mapping[str, object],
+        channels: Channels | None = None,
+    ) -> None:
         self.model, self.keywords = model.double(), keywords
-        self.arrays: dict[str, torch.Tensor] = dict(model.named_parameters())
-        trained = {name for name, parameter in self.arrays.items() if parameter.requires_grad}
-        self.arrays |= {
-            name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()
-        }
+        self.channels = channels or Channels()
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.recorded: Recorded[torch.Tensor] = Recorded()
         self.description = Description(
             "torch.nn.Module",
@@ -38,8 +41,15 @@ class ModuleSubject:
                 Array(name, tuple(tensor.shape), "float64", name in trained)
                 for name, tensor in self.arrays.items()
             ),
-            layers=layer_kinds(model),
+            self.channels.notes,
+            layer_kinds(model),
         )
+
+    @property
+    def arrays(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers; read anew, since a model may replace a buffer by another tensor."""
+        buffers = {name: b for name, b in self.model.named_buffers() if b.is_floating_point()}
+        return {**dict(self.model.named_parameters()), **buffers}
 
     def values(self) -> Arrays:
         """Return all parameters and buffers."""
@@ -53,8 +63,9 @@ class ModuleSubject:
 
     @torch.no_grad()
     def _restore(self, arrays: Arrays) -> None:
+        tensors = self.arrays
         for name, array in arrays.items():
-            self.arrays[name].copy_(torch.from_numpy(np.array(array, order="C")))
+            tensors[name].copy_(torch.from_numpy(np.array(array, order="C")))
 
     def trace(
         self,
@@ -65,7 +76,7 @@ class ModuleSubject:
         edits: Sequence[Edit] = (),
     ) -> Trace:
         """Run the model once and record its operations; buffers stay as they are."""
-        given = _tensors(inputs)
+        given = self._tensors(inputs)
         if edits:
             before, program = self.recorded.find(inputs, training, self.trace)
             values = _sources(self.arrays, given)
@@ -78,7 +89,7 @@ class ModuleSubject:
             found: dict[str, torch.Tensor] = {}
             try:
                 with suppress(Enough), recorder:
-                    found = dict(leaves(self._call(given), torch.is_tensor))
+                    found = dict(leaves(call(self.model, given, self.keywords), torch.is_tensor))
                 buffers = self._changed(before)
             finally:
                 for hook in hooks:
@@ -110,8 +121,9 @@ class ModuleSubject:
             return self._rerun(inputs, training, weights, edits)
         before = self.values()
         with self._mode(training), Neutral():
-            loss, outputs = self._loss(_tensors(inputs), weights)
-            loss.backward()
+            loss, outputs = self._loss(self._tensors(inputs), weights)
+            if loss.requires_grad:  # not that of a function without parameters
+                loss.backward()
         gradients = {
             name: to_numpy(tensor.grad).copy()
             for name, tensor in self.arrays.items()
@@ -132,7 +144,7 @@ class ModuleSubject:
         """Run the recorded operations forward and backward, with edits."""
         trace, program = self.recorded.find(inputs, training, self.trace)
         trained = {array.name for array in self.description.arrays if array.is_trained}
-        values = _sources(self.arrays, _tensors(inputs))
+        values = _sources(self.arrays, self._tensors(inputs))
         for (_, name), tensor in values.items():
             tensor.requires_grad_(name in trained)
         found = program.run(values, edits, NAMESPACE)
@@ -158,15 +170,16 @@ class ModuleSubject:
         before, steps = self.values(), []
         masks = {name: torch.from_numpy(mask) for name, mask in trained.items()}
         learning = [(name, p) for name, p in self.model.named_parameters() if name in masks]
-        updates = build_optimizer(optimizer, learning)
+        updates = build_optimizer(optimizer, learning) if learning else None
         with self._mode(True), Neutral():
             for batch in batches:
-                loss, _ = self._loss(_tensors(batch), weights)
-                loss.backward()
-                for name, parameter in learning:
-                    if parameter.grad is not None:
-                        parameter.grad *= masks[name]
-                updates.step()
+                loss, _ = self._loss(self._tensors(batch), weights)
+                if updates:
+                    loss.backward()
+                    for name, parameter in learning:
+                        if parameter.grad is not None:
+                            parameter.grad *= masks[name]
+                    updates.step()
                 self.model.zero_grad()
                 steps.append((loss.item(), self.values()))
         self._restore(before)
@@ -175,15 +188,8 @@ class ModuleSubject:
     def _loss(
         self, given: Mapping[str, object], weights: Mapping[str, np.ndarray]
     ) -> tuple[torch.Tensor, Arrays]:
-        found = dict(leaves(self._call(given), torch.is_tensor))
+        found = dict(leaves(call(self.model, given, self.keywords), torch.is_tensor))
         return _weighted(found, weights), _numpy(found)
-
-    def _call(self, given: Mapping[str, object]) -> object:
-        """Call the model with its inputs by name, or in order if it names them otherwise."""
-        names = inspect.signature(self.model.forward).parameters
-        if all(name in names for name in given):
-            return self.model(**given, **self.keywords)
-        return self.model(*given.values(), **self.keywords)
 
     def _changed(self, before: Arrays) -> Arrays:
         after = self.values()
@@ -195,8 +201,9 @@ class ModuleSubject:
 
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
-        """Evaluate or train, with attention in single operations."""
+        """Evaluate or train, with attention in single operations; counters stay as they are."""
         was, fast = self.model.training, torch.backends.mha.get_fastpath_enabled()
+        counters = [(b, b.clone()) for b in self.model.buffers() if not b.is_floating_point()]
         self.model.train(training)
         torch.backends.mha.set_fastpath_enabled(False)
         try:
@@ -205,9 +212,22 @@ class ModuleSubject:
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
             self.model.train(was)
+            for buffer, before in counters:
+                buffer.copy_(before)
+
+    def _tensors(self, inputs: Inputs) -> dict[str, torch.Tensor]:
+        return to_tensors(self.channels.turn(inputs))
 
 
-def _tensors(inputs: Inputs) -> dict[str, torch.Tensor]:
+def call(model: nn.Module, given: Mapping[str, object], keywords: Mapping[str, object]) -> object:
+    """Call a model with its inputs by name, or in order if it names them otherwise."""
+    names = inspect.signature(model.forward).parameters
+    if all(name in names for name in given):
+        return model(**given, **keywords)
+    return model(*given.values(), **keywords)
+
+
+def to_tensors(inputs: Inputs) -> dict[str, torch.Tensor]:
     """Inputs as tensors: floats in float64, integers in int64."""
     found = {}
     for name, array in inputs.items():

@@ -1,0 +1,50 @@
+"""Scopes of modules that open none themselves, so that each operation knows its layer."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import jax
+
+
+@contextmanager
+def named(modules: Mapping[str, object]) -> Iterator[None]:
+    """While active, let the call of each module, by its dotted path, open a scope with its name."""
+    paths = {id(module): path for path, module in modules.items() if path}
+    calls = {
+        owner: owner.__dict__["__call__"]
+        for module in modules.values()
+        for owner in [_owner_of_call(type(module))]
+        if owner is not None
+    }
+    entered: list[str] = []  # paths of the modules being called, innermost last
+
+    def scoped(call: Callable) -> Callable:
+        @wraps(call)
+        def open_scope(self: object, *args: Any, **kwargs: Any) -> Any:
+            path = paths.get(id(self))
+            if path is None or path in entered:
+                return call(self, *args, **kwargs)
+            outer = f"{entered[-1]}." if entered else ""
+            entered.append(path)
+            try:
+                with jax.named_scope(path.removeprefix(outer).replace(".", "/")):
+                    return call(self, *args, **kwargs)
+            finally:
+                entered.pop()
+
+        return open_scope
+
+    try:
+        for owner, call in calls.items():
+            type.__setattr__(owner, "__call__", scoped(call))
+        yield
+    finally:
+        for owner, call in calls.items():
+            type.__setattr__(owner, "__call__", call)
+
+
+def _owner_of_call(kind: type) -> type | None:
+    """Return the class that defines the call of a class."""
+    return next((base for base in kind.__mro__ if "__call__" in base.__dict__), None)

@@ -1,0 +1,84 @@
+"""Layout of images: where the user's inputs have their channels, and where a model takes them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.verify.subject import Inputs, Subject
+
+FIRST, LAST = "NCHW", "NHWC"
+LONGEST = 300  # characters of a model's own error
+
+Opened = TypeVar("Opened", bound=Subject)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Layouts of the inputs that are images, by name, and the one in which a model takes them."""
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    taken: str = FIRST
+
+    @property
+    def turned(self) -> list[str]:
+        """Names of the inputs that are turned for this model."""
+        first = self.taken == FIRST
+        return [
+            name
+            for name, layout in self.given.items()
+            if "C" in layout and (layout[1] == "C") != first
+        ]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Name each turned input for the user."""
+        return tuple(f"{name} is turned to {self.taken}" for name in self.turned)
+
+    def turn(self, inputs: Inputs) -> Inputs:
+        """Return the inputs in the layout in which the model takes them."""
+        source, target = (-1, 1) if self.taken == FIRST else (1, -1)
+        turned = set(self.turned)
+        return {
+            name: np.moveaxis(array, source, target) if name in turned else array
+            for name, array in inputs.items()
+        }
+
+
+def open_in_layout(
+    attempt: Callable[[Channels], Opened],
+    name: str,
+    inputs: Inputs,
+    given: Mapping[str, str],
+    preferred: str,
+) -> Opened:
+    """Return a model that runs on its inputs, images in the layout that its kind prefers or the other.
+
+    `attempt` opens the model in a layout and runs it once; `name` is the model's.
+
+    Raises:
+        UserError: the model refuses the inputs in every layout.
+    """
+    layouts: Sequence[str] = (FIRST, LAST) if preferred == FIRST else (LAST, FIRST)
+    errors: list[Exception] = []
+    for taken in layouts if given else layouts[:1]:
+        try:
+            return attempt(Channels(given, taken))
+        except UserError:
+            raise
+        except Exception as error:  # of the user's model: of any kind
+            errors.append(error)
+    shapes = Channels(given, layouts[0]).turn(inputs)
+    told = ", ".join(f"{key}={array.dtype}{list(array.shape)}" for key, array in shapes.items())
+    problem = f"{name} refuses them: {first_line(errors[0])}"
+    hint = "Images were tried with channels first and last." if given else ""
+    raise UserError("inputs", told, problem=problem, hint=hint) from errors[0]
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's type and the first line of its message, shortened."""
+    lines = str(error).strip().splitlines() or [""]
+    line = lines[0] if len(lines[0]) <= LONGEST else f"{lines[0][:LONGEST]}…"
+    return f"{type(error).__name__}: {line.rstrip('. ')}" if line else type(error).__name__
