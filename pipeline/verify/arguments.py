@@ -15,6 +15,8 @@ DESCRIPTION = """Tell if two models are the same, and if not, where they part an
 LEFT and RIGHT are import paths, module:attribute, of a torch.nn.Module, a Flax linen or NNX module, an
 Equinox module, or a pair of functions (init, apply); or of a class or a function that makes one. Both get the
 same weights, drawn so that no layer is zero or symmetric; parameters are matched by themselves.
+LEFT and RIGHT may also be two files .npz, each written by `with record(FILE) as log:` around the steps of a
+training loop: these are compared without running anything.
 Exit code 0: the same; 1: they part, or the input is bad (then there is no JSON); 2: no verdict."""
 
 
@@ -48,7 +50,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     parser.add_argument("left", metavar="LEFT")
     parser.add_argument("right", metavar="RIGHT")
     parser.add_argument(
-        "--inputs", nargs="+", action="extend", required=True, metavar="INPUT", help="see below"
+        "--inputs", nargs="+", action="extend", default=[], metavar="INPUT", help="see below"
     )
     for name, words in (
         ("options", "keyword arguments of the class or function, YAML or JSON"),

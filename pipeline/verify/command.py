@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from os import getcwd
+from pathlib import Path
 
 from pipeline.config.fields import require
 from pipeline.config.optimizers import OPTIMIZERS
@@ -13,18 +14,28 @@ from pipeline.errors import BadArgument
 from pipeline.verify.arguments import Arguments
 from pipeline.verify.inputs import Described, Drawn, parse
 from pipeline.verify.judge import Request, judge
+from pipeline.verify.recordings.comparison import compare_recordings
+from pipeline.verify.recordings.recorder import SUFFIX
 from pipeline.verify.side import Side
 from pipeline.verify.verdict import Verdict
 from pipeline.verify.worker import Opening
 
 
+INPUTS_HINT = "Describe what both models take: --inputs 'x=float32[8,3,32,32] NCHW'."
+
+
 def verify(asked: Arguments) -> Verdict:
-    """Open both models, each in its own process, and judge them.
+    """Open both models, each in its own process, and judge them; or compare two recordings.
 
     Raises:
         UserError: an input is bad, or a side does not take it.
     """
     start = time.monotonic()
+    if are_recordings(asked.left, asked.right):
+        verdict = compare_recordings(Path(asked.left), Path(asked.right))
+        verdict.seconds = time.monotonic() - start
+        return verdict
+    require(bool(asked.inputs), "--inputs", "", "given", INPUTS_HINT)
     request = make_request(asked)
     inputs = request.inputs.draw(request.seeds[0])
     opening = partial(Opening, layouts=request.inputs.layouts, threads=asked.threads)
@@ -35,6 +46,21 @@ def verify(asked: Arguments) -> Verdict:
         verdict = judge(left.wait_until_open(), right.wait_until_open(), request)
     verdict.seconds = time.monotonic() - start
     return verdict
+
+
+def are_recordings(left: str, right: str) -> bool:
+    """True for two recordings, False for two import paths.
+
+    Raises:
+        BadArgument: one of each.
+    """
+    found = [path.endswith(SUFFIX) for path in (left, right)]
+    if found[0] != found[1]:
+        recording, model = (left, right) if found[0] else (right, left)
+        problem = f"{recording} is a recording, {model} is none"
+        hint = f"Give two import paths, module:attribute, or two files {SUFFIX} written by record(FILE)."
+        raise BadArgument(f"{left} {right}", problem=problem, hint=hint)
+    return all(found)
 
 
 def make_request(asked: Arguments) -> Request:

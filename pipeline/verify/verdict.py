@@ -22,6 +22,7 @@ class Part(StrEnum):
     """Parts of a step in the order of cause and effect."""
 
     weights = "weights"
+    batch = "batch"  # of recorded training loops
     forward = "forward"
     training = "forward in training"
     loss = "loss"
@@ -33,6 +34,7 @@ class Part(StrEnum):
 # What agrees and what does not, by part.
 MEANING = {
     Part.weights: "they cannot have the same weights",
+    Part.batch: "the weights are the same, the batches are not",
     Part.forward: "the forward pass parts here; everything before it is the same",
     Part.training: "in evaluation mode they are the same; in training mode the forward pass parts here",
     Part.loss: "the outputs are the same, the loss made of them is not",
@@ -117,7 +119,8 @@ class Verdict:
             if self.first.left == self.first.right
             else (f"{self.first.left} (left) / {self.first.right} (right)")
         )
-        sentence = f"they part: {self.first.part}: {place}, by {self.first.difference:.1e}"
+        at = f" at step {self.first.step}" if self.first.step else ""
+        sentence = f"they part{at}: {self.first.part}: {place}, by {self.first.difference:.1e}"
         return f"{sentence}: {self.reason}"
 
     def to_json(self) -> dict[str, object]:

@@ -1,0 +1,1 @@
+"""Recordings of two training loops, made anywhere, and their comparison."""

@@ -1,0 +1,259 @@
+"""Comparison of two recordings, step by step in the order of cause and effect."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.verify.differences import by_name
+from pipeline.verify.recordings.causes import find_cause
+from pipeline.verify.recordings.fields import FieldPair
+from pipeline.verify.recordings.gradient_causes import gradient_ratio
+from pipeline.verify.recordings.leftovers import SIDES, find_leftovers
+from pipeline.verify.recordings.pairing import Pairing, describe
+from pipeline.verify.recordings.recording import Recording
+from pipeline.verify.recordings.steps import StepPair
+from pipeline.verify.verdict import Answer, Cause, First, Part, Verdict
+
+# What agrees and what does not, by part.
+MEANING = {
+    Part.weights: "they do not start from the same weights",
+    Part.batch: "the weights are the same, the batches are not",
+    Part.training: "weights and batch are the same, the outputs are not: a layer differs, or draws random "
+    "numbers; verify the two models to find it",
+    Part.loss: "weights and outputs are the same, the loss is not",
+    Part.buffers: "the loss is the same, the running statistics after the step are not",
+    Part.gradient: "the loss is the same, its gradient is not",
+    Part.update: "the gradients are the same, the weights after the optimizer step are not",
+}
+UNKNOWN = "without gradients in the recordings this cannot be told from rounding: give log.step gradients="
+
+
+def compare_recordings(left: Path, right: Path) -> Verdict:
+    """Tell if two recorded training loops are the same, and if not, at which step and where they part.
+
+    Raises:
+        UserError: a file is no recording.
+    """
+    return Comparison(Recording(left), Recording(right)).judge()
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A difference above its bar; names are the left side's."""
+
+    part: Part
+    name: str
+    other: str
+    value: float
+    step: int
+    all_names: tuple[str, ...] = ()  # all arrays above the bar
+
+
+class Comparison:
+    """Compares two recordings."""
+
+    def __init__(self, left: Recording, right: Recording) -> None:
+        self.left, self.right = left, right
+        self.pairing = Pairing(left, right)
+        self.precision, self.numbers = self.pairing.precision, self.pairing.numbers
+        self.grown = 0.0  # the largest difference before the step at hand
+        self.largest: dict[Part, float] = {}
+        self.by_step: list[dict[str, float]] = []
+        self.outgrown: int | None = None  # first step with a difference above the bar of the first
+        self.verdict = Verdict(Answer.same, "")
+        self.verdict.checked = {
+            "seeds": [], "shapes": [], "modes": ["training"], "steps": 0,
+            "precision": self.precision.name, "bar": self.precision.bar, "by_step": self.by_step,
+        }  # fmt: skip
+
+    def judge(self) -> Verdict:
+        """Tell if the two are the same, and if not, at which step and where they part."""
+        self._note_files()
+        verdict = self._judge_weights() or self._judge_steps() or self._same()
+        verdict.differences = {str(part): value for part, value in self.largest.items()}
+        return verdict
+
+    def _judge_weights(self) -> Verdict | None:
+        """Judge the weights at the start."""
+        pairing, notes = self.pairing, self.verdict.notes
+        self.verdict.alignment = describe(pairing.matching.mapping)
+        self.verdict.unmatched, needed = find_leftovers(pairing, notes)
+        differences = by_name(*pairing.start())
+        self.largest[Part.weights] = max(differences.values(), default=0.0)
+        wrong = [name for name, v in differences.items() if v > pairing.start_precision.bar]
+        if wrong:
+            name = wrong[0]
+            first = Wrong(
+                Part.weights, name, pairing.names[name], differences[name], 0, tuple(wrong)
+            )
+            more = f"{len(wrong)} of {len(pairing.names)} arrays differ before the first step"
+            return self._part(first, f"{MEANING[Part.weights]}: {more}")
+        left, right_ = (", ".join(needed[side]) for side in SIDES)
+        if left and right_:
+            return self._abstain(f"no counterpart was found for {left} (left) and {right_} (right)")
+        if left or right_:
+            first = Wrong(Part.weights, left or "nothing", right_ or "nothing", np.inf, 0)
+            return self._part(first, "one side alone has these weights, and trains them")
+        return None
+
+    def _judge_steps(self) -> Verdict | None:
+        """Judge the recorded steps in order."""
+        earlier: StepPair | None = None
+        for number in self.numbers:
+            pair = self.pairing.step(number, earlier)
+            self.by_step.append({"step": number})
+            if verdict := self._judge_step(pair):
+                return verdict
+            value = max((v for k, v in self.by_step[-1].items() if k != "step"), default=0.0)
+            if value > self.precision.bar and self.outgrown is None:
+                self.outgrown = number
+                self.verdict.notes.append(
+                    f"rounding grows: from step {number} on they differ by more than {self.precision.bar:.0e}"
+                )
+            if value > self.precision.most:
+                self.by_step.pop()
+                self.verdict.notes.append(
+                    f"not compared from step {number} on: rounding has grown to {value:.0e}"
+                )
+                break
+            self.verdict.checked["steps"] = number
+            self.grown = max(self.grown, value, self._weights_differ(pair))
+            pair.earlier = None  # two steps are held, not all
+            earlier = pair
+        if not self.by_step:
+            return self._abstain("the recordings have no step in common")
+        return None
+
+    def _judge_step(self, pair: StepPair) -> Verdict | None:
+        bar = max(self.precision.bar, self.precision.growth * self.grown)
+        for part, fields in (
+            (Part.batch, pair.batch),
+            (Part.training, pair.outputs),
+            (Part.loss, pair.loss),
+        ):
+            if fields and (wrong := self._judge_fields(part, fields, pair, bar)):
+                return wrong
+        differs = by_name(*({n: side[n] for n in pair.buffers} for side in pair.after))
+        if wrong := self._first(Part.buffers, differs, pair, bar):
+            return self._part(wrong, cause=find_cause(wrong.part, pair, wrong.all_names))
+        return self._judge_gradients(pair, bar) or self._judge_update(pair, bar)
+
+    def _judge_fields(
+        self, part: Part, fields: list[FieldPair], pair: StepPair, bar: float
+    ) -> Verdict | None:
+        bar = self.precision.bar if part is Part.batch else bar
+        differs = {one.left_name: one.difference for one in fields}
+        wrong = self._first(part, differs, pair, bar, {f.left_name: f.right_name for f in fields})
+        if wrong is None:
+            return None
+        reason = ""
+        if part is Part.loss and not pair.outputs:
+            reason = "the weights are the same, the loss is not; the outputs were not recorded"
+        return self._part(wrong, reason, find_cause(part, pair, wrong.all_names))
+
+    def _judge_gradients(self, pair: StepPair, bar: float) -> Verdict | None:
+        if pair.gradients is None:
+            return None
+        differs = by_name(*({n: side[n] for n in pair.trained} for side in pair.gradients))
+        ratio = gradient_ratio(pair) if max(differs.values(), default=0.0) > bar else None
+        pair.add_noise(ratio or 1.0)
+        if ratio and max(pair.update_differences().values(), default=0.0) <= bar:
+            self.verdict.notes.append(
+                f"step {pair.number}: the right gradients are {ratio:.4g} times the left ones, and the updates "
+                "agree: they were recorded at different places, such as before and after clipping"
+            )
+            return None
+        wrong = self._first(Part.gradient, differs, pair, bar)
+        if wrong is None:
+            return None
+        cause = find_cause(Part.gradient, pair, wrong.all_names)
+        is_small = wrong.value <= self.precision.growth * bar and self.precision.name != "float64"
+        if cause is None and is_small:
+            return self._abstain(
+                f"the gradient of {wrong.name} differs by {wrong.value:.1e} at step {pair.number}, which may "
+                f"be rounding in {self.precision.name}: record in float64 to tell"
+            )
+        return self._part(wrong, cause=cause)
+
+    def _judge_update(self, pair: StepPair, bar: float) -> Verdict | None:
+        differs = pair.update_differences()
+        wrong = self._first(Part.update, differs, pair, bar)
+        if wrong is None:
+            return None
+        cause = find_cause(Part.update, pair, wrong.all_names)
+        if cause is None and pair.gradients is None:
+            sizes = {name: pair.before[0][name].size for name in differs}
+            if 2 * sum(sizes[name] for name in wrong.all_names) < sum(sizes.values()):
+                names = ", ".join(wrong.all_names[:3])
+                return self._abstain(
+                    f"the updates of {names} differ at step {pair.number}; {UNKNOWN}"
+                )
+        reason = "" if pair.gradients else "the weights after the optimizer step are not the same"
+        return self._part(wrong, reason, cause)
+
+    def _first(
+        self,
+        part: Part,
+        differs: Mapping[str, float],
+        pair: StepPair,
+        bar: float,
+        names: Mapping[str, str] | None = None,
+    ) -> Wrong | None:
+        """Return the first array above the bar; of gradients the last layer's, or else the worst."""
+        self._note(part, differs)
+        wrong = [name for name, value in differs.items() if value > bar]
+        if not wrong:
+            return None
+        is_ordered = self.left.is_ordered or part not in (Part.gradient, Part.update, Part.buffers)
+        name = max(wrong, key=lambda name: differs[name])
+        if is_ordered:
+            name = wrong[-1] if part is Part.gradient else wrong[0]
+        other = (pair.names if names is None else names)[name]
+        return Wrong(part, name, other, differs[name], pair.number, tuple(wrong))
+
+    def _note(self, part: Part, differs: Mapping[str, float]) -> None:
+        if differs:
+            value = max(differs.values())
+            self.largest[part] = max(self.largest.get(part, 0.0), value)
+            self.by_step[-1][str(part)] = value
+
+    def _weights_differ(self, pair: StepPair) -> float:
+        """Difference of the weights after a step, but for those that rounding alone moves."""
+        sides = ({n: a[n] * pair.is_told(n) for n in pair.names} for a in pair.after)
+        return max(by_name(*sides).values(), default=0.0)
+
+    def _note_files(self) -> None:
+        notes = self.verdict.notes
+        for side, recording in zip(SIDES, (self.left, self.right), strict=True):
+            if recording.error:
+                notes.append(f"{side}: the script ended with {recording.error}")
+            if more := len(recording.numbers) - len(self.numbers):
+                notes.append(f"{side} alone has {more} more steps: not compared")
+        for part in ("batch", "outputs", "loss", "gradients"):
+            absent = [
+                s for s, r in zip(SIDES, (self.left, self.right), strict=True) if not r.has(part)
+            ]
+            if absent:
+                notes.append(
+                    f"{part}: not compared, since not recorded on the {' and the '.join(absent)}"
+                )
+
+    def _part(self, wrong: Wrong, reason: str = "", cause: Cause | None = None) -> Verdict:
+        self.verdict.verdict, self.verdict.reason = Answer.part, reason or MEANING[wrong.part]
+        self.verdict.first = First(wrong.part, wrong.name, wrong.other, wrong.value, wrong.step)
+        self.verdict.cause = cause
+        return self.verdict
+
+    def _same(self) -> Verdict:
+        value, steps = max(self.largest.values()), self.verdict.checked["steps"]
+        self.verdict.reason = (
+            f"the same: over {steps} steps in {self.precision.name} nothing differs by more than "
+            f"{max(value, 1e-16):.0e}"
+        )
+        return self.verdict
+
+    def _abstain(self, reason: str) -> Verdict:
+        self.verdict.verdict, self.verdict.reason = Answer.abstain, reason
+        return self.verdict

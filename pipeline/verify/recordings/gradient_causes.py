@@ -1,0 +1,92 @@
+"""Likely causes of gradients that differ where the loss agrees."""
+
+from collections.abc import Sequence
+from math import isfinite, log2, sqrt
+
+import numpy as np
+
+from pipeline.storage.portable_state import Arrays
+from pipeline.verify.differences import largest
+from pipeline.verify.recordings.regression import is_round, proportion, remains
+from pipeline.verify.recordings.steps import StepPair
+from pipeline.verify.verdict import Cause
+
+SIDES = ("left", "right")
+
+
+def gradient_ratio(pair: StepPair) -> float | None:
+    """Return the constant ratio of the right gradients to the left ones, or None."""
+    if pair.gradients is None:
+        return None
+    sides = [[side[name] for name in pair.trained] for side in pair.gradients]
+    ratio = proportion(*sides)
+    rest = remains(ratio, *sides)
+    is_ratio = rest <= 10 * pair.precision.bar and abs(ratio - 1) > 10 * rest and ratio > 0
+    return ratio if is_ratio and isfinite(ratio) else None
+
+
+def absent(pair: StepPair, names: Sequence[str]) -> Cause | None:
+    """Gradients that one side does not have."""
+    for side, missing in zip(SIDES, pair.missing, strict=True):
+        if set(names) <= missing:
+            remedy = (
+                f"The {side} side has no gradient of {_some(names)}: it is frozen there, or the loss does not "
+                "depend on it."
+            )
+            return Cause("missing gradient", remedy, False)
+    return None
+
+
+def constant_ratio(pair: StepPair, names: Sequence[str]) -> Cause | None:
+    """Gradients in a constant ratio: clipped, scaled, summed."""
+    ratio = gradient_ratio(pair)
+    if ratio is None or pair.gradients is None:
+        return None
+    smaller, larger = (0, 1) if ratio > 1 else (1, 0)
+    factor = max(ratio, 1 / ratio)
+    small, large = SIDES[smaller], SIDES[larger]
+    norms = [norm(side, pair.trained) for side in pair.gradients]
+    if is_round(norms[smaller]):
+        remedy = (
+            f"The {small} gradients have the norm {norms[smaller]:.3g}, the {large} ones {norms[larger]:.3g}: clip "
+            f"both to {norms[smaller]:.2g}, and record both before or both after it."
+        )
+        return Cause("gradient clipping", remedy, True)
+    words = f"The {large} gradients are {factor:.5g} times the {small} ones"
+    is_whole = abs(factor - round(factor)) <= 1e-4 * factor
+    if factor >= 256 and is_whole and log2(round(factor)).is_integer():
+        remedy = f"{words}: record them after scaler.unscale_(optimizer)."
+        return Cause("loss scaling", remedy, True)
+    if is_whole:
+        remedy = (
+            f"{words}: take the mean over samples, accumulated steps and devices on both sides."
+        )
+        return Cause("sum instead of mean", remedy, True)
+    return Cause("scale of the gradients", f"{words}: look for a factor of the loss.", True)
+
+
+def clipped_values(pair: StepPair, names: Sequence[str]) -> Cause | None:
+    """Gradients clipped element by element on one side."""
+    if pair.gradients is None:
+        return None
+    bounds = [max(largest(side[name]) for name in pair.trained) for side in pair.gradients]
+    small = int(bounds[1] < bounds[0])
+    bound = bounds[small]
+    for name in pair.trained:
+        clipped = np.clip(pair.gradients[1 - small][name], -bound, bound)
+        if largest(clipped - pair.gradients[small][name]) > 10 * pair.precision.bar * bound:
+            return None
+    remedy = f"The {SIDES[small]} gradients are clipped to ±{bound:.3g} element by element: do so on both sides."
+    return Cause("gradient clipping", remedy, True)
+
+
+def norm(gradients: Arrays, names: Sequence[str]) -> float:
+    """Return the norm of all gradients together."""
+    return sqrt(sum(float(np.vdot(gradients[name], gradients[name])) for name in names))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:3], "…"] if len(names) > 3 else names)
+
+
+GRADIENT_CAUSES = (absent, constant_ratio, clipped_values)

@@ -1,0 +1,179 @@
+"""Training loops in NumPy, of one model written in two ways, to be recorded.
+
+The left way: layouts of torch, images as channels, height, width, one fused projection. The right way:
+layouts of Flax, channels last, three projections, names nested in another way.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+WIDTH, CHANNELS, SIDE, CLASSES, BATCH = 6, 3, 4, 5, 8
+PIXELS = CHANNELS * SIDE * SIDE
+DECAYED = ("embed.weight", "qkv.weight", "head.weight")
+
+
+@dataclass
+class Settings:
+    """A loop's settings."""
+
+    optimizer: str = "sgd"  # or `adam`
+    rate: float = 0.1
+    decay: float = 0.0  # decoupled
+    decayed: tuple[str, ...] | None = None  # arrays that decay; None: all
+    momentum: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    has_bias_correction: bool = True
+    clip: float | None = None
+    is_clipped_when_recorded: bool = False
+    loss_factor: float = 1.0
+    penalty: float = 0.0
+    rates: tuple[float, ...] = ()  # of each step
+    drops_last: bool = False  # the unused weight has no gradient
+    batch_seed: int = 0
+    is_reversed: bool = False  # samples in the other order
+    image_factor: float = 1.0
+    has_softmax: bool = False  # before the outputs that are recorded
+    start: dict[str, np.ndarray] = field(default_factory=dict)  # replaces weights
+
+
+def make_weights(dtype=np.float64, seed=0):
+    """Weights in the left layout: matrices at random, biases zero, scales one, statistics new."""
+    random = np.random.default_rng(seed)
+
+    def matrix(rows, columns):
+        return (random.standard_normal((rows, columns)) / np.sqrt(columns)).astype(dtype)
+
+    return {
+        "embed.weight": matrix(WIDTH, PIXELS),
+        "embed.bias": np.zeros(WIDTH, dtype),
+        "scale": np.ones(WIDTH, dtype),
+        "qkv.weight": matrix(3 * WIDTH, WIDTH),
+        "qkv.bias": np.zeros(3 * WIDTH, dtype),
+        "head.weight": matrix(CLASSES, WIDTH),
+        "head.bias": np.zeros(CLASSES, dtype),
+        "unused": np.full(4, 0.5, dtype),
+        "mean": np.zeros(WIDTH, dtype),
+    }
+
+
+def to_right(arrays):
+    """Nest, rename, transpose and split left arrays."""
+    found = {}
+    if "embed.weight" in arrays:
+        kernel = arrays["embed.weight"].reshape(WIDTH, CHANNELS, SIDE, SIDE)
+        found["embed"] = {"kernel": kernel.transpose(2, 3, 1, 0).reshape(PIXELS, WIDTH)}
+        found["embed"]["bias"] = arrays["embed.bias"]
+        found["norm"] = {"scale": arrays["scale"][None, None]}
+        parts = zip(np.split(arrays["qkv.weight"], 3), np.split(arrays["qkv.bias"], 3), strict=True)
+        named = zip(("query", "key", "value"), parts, strict=True)
+        found["attention"] = {n: {"kernel": w.T, "bias": b} for n, (w, b) in named}
+        found["head"] = {"kernel": arrays["head.weight"].T, "bias": arrays["head.bias"]}
+    if "unused" in arrays:
+        found["rest"] = [arrays["unused"]]
+    if "mean" in arrays:
+        found["statistics"] = {"running": arrays["mean"]}
+    return found
+
+
+def forward_backward(weights, images, labels, settings, reverse):
+    """Logits, loss, gradients and the mean of the features; samples summed in the other order if `reverse`."""
+    if reverse:  # the same sums, rounded otherwise
+        images, labels = images[::-1], labels[::-1]
+    x = images.reshape(len(images), -1)
+    h = np.tanh(x @ weights["embed.weight"].T + weights["embed.bias"])
+    s = h * weights["scale"]
+    q, k, v = np.split(s @ weights["qkv.weight"].T + weights["qkv.bias"], 3, axis=1)
+    out = q * k + v
+    logits = out @ weights["head.weight"].T + weights["head.bias"]
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = shifted / shifted.sum(1, keepdims=True)
+    rows = np.arange(len(labels))
+    factor = settings.loss_factor
+    loss = factor * -np.log(probabilities[rows, labels]).mean()
+    d = probabilities.copy()
+    d[rows, labels] -= 1
+    d *= logits.dtype.type(factor / len(labels))
+    gradients = {"head.weight": d.T @ out, "head.bias": d.sum(0)}
+    d = d @ weights["head.weight"]
+    d = np.concatenate([d * k, d * q, d], axis=1)
+    gradients |= {"qkv.weight": d.T @ s, "qkv.bias": d.sum(0)}
+    d = d @ weights["qkv.weight"]
+    gradients["scale"] = (d * h).sum(0)
+    d = d * weights["scale"] * (1 - h * h)
+    gradients |= {"embed.weight": d.T @ x, "embed.bias": d.sum(0)}
+    if not settings.drops_last:
+        gradients["unused"] = np.zeros_like(weights["unused"])
+    if settings.penalty:
+        for name in gradients:
+            gradients[name] = gradients[name] + 2 * settings.penalty * weights[name]
+            loss += settings.penalty * (weights[name] ** 2).sum()
+    order = slice(None, None, -1 if reverse else 1)
+    shown = probabilities if settings.has_softmax else logits
+    return shown[order], loss, gradients, s.mean(0)
+
+
+class Optimizer:
+    """SGD with momentum, or Adam; decay is decoupled."""
+
+    def __init__(self, settings, weights):
+        self.settings, self.step = settings, 0
+        self.first = {name: np.zeros_like(array) for name, array in weights.items()}
+        self.second = {name: np.zeros_like(array) for name, array in weights.items()}
+
+    def update(self, weights, gradients):
+        """New weights."""
+        s, self.step = self.settings, self.step + 1
+        rate = s.rates[self.step - 1] if s.rates else s.rate
+        new = dict(weights)
+        for name, g in gradients.items():
+            if s.optimizer == "sgd":
+                self.first[name] = s.momentum * self.first[name] + g
+                direction = self.first[name]
+            else:
+                one, two = s.betas
+                self.first[name] = one * self.first[name] + (1 - one) * g
+                self.second[name] = two * self.second[name] + (1 - two) * g * g
+                powers = (1 - one**self.step, 1 - two**self.step) if s.has_bias_correction else (1, 1)
+                root = np.sqrt(self.second[name] / powers[1]) + s.epsilon
+                direction = self.first[name] / powers[0] / root
+            decay = s.decay if s.decayed is None or name in s.decayed else 0.0
+            change = rate * (direction + decay * weights[name])
+            new[name] = (weights[name] - change).astype(weights[name].dtype)
+        return new
+
+
+def clipped(gradients, most):
+    """Gradients scaled to a norm of at most `most`."""
+    norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
+    return {name: g * min(1.0, most / norm) for name, g in gradients.items()} if most else gradients
+
+
+def train(log, settings=None, *, steps=4, is_right=False, dtype=np.float64, records=None, **changes):
+    """Record a training loop in the left or the right way; `records` are the parts that are given."""
+    settings = settings or Settings(**changes)
+    weights = make_weights(dtype) | settings.start
+    optimizer = Optimizer(settings, weights)
+    lay_out = to_right if is_right else lambda arrays: arrays
+    log.start(lay_out(weights))
+    for step in range(steps):
+        random = np.random.default_rng((settings.batch_seed, step))
+        images = random.standard_normal((BATCH, CHANNELS, SIDE, SIDE)).astype(dtype)
+        labels = random.integers(0, CLASSES, BATCH)
+        if settings.is_reversed:
+            images, labels = images[::-1], labels[::-1]
+        images = images * dtype(settings.image_factor)
+        outputs, loss, gradients, mean = forward_backward(weights, images, labels, settings, is_right)
+        taken = clipped(gradients, settings.clip)
+        weights = optimizer.update(weights, taken)
+        weights["mean"] = dtype(0.9) * weights["mean"] + dtype(0.1) * mean
+        shown = taken if settings.is_clipped_when_recorded else gradients
+        given = {
+            "loss": loss,
+            "batch": {"image": images.transpose(0, 2, 3, 1), "label": labels} if is_right else (images, labels),
+            "outputs": outputs,
+            "gradients": lay_out(shown),
+        }  # fmt: skip
+        wanted = given if records is None else {name: given[name] for name in records}
+        log.step(lay_out(weights), **wanted)
