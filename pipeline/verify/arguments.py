@@ -36,6 +36,7 @@ class Arguments:
     seeds: int = 2
     threads: int = 1
     json: Path | None = None
+    folders: tuple[str, ...] = ()  # of the import path of both sides, before all others
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:

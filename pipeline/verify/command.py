@@ -38,7 +38,9 @@ def verify(asked: Arguments) -> Verdict:
     require(bool(asked.inputs), "--inputs", "", "given", INPUTS_HINT)
     request = make_request(asked)
     inputs = request.inputs.draw(request.seeds[0])
-    opening = partial(Opening, layouts=request.inputs.layouts, threads=asked.threads)
+    opening = partial(
+        Opening, layouts=request.inputs.layouts, threads=asked.threads, folders=asked.folders
+    )
     with (
         Side("left", opening("left", asked.left, asked.left_options, asked.left_keywords, inputs[0])) as left,
         Side("right", opening("right", asked.right, asked.right_options, asked.right_keywords, inputs[1])) as right,

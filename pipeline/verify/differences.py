@@ -29,10 +29,10 @@ def relative(left: np.ndarray, right: np.ndarray, smallest: float = 0.0) -> floa
     return value if np.isfinite(value) else np.inf
 
 
-def by_name(left: Arrays, right: Arrays) -> dict[str, float]:
+def by_name(left: Arrays, right: Arrays, negligible: float = NEGLIGIBLE) -> dict[str, float]:
     """Compare arrays of the same names; each on its own scale, or on a fraction of the largest one."""
     scale = max((largest(array) for array in (*left.values(), *right.values())), default=0.0)
-    return {name: relative(left[name], right[name], NEGLIGIBLE * scale) for name in left}
+    return {name: relative(left[name], right[name], negligible * scale) for name in left}
 
 
 class Layout:

@@ -35,6 +35,7 @@ class Opening:
     inputs: Inputs  # an example
     layouts: Mapping[str, str]  # of images, by the input's name
     threads: int
+    folders: tuple[str, ...] = ()  # of the import path, before all others
 
 
 def open_model(opening: Opening) -> Subject:
@@ -57,6 +58,7 @@ def make(opening: Opening) -> Any:
     module, _, attribute = opening.path.partition(":")
     if not module or not attribute:
         raise UserError(opening.key, opening.path, problem="it is no import path", hint=HINT)
+    sys.path[:] = [*opening.folders, *(path for path in sys.path if path not in opening.folders)]
     try:
         found: Any = import_module(module)
         for name in attribute.split("."):

@@ -49,7 +49,9 @@ def fit_adaptive(
             lambda e: solve(e)[0], bounds=(start - 0.5, start + 0.5), method="bounded"
         )
         found.append((*min(solve(best.x), solve(start), key=lambda one: one[0]), is_inside))
-    rest, factors, epsilon, is_inside = min(found, key=lambda one: one[0])
+    outside, inside = found
+    # An epsilon too small to be seen fits either way.
+    rest, factors, epsilon, is_inside = inside if inside[0] < 0.1 * outside[0] else outside
     if rest > GOOD or factors[0] <= 0:
         return None
     size = size * size if is_inside else size

@@ -106,35 +106,36 @@ def arithmetic(pair: StepPair, names: Sequence[str]) -> Cause | None:
     return Cause("arithmetic", remedy, False)
 
 
-def statistics(pair: StepPair, names: Sequence[str]) -> Cause | None:
-    """Running statistics that move by another share, or hold a biased variance."""
+def momentum_of_statistics(pair: StepPair, names: Sequence[str]) -> Cause | None:
+    """Running statistics that move by another share in each step."""
     changes = [[side[name] for name in names] for side in pair.updates]
     ratio = proportion(*changes)
-    if remains(ratio, *changes) <= 1e-3 and ratio:
-        remedy = (
-            f"In one step the right running statistics move {ratio:.4g} times as far as the left ones: torch's "
-            "momentum m is 1 - m in Flax."
-        )
-        return Cause("momentum of running statistics", remedy, True)
-    ours, theirs = (np.concatenate([side[n].ravel() for n in names]) for side in pair.after)
-    if len(ours) < 3 or not np.ptp(ours):
+    if remains(ratio, *changes) > 1e-3 or 0.98 < ratio < 1.02 or ratio <= 0:
         return None
-    slope, offset = np.polyfit(ours, theirs, 1)
-    is_line = np.abs(slope * ours + offset - theirs).max() <= 1e-3 * np.abs(theirs - ours).max()
-    if (
-        not is_line
-        or slope <= 0
-        or slope == 1
-        or len({pair.before[0][n].ravel()[0] for n in names}) > 1
-    ):
-        return None
-    count = max(slope, 1 / slope) / (max(slope, 1 / slope) - 1)
-    if abs(count - round(count)) > 0.02 * count:
-        return None
-    side = "left" if slope > 1 else "right"
     remedy = (
-        f"The variance of the {side} side is the biased one, over n = {round(count)} elements, that of the other "
-        "is over n - 1: torch keeps the unbiased one, Flax the biased one."
+        f"In one step the right running statistics move {ratio:.4g} times as far as the left ones: a momentum m of "
+        "torch is 1 - m in Flax."
+    )
+    return Cause("momentum of running statistics", remedy, True)
+
+
+def biased_variance(pair: StepPair, names: Sequence[str]) -> Cause | None:
+    """Running variances, one over n elements, one over n - 1: `right = c · left + k · before`."""
+    before = np.concatenate([pair.before[0][name].ravel() for name in names])
+    ours, theirs = (np.concatenate([side[n].ravel() for n in names]) for side in pair.after)
+    columns = np.stack([ours, before], 1)
+    (slope, share), *_ = np.linalg.lstsq(columns, theirs, rcond=None)
+    rest = np.abs(columns @ [slope, share] - theirs).max()
+    if len(ours) < 4 or slope <= 0 or rest > 0.05 * np.abs(theirs - ours).max():
+        return None
+    larger = max(slope, 1 / slope)
+    count = larger / (larger - 1) if larger > 1 else np.inf
+    if count < 1.5 or count > 1e6 or abs(share / (1 - slope) - 0.5) > 0.5:
+        return None
+    biased, unbiased = ("left", "right") if slope > 1 else ("right", "left")
+    remedy = (
+        f"The variance of the {biased} side is over about n = {count:.3g} elements, that of the {unbiased} side over "
+        "n - 1: torch keeps the latter in its running variance, Flax the former."
     )
     return Cause("biased variance", remedy, True)
 
@@ -159,7 +160,7 @@ CAUSES: dict[Part, tuple[Find, ...]] = {
     Part.batch: BATCH_CAUSES,
     Part.training: (activation, scaled_outputs, arithmetic),
     Part.loss: (summed_loss, penalty, arithmetic),
-    Part.buffers: (statistics,),
+    Part.buffers: (momentum_of_statistics, biased_variance),
     Part.gradient: (*GRADIENT_CAUSES, penalty),
     Part.update: UPDATE_CAUSES,
 }

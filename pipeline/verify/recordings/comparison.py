@@ -1,11 +1,12 @@
 """Comparison of two recordings, step by step in the order of cause and effect."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.storage.portable_state import Arrays
 from pipeline.verify.differences import by_name
 from pipeline.verify.recordings.causes import find_cause
 from pipeline.verify.recordings.fields import FieldPair
@@ -27,6 +28,8 @@ MEANING = {
     Part.gradient: "the loss is the same, its gradient is not",
     Part.update: "the gradients are the same, the weights after the optimizer step are not",
 }
+# Parts on which the steps after depend.
+FOLLOWED = (Part.training, Part.loss, Part.gradient, Part.update)
 UNKNOWN = "without gradients in the recordings this cannot be told from rounding: give log.step gradients="
 
 
@@ -60,6 +63,7 @@ class Comparison:
         self.precision, self.numbers = self.pairing.precision, self.pairing.numbers
         self.grown = 0.0  # the largest difference before the step at hand
         self.largest: dict[Part, float] = {}
+        self.ratios: dict[int, float] = {}  # of gradients at steps whose updates agree
         self.by_step: list[dict[str, float]] = []
         self.outgrown: int | None = None  # first step with a difference above the bar of the first
         self.verdict = Verdict(Answer.same, "")
@@ -72,6 +76,12 @@ class Comparison:
         """Tell if the two are the same, and if not, at which step and where they part."""
         self._note_files()
         verdict = self._judge_weights() or self._judge_steps() or self._same()
+        if self.ratios:
+            number, ratio = next(iter(self.ratios.items()))
+            verdict.notes.append(
+                f"the right gradients are {ratio:.4g} times the left ones at step {number}, and the updates "
+                "agree: they were recorded at different places, such as before and after clipping"
+            )
         verdict.differences = {str(part): value for part, value in self.largest.items()}
         return verdict
 
@@ -89,6 +99,8 @@ class Comparison:
                 Part.weights, name, pairing.names[name], differences[name], 0, tuple(wrong)
             )
             more = f"{len(wrong)} of {len(pairing.names)} arrays differ before the first step"
+            if free := sum(map(len, self.verdict.unmatched.values())):
+                more += f", and {free} have no counterpart"
             return self._part(first, f"{MEANING[Part.weights]}: {more}")
         left, right_ = (", ".join(needed[side]) for side in SIDES)
         if left and right_:
@@ -106,7 +118,7 @@ class Comparison:
             self.by_step.append({"step": number})
             if verdict := self._judge_step(pair):
                 return verdict
-            value = max((v for k, v in self.by_step[-1].items() if k != "step"), default=0.0)
+            value = max((v for k, v in self.by_step[-1].items() if k in FOLLOWED), default=0.0)
             if value > self.precision.bar and self.outgrown is None:
                 self.outgrown = number
                 self.verdict.notes.append(
@@ -135,10 +147,10 @@ class Comparison:
         ):
             if fields and (wrong := self._judge_fields(part, fields, pair, bar)):
                 return wrong
-        differs = by_name(*({n: side[n] for n in pair.buffers} for side in pair.after))
+        differs = pair.buffer_differences()
         if wrong := self._first(Part.buffers, differs, pair, bar):
             return self._part(wrong, cause=find_cause(wrong.part, pair, wrong.all_names))
-        return self._judge_gradients(pair, bar) or self._judge_update(pair, bar)
+        return self._judge_gradients(pair, bar) or self._judge_update(pair)
 
     def _judge_fields(
         self, part: Part, fields: list[FieldPair], pair: StepPair, bar: float
@@ -156,14 +168,12 @@ class Comparison:
     def _judge_gradients(self, pair: StepPair, bar: float) -> Verdict | None:
         if pair.gradients is None:
             return None
-        differs = by_name(*({n: side[n] for n in pair.trained} for side in pair.gradients))
+        differs = self._by_name(pair.trained, pair.gradients)
         ratio = gradient_ratio(pair) if max(differs.values(), default=0.0) > bar else None
         pair.add_noise(ratio or 1.0)
-        if ratio and max(pair.update_differences().values(), default=0.0) <= bar:
-            self.verdict.notes.append(
-                f"step {pair.number}: the right gradients are {ratio:.4g} times the left ones, and the updates "
-                "agree: they were recorded at different places, such as before and after clipping"
-            )
+        update = max(pair.update_differences().values(), default=0.0)
+        if ratio and update <= self._update_bar:
+            self.ratios[pair.number] = ratio
             return None
         wrong = self._first(Part.gradient, differs, pair, bar)
         if wrong is None:
@@ -177,8 +187,14 @@ class Comparison:
             )
         return self._part(wrong, cause=cause)
 
-    def _judge_update(self, pair: StepPair, bar: float) -> Verdict | None:
+    @property
+    def _update_bar(self) -> float:
+        """Bar of updates: that gradients differ more and more is in the tolerance of each element."""
+        return max(self.precision.update_bar, self.grown)
+
+    def _judge_update(self, pair: StepPair) -> Verdict | None:
         differs = pair.update_differences()
+        bar = self._update_bar
         wrong = self._first(Part.update, differs, pair, bar)
         if wrong is None:
             return None
@@ -213,6 +229,10 @@ class Comparison:
         other = (pair.names if names is None else names)[name]
         return Wrong(part, name, other, differs[name], pair.number, tuple(wrong))
 
+    def _by_name(self, names: Sequence[str], sides: tuple[Arrays, Arrays]) -> dict[str, float]:
+        ours, theirs = ({name: side[name] for name in names} for side in sides)
+        return by_name(ours, theirs, self.precision.negligible)
+
     def _note(self, part: Part, differs: Mapping[str, float]) -> None:
         if differs:
             value = max(differs.values())
@@ -221,7 +241,7 @@ class Comparison:
 
     def _weights_differ(self, pair: StepPair) -> float:
         """Difference of the weights after a step, but for those that rounding alone moves."""
-        sides = ({n: a[n] * pair.is_told(n) for n in pair.names} for a in pair.after)
+        sides = ({n: a[n] * pair.is_told(n) for n in pair.trained} for a in pair.after)
         return max(by_name(*sides).values(), default=0.0)
 
     def _note_files(self) -> None:

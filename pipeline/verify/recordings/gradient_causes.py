@@ -72,6 +72,8 @@ def clipped_values(pair: StepPair, names: Sequence[str]) -> Cause | None:
     bounds = [max(largest(side[name]) for name in pair.trained) for side in pair.gradients]
     small = int(bounds[1] < bounds[0])
     bound = bounds[small]
+    if bounds[1 - small] < 1.01 * bound:
+        return None
     for name in pair.trained:
         clipped = np.clip(pair.gradients[1 - small][name], -bound, bound)
         if largest(clipped - pair.gradients[small][name]) > 10 * pair.precision.bar * bound:

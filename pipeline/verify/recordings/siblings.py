@@ -1,4 +1,4 @@
-"""Matches of vectors such as new biases, all zero, by the matrices that stand beside them."""
+"""Matches of arrays such as new biases, all zero, by the matrices that stand beside them."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -9,6 +9,8 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.layers import Owners
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment.names import similarity
+
+Shape = tuple[int, ...]
 
 
 class Weights(Protocol):
@@ -25,7 +27,8 @@ class Siblings:
     """Matches the vectors beside matrices that are matched.
 
     The bias of a fused projection and those of its separate parts are all zero at the start: which element
-    is which follows from the rows of the matrices beside them.
+    is which follows from the rows of the matrices beside them. A vector has the shape of some neighbouring
+    axes of its matrix; axes of length one do not count.
     """
 
     def __init__(self, left: Weights, right: Weights, mapping: Mapping) -> None:
@@ -35,7 +38,7 @@ class Siblings:
         """Match what can be."""
         for name in self.right.names:
             theirs = self.right.numbers[name].ravel()
-            if not _is_vector(self.right.start[name]) or (self.mapping.source[theirs] >= 0).any():
+            if not theirs.size or (self.mapping.source[theirs] >= 0).any():
                 continue
             found = max(self._candidates(name), key=lambda pair: pair[0], default=None)
             if found is not None:
@@ -43,53 +46,49 @@ class Siblings:
 
     def _candidates(self, name: str) -> Iterator[tuple[float, np.ndarray]]:
         """Yield left numbers for a right vector, with the similarity of the names."""
-        size = self.right.start[name].size
+        vector = _without_ones(self.right.start[name].shape)
         for sibling in self.right.names:
-            array = self.right.start[sibling]
-            if sibling == name or parent(sibling) != parent(name) or _is_vector(array):
+            if sibling == name or parent(sibling) != parent(name):
                 continue
-            sources = self.mapping.source[self.right.numbers[sibling]]
+            sources = np.squeeze(self.mapping.source[self.right.numbers[sibling]])
             if (sources < 0).any():
                 continue
-            for axis in range(array.ndim):
-                if array.shape[axis] == size:
-                    yield from self._along(name, np.moveaxis(sources, axis, 0).reshape(size, -1))
+            for axes in _spans(sources.shape, vector):
+                rows = np.moveaxis(sources, axes, range(len(axes)))
+                yield from self._along(name, rows.reshape(self.right.start[name].size, -1))
 
     def _along(self, name: str, sources: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
         """Yield the vectors beside the left arrays that hold the rows of a right matrix."""
         owners = np.searchsorted(self.left.owners.ends, sources, side="right")
         if (owners != owners[:, :1]).any():
             return
-        values = self.right.start[name].ravel()
-        is_used = self.mapping.is_used
         numbers, likeness = np.full(len(sources), -1), []
         for owner in np.unique(owners[:, 0]):
-            matrix = self.left.names[owner]
-            shape, rows = self.left.start[matrix].shape, owners[:, 0] == owner
-            vectors = [
-                (other, self.left.numbers[other].ravel()[at])
-                for axis, at in enumerate(self._coordinates(sources[rows], owner))
-                if at is not None
-                for other in self.left.names
-                if parent(other) == parent(matrix)
-                and _is_vector(self.left.start[other])
-                and self.left.start[other].size == shape[axis]
-            ]
-            vectors = [(other, at) for other, at in vectors if not is_used[at].any()]
-            if not vectors:
+            rows = owners[:, 0] == owner
+            vectors = self._vectors(owner, sources[rows])
+            best = max(vectors, key=lambda pair: similarity(pair[0], name), default=None)
+            if best is None:
                 return
-            best, numbers[rows] = max(vectors, key=lambda pair: similarity(pair[0], name))
-            likeness.append(similarity(best, name))
+            numbers[rows] = best[1]
+            likeness.append(similarity(best[0], name))
         if len(np.unique(numbers)) == len(numbers):
-            is_same = np.array_equal(self.left.flat[numbers], values)
+            is_same = np.array_equal(self.left.flat[numbers], self.right.start[name].ravel())
             yield is_same + float(np.mean(likeness)), numbers
 
-    def _coordinates(self, sources: np.ndarray, owner: int) -> list[np.ndarray | None]:
-        """Return the place of each row along each axis of a left array; None if it has no single one."""
-        places = np.unravel_index(
-            sources - self.left.owners.starts[owner], self.left.owners.arrays[owner].shape
-        )
-        return [at[:, 0] if (at == at[:, :1]).all() else None for at in places]
+    def _vectors(self, owner: int, sources: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the free vectors beside a left matrix, with their numbers in these rows of it."""
+        matrix, is_used = self.left.names[owner], self.mapping.is_used
+        shape = _without_ones(self.left.start[matrix].shape)
+        places = np.unravel_index(sources - self.left.owners.starts[owner], shape)
+        for other in self.left.names:
+            if other == matrix or parent(other) != parent(matrix):
+                continue
+            vector = np.squeeze(self.left.numbers[other])
+            for axes in _spans(shape, vector.shape):
+                if all((places[axis] == places[axis][:, :1]).all() for axis in axes):
+                    numbers = vector[tuple(places[axis][:, 0] for axis in axes)]
+                    if not is_used[numbers].any():
+                        yield other, numbers
 
 
 def parent(name: str) -> str:
@@ -97,5 +96,13 @@ def parent(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _is_vector(array: np.ndarray) -> bool:
-    return bool(array.size) and array.size == max(array.shape, default=1)
+def _without_ones(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def _spans(matrix: Shape, vector: Shape) -> Iterator[Shape]:
+    """Yield neighbouring axes of a matrix that have a vector's shape, but not all of its axes."""
+    count = len(vector)
+    for start in range(len(matrix) - count + 1):
+        if count and matrix[start : start + count] == vector and count < len(matrix):
+            yield tuple(range(start, start + count))

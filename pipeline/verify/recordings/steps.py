@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.differences import NEGLIGIBLE, largest
+from pipeline.verify.differences import NEGLIGIBLE, by_name, largest
 from pipeline.verify.recordings.fields import FieldPair
 from pipeline.verify.recordings.precision import Precision
 
@@ -90,6 +90,25 @@ class StepPair:
             size = np.maximum(np.abs(ours), np.abs(theirs))
             noise = np.divide(np.abs(ours - theirs), size, out=np.zeros(size.shape), where=size > 0)
             self.noise[name] = np.maximum(self.noise.get(name, 0.0), noise)
+
+    def buffer_differences(self) -> dict[str, float]:
+        """Return the difference of each buffer after the step, beyond what rounding has moved the weights by.
+
+        A bias before a norm has a gradient of zero, which Adam turns into steps of any sign. They change
+        no output, but the mean that the norm keeps.
+        """
+        moved = (
+            largest((self.before[0][name] - self.before[1][name]) * ~self.is_told(name))
+            for name in self.trained
+        )
+        shift = NOISE * max(moved, default=0.0)
+        sides = ({name: side[name] for name in self.buffers} for side in self.after)
+        ours, theirs = sides
+        for name, right in theirs.items():
+            theirs[name] = ours[name] + np.sign(right - ours[name]) * np.maximum(
+                np.abs(right - ours[name]) - shift, 0
+            )
+        return by_name(ours, theirs, self.precision.negligible)
 
     def is_told(self, name: str) -> np.ndarray:
         """True for each element whose gradients agree well enough to tell its update from rounding."""

@@ -39,38 +39,56 @@ def learning_rate(pair: StepPair, names: Sequence[str]) -> Cause | None:
     ratio = proportion([ours[name] for name in names], [theirs[name] for name in names])
     if ratio <= 0 or not _explains(pair, names, {n: ratio * ours[n] for n in names}):
         return None
-    words = f"The right updates are {ratio:.4g} times the left ones"
     left, right = pair.rates
     if left and right and abs(right / left / ratio - 1) < CLOSE:
-        remedy = f"The learning rate is {left:.4g} on the left and {right:.4g} on the right: set both alike."
+        remedy = f"The learning rate is {left:.4g} on the left, {right:.4g} on the right: set it alike."
         return Cause("learning rate", remedy, True)
-    factor = max(ratio, 1 / ratio)
-    small, large = SIDES if ratio > 1 else SIDES[::-1]
-    if pair.number == 1 and abs(factor / NO_BIAS_CORRECTION - 1) < CLOSE:
-        remedy = f"{words}, as with an Adam on the {large} that does not correct the bias of its averages."
-        return Cause("bias correction", remedy, False)
-    if (
-        pair.number == 1
-        and any(abs(factor - 1 - beta) < CLOSE for beta in MOMENTA)
-        and _is_plain(pair)
-    ):
-        remedy = (
-            f"{words}, as with Nesterov's momentum {factor - 1:.2g} on the {large}: set it alike."
-        )
-        return Cause("Nesterov's momentum", remedy, False)
-    if pair.gradients is not None and not is_round(ratio) and _is_plain(pair):
-        clipped = norm(pair.gradients[0], pair.trained) / factor
-        if is_round(clipped):
-            remedy = f"The {small} updates are those of gradients clipped to norm {clipped:.2g}: clip both or none."
-            return Cause("gradient clipping", remedy, True)
+    known = (_bias_correction(ratio) or _nesterov(pair, ratio)) if pair.number == 1 else None
+    if known := known or _clipping(pair, ratio):
+        return known
+    words = f"The right updates are {ratio:.4g} times the left ones"
     if pair.number > 1:
-        remedy = (
-            f"{words} at step {pair.number}, after equal ones: compare the learning-rate schedules."
-        )
+        remedy = f"{words} at step {pair.number}, after equal ones: compare the schedules."
         return Cause("learning-rate schedule", remedy, True)
-    where = "" if len(names) == len(pair.trained) else f" of {_some(names)}"
+    moved = [name for name in pair.trained if ours[name].any()]
+    where = f" of {_some(names)}" if set(moved) - set(names) else ""
     remedy = f"{words}{where}: multiply the right learning rate by {1 / ratio:.4g}."
     return Cause("learning rate", remedy, True)
+
+
+def _bias_correction(ratio: float) -> Cause | None:
+    factor = max(ratio, 1 / ratio)
+    if abs(factor / NO_BIAS_CORRECTION - 1) >= CLOSE:
+        return None
+    remedy = (
+        f"The first updates of the {SIDES[int(ratio > 1)]} side are {factor:.4g} times the other's, as with an "
+        "Adam that does not correct the bias of its averages: correct it on both sides."
+    )
+    return Cause("bias correction", remedy, False)
+
+
+def _nesterov(pair: StepPair, ratio: float) -> Cause | None:
+    beta = max(ratio, 1 / ratio) - 1
+    if not any(abs(beta - known) < CLOSE for known in MOMENTA) or not _is_plain(pair):
+        return None
+    remedy = (
+        f"The first updates of the {SIDES[int(ratio > 1)]} side are {1 + beta:.4g} times the other's, as with "
+        f"Nesterov's momentum of {beta:.2g}: set it alike."
+    )
+    return Cause("Nesterov's momentum", remedy, False)
+
+
+def _clipping(pair: StepPair, ratio: float) -> Cause | None:
+    if pair.gradients is None or is_round(ratio) or not _is_plain(pair):
+        return None
+    clipped = norm(pair.gradients[0], pair.trained) / max(ratio, 1 / ratio)
+    if not is_round(clipped):
+        return None
+    remedy = (
+        f"The {SIDES[int(ratio < 1)]} updates are those of gradients clipped to norm {clipped:.2g}: clip both, "
+        "or none."
+    )
+    return Cause("gradient clipping", remedy, True)
 
 
 def weight_decay(pair: StepPair, names: Sequence[str]) -> Cause | None:
@@ -134,11 +152,18 @@ def _settings(left: AdaptiveFit, right: AdaptiveFit) -> Cause | None:
         inside = SIDES[int(right.is_inside)]
         remedy = f"The epsilon of the {inside} optimizer is inside the root, the other's outside: set eps_root or eps."
         return Cause("epsilon inside or outside the root", remedy, False)
-    largest = max(left.epsilon, right.epsilon)
-    if abs(left.epsilon - right.epsilon) > 0.05 * largest:
-        remedy = f"The optimizer's epsilon is about {left.epsilon:.2g} (left) and {right.epsilon:.2g} (right)."
-        return Cause("epsilon of the optimizer", f"{remedy} Set it alike.", True)
-    if abs(left.rate / right.rate - 1) > CLOSE or abs(left.decay - right.decay) > 0.05 * max(
+    ratio = right.rate / left.rate
+    if known := _bias_correction(ratio):
+        return known
+    difference = abs(left.epsilon - right.epsilon)
+    is_told = difference > 10 * left.size * max(left.rest, right.rest)
+    if is_told and difference > 0.05 * max(left.epsilon, right.epsilon):
+        remedy = (
+            f"The optimizer's epsilon is about {left.epsilon:.2g} (left) and {right.epsilon:.2g} (right): "
+            "set it alike."
+        )
+        return Cause("epsilon of the optimizer", remedy, True)
+    if abs(ratio - 1) > CLOSE or abs(left.decay - right.decay) > 0.05 * max(
         abs(left.decay), abs(right.decay)
     ):
         remedy = (
