@@ -115,6 +115,10 @@ class Comparison:
         earlier: StepPair | None = None
         for number in self.numbers:
             pair = self.pairing.step(number, earlier)
+            if pair.is_finite == (False, False):
+                note = f"not compared from step {number} on: on both sides, numbers are no longer finite"
+                self.verdict.notes.append(note)
+                break
             self.by_step.append({"step": number})
             if verdict := self._judge_step(pair):
                 return verdict
@@ -172,7 +176,7 @@ class Comparison:
         ratio = gradient_ratio(pair) if max(differs.values(), default=0.0) > bar else None
         pair.add_noise(ratio or 1.0)
         update = max(pair.update_differences().values(), default=0.0)
-        if ratio and update <= self._update_bar:
+        if ratio and update <= self._update_bar(pair):
             self.ratios[pair.number] = ratio
             return None
         wrong = self._first(Part.gradient, differs, pair, bar)
@@ -187,14 +191,14 @@ class Comparison:
             )
         return self._part(wrong, cause=cause)
 
-    @property
-    def _update_bar(self) -> float:
-        """Bar of updates: that gradients differ more and more is in the tolerance of each element."""
-        return max(self.precision.update_bar, self.grown)
+    def _update_bar(self, pair: StepPair) -> float:
+        """Bar of updates: how far gradients differ, if it is known, is in the tolerance of each element."""
+        growth = self.precision.growth if pair.gradients is None else 1.0
+        return max(self.precision.update_bar, growth * self.grown)
 
     def _judge_update(self, pair: StepPair) -> Verdict | None:
         differs = pair.update_differences()
-        bar = self._update_bar
+        bar = self._update_bar(pair)
         wrong = self._first(Part.update, differs, pair, bar)
         if wrong is None:
             return None

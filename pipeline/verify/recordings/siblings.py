@@ -1,6 +1,7 @@
 """Matches of arrays such as new biases, all zero, by the matrices that stand beside them."""
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Protocol
 
 import numpy as np
@@ -27,8 +28,8 @@ class Siblings:
     """Matches the vectors beside matrices that are matched.
 
     The bias of a fused projection and those of its separate parts are all zero at the start: which element
-    is which follows from the rows of the matrices beside them. A vector has the shape of some neighbouring
-    axes of its matrix; axes of length one do not count.
+    is which follows from the rows of the matrices beside them. A vector has the shape of some axes of its
+    matrix; axes of length one do not count.
     """
 
     def __init__(self, left: Weights, right: Weights, mapping: Mapping) -> None:
@@ -101,8 +102,8 @@ def _without_ones(shape: Shape) -> Shape:
 
 
 def _spans(matrix: Shape, vector: Shape) -> Iterator[Shape]:
-    """Yield neighbouring axes of a matrix that have a vector's shape, but not all of its axes."""
-    count = len(vector)
-    for start in range(len(matrix) - count + 1):
-        if count and matrix[start : start + count] == vector and count < len(matrix):
-            yield tuple(range(start, start + count))
+    """Yield axes of a matrix that have a vector's shape, but not all of its axes."""
+    if 0 < len(vector) < len(matrix):
+        for axes in combinations(range(len(matrix)), len(vector)):
+            if tuple(matrix[axis] for axis in axes) == vector:
+                yield axes

@@ -35,6 +35,17 @@ class StepPair:
     earlier: "StepPair | None" = None
 
     @cached_property
+    def is_finite(self) -> tuple[bool, bool]:
+        """For each side, True if all its numbers are finite."""
+        fields = (*self.outputs, *self.loss)
+        sides = [[one.left for one in fields], [one.right for one in fields]]
+        for at, side in enumerate(sides):
+            side += self.after[at].values()
+            side += (self.gradients or ({}, {}))[at].values()
+        ours, theirs = (all(np.isfinite(array).all() for array in side) for side in sides)
+        return ours, theirs
+
+    @cached_property
     def updates(self) -> tuple[Arrays, Arrays]:
         """Change of the weights since the recorded step before."""
         sides = zip(self.before, self.after, strict=True)
