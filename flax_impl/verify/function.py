@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 
 from flax_impl.device import PyTree
 
@@ -58,3 +59,10 @@ def evaluated(function: Callable[[], PyTree]) -> PyTree:
         return jax.jit(function, compiler_options=QUICK)()
     except Exception:  # needs concrete values, or is the user's mistake, which is told from here
         return function()
+
+
+def narrowed(tree: PyTree) -> PyTree:
+    """Return a tree with float32 in place of float64."""
+    return jax.tree.map(
+        lambda leaf: leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf, tree
+    )

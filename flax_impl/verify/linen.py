@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flax_impl.device import PyTree
-from flax_impl.verify.function import Function, bind, evaluated, training_keywords
+from flax_impl.verify.function import Function, bind, evaluated, narrowed, training_keywords
 from pipeline.verify.channels import FIRST, LAST
 
 PARAMS = "params"
@@ -34,12 +34,10 @@ def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object
     made = _unbound(made)
     if "dtype" in getattr(made, "__dataclass_fields__", {}):
         made = made.clone(dtype=jnp.float64)
-    args, named = bind(made.__call__, inputs)
-    still = training_keywords(made.__call__, False, keywords)
-    rngs = {name: jax.random.key(0) for name in (PARAMS, "dropout")}
-    variables = nn.meta.unbox(
-        evaluated(lambda: made.init(rngs, *args, **named, **still, **keywords))
-    )
+    try:
+        variables = _initialised(made, inputs, keywords)
+    except TypeError:  # its own float32 does not go with float64, such as the carry of a scan
+        variables = _initialised(made, narrowed(dict(inputs)), keywords)
     paths = _paths(variables)
     others = [collection for collection in variables if collection != PARAMS]
 
@@ -55,6 +53,15 @@ def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object
         return output, _by_name(nn.meta.unbox(changed), paths)
 
     return _function("flax.linen.Module", variables, paths, apply)
+
+
+def _initialised(
+    made: nn.Module, inputs: Mapping[str, PyTree], keywords: Mapping[str, object]
+) -> PyTree:
+    args, named = bind(made.__call__, inputs)
+    still = training_keywords(made.__call__, False, keywords)
+    rngs = {name: jax.random.key(0) for name in (PARAMS, "dropout")}
+    return nn.meta.unbox(evaluated(lambda: made.init(rngs, *args, **named, **still, **keywords)))
 
 
 def _adapt_holder(made: Any, keywords: Mapping[str, object]) -> Function:

@@ -13,6 +13,7 @@ from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from flax_impl.device import PyTree
+from flax_impl.verify.function import narrowed
 from flax_impl.verify.replay import Operation, find_window
 from flax_impl.verify.substitutes import VIEWS, substitute
 from pipeline.verify.fingerprints import fingerprint
@@ -447,7 +448,7 @@ def record(
     ends after place `until`.
     """
     interpreter = Interpreter(True, keep, until)
-    closed, shape = jax.make_jaxpr(function, return_shape=True)(dict(arrays), dict(inputs))
+    closed, shape = traced(function, dict(arrays), dict(inputs))
     # A tree's leaves are in the order of sorted keys; elements are numbered in the order of `arrays`.
     values = {name: interpreter.source(a, "parameter", name) for name, a in arrays.items()}
     given = {name: interpreter.source(a, "input", name) for name, a in inputs.items()}
@@ -466,11 +467,26 @@ def record(
     )
 
 
+def traced(
+    function: Callable[..., PyTree], arrays: PyTree, inputs: PyTree
+) -> tuple[ClosedJaxpr, PyTree]:
+    """Return the jaxpr of `function(arrays, inputs)`, and the shapes of its results.
+
+    A model that mixes float64 with its own float32, such as the carry of a scan, is traced in float32: the
+    interpreter lifts it.
+    """
+    trace = jax.make_jaxpr(function, return_shape=True)
+    try:
+        return trace(arrays, inputs)
+    except TypeError:
+        return trace(narrowed(arrays), narrowed(inputs))
+
+
 def lifted(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Return `function(arrays, inputs)` in float64 throughout, with constants in place of random numbers."""
 
     def call(arrays: PyTree, inputs: PyTree) -> PyTree:
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(arrays, inputs)
+        closed, shape = traced(function, arrays, inputs)
         interpreter = Interpreter(False)
         args = [Value(leaf) for leaf in jax.tree.leaves((arrays, inputs))]
         consts = [Value(_lifted(const)) for const in closed.consts]

@@ -11,7 +11,7 @@ import optax
 from flax_impl.device import PyTree
 from flax_impl.optimizers import build_optimizer
 from flax_impl.verify.function import QUICK, Function
-from flax_impl.verify.record import lifted, record
+from flax_impl.verify.record import lifted, record, traced
 from flax_impl.verify.replay import NAMESPACE
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.storage.portable_state import Arrays
@@ -157,7 +157,7 @@ class FunctionSubject:
 
     def try_out(self, inputs: Inputs) -> None:
         """Run the model in evaluation mode, without numbers; raises the error with which it refuses."""
-        jax.eval_shape(self._call(False, inputs), self.arrays, self._arrays(inputs))
+        traced(self._call(False, inputs), self.arrays, self._arrays(inputs))
 
     def _arrays(self, inputs: Inputs) -> dict[str, jax.Array]:
         return to_arrays(self.channels.turn(inputs))

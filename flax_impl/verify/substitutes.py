@@ -26,8 +26,10 @@ def substitute(
 
 
 def _is_known(array: PyTree) -> bool:
+    """True for numbers; not for a key of random numbers, nor for what is being traced."""
     known = isinstance(array, np.ndarray | np.generic | jax.Array | float | int)
-    return known and not isinstance(array, jax.core.Tracer)
+    is_key = jax.dtypes.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key)
+    return known and not is_key and not isinstance(array, jax.core.Tracer)
 
 
 def _broadcast(x: np.ndarray, shape: Any, broadcast_dimensions: Any, **_: object) -> np.ndarray:
