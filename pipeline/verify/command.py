@@ -20,7 +20,6 @@ from pipeline.verify.side import Side
 from pipeline.verify.verdict import Verdict
 from pipeline.verify.worker import Opening
 
-
 INPUTS_HINT = "Describe what both models take: --inputs 'x=float32[8,3,32,32] NCHW'."
 
 

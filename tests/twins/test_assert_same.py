@@ -76,6 +76,8 @@ def test_models_that_part_raise_with_the_verdict_and_its_table(models):
 
 def test_an_instance_is_refused_with_the_way_out(models):
     torch_side, _ = models
-    with pytest.raises(BadArgument, match="an instance cannot be handed to another process") as caught:
+    with pytest.raises(
+        BadArgument, match="an instance cannot be handed to another process"
+    ) as caught:
         assert_same(torch_side.Net(), "flax_side:Net", inputs="x=float32[5,4]")
     assert "its class and its options" in str(caught.value)

@@ -9,7 +9,9 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.verify.outputs import leaves
 
-EXAMPLES = "a torch module, a dictionary of arrays, the parameters of Flax, nnx.state(model), an Equinox module"
+EXAMPLES = (
+    "a torch module, a dictionary of arrays, a TrainState, nnx.state(model), an Equinox module"
+)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ def order_of_samples(pair: StepPair, names: Sequence[str]) -> Cause | None:
             rows = [sorted(map(_key, side)) for side in (one.left, one.right)]
             if rows[0] == rows[1]:
                 remedy = (
-                    f"The batches have the same {len(one.left)} samples in another order: give both loops one "
-                    "order, without shuffling or from one permutation."
+                    f"The batches have the same {len(one.left)} samples in another order: give both loops "
+                    "one order, without shuffling or from one permutation."
                 )
                 return Cause("order of samples", remedy, True)
     return None
@@ -35,7 +35,7 @@ def normalisation(pair: StepPair, names: Sequence[str]) -> Cause | None:
                 continue
             where = "" if axis is None else " by channel"
             shown = "; ".join(f"{slope:.4g} · left {offset:+.4g}" for slope, offset in fits[:4])
-            remedy = f"The right {one.right_name} is the left one normalised otherwise{where}: right = {shown}."
+            remedy = f"The right {one.right_name} is normalised otherwise{where}: right = {shown}."
             return Cause("normalisation", remedy, True)
     return None
 

@@ -47,7 +47,9 @@ def scaled_outputs(pair: StepPair, names: Sequence[str]) -> Cause | None:
         > 10 * pair.precision.bar
     ):
         return None
-    remedy = f"The right outputs are {ratio:.4g} times the left ones: look for a factor, such as a temperature."
+    remedy = (
+        f"The right outputs are {ratio:.4g} times the left ones: look for a temperature or a scale."
+    )
     return Cause("scale of the outputs", remedy, True)
 
 
@@ -100,8 +102,8 @@ def arithmetic(pair: StepPair, names: Sequence[str]) -> Cause | None:
     if pair.precision.name != "float32" or max(fields, default=1.0) > MOST_ARITHMETIC:
         return None
     remedy = (
-        "It may be TF32 or bfloat16 in the matrix products of one side: record both with "
-        "torch.set_float32_matmul_precision('highest') and JAX_DEFAULT_MATMUL_PRECISION=highest, or in float64."
+        "It may be TF32 or bfloat16 in the matrix products of one side: record both in float64, or with "
+        "torch.set_float32_matmul_precision('highest') and JAX_DEFAULT_MATMUL_PRECISION=highest."
     )
     return Cause("arithmetic", remedy, False)
 
@@ -113,8 +115,8 @@ def momentum_of_statistics(pair: StepPair, names: Sequence[str]) -> Cause | None
     if remains(ratio, *changes) > 1e-3 or 0.98 < ratio < 1.02 or ratio <= 0:
         return None
     remedy = (
-        f"In one step the right running statistics move {ratio:.4g} times as far as the left ones: a momentum m of "
-        "torch is 1 - m in Flax."
+        f"In one step the right running statistics move {ratio:.4g} times as far as the left ones: a "
+        "momentum m of torch is 1 - m in Flax."
     )
     return Cause("momentum of running statistics", remedy, True)
 
@@ -134,8 +136,8 @@ def biased_variance(pair: StepPair, names: Sequence[str]) -> Cause | None:
         return None
     biased, unbiased = ("left", "right") if slope > 1 else ("right", "left")
     remedy = (
-        f"The variance of the {biased} side is over about n = {count:.3g} elements, that of the {unbiased} side over "
-        "n - 1: torch keeps the latter in its running variance, Flax the former."
+        f"The variance of the {biased} side is over about n = {count:.3g} elements, that of the "
+        f"{unbiased} side over n - 1: torch keeps the latter in its running variance, Flax the former."
     )
     return Cause("biased variance", remedy, True)
 

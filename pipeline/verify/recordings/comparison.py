@@ -11,26 +11,21 @@ from pipeline.verify.differences import by_name
 from pipeline.verify.recordings.causes import find_cause
 from pipeline.verify.recordings.fields import FieldPair
 from pipeline.verify.recordings.gradient_causes import gradient_ratio
-from pipeline.verify.recordings.leftovers import SIDES, find_leftovers
+from pipeline.verify.recordings.leftovers import find_leftovers
 from pipeline.verify.recordings.pairing import Pairing, describe
 from pipeline.verify.recordings.recording import Recording
 from pipeline.verify.recordings.steps import StepPair
+from pipeline.verify.recordings.wording import (
+    SIDES,
+    UNKNOWN,
+    notes_on_fields,
+    notes_on_files,
+    reason,
+)
 from pipeline.verify.verdict import Answer, Cause, First, Part, Verdict
 
-# What agrees and what does not, by part.
-MEANING = {
-    Part.weights: "they do not start from the same weights",
-    Part.batch: "the weights are the same, the batches are not",
-    Part.training: "weights and batch are the same, the outputs are not: a layer differs, or draws random "
-    "numbers; verify the two models to find it",
-    Part.loss: "weights and outputs are the same, the loss is not",
-    Part.buffers: "the loss is the same, the running statistics after the step are not",
-    Part.gradient: "the loss is the same, its gradient is not",
-    Part.update: "the gradients are the same, the weights after the optimizer step are not",
-}
 # Parts on which the steps after depend.
 FOLLOWED = (Part.training, Part.loss, Part.gradient, Part.update)
-UNKNOWN = "without gradients in the recordings this cannot be told from rounding: give log.step gradients="
 
 
 def compare_recordings(left: Path, right: Path) -> Verdict:
@@ -62,9 +57,8 @@ class Comparison:
         self.pairing = Pairing(left, right)
         self.precision, self.numbers = self.pairing.precision, self.pairing.numbers
         self.grown = 0.0  # the largest difference before the step at hand
-        self.largest: dict[Part, float] = {}
         self.ratios: dict[int, float] = {}  # of gradients at steps whose updates agree
-        self.by_step: list[dict[str, float]] = []
+        self.by_step: list[dict[str, float]] = []  # the largest difference of each part
         self.outgrown: int | None = None  # first step with a difference above the bar of the first
         self.verdict = Verdict(Answer.same, "")
         self.verdict.checked = {
@@ -74,7 +68,7 @@ class Comparison:
 
     def judge(self) -> Verdict:
         """Tell if the two are the same, and if not, at which step and where they part."""
-        self._note_files()
+        self.verdict.notes += notes_on_files(self.pairing)
         verdict = self._judge_weights() or self._judge_steps() or self._same()
         if self.ratios:
             number, ratio = next(iter(self.ratios.items()))
@@ -82,7 +76,10 @@ class Comparison:
                 f"the right gradients are {ratio:.4g} times the left ones at step {number}, and the updates "
                 "agree: they were recorded at different places, such as before and after clipping"
             )
-        verdict.differences = {str(part): value for part, value in self.largest.items()}
+        for part in Part:
+            values = [step[part] for step in self.by_step if part in step]
+            if values:
+                verdict.differences[part] = max(values)
         return verdict
 
     def _judge_weights(self) -> Verdict | None:
@@ -91,7 +88,7 @@ class Comparison:
         self.verdict.alignment = describe(pairing.matching.mapping)
         self.verdict.unmatched, needed = find_leftovers(pairing, notes)
         differences = by_name(*pairing.start())
-        self.largest[Part.weights] = max(differences.values(), default=0.0)
+        self.verdict.differences[Part.weights] = max(differences.values(), default=0.0)
         wrong = [name for name, v in differences.items() if v > pairing.start_precision.bar]
         if wrong:
             name = wrong[0]
@@ -101,7 +98,7 @@ class Comparison:
             more = f"{len(wrong)} of {len(pairing.names)} arrays differ before the first step"
             if free := sum(map(len, self.verdict.unmatched.values())):
                 more += f", and {free} have no counterpart"
-            return self._part(first, f"{MEANING[Part.weights]}: {more}")
+            return self._part(first, f"they do not start from the same weights: {more}")
         left, right_ = (", ".join(needed[side]) for side in SIDES)
         if left and right_:
             return self._abstain(f"no counterpart was found for {left} (left) and {right_} (right)")
@@ -138,8 +135,11 @@ class Comparison:
             self.grown = max(self.grown, value, self._weights_differ(pair))
             pair.earlier = None  # two steps are held, not all
             earlier = pair
-        if not self.by_step:
+        self.verdict.notes += notes_on_fields(self.pairing)
+        if not self.numbers:
             return self._abstain("the recordings have no step in common")
+        if not self.by_step:
+            return self._abstain("no step could be compared")
         return None
 
     def _judge_step(self, pair: StepPair) -> Verdict | None:
@@ -149,8 +149,8 @@ class Comparison:
             (Part.training, pair.outputs),
             (Part.loss, pair.loss),
         ):
-            if fields and (wrong := self._judge_fields(part, fields, pair, bar)):
-                return wrong
+            if fields and (verdict := self._judge_fields(part, fields, pair, bar)):
+                return verdict
         differs = pair.buffer_differences()
         if wrong := self._first(Part.buffers, differs, pair, bar):
             return self._part(wrong, cause=find_cause(wrong.part, pair, wrong.all_names))
@@ -164,10 +164,15 @@ class Comparison:
         wrong = self._first(part, differs, pair, bar, {f.left_name: f.right_name for f in fields})
         if wrong is None:
             return None
-        reason = ""
-        if part is Part.loss and not pair.outputs:
-            reason = "the weights are the same, the loss is not; the outputs were not recorded"
-        return self._part(wrong, reason, find_cause(part, pair, wrong.all_names))
+        words = reason(
+            part, self._agreed, [one for one in fields if one.left_name in wrong.all_names]
+        )
+        return self._part(wrong, words, find_cause(part, pair, wrong.all_names))
+
+    @property
+    def _agreed(self) -> list[Part]:
+        """Parts of the step at hand that were compared."""
+        return [Part.weights, *(part for part in Part if part in self.by_step[-1])]
 
     def _judge_gradients(self, pair: StepPair, bar: float) -> Verdict | None:
         if pair.gradients is None:
@@ -193,7 +198,9 @@ class Comparison:
 
     def _update_bar(self, pair: StepPair) -> float:
         """Bar of updates: how far gradients differ, if it is known, is in the tolerance of each element."""
-        growth = self.precision.growth if pair.gradients is None else 1.0
+        last = pair.earlier.number if pair.earlier else 0
+        is_known = pair.gradients is not None and pair.number == last + 1
+        growth = 1.0 if is_known else self.precision.growth
         return max(self.precision.update_bar, growth * self.grown)
 
     def _judge_update(self, pair: StepPair) -> Verdict | None:
@@ -210,8 +217,7 @@ class Comparison:
                 return self._abstain(
                     f"the updates of {names} differ at step {pair.number}; {UNKNOWN}"
                 )
-        reason = "" if pair.gradients else "the weights after the optimizer step are not the same"
-        return self._part(wrong, reason, cause)
+        return self._part(wrong, cause=cause)
 
     def _first(
         self,
@@ -239,39 +245,23 @@ class Comparison:
 
     def _note(self, part: Part, differs: Mapping[str, float]) -> None:
         if differs:
-            value = max(differs.values())
-            self.largest[part] = max(self.largest.get(part, 0.0), value)
-            self.by_step[-1][str(part)] = value
+            self.by_step[-1][part] = max(differs.values())
 
     def _weights_differ(self, pair: StepPair) -> float:
         """Difference of the weights after a step, but for those that rounding alone moves."""
-        sides = ({n: a[n] * pair.is_told(n) for n in pair.trained} for a in pair.after)
-        return max(by_name(*sides).values(), default=0.0)
+        ours, theirs = ({n: a[n] * pair.is_told(n) for n in pair.trained} for a in pair.after)
+        return max(by_name(ours, theirs).values(), default=0.0)
 
-    def _note_files(self) -> None:
-        notes = self.verdict.notes
-        for side, recording in zip(SIDES, (self.left, self.right), strict=True):
-            if recording.error:
-                notes.append(f"{side}: the script ended with {recording.error}")
-            if more := len(recording.numbers) - len(self.numbers):
-                notes.append(f"{side} alone has {more} more steps: not compared")
-        for part in ("batch", "outputs", "loss", "gradients"):
-            absent = [
-                s for s, r in zip(SIDES, (self.left, self.right), strict=True) if not r.has(part)
-            ]
-            if absent:
-                notes.append(
-                    f"{part}: not compared, since not recorded on the {' and the '.join(absent)}"
-                )
-
-    def _part(self, wrong: Wrong, reason: str = "", cause: Cause | None = None) -> Verdict:
-        self.verdict.verdict, self.verdict.reason = Answer.part, reason or MEANING[wrong.part]
+    def _part(self, wrong: Wrong, words: str = "", cause: Cause | None = None) -> Verdict:
+        self.verdict.verdict = Answer.part
+        self.verdict.reason = words or reason(wrong.part, self._agreed)
         self.verdict.first = First(wrong.part, wrong.name, wrong.other, wrong.value, wrong.step)
         self.verdict.cause = cause
         return self.verdict
 
     def _same(self) -> Verdict:
-        value, steps = max(self.largest.values()), self.verdict.checked["steps"]
+        compared = (value for step in self.by_step for key, value in step.items() if key != "step")
+        value, steps = max(compared, default=0.0), self.verdict.checked["steps"]
         self.verdict.reason = (
             f"the same: over {steps} steps in {self.precision.name} nothing differs by more than "
             f"{max(value, 1e-16):.0e}"

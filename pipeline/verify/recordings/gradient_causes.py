@@ -9,9 +9,8 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.differences import largest
 from pipeline.verify.recordings.regression import is_round, proportion, remains
 from pipeline.verify.recordings.steps import StepPair
+from pipeline.verify.recordings.wording import SIDES
 from pipeline.verify.verdict import Cause
-
-SIDES = ("left", "right")
 
 
 def gradient_ratio(pair: StepPair) -> float | None:
@@ -30,8 +29,8 @@ def absent(pair: StepPair, names: Sequence[str]) -> Cause | None:
     for side, missing in zip(SIDES, pair.missing, strict=True):
         if set(names) <= missing:
             remedy = (
-                f"The {side} side has no gradient of {_some(names)}: it is frozen there, or the loss does not "
-                "depend on it."
+                f"The {side} side has no gradient of {_some(names)}: it is frozen there, or the loss does "
+                "not depend on it."
             )
             return Cause("missing gradient", remedy, False)
     return None
@@ -48,8 +47,8 @@ def constant_ratio(pair: StepPair, names: Sequence[str]) -> Cause | None:
     norms = [norm(side, pair.trained) for side in pair.gradients]
     if is_round(norms[smaller]):
         remedy = (
-            f"The {small} gradients have the norm {norms[smaller]:.3g}, the {large} ones {norms[larger]:.3g}: clip "
-            f"both to {norms[smaller]:.2g}, and record both before or both after it."
+            f"The {small} gradients have the norm {norms[smaller]:.3g}, the {large} ones "
+            f"{norms[larger]:.3g}: clip both to {norms[smaller]:.2g}, and record both after it."
         )
         return Cause("gradient clipping", remedy, True)
     words = f"The {large} gradients are {factor:.5g} times the {small} ones"
@@ -78,7 +77,9 @@ def clipped_values(pair: StepPair, names: Sequence[str]) -> Cause | None:
         clipped = np.clip(pair.gradients[1 - small][name], -bound, bound)
         if largest(clipped - pair.gradients[small][name]) > 10 * pair.precision.bar * bound:
             return None
-    remedy = f"The {SIDES[small]} gradients are clipped to ±{bound:.3g} element by element: do so on both sides."
+    remedy = (
+        f"The {SIDES[small]} gradients are clipped to ±{bound:.3g} element by element: clip both."
+    )
     return Cause("gradient clipping", remedy, True)
 
 

@@ -100,7 +100,7 @@ class Pairing:
         return ours, {name: mapped[name] for name in self.names}
 
     def _gradients(self, left: Step, right: Step) -> tuple[Arrays, Arrays] | None:
-        """Return the gradients of both sides; those of tied weights are summed, one that is absent is zero."""
+        """Return the gradients of both sides: the sum of tied weights', zero where there is none."""
         if left.gradients is None or right.gradients is None:
             return None
         found = self.matching.mapping.sums_to_left(right.gradients)

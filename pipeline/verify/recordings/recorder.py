@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from hashlib import blake2b
-from io import BufferedWriter
 from pathlib import Path
 from typing import Self
 from zipfile import ZIP_STORED, ZipFile

@@ -26,8 +26,9 @@ def decay_of_unused(pair: StepPair, names: Sequence[str]) -> Cause | None:
             pair.gradients[1 - at][n].any() for n in names
         ):
             remedy = (
-                f"{_some(names)}: no gradient on the {side}, where the optimizer leaves it as it is; a zero "
-                f"one on the {SIDES[1 - at]}, where weight decay and momentum still move it. Leave it out of both."
+                f"{_some(names)}: no gradient on the {side}, where the optimizer leaves it as it is; a "
+                f"zero one on the {SIDES[1 - at]}, where weight decay and momentum still move it. "
+                "Leave it out of both."
             )
             return Cause("gradient None against zero", remedy, True)
     return None
@@ -41,7 +42,9 @@ def learning_rate(pair: StepPair, names: Sequence[str]) -> Cause | None:
         return None
     left, right = pair.rates
     if left and right and abs(right / left / ratio - 1) < CLOSE:
-        remedy = f"The learning rate is {left:.4g} on the left, {right:.4g} on the right: set it alike."
+        remedy = (
+            f"The learning rate is {left:.4g} on the left, {right:.4g} on the right: set it alike."
+        )
         return Cause("learning rate", remedy, True)
     known = (_bias_correction(ratio) or _nesterov(pair, ratio)) if pair.number == 1 else None
     if known := known or _clipping(pair, ratio):
@@ -61,8 +64,8 @@ def _bias_correction(ratio: float) -> Cause | None:
     if abs(factor / NO_BIAS_CORRECTION - 1) >= CLOSE:
         return None
     remedy = (
-        f"The first updates of the {SIDES[int(ratio > 1)]} side are {factor:.4g} times the other's, as with an "
-        "Adam that does not correct the bias of its averages: correct it on both sides."
+        f"The first updates of the {SIDES[int(ratio > 1)]} side are {factor:.4g} times the other's, as with "
+        "an Adam that does not correct the bias of its averages: correct it on both sides."
     )
     return Cause("bias correction", remedy, False)
 
@@ -72,8 +75,8 @@ def _nesterov(pair: StepPair, ratio: float) -> Cause | None:
     if not any(abs(beta - known) < CLOSE for known in MOMENTA) or not _is_plain(pair):
         return None
     remedy = (
-        f"The first updates of the {SIDES[int(ratio > 1)]} side are {1 + beta:.4g} times the other's, as with "
-        f"Nesterov's momentum of {beta:.2g}: set it alike."
+        f"The first updates of the {SIDES[int(ratio > 1)]} side are {1 + beta:.4g} times the other's, as "
+        f"with Nesterov's momentum of {beta:.2g}: set it alike."
     )
     return Cause("Nesterov's momentum", remedy, False)
 
@@ -85,8 +88,8 @@ def _clipping(pair: StepPair, ratio: float) -> Cause | None:
     if not is_round(clipped):
         return None
     remedy = (
-        f"The {SIDES[int(ratio < 1)]} updates are those of gradients clipped to norm {clipped:.2g}: clip both, "
-        "or none."
+        f"The {SIDES[int(ratio < 1)]} updates are those of gradients clipped to norm {clipped:.2g}: clip "
+        "both, or none."
     )
     return Cause("gradient clipping", remedy, True)
 
@@ -121,8 +124,8 @@ def momentum(pair: StepPair, names: Sequence[str]) -> Cause | None:
         return None
     side = "right" if factor > 0 else "left"
     remedy = (
-        f"The first update enters the second with a factor that is larger by {abs(factor):.3g} on the {side}: "
-        "set the momentum alike."
+        f"The first update enters the second with a factor that is larger by {abs(factor):.3g} on "
+        f"the {side}: set the momentum alike."
     )
     return Cause("momentum", remedy, True)
 
@@ -136,8 +139,8 @@ def optimizer(pair: StepPair, names: Sequence[str]) -> Cause | None:
     for at, (side, other) in enumerate((SIDES, SIDES[::-1])):
         if plain[at] and fits[1 - at]:
             remedy = (
-                f"The {side} updates are proportional to the gradients, as SGD's; the {other} ones are all about as "
-                "large, as Adam's: take one optimizer."
+                f"The {side} updates are proportional to the gradients, as SGD's; the {other} ones are all "
+                "about as large, as Adam's: take one optimizer."
             )
             return Cause("optimizer", remedy, True)
     left, right = fits
@@ -150,7 +153,9 @@ def _settings(left: AdaptiveFit, right: AdaptiveFit) -> Cause | None:
     """Name the setting in which two adaptive optimizers differ."""
     if left.is_inside != right.is_inside:
         inside = SIDES[int(right.is_inside)]
-        remedy = f"The epsilon of the {inside} optimizer is inside the root, the other's outside: set eps_root or eps."
+        remedy = (
+            f"The epsilon of the {inside} side's optimizer is inside the root, the other's outside."
+        )
         return Cause("epsilon inside or outside the root", remedy, False)
     ratio = right.rate / left.rate
     if known := _bias_correction(ratio):
@@ -181,18 +186,18 @@ def betas(pair: StepPair, names: Sequence[str]) -> Cause | None:
         return None
     if pair.gradients is None or first.gradients is None:
         return None
-    found = []
+    found: list[tuple[float, float]] = []
     for at in (0, 1):
         fit = fit_adaptive(*_of_side(first, at))
-        both = _of_side(pair, at)
         last = np.concatenate([first.gradients[at][n].ravel() for n in pair.trained])
-        found.append(fit and fit_betas(fit, last, *both))
+        fitted = fit_betas(fit, last, *_of_side(pair, at)) if fit else None
+        if fitted is None:
+            return None
+        found.append(fitted)
     left, right = found
-    if not left or not right:
-        return None
     for index, name in enumerate(("beta1", "beta2")):
         if abs(left[index] - right[index]) > 0.02 * (1 - min(left[index], right[index])):
-            remedy = f"Adam's betas are about {_pair(left)} (left) and {_pair(right)} (right): set them alike."
+            remedy = f"Adam's betas are about {_pair(left)} (left), {_pair(right)} (right): set them alike."
             return Cause(name, remedy, True)
     return None
 

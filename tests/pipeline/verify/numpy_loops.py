@@ -34,6 +34,8 @@ class Settings:
     batch_seed: int = 0
     is_reversed: bool = False  # samples in the other order
     image_factor: float = 1.0
+    keep: float = 0.9  # share of the running mean that stays
+    has_epsilon_inside: bool = False
     has_softmax: bool = False  # before the outputs that are recorded
     start: dict[str, np.ndarray] = field(default_factory=dict)  # replaces weights
 
@@ -78,7 +80,7 @@ def to_right(arrays):
 
 
 def forward_backward(weights, images, labels, settings, reverse):
-    """Logits, loss, gradients and the mean of the features; samples summed in the other order if `reverse`."""
+    """Logits, loss, gradients, mean of the features; `reverse` sums the samples in the other order."""
     if reverse:  # the same sums, rounded otherwise
         images, labels = images[::-1], labels[::-1]
     x = images.reshape(len(images), -1)
@@ -135,8 +137,11 @@ class Optimizer:
                 one, two = s.betas
                 self.first[name] = one * self.first[name] + (1 - one) * g
                 self.second[name] = two * self.second[name] + (1 - two) * g * g
-                powers = (1 - one**self.step, 1 - two**self.step) if s.has_bias_correction else (1, 1)
-                root = np.sqrt(self.second[name] / powers[1]) + s.epsilon
+                powers = (
+                    (1 - one**self.step, 1 - two**self.step) if s.has_bias_correction else (1, 1)
+                )
+                inside = s.epsilon * s.has_epsilon_inside
+                root = np.sqrt(self.second[name] / powers[1] + inside) + s.epsilon - inside
                 direction = self.first[name] / powers[0] / root
             decay = s.decay if s.decayed is None or name in s.decayed else 0.0
             change = rate * (direction + decay * weights[name])
@@ -150,7 +155,9 @@ def clipped(gradients, most):
     return {name: g * min(1.0, most / norm) for name, g in gradients.items()} if most else gradients
 
 
-def train(log, settings=None, *, steps=4, is_right=False, dtype=np.float64, records=None, **changes):
+def train(
+    log, settings=None, *, steps=4, is_right=False, dtype=np.float64, records=None, **changes
+):
     """Record a training loop in the left or the right way; `records` are the parts that are given."""
     settings = settings or Settings(**changes)
     weights = make_weights(dtype) | settings.start
@@ -164,16 +171,21 @@ def train(log, settings=None, *, steps=4, is_right=False, dtype=np.float64, reco
         if settings.is_reversed:
             images, labels = images[::-1], labels[::-1]
         images = images * dtype(settings.image_factor)
-        outputs, loss, gradients, mean = forward_backward(weights, images, labels, settings, is_right)
+        outputs, loss, gradients, mean = forward_backward(
+            weights, images, labels, settings, is_right
+        )
         taken = clipped(gradients, settings.clip)
         weights = optimizer.update(weights, taken)
-        weights["mean"] = dtype(0.9) * weights["mean"] + dtype(0.1) * mean
+        keep = dtype(settings.keep)
+        weights["mean"] = keep * weights["mean"] + (1 - keep) * mean
         shown = taken if settings.is_clipped_when_recorded else gradients
         given = {
             "loss": loss,
-            "batch": {"image": images.transpose(0, 2, 3, 1), "label": labels} if is_right else (images, labels),
+            "batch": (images, labels),
             "outputs": outputs,
             "gradients": lay_out(shown),
-        }  # fmt: skip
+        }
+        if is_right:
+            given["batch"] = {"label": labels, "image": images.transpose(0, 2, 3, 1)}
         wanted = given if records is None else {name: given[name] for name in records}
         log.step(lay_out(weights), **wanted)

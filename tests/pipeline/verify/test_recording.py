@@ -45,7 +45,8 @@ def test_two_layouts_of_the_same_loop_are_the_same(tmp_path, settings, dtype, mo
     parts = ("query", "key", "value")
     assert rows == {
         ("embed.weight", "embed.kernel"), ("embed.bias", "embed.bias"), ("scale", "norm.scale"),
-        *((f"qkv.{a}", f"attention.{p}.{b}") for p in parts for a, b in (("weight", "kernel"), ("bias", "bias"))),
+        *(("qkv.weight", f"attention.{part}.kernel") for part in parts),
+        *(("qkv.bias", f"attention.{part}.bias") for part in parts),
         ("head.weight", "head.kernel"), ("head.bias", "head.bias"), ("unused", "rest.0"),
         ("mean", "statistics.running"),
     }  # fmt: skip
@@ -66,10 +67,19 @@ PARTED = [
     ),
     ({"decay": 0.1, "drops_last": True}, {"decay": 0.1}, "update", 1, "gradient None against zero", "unused"),
     ({"momentum": 0.9}, {}, "update", 2, "momentum", "larger by 0.9 on the left"),
-    (ADAM, ADAM | {"betas": (0.8, 0.999)}, "update", 2, "beta1", "(0.9, 0.999) (left) and (0.8, 0.999)"),
-    (ADAM, ADAM | {"betas": (0.9, 0.99)}, "update", 2, "beta2", "(0.9, 0.999) (left) and (0.9, 0.99)"),
+    (ADAM, ADAM | {"betas": (0.8, 0.999)}, "update", 2, "beta1", "(0.9, 0.999) (left), (0.8, 0.999)"),
+    (ADAM, ADAM | {"betas": (0.9, 0.99)}, "update", 2, "beta2", "(0.9, 0.999) (left), (0.9, 0.99)"),
     (ADAM, ADAM | {"epsilon": 1e-4}, "update", 1, "epsilon of the optimizer", "0.0001 (right)"),
     (ADAM, ADAM | {"has_bias_correction": False}, "update", 1, "bias correction", "right side are 3.162"),
+    (
+        ADAM | {"epsilon": 1e-4},
+        ADAM | {"epsilon": 1e-4, "has_epsilon_inside": True},
+        "update",
+        1,
+        "epsilon inside or outside the root",
+        "of the right side's optimizer is inside",
+    ),
+    ({}, {"keep": 0.1}, "buffers", 1, "momentum of running statistics", "move 9 times as far"),
     ({}, ADAM, "update", 1, "optimizer", "The left updates are proportional to the gradients"),
     ({}, {"rates": (0.1, 0.1, 0.05)}, "update", 3, "learning-rate schedule", "0.5 times"),
     ({}, {"clip": 0.1}, "update", 1, "gradient clipping", "clipped to norm 0.1"),
@@ -85,12 +95,16 @@ PARTED = [
     ({}, {"penalty": 1e-3}, "loss", 1, "L2 penalty", "a penalty of 0.001 times"),
     ({}, {"has_softmax": True}, "forward in training", 1, "softmax", "the softmax of the other side's"),
     ({}, {"is_reversed": True}, "batch", 1, "order of samples", "the same 8 samples"),
-    ({}, {"image_factor": 2.0}, "batch", 1, "normalisation", "right = 2 · left"),
+    ({}, {"image_factor": 2.0}, "batch", 1, "normalisation", "normalised otherwise: right = 2 · left"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("left", "right", "part", "step", "cause", "words"), PARTED, ids=lambda v: str(v)[:30])
-def test_a_difference_of_two_loops_is_placed_and_explained(tmp_path, left, right, part, step, cause, words):
+@pytest.mark.parametrize(
+    ("left", "right", "part", "step", "cause", "words"), PARTED, ids=lambda v: str(v)[:30]
+)
+def test_a_difference_of_two_loops_is_placed_and_explained(
+    tmp_path, left, right, part, step, cause, words
+):
     for dtype in (np.float64, np.float32):
         verdict = compare(tmp_path, left, right, dtype, steps=3)
         assert verdict.exit_code == 1
@@ -106,10 +120,27 @@ def test_clipping_that_one_side_records_and_both_do_is_no_difference(tmp_path):
     assert "recorded at different places, such as before and after clipping" in verdict.notes[-1]
 
 
+def test_a_biased_running_variance_is_told_from_an_unbiased_one(tmp_path):
+    random = np.random.default_rng(0)
+    weights, variance = random.standard_normal((4, 4)), np.ones(6)
+    batch = random.random(6) + 0.5
+    for file, factor in (("left", 32 / 31), ("right", 1.0)):
+        with record(tmp_path / f"{file}.npz") as log:
+            log.start({"w": weights, "var": variance})
+            after = {"w": weights - 0.1, "var": 0.9 * variance + 0.1 * batch * factor}
+            log.step(after, gradients={"w": np.ones((4, 4))})
+    verdict = compare_recordings(tmp_path / "left.npz", tmp_path / "right.npz")
+    assert (verdict.first.part, verdict.first.left) == ("buffers", "var")
+    assert verdict.cause.name == "biased variance"
+    assert "The variance of the right side is over about n = 32 elements" in verdict.cause.remedy
+
+
 def test_other_weights_at_the_start_are_the_verdict_by_both_names(tmp_path):
     head = numpy_loops.make_weights(seed=1)["head.weight"]
     verdict = compare(tmp_path, {}, {"start": {"head.weight": head}})
-    assert verdict.sentence.startswith("they part: weights: head.weight (left) / head.kernel (right), by ")
+    assert verdict.sentence.startswith(
+        "they part: weights: head.weight (left) / head.kernel (right), by "
+    )
     assert verdict.reason.endswith("1 of 9 arrays differ before the first step")
     # Nothing else is lost by it.
     assert len(verdict.alignment) == 13
@@ -155,7 +186,11 @@ def drifting(log, drift, jump=0.0):
         gradient = weights * (1 + drift * 4**step * signs)
         weights = weights - 0.1 * gradient
         loss = 1 + drift * 4**step + (jump if step == 6 else 0)
-        log.step({"w": weights.astype(np.float32)}, loss=np.float32(loss), gradients={"w": gradient.astype(np.float32)})
+        log.step(
+            {"w": weights.astype(np.float32)},
+            loss=np.float32(loss),
+            gradients={"w": gradient.astype(np.float32)},
+        )
 
 
 def test_rounding_that_grows_in_float32_is_told_with_its_step(tmp_path):
@@ -182,7 +217,9 @@ def test_a_loop_that_diverges_on_both_sides_is_compared_until_then(tmp_path):
         verdict = compare(tmp_path, settings, settings, np.float32, steps=5)
     assert verdict.exit_code == 0
     assert verdict.checked["steps"] == 3
-    assert "not compared from step 4 on: on both sides, numbers are no longer finite" in verdict.notes
+    assert (
+        "not compared from step 4 on: on both sides, numbers are no longer finite" in verdict.notes
+    )
 
 
 def test_updates_of_two_optimizers_part_without_gradients_too(tmp_path):
@@ -199,7 +236,9 @@ def test_a_small_part_of_the_updates_is_no_verdict_without_gradients(tmp_path):
             random = np.random.default_rng(0)
             weights = {"w": random.standard_normal((8, 8)), "b": random.standard_normal(8)}
             log.start(weights)
-            log.step({"w": weights["w"] - 0.1, "b": weights["b"] + noise * random.standard_normal(8)})
+            log.step(
+                {"w": weights["w"] - 0.1, "b": weights["b"] + noise * random.standard_normal(8)}
+            )
     verdict = compare_recordings(*files)
     assert verdict.exit_code == 2
     assert "the updates of b differ at step 1" in verdict.reason
@@ -215,7 +254,11 @@ def test_a_weight_that_one_side_alone_trains_is_told(tmp_path):
             log.start(weights | more)
             log.step({name: array * 0.9 for name, array in (weights | more).items()})
     verdict = compare_recordings(*files)
-    assert (verdict.first.part, verdict.first.left, verdict.first.right) == ("weights", "nothing", "extra")
+    assert (verdict.first.part, verdict.first.left, verdict.first.right) == (
+        "weights",
+        "nothing",
+        "extra",
+    )
     assert [one.name for one in verdict.unmatched["right"]] == ["extra"]
 
 
@@ -231,7 +274,11 @@ def test_many_layers_that_start_alike_are_told_apart_by_their_gradients(tmp_path
             log.step(after, gradients=found)
     verdict = compare_recordings(tmp_path / "left.npz", tmp_path / "right.npz")
     assert verdict.exit_code == 0
-    assert {(row["left"], row["right"]) for row in verdict.alignment} == {("0", "1"), ("1", "2"), ("2", "0")}
+    assert {(row["left"], row["right"]) for row in verdict.alignment} == {
+        ("0", "1"),
+        ("1", "2"),
+        ("2", "0"),
+    }
 
 
 def test_layers_stacked_for_a_scan_match_separate_ones(tmp_path):
@@ -263,20 +310,26 @@ def test_the_command_compares_two_recordings_and_writes_the_same_json(tmp_path, 
     assert main([files[0], files[0]]) == 0
     assert "the same" in capsys.readouterr().out
     assert main([files[0], "my_models:Net"]) == 1
-    assert "left.npz is a recording, my_models:Net is none" in capsys.readouterr().err.replace("\n", " ")
+    assert "left.npz is a recording, my_models:Net is none" in capsys.readouterr().err.replace(
+        "\n", " "
+    )
 
 
 def test_what_was_recorded_before_an_exception_is_kept(tmp_path):
-    with pytest.raises(RuntimeError, match="diverged"), record(tmp_path / "left.npz") as log:
-        numpy_loops.train(log, steps=2)
-        raise RuntimeError("diverged")
+    def train_until_it_fails():
+        with record(tmp_path / "left.npz") as log:
+            numpy_loops.train(log, steps=2)
+            raise RuntimeError("diverged")
+
+    with pytest.raises(RuntimeError, match="diverged"):
+        train_until_it_fails()
     with record(tmp_path / "right.npz") as log:
         numpy_loops.train(log, steps=3)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["left.npz", "right.npz"]
     verdict = compare_recordings(tmp_path / "left.npz", tmp_path / "right.npz")
     assert verdict.checked["steps"] == 2
     assert "left: the script ended with RuntimeError: diverged" in verdict.notes
-    assert "right alone has 1 more steps: not compared" in verdict.notes
+    assert "right alone has 1 more step: not compared" in verdict.notes
 
 
 def test_steps_are_recorded_as_often_and_as_many_as_asked(tmp_path):
@@ -295,7 +348,7 @@ def test_a_file_without_steps_or_start_is_refused(tmp_path):
     with pytest.raises(UserError, match="nothing was recorded"), record(tmp_path / "left.npz"):
         pass
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UserError, match="before log.start"), record(tmp_path / "left.npz") as log:
+    with pytest.raises(UserError, match=r"before log\.start"), record(tmp_path / "left.npz") as log:
         log.step({"w": np.ones(2)})
     with pytest.raises(UserError, match=r"ends with \.npz"):
         record(tmp_path / "left.npy")
