@@ -14,6 +14,7 @@ from pipeline.verify.recordings.gradient_causes import gradient_ratio
 from pipeline.verify.recordings.leftovers import find_leftovers
 from pipeline.verify.recordings.pairing import Pairing, describe
 from pipeline.verify.recordings.recording import Recording
+from pipeline.verify.recordings.regression import remains
 from pipeline.verify.recordings.steps import StepPair
 from pipeline.verify.recordings.wording import (
     SIDES,
@@ -73,8 +74,8 @@ class Comparison:
         if self.ratios:
             number, ratio = next(iter(self.ratios.items()))
             verdict.notes.append(
-                f"the right gradients are {ratio:.4g} times the left ones at step {number}, and the updates "
-                "agree: they were recorded at different places, such as before and after clipping"
+                f"the right gradients are {ratio:.4g} times the left ones at step {number}, the updates "
+                "are not: they were recorded at different places, such as before and after clipping"
             )
         for part in Part:
             values = [step[part] for step in self.by_step if part in step]
@@ -180,8 +181,7 @@ class Comparison:
         differs = self._by_name(pair.trained, pair.gradients)
         ratio = gradient_ratio(pair) if max(differs.values(), default=0.0) > bar else None
         pair.add_noise(ratio or 1.0)
-        update = max(pair.update_differences().values(), default=0.0)
-        if ratio and update <= self._update_bar(pair):
+        if ratio and self._is_recorded_elsewhere(pair, ratio):
             self.ratios[pair.number] = ratio
             return None
         wrong = self._first(Part.gradient, differs, pair, bar)
@@ -195,6 +195,14 @@ class Comparison:
                 f"be rounding in {self.precision.name}: record in float64 to tell"
             )
         return self._part(wrong, cause=cause)
+
+    def _is_recorded_elsewhere(self, pair: StepPair, ratio: float) -> bool:
+        """True for gradients in a constant ratio that the updates do not have: clipped later on one side."""
+        bar, differs = self._update_bar(pair), pair.update_differences()
+        wrong = [name for name, value in differs.items() if value > bar]
+        sides = [[side[name] for name in wrong] for side in pair.updates]
+        has_ratio = remains(ratio, *sides) < 1e-3
+        return not wrong or (not has_ratio and find_cause(Part.update, pair, wrong) is not None)
 
     def _update_bar(self, pair: StepPair) -> float:
         """Bar of updates: how far gradients differ, if it is known, is in the tolerance of each element."""

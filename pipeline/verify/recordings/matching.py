@@ -66,8 +66,10 @@ class Matcher:
     def __init__(self, left: Weights, right: Weights) -> None:
         self.left, self.right = Side(left), Side(right)
         self.mapping = Mapping(self.left.owners.arrays, self.right.owners.arrays)
-        # How many matrices of a number of axes are laid out by each order of axes.
+        # How many matrices of a number of axes are laid out by each order of axes, and other orders that
+        # were found along an axis of a length.
         self.customs: dict[tuple[int, ...], int] = {}
+        self.tables: dict[int, list[np.ndarray]] = {}
         self.matching = Matching(self.mapping)
 
     def match(self) -> Matching:
@@ -149,7 +151,20 @@ class Matcher:
                 self.customs[order] = self.customs.get(order, 0) + 1
                 return ordered(self.left.numbers[left], order, theirs.shape)
         numbers = self.left.numbers[left].ravel()
-        return place(theirs, Values(ours.ravel(), numbers), self.left.flat)
+        found = place(theirs, Values(ours.ravel(), numbers), self.left.flat)
+        if found is not None:
+            self._note_tables(found - numbers[0], ours.shape)
+        return found
+
+    def _note_tables(self, places: np.ndarray, shape: tuple[int, ...]) -> None:
+        """Note the orders along the axes of an array, such as of features flattened otherwise."""
+        for along in np.unravel_index(places, shape):
+            for axis in range(places.ndim):
+                lines = np.moveaxis(along, axis, 0).reshape(places.shape[axis], -1)
+                table = lines[:, 0]
+                is_order = (lines == table[:, None]).all() and len(np.unique(table)) == len(table)
+                if is_order and table.max() == len(table) - 1 and (np.diff(table) != 1).any():
+                    self.tables.setdefault(len(table), []).append(table)
 
     def _likely_layout(self, left: str, right: str) -> np.ndarray | None:
         """Return the left numbers in the likeliest layout of a right array, as what comes later has it."""
@@ -158,22 +173,25 @@ class Matcher:
         if not fitting:
             return self.left.numbers[left].reshape(shape)
         order = max(fitting, key=lambda order: self.customs.get(order, 0))
-        if len(fitting) > 1:
-            order = next(self._agreeing(left, right, fitting), order)
-        return ordered(self.left.numbers[left], order, shape)
+        numbers = self.left.numbers[left]
+        candidates = [ordered(numbers, one, shape) for one in (order, *fitting)]
+        if numbers.size == max(numbers.shape):
+            tables = self.tables.get(numbers.size, ())
+            candidates += [numbers.ravel()[table].reshape(shape) for table in tables]
+        return next(self._agreeing(left, right, candidates), candidates[0])
 
     def _agreeing(
-        self, left: str, right: str, fitting: Sequence[tuple[int, ...]]
-    ) -> Iterator[tuple[int, ...]]:
-        """Yield the orders of axes in which what comes later agrees."""
+        self, left: str, right: str, candidates: Sequence[np.ndarray]
+    ) -> Iterator[np.ndarray]:
+        """Yield the layouts in which what comes later agrees."""
+        first = self.left.numbers[left].flat[0]
         for ours, theirs in zip(self.left.later, self.right.later, strict=True):
             if left not in ours or right not in theirs or not np.ptp(theirs[right]):
                 continue
             scale = ALIKE * np.abs(theirs[right]).max()
-            for order in fitting:
-                turned = ordered(ours[left], order, theirs[right].shape)
-                if np.abs(turned - theirs[right]).max() <= scale:
-                    yield order
+            for numbers in candidates:
+                if np.abs(ours[left].ravel()[numbers - first] - theirs[right]).max() <= scale:
+                    yield numbers
 
     def _place_parts(self) -> None:
         """Find arrays of one side within those of the other: fused or separate, stacked or not."""

@@ -38,7 +38,7 @@ class Pairing:
             weights = Weights({n: rounded(a, self.start_precision) for n, a in start.items()})
             for number in dict.fromkeys([*self.numbers[:1], *self.numbers[-1:]]):
                 step = recording.step(number)
-                weights.later += [step.gradients or {}, step.weights]
+                weights.later += [_normalised(step.gradients or {}), step.weights]
             sides.append(weights)
         for at, (ours, theirs) in enumerate(zip(sides[0].later, sides[1].later, strict=True)):
             if not ours or not theirs:  # gradients that one side alone has tell nothing
@@ -117,6 +117,12 @@ class Pairing:
                 n for n, other in self.names.items() if not set(other.split(", ")) & set(theirs)
             ),
         )
+
+
+def _normalised(gradients: Arrays) -> Arrays:
+    """Return gradients over their norm: one side may have clipped them."""
+    norm = np.sqrt(sum(float(np.vdot(a, a)) for a in gradients.values()))
+    return {name: a / norm for name, a in gradients.items()} if 0 < norm < np.inf else gradients
 
 
 def describe(mapping: Mapping) -> list[dict[str, str]]:
