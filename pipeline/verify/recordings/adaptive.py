@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import least_squares, minimize_scalar
 
 MOST = 4000  # elements that are fitted
-GOOD = 2e-3  # largest accepted difference of an update, relative to the learning rate
+GOOD = 2e-3  # largest accepted difference of an update, relative to the largest
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,22 @@ class AdaptiveFit:
     decay: float
     epsilon: float
     is_inside: bool
-    rest: float  # largest difference that the fit leaves, relative to the rate
+    rest: float  # largest difference that the fit leaves, relative to the largest update
     size: float  # of a typical gradient, squared if the epsilon is inside
+
+    @property
+    def has_epsilon(self) -> bool:
+        """True if the epsilon is large enough to be seen."""
+        return self.epsilon > 10 * self.rest * self.size
+
+
+@dataclass(frozen=True)
+class BetasFit:
+    """Adam's betas."""
+
+    one: float
+    two: float
+    rest: float  # largest difference that the fit leaves, relative to the rate
 
 
 def fit_adaptive(
@@ -38,12 +52,12 @@ def fit_adaptive(
             direction = g / (np.sqrt(g * g + epsilon) if is_inside else np.abs(g) + epsilon)
             columns = np.stack([-direction, -w], 1)
             factors, *_ = np.linalg.lstsq(columns, u, rcond=None)
-            rest = np.abs(columns @ factors - u).max() / max(abs(factors[0]), 1e-300)
+            rest = np.abs(columns @ factors - u).max() / np.abs(u).max()
             return float(rest), factors, epsilon
 
         # From where it changes no digit to where the update is proportional to the gradient.
         scale = np.log10(size * size if is_inside else size)
-        grid = np.linspace(scale - (12 if is_inside else 10), scale + 1, 45)
+        grid = np.linspace(scale - (12 if is_inside else 10), scale + 5, 45)
         start = min(grid, key=lambda exponent: solve(exponent)[0])
         best = minimize_scalar(
             lambda e: solve(e)[0], bounds=(start - 0.5, start + 0.5), method="bounded"
@@ -65,7 +79,7 @@ def fit_betas(
     update: np.ndarray,
     gradient: np.ndarray,
     weights: np.ndarray,
-) -> tuple[float, float] | None:
+) -> BetasFit | None:
     """Estimate Adam's betas from the second step, `last` being the gradient of the first."""
     chosen = _chosen(update, gradient * last)
     u, g, before, w = update[chosen], gradient[chosen], last[chosen], weights[chosen]
@@ -83,7 +97,7 @@ def fit_betas(
     if np.abs(found.fun).max() > GOOD:
         return None
     one, two = 1 / (1 + np.exp(-found.x))
-    return float(one), float(two)
+    return BetasFit(float(one), float(two), float(np.abs(found.fun).max()))
 
 
 def _chosen(update: np.ndarray, gradient: np.ndarray) -> np.ndarray:

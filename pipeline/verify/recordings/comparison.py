@@ -60,6 +60,7 @@ class Comparison:
         self.grown = 0.0  # the largest difference before the step at hand
         self.ratios: dict[int, float] = {}  # of gradients at steps whose updates agree
         self.by_step: list[dict[str, float]] = []  # the largest difference of each part
+        self.stop = ""  # why the step at hand and all after it are not compared
         self.outgrown: int | None = None  # first step with a difference above the bar of the first
         self.verdict = Verdict(Answer.same, "")
         self.verdict.checked = {
@@ -114,12 +115,15 @@ class Comparison:
         for number in self.numbers:
             pair = self.pairing.step(number, earlier)
             if pair.is_finite == (False, False):
-                note = f"not compared from step {number} on: on both sides, numbers are no longer finite"
-                self.verdict.notes.append(note)
+                self.by_step.append({})
+                self._leave_out(number, "on both sides, numbers are no longer finite")
                 break
             self.by_step.append({"step": number})
             if verdict := self._judge_step(pair):
                 return verdict
+            if self.stop:
+                self._leave_out(number, self.stop)
+                break
             value = max((v for k, v in self.by_step[-1].items() if k in FOLLOWED), default=0.0)
             if value > self.precision.bar and self.outgrown is None:
                 self.outgrown = number
@@ -127,10 +131,7 @@ class Comparison:
                     f"rounding grows: from step {number} on they differ by more than {self.precision.bar:.0e}"
                 )
             if value > self.precision.most:
-                self.by_step.pop()
-                self.verdict.notes.append(
-                    f"not compared from step {number} on: rounding has grown to {value:.0e}"
-                )
+                self._leave_out(number, f"rounding has grown to {value:.0e}")
                 break
             self.verdict.checked["steps"] = number
             self.grown = max(self.grown, value, self._weights_differ(pair))
@@ -142,6 +143,10 @@ class Comparison:
         if not self.by_step:
             return self._abstain("no step could be compared")
         return None
+
+    def _leave_out(self, number: int, words: str) -> None:
+        self.by_step.pop()
+        self.verdict.notes.append(f"not compared from step {number} on: {words}")
 
     def _judge_step(self, pair: StepPair) -> Verdict | None:
         bar = max(self.precision.bar, self.precision.growth * self.grown)
@@ -155,7 +160,9 @@ class Comparison:
         differs = pair.buffer_differences()
         if wrong := self._first(Part.buffers, differs, pair, bar):
             return self._part(wrong, cause=find_cause(wrong.part, pair, wrong.all_names))
-        return self._judge_gradients(pair, bar) or self._judge_update(pair)
+        if (verdict := self._judge_gradients(pair, bar)) or self.stop:
+            return verdict
+        return self._judge_update(pair)
 
     def _judge_fields(
         self, part: Part, fields: list[FieldPair], pair: StepPair, bar: float
@@ -190,10 +197,14 @@ class Comparison:
         cause = find_cause(Part.gradient, pair, wrong.all_names)
         is_small = wrong.value <= self.precision.growth * bar and self.precision.name != "float64"
         if cause is None and is_small:
-            return self._abstain(
+            words = (
                 f"the gradient of {wrong.name} differs by {wrong.value:.1e} at step {pair.number}, which may "
-                f"be rounding in {self.precision.name}: record in float64 to tell"
+                f"be rounding in {self.precision.name}"
             )
+            if pair.earlier is None:
+                return self._abstain(f"{words}: record in float64 to tell")
+            self.stop = words
+            return None
         return self._part(wrong, cause=cause)
 
     def _is_recorded_elsewhere(self, pair: StepPair, ratio: float) -> bool:

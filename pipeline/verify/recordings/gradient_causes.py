@@ -9,7 +9,7 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.differences import largest
 from pipeline.verify.recordings.regression import is_round, proportion, remains
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.recordings.wording import SIDES
+from pipeline.verify.recordings.wording import SIDES, listed
 from pipeline.verify.verdict import Cause
 
 
@@ -29,7 +29,7 @@ def absent(pair: StepPair, names: Sequence[str]) -> Cause | None:
     for side, missing in zip(SIDES, pair.missing, strict=True):
         if set(names) <= missing:
             remedy = (
-                f"The {side} side has no gradient of {_some(names)}: it is frozen there, or the loss does "
+                f"The {side} side has no gradient of {listed(names)}: it is frozen there, or the loss does "
                 "not depend on it."
             )
             return Cause("missing gradient", remedy, False)
@@ -86,10 +86,6 @@ def clipped_values(pair: StepPair, names: Sequence[str]) -> Cause | None:
 def norm(gradients: Arrays, names: Sequence[str]) -> float:
     """Return the norm of all gradients together."""
     return sqrt(sum(float(np.vdot(gradients[name], gradients[name])) for name in names))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join([*names[:3], "…"] if len(names) > 3 else names)
 
 
 GRADIENT_CAUSES = (absent, constant_ratio, clipped_values)

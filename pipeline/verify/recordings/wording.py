@@ -1,6 +1,6 @@
 """Sentences about two recordings."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pipeline.verify.recordings.fields import FieldPair
 from pipeline.verify.recordings.pairing import Pairing
@@ -35,6 +35,11 @@ def reason(part: Part, agreed: Iterable[Part], fields: Iterable[FieldPair] = ())
     verb = "is" if same in ("batch", "loss") else "are"
     other = "is" if part in (Part.batch, Part.loss) else "are"
     return f"{same} {verb} the same, the {WORDS[part]} {other} not{HINTS.get(part, '')}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names of some, in one phrase."""
+    return ", ".join([*names[:3], "…"] if len(names) > 3 else names)
 
 
 def notes_on_files(pairing: Pairing) -> list[str]:
