@@ -97,10 +97,8 @@ def to_numpy(value: Any) -> Recorded | None:
     return Recorded(array, dtype or array.dtype.name)
 
 
-def name_gradients(
-    gradients: dict[str, Recorded], weights: dict[str, Recorded]
-) -> dict[str, Recorded]:
-    """Return gradients by the names of their weights.
+def name_gradients(given: object, weights: dict[str, Recorded]) -> dict[str, Recorded]:
+    """Return gradients, nested as the weights are, by the names of their weights.
 
     The names are the same, or shorter by a common beginning; or the gradients are a list in the order of
     the weights.
@@ -108,7 +106,8 @@ def name_gradients(
     Raises:
         UserError: none of these.
     """
-    gradients = {name: one for name, one in gradients.items() if one.array.dtype.kind in "fc"}
+    found = convert(leaves(given, _is_array))  # no numbers: those are settings of a module's class
+    gradients = {name: one for name, one in found.items() if one.array.dtype.kind in "fc"}
     for prefix in _prefixes(weights):
         named = {f"{prefix}{name}": one for name, one in gradients.items()}
         if all(name in weights and _fits(one, weights[name]) for name, one in named.items()):

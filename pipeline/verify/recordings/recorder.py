@@ -109,7 +109,7 @@ class Recorder:
         weights = weights_of(model)
         at = f"step{self.steps_seen}"
         if gradients is not None:
-            found = name_gradients(arrays_of(gradients), weights)
+            found = name_gradients(gradients, weights)
         else:
             found = gradients_of(model) if is_module(model) else None
         step: dict[str, object] = {"step": self.steps_seen}
