@@ -37,6 +37,8 @@ RANDOM = {
 }  # fmt: skip
 OTHER_RANDOM = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
 SCALES, SHIFTS = {"mul", "div"}, {"add", "sub", "add_any"}
+# Functions of a parameter alone that take its place.
+FUNCTIONS = {"add", "sub", "mul", "div", "neg", "exp", "logistic", "tanh", "abs"}
 MOST_ITERATIONS = 512  # of a scan that is evaluated iteration by iteration
 
 
@@ -142,9 +144,10 @@ class Interpreter:
         first = len(self.ops)
         shapes = [np.shape(arg.array) for arg in args]
         places = [self._add(out, name, inputs, numbers, eqn, layer, shapes=shapes) for out in outs]
-        found = [Value(out, place) for out, place in zip(outs, places, strict=True)]
+        elements = _carried(name, args)
+        found = [Value(out, place, elements) for out, place in zip(outs, places, strict=True)]
         self._record_step(partial(_bind, eqn), eqn, args, found)
-        if self.recording and any(arg.elements is not None for arg in args):
+        if self.recording and elements is None and any(arg.elements is not None for arg in args):
             self._record_uses(eqn, args, first)
         if self.until is not None and len(self.ops) > self.until:
             raise Enough
@@ -330,6 +333,13 @@ SETTINGS = {
     "window_strides", "padding", "lhs_dilation", "rhs_dilation", "feature_group_count", "window_dimensions",
     "dimension_numbers", "axes", "axis", "dimensions", "exponent", "y", "new_sizes", "permutation",
 }  # fmt: skip
+
+
+def _carried(name: str, args: Sequence[Value]) -> np.ndarray | None:
+    """Elements of a parameter that a function of it alone stands for: 1 + w, exp(w)."""
+    owners = [arg for arg in args if arg.elements is not None]
+    is_alone = len(owners) == 1 and all(_is_number(arg) for arg in args if arg is not owners[0])
+    return owners[0].elements if is_alone and name in FUNCTIONS else None
 
 
 def _is_number(value: Value) -> bool:

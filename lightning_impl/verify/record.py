@@ -45,6 +45,9 @@ RANDOM = {
 OTHER_RANDOM = {"randint", "randint_like", "randperm", "multinomial", "exponential_", "cauchy_",
     "geometric_", "log_normal_", "poisson", "rrelu_with_noise", "random_"}  # fmt: skip
 
+# Functions of a parameter alone that take its place: 1 + w, exp(w).
+FUNCTIONS = {"add", "sub", "rsub", "mul", "div", "neg", "exp", "sigmoid", "tanh", "abs"}
+
 # Operations that move values, of parameters or not.
 MOVES = VIEWS | {"copy", "copy_", "repeat", "unfold", "roll", "constant_pad_nd"} - {"cat", "stack"}
 
@@ -183,7 +186,9 @@ class Recorder(Neutral):
             self._add(tensor, name, inputs, numbers, settings, window=window)
             if name.endswith("_") or tensor is (args[0] if args else None):
                 self.writers[_storage(tensor)] = self.places[tensor]
-        if any(tensor in self.elements for tensor in operands):
+        if name in FUNCTIONS and len(operands) == 1 and operands[0] in self.elements:
+            self.elements[out] = self.elements[operands[0]]
+        elif any(tensor in self.elements for tensor in operands):
             self._record_uses(name, args, kwargs, before, min(first, len(self.ops) - 1))
         return False
 

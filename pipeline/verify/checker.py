@@ -75,6 +75,12 @@ class Checker:
             partial(self.left.run, inputs[0], training, factors[0]),
             partial(self.right.run, inputs[1], training, factors[1]),
         )
+        yield from self.compare_passes(ours, theirs, training, seed)
+
+    def compare_passes(
+        self, ours: Pass, theirs: Pass, training: bool, seed: int
+    ) -> Iterator[Finding]:
+        """Compare the outputs, buffers and gradients of two passes."""
         forward = Part.training if training else Part.forward
         for path, (other, layout) in self.layouts.items():
             value = relative(np.squeeze(ours.outputs[path]), layout.to_left(theirs.outputs[other]))

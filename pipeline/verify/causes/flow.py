@@ -111,6 +111,11 @@ class Flow:
         return {use.op for use in self.trace.uses}
 
     @cached_property
+    def updates(self) -> set[int]:
+        """Places of the new values of buffers."""
+        return set(self.trace.updates.values())
+
+    @cached_property
     def exits(self) -> list[int]:
         """Wrong values that enter a layer with a matrix, and wrong results, in order."""
         entering = {use.data for use in self.trace.uses if use.role in MATRICES}
@@ -139,6 +144,13 @@ class Flow:
         limit = self.rank[end] if end >= 0 else -1
         found = [place for place in self.suspects if self.rank[place] <= limit]
         return sorted(found, key=self.rank.__getitem__)
+
+    @cached_property
+    def entering(self) -> list[int]:
+        """Results that the region takes and that are not wrong."""
+        region = set(self.region)
+        taken = (p for place in self.region for p in self.ops[place].inputs if p not in region)
+        return [p for p in dict.fromkeys(taken) if self.ops[p].fingerprint is not None]
 
     @cached_property
     def surroundings(self) -> list[int]:
@@ -200,6 +212,14 @@ class Flow:
                 seen.add(place)
                 pending += self.consumers.get(place, ())
         return seen
+
+    def within(self, start: int, hops: int) -> set[int]:
+        """Return the places of results that are few operations behind this one."""
+        found = pending = {start}
+        for _ in range(hops):
+            pending = {other for place in pending for other in self.consumers.get(place, ())}
+            found = found | pending
+        return found
 
     def is_pure(self, places: Iterable[int]) -> bool:
         """True if operations use no parameters."""

@@ -127,17 +127,23 @@ def mean(xp: Any, x: Any, axes: Sequence[int]) -> Any:
     return xp.sum(x, tuple(axes)) / math.prod(x.shape[axis] for axis in axes)
 
 
-def deviation(
-    xp: Any, x: Any, axes: Sequence[int], epsilon: float, kind: str, groups: int = 1
-) -> Any:
-    """Return what a norm divides by: of a `variance`, `unbiased` variance, `square` or `outside` the root."""
-    del groups
+# Kinds of what a norm divides by: of which variance, and whether epsilon is added to its root.
+DEVIATIONS = (
+    "variance",
+    "unbiased",
+    "square",
+    "variance outside",
+    "unbiased outside",
+    "square outside",
+)
+
+
+def deviation(xp: Any, x: Any, axes: Sequence[int], epsilon: float, kind: str) -> Any:
+    """Return what a norm over some axes divides by, of one of `DEVIATIONS`."""
     count = math.prod(x.shape[axis] for axis in axes)
-    centered = x if kind == "square" else x - mean(xp, x, axes)
-    variance = xp.sum(centered * centered, tuple(axes)) / (count - (kind == "unbiased"))
-    if kind == "outside":
-        return xp.sqrt(variance) + epsilon
-    return xp.sqrt(variance + epsilon)
+    centered = x if kind.startswith("square") else x - mean(xp, x, axes)
+    variance = xp.sum(centered * centered, tuple(axes)) / (count - kind.startswith("unbiased"))
+    return xp.sqrt(variance) + epsilon if kind.endswith("outside") else xp.sqrt(variance + epsilon)
 
 
 def shaped(result: Any, like: Any, xp: Any) -> Any:
@@ -222,11 +228,25 @@ def permuted(xp: Any, x: Any, order: Sequence[int], axis: int) -> Any:
     return xp.take(x, np.asarray(order), axis)
 
 
-def normal_factor(
-    xp: Any, like: Any, x: Any, axes: Sequence[int], epsilon: float, kind: str
+def normal(
+    xp: Any, like: Any, x: Any, axes: Sequence[int], epsilon: float, kind: str, inverse: bool
 ) -> Any:
-    """Return what a norm multiplies with, in the shape of `like`; see `deviation`."""
-    return shaped(1 / deviation(xp, x, axes, epsilon, kind), like, xp)
+    """Return what a norm divides by, or its inverse, in the shape of `like`; see `deviation`."""
+    y = deviation(xp, x, axes, epsilon, kind)
+    return shaped(1 / y if inverse else y, like, xp)
+
+
+def causal(xp: Any, mask: Any, rows: int) -> Any:
+    """Move a causal mask down by one row, or up."""
+    size = mask.shape[-2]
+    if rows > 0:
+        return xp.take(mask, np.minimum(np.arange(size) + 1, size - 1), mask.ndim - 2)
+    moved = xp.take(mask, np.maximum(np.arange(size) - 1, 0), mask.ndim - 2)
+    hidden = xp.take(
+        xp.take(mask, np.array([0]), mask.ndim - 2), np.array([size - 1]), mask.ndim - 1
+    )
+    is_first = xp.asarray(np.arange(size).reshape(size, 1) == 0)
+    return xp.where(is_first, hidden, moved)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = ACTIVATIONS | {
@@ -238,8 +258,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = ACTIVATIONS | {
     "shift": lambda xp, x, summand: x + summand,
     "add": lambda xp, x, y: x + y,
     "subtract": lambda xp, x, y: x - y,
-    "normal_factor": normal_factor,
+    "normal": normal,
+    "mean": lambda xp, like, x, axes: shaped(mean(xp, x, axes), like, xp),
+    "causal": causal,
+    "not": lambda xp, mask: xp.where(mask, mask != mask, mask == mask),
     "resize": resized,
     "permute": permuted,
     "stop_gradient": lambda xp, x: xp.stop_gradient(x),
+    "straight_through": lambda xp, x, y: x + xp.stop_gradient(y - x),
 }

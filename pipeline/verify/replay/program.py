@@ -1,6 +1,7 @@
 """Record of a pass as a program, to run it again with some of its operations changed."""
 
 import heapq
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -81,7 +82,10 @@ class Program(Generic[A]):
             elif edit is not None and edit.function:
                 found[register] = result
                 taken = [found[self.registers[at]] for at in edit.inputs or (place,)]
+                own = result
                 result = FUNCTIONS[edit.function](namespace, *taken, *edit.arguments)
+                if math.prod(result.shape) == math.prod(own.shape):
+                    result = namespace.reshape(result, tuple(own.shape))
             found[register] = result
             if place >= 0:
                 visit(place, result)
@@ -118,6 +122,9 @@ class Program(Generic[A]):
                 ops[place] = replace(ops[place], fingerprint=fingerprint(namespace.to_numpy(array)))
 
         found = self.run(values, edits, namespace, until, visit)
+        for place in keep:  # inputs, parameters, constants
+            if place not in kept and self.registers[place] in found:
+                kept[place] = namespace.to_numpy(found[self.registers[place]]).copy()
         named = [
             {
                 path: namespace.to_numpy(found[register]).copy()
@@ -134,9 +141,7 @@ class Program(Generic[A]):
             {path: moved.get(place, place) for path, place in places.items()}
             for places in (before.results, before.updates)
         )
-        return Trace(
-            ops, before.uses, named[0], results, named[1], before.draws, kept, updates
-        )
+        return Trace(ops, before.uses, named[0], results, named[1], before.draws, kept, updates)
 
     def results(self, places: Mapping[str, int], edits: Sequence[Edit]) -> dict[str, int]:
         """Return the registers of outputs or buffers, given their places."""

@@ -1,0 +1,115 @@
+"""Likely causes of a difference: a catalogue of mistakes, each of which is tried before it is named.
+
+A family of causes looks at the first place where two passes part, on one side, and proposes edits of
+that side's operations after which it would do what the other one does. An edit that makes the two agree
+behind that place is applied to all places of the same kind, until the outputs agree: that is a confirmed
+cause. The edited side need not be the wrong one: for tanh GELU against exact GELU, either side's
+function may take the place of the other's.
+"""
+
+from collections.abc import Iterator
+
+from pipeline.verify.causes.activations import propose_functions
+from pipeline.verify.causes.attention import propose_feature_orders
+from pipeline.verify.causes.candidate import Candidate, Family
+from pipeline.verify.causes.gradients import propose_gradients
+from pipeline.verify.causes.masks import propose_masks, propose_positions
+from pipeline.verify.causes.norms import propose_norms
+from pipeline.verify.causes.numbers import propose_numbers
+from pipeline.verify.causes.order import (
+    propose_exchanges,
+    propose_moves,
+    propose_other_operands,
+    propose_skips,
+)
+from pipeline.verify.causes.ratios import propose_ratios, propose_shifted_arrays
+from pipeline.verify.causes.statistics import propose_running_statistics
+from pipeline.verify.causes.trial import SIDES, Trial
+from pipeline.verify.causes.windows import propose_resizing, propose_windows
+from pipeline.verify.checker import Checker, Finding
+from pipeline.verify.subject import Inputs
+from pipeline.verify.verdict import Cause, Part
+
+# In the order in which they are tried: the most specific first.
+FAMILIES: tuple[Family, ...] = (
+    propose_functions,
+    propose_windows,
+    propose_norms,
+    propose_ratios,
+    propose_numbers,
+    propose_masks,
+    propose_positions,
+    propose_running_statistics,
+    propose_shifted_arrays,
+    propose_skips,
+    propose_other_operands,
+    propose_resizing,
+    propose_exchanges,
+    propose_feature_orders,
+    propose_moves,
+)
+
+
+def find_cause(
+    checker: Checker,
+    wrong: Finding,
+    inputs: tuple[Inputs, Inputs],
+    seconds: float = 20.0,
+    check_gradients: bool = True,
+) -> Cause | None:
+    """Find the likely cause of a difference, with its remedy.
+
+    The checker has both models loaded with the same weights and their outputs matched; `wrong` is the
+    first difference in the order of cause and effect, found on `inputs`. Causes of a difference that
+    shows in an optimizer step alone are left to the judge. Trials end after about `seconds`.
+
+    Returns the cause, confirmed if the two agree with it (in outputs, or in what was wrong), or the first
+    that mends the first place only; None if nothing does.
+    """
+    if wrong.part in (Part.weights, Part.update, Part.loss):
+        return None
+    trial = Trial(checker, wrong, inputs, seconds)
+    if wrong.part is Part.gradient:
+        return _of_gradients(trial)
+    guess: Cause | None = None
+    for family, side, candidate in _candidates(trial):
+        ours, theirs = trial.flows[side], trial.flows[1 - side]
+        if not trial.works(ours, theirs, candidate):
+            continue
+        edits = trial.extend(family, side, candidate)
+        if edits is None:
+            guess = guess or _guessed(candidate)
+            continue
+        agree = check_gradients and not trial.is_late and trial.gradients_agree(side, edits)
+        return _confirmed(candidate, " in outputs and gradients" if agree else "")
+    return guess
+
+
+def _candidates(trial: Trial) -> Iterator[tuple[Family, int, Candidate]]:
+    for family in FAMILIES:
+        for side in range(len(SIDES)):
+            for candidate in family(trial.flows[side], trial.flows[1 - side]):
+                if trial.is_late:
+                    return
+                yield family, side, candidate
+
+
+def _of_gradients(trial: Trial) -> Cause | None:
+    """Try causes that show in gradients alone: the whole backward pass is run with each."""
+    for side in range(len(SIDES)):
+        for candidate in propose_gradients(trial.flows[side], trial.flows[1 - side]):
+            if trial.is_late:
+                return None
+            if trial.gradients_agree(side, candidate.edits):
+                return _confirmed(candidate, "")
+    return None
+
+
+def _confirmed(candidate: Candidate, where: str) -> Cause:
+    remedy = f"{candidate.difference}; with {candidate.remedy} the two are the same{where}"
+    return Cause(candidate.name, remedy, True)
+
+
+def _guessed(candidate: Candidate) -> Cause:
+    remedy = f"{candidate.difference}; with {candidate.remedy} this place agrees, but not all that follows"
+    return Cause(candidate.name, remedy, False)

@@ -1,0 +1,120 @@
+"""Causes: another function of the same value."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from pipeline.verify.causes.candidate import Candidate
+from pipeline.verify.causes.flow import Flow
+from pipeline.verify.causes.words import at
+from pipeline.verify.fingerprints import Fingerprint, distance, fingerprint
+from pipeline.verify.replay.functions import ACTIVATIONS, FUNCTIONS, NUMPY
+from pipeline.verify.subject import Edit
+
+# What is tried: a function's name and its arguments.
+Choice = tuple[str, tuple[object, ...]]
+SLOPES = (0.01, 0.1, 0.2, 0.3, 0.25, 0.05)
+ALPHAS = (1.0, 0.5, 0.1, 2.0)
+
+WORDS = {
+    "gelu": "the exact GELU (erf)", "gelu_tanh": "GELU's tanh approximation", "quick_gelu": "x·sigmoid(1.702x)",
+    "silu": "SiLU", "relu": "ReLU", "relu6": "ReLU6", "elu": "ELU", "selu": "SELU", "celu": "CELU",
+    "leaky_relu": "leaky ReLU", "identity": "nothing",
+}  # fmt: skip
+WRITE = {
+    "gelu": "the exact GELU (approximate=False, in torch approximate='none')",
+    "gelu_tanh": "GELU's tanh approximation (approximate=True, in torch approximate='tanh')",
+}
+GELUS = {"gelu", "gelu_tanh", "quick_gelu"}
+
+
+def propose_functions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose the other side's function of a value where ours has another one."""
+    known: dict[int, dict[Choice, Fingerprint]] = {}
+    pairs = [(place, source) for place in ours.region[::-1] for source in ours.sources(place)[:8]]
+    pairs = [(p, s) for p, s in pairs if ours.is_pure(ours.between(s, p))]
+    later: list[Candidate] = []
+    for place, source in pairs:
+        if source not in known:
+            known[source] = images(ours, source, numbers_near(ours) | numbers_near(theirs))
+        print_ = ours.ops[place].fingerprint
+        own = next((c for c, image in known[source].items() if is_same(image, print_)), None)
+        for choice, image in known[source].items():
+            hits = [p for p in theirs.find(image) if theirs.found[p] == 0]
+            if not hits or choice == own:
+                continue
+            candidate = _candidate(ours, theirs, (place, source, hits[0]), own, choice)
+            if own is not None:
+                yield candidate
+            else:
+                later.append(candidate)
+    yield from later[:12]
+
+
+def images(flow: Flow, source: int, numbers: set[float]) -> Mapping[Choice, Fingerprint]:
+    """Return the fingerprints of all functions of a result."""
+    if flow.ops[source].fingerprint is None:
+        return {}
+    x, found = flow.value(source), {}
+    with np.errstate(all="ignore"):
+        for name, arguments in choices(x.ndim, numbers):
+            found[name, arguments] = fingerprint(FUNCTIONS[name](NUMPY, x, *arguments))
+    return {choice: image for choice, image in found.items() if np.isfinite(image).all()}
+
+
+def choices(axes: int, numbers: set[float]) -> Iterator[Choice]:
+    """Yield the functions that are tried."""
+    small = sorted({abs(n) for n in numbers if 0 < abs(n) < 1})
+    for name in ACTIVATIONS:
+        if name == "leaky_relu":
+            yield from ((name, (slope,)) for slope in dict.fromkeys((*SLOPES, *small)))
+        elif name in ("elu", "celu"):
+            yield from ((name, (alpha,)) for alpha in dict.fromkeys((*ALPHAS, *small)))
+        else:
+            yield name, ()
+    for axis in range(-1, -axes - 1, -1):
+        yield "softmax", (axis,)
+        yield "log_softmax", (axis,)
+
+
+def numbers_near(flow: Flow) -> set[float]:
+    """Return the numbers among the arguments of a region's operations."""
+    return {number for place in flow.surroundings for number in flow.ops[place].numbers}
+
+
+def is_same(left: Fingerprint, right: Fingerprint | None) -> bool:
+    """True for the fingerprints of two equal results."""
+    return right is not None and distance(left, right) < 1e-9
+
+
+def _candidate(
+    ours: Flow, theirs: Flow, places: tuple[int, int, int], own: Choice | None, new: Choice
+) -> Candidate:
+    place, source, other = places
+    edit = Edit(place, function=new[0], inputs=(source,), arguments=new[1])
+    mine = words(own) if own else "another function"
+    difference = f"{at(ours, place)} computes {mine}, {at(theirs, other)} {words(new)}"
+    remedy = f"{WRITE.get(new[0], words(new))} on the {ours.name}"
+    return Candidate(_name(own, new), (edit,), difference, remedy)
+
+
+def _name(own: Choice | None, new: Choice) -> str:
+    kinds = {choice[0] for choice in (own, new) if choice}
+    if kinds <= GELUS and kinds == {"gelu", "gelu_tanh"}:
+        return "GELU exact or tanh"
+    if kinds == {"leaky_relu"}:
+        return "negative slope"
+    if kinds <= {"softmax", "log_softmax"}:
+        return "softmax axis" if len(kinds) == 1 else "softmax or log-softmax"
+    if kinds in ({"elu"}, {"celu"}, {"elu", "celu"}):
+        return "alpha"
+    return "activation"
+
+
+def words(choice: Choice) -> str:
+    """Name a function with its arguments."""
+    name, arguments = choice
+    if name in ("softmax", "log_softmax"):
+        return f"{name.replace('_', '-')} over axis {arguments[0]}"
+    text = WORDS.get(name, name)
+    return f"{text} with {arguments[0]:g}" if arguments else text

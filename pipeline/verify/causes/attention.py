@@ -1,0 +1,106 @@
+"""Causes: orders of features within attention: heads, rotary positions."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.verify.causes.candidate import Candidate
+from pipeline.verify.causes.flow import Flow
+from pipeline.verify.causes.words import at
+from pipeline.verify.subject import Edit
+
+
+def propose_feature_orders(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose another order of the features that are split into heads, or rotated in pairs."""
+    del theirs
+    region = set(ours.region)
+    taken: dict[int, None] = {}
+    for place in ours.region:
+        for other in ours.ops[place].inputs:
+            if other not in region and ours.depends[other] and ours.found[other] == 1:
+                taken[other] = None
+    values = [p for p in taken if len(ours.ops[p].shape) >= 2]
+    yield from _rotary(ours, values)
+    yield from _heads(ours, values)
+
+
+def _rotary(ours: Flow, values: list[int]) -> Iterator[Candidate]:
+    """Rotary positions that turn neighbours against those that turn the halves."""
+    cut = [p for p in values if _is_cut(ours, p)]
+    sizes = {ours.ops[p].shape[-1] for p in cut}
+    for size in sorted(sizes):
+        if size % 2 or size < 4:
+            continue
+        alike = [p for p in cut if ours.ops[p].shape[-1] == size]
+        pairs = np.arange(size).reshape(2, -1).T.ravel()  # halves → neighbours
+        for order, mine, other in (
+            (np.argsort(pairs), "halves", "neighbours"),
+            (pairs, "neighbours", "halves"),
+        ):
+            edits = tuple(
+                Edit(p, function="permute", arguments=(tuple(order.tolist()), -1)) for p in alike
+            )
+            names = {"halves": "features i and i + d/2", "neighbours": "features 2i and 2i + 1"}
+            difference = (
+                f"the rotary positions of {at(ours, alike[0])} turn {names[mine]} together, those of the "
+                f"other side {names[other]}"
+            )
+            yield Candidate(
+                "rotary layout", edits, difference, f"{names[other]} on the {ours.name}"
+            )
+
+
+def _is_cut(flow: Flow, place: int) -> bool:
+    """True if some of a result's features are taken from it."""
+    size = np.prod(flow.ops[place].shape)
+    return any(
+        (flow.ops[c].only_moves and np.prod(flow.ops[c].shape) * 2 == size)
+        or (np.prod(flow.ops[c].shape) == size and flow.ops[c].only_moves and flow.found[c] == 0)
+        for c in flow.consumers.get(place, ())
+    )  # fmt: skip
+
+
+def _heads(ours: Flow, values: list[int]) -> Iterator[Candidate]:
+    """Features of heads one after the other against heads within each feature."""
+    entering = {use.data for use in ours.trace.uses}
+    widths = {}
+    for place in values:
+        widths.setdefault(ours.ops[place].shape[-1], []).append(place)
+    for place in ours.region:
+        op = ours.ops[place]
+        if op.only_moves or len(op.inputs) < 2:
+            continue
+        heads = sorted({size for p in op.inputs for size in ours.ops[p].shape if size > 1})
+        projections = _projections(ours, place)
+        ends = [p for p in ours.exits if p in entering and p in ours.after(place)]
+        if len(projections) < 2 or not ends:
+            return
+        width = ours.ops[projections[0]].shape[-1]
+        for count in (h for h in heads if width % h == 0 and 1 < h < width):
+            order = np.arange(width).reshape(count, -1).T.ravel()
+            back = np.argsort(order)
+            for first, last in ((order, back), (back, order)):
+                edits = tuple(
+                    Edit(p, function="permute", arguments=(tuple(first.tolist()), -1))
+                    for p in projections
+                ) + (Edit(ends[0], function="permute", arguments=(tuple(last.tolist()), -1)),)
+                difference = (
+                    f"{at(ours, place)} splits its features into heads in another order: [heads, size] "
+                    "against [size, heads]"
+                )
+                remedy = f"{count} features of each head after the other on the {ours.name}"
+                yield Candidate("head order", edits, difference, remedy, until=ends[0])
+        return
+
+
+def _projections(flow: Flow, place: int) -> list[int]:
+    """Return the results of layers that a layer without parameters works on."""
+    last = {}
+    for use in flow.trace.uses:
+        if use.op not in flow.after(place) and flow.ops[use.op].fingerprint is not None:
+            ends = flow.within(use.op, 2) & flow.uses_arrays | {use.op}
+            last[max(ends)] = len(flow.after(max(ends)))
+    found = [p for p in last if place in flow.after(p) and flow.found[p] == 1]
+    tops = [p for p in found if not any(q in flow.after(p) for q in found if q != p)]
+    width = {flow.ops[p].shape[-1] for p in tops if flow.ops[p].shape}
+    return sorted(tops) if len(width) == 1 else []

@@ -1,0 +1,194 @@
+"""Causes: an operation that is missing, additional, or in another place."""
+
+from collections.abc import Iterator
+
+from pipeline.verify.causes.candidate import Candidate
+from pipeline.verify.causes.flow import Flow
+from pipeline.verify.causes.words import PRODUCTS, SUMS, at, kind_of
+from pipeline.verify.fingerprints import fingerprint
+from pipeline.verify.subject import OUTPUTS, Edit
+
+MOST = 16  # results that are tried in another place
+NEAR = 120  # results before one that may take the place of its operand
+
+ADDITIONAL = {
+    "norm": "missing norm", "dropout": "missing dropout", "residual": "missing residual", "bias": "missing bias",
+    "scale": "missing scale", "mask": "mask ignored", "softmax": "missing softmax", "summand": "missing summand",
+}  # fmt: skip
+
+
+def propose_skips(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose that ours has an operation, or a group of them, that the other side lacks."""
+    for place in ours.region:
+        inputs = [p for p in ours.ops[place].inputs if ours.depends[p]]
+        for source in dict.fromkeys([*inputs, *ours.sources(place)]):
+            if ours.ops[source].shape != ours.ops[place].shape or ours.found[source] == 0:
+                continue
+            if ours.ops[source].fingerprint is None:
+                continue
+            group = ours.between(source, place)
+            kind = kind_of(ours, group)
+            if kind == "residual" and source in inputs:
+                lost = next((p for p in inputs if p != source), source)
+                where = f"the residual from {at(ours, lost)}"
+            else:
+                where = f"{'the ' if kind != 'operation' else ''}{kind} of {at(ours, place)}"
+            edit = Edit(place, function="identity", inputs=(source,))
+            name = (
+                _mask_name(ours, group) if kind == "mask" else ADDITIONAL.get(kind, _missing(kind))
+            )
+            difference = f"{ours.name} applies {where}, which {theirs.name} lacks"
+            yield Candidate(name, (edit,), difference, f"it left out on the {ours.name}")
+
+
+def _missing(kind: str) -> str:
+    return "missing operation" if kind in ("operation", "product") else "missing activation"
+
+
+def _mask_name(flow: Flow, group: set[int]) -> str:
+    """Tell a causal mask, which depends on no input, from a padding mask."""
+    masks = [other for place in group for other in flow.ops[place].inputs if other not in group]
+    given = [m for m in masks if flow.ops[m].fingerprint is None and flow.depends[m]]
+    return "padding mask ignored" if given else "missing causal mask"
+
+
+def propose_other_operands(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose another summand or factor: a residual that is taken before or after a norm."""
+    for place in ours.region:
+        op = ours.ops[place]
+        inputs = [p for p in op.inputs if ours.depends[p] and ours.found[p] != 0]
+        if op.name not in SUMS | PRODUCTS or len(inputs) != 2:
+            continue
+        near = [
+            p for p in range(max(0, place - NEAR), place)
+            if ours.found[p] == 1 and ours.ops[p].shape == op.shape and p not in inputs
+        ]  # fmt: skip
+        values = ours.values([*near, *inputs])
+        for old, kept in (inputs, inputs[::-1]):
+            for new in near[::-1]:
+                print_ = fingerprint(_combined(op.name, values[new], values[kept]))
+                if not theirs.find(print_):
+                    continue
+                edit = Edit(place, operands={old: new})
+                name = "residual source" if op.name in SUMS else "other operand"
+                what = "adds" if op.name in SUMS else "multiplies with"
+                difference = (
+                    f"{at(ours, place)} {what} the result of {ours.layer(old)}, the other side "
+                    f"{what} that of {ours.layer(new)}"
+                )
+                remedy = f"the result of {ours.layer(new)} on the {ours.name}"
+                yield Candidate(name, (edit,), difference, remedy)
+
+
+def _combined(name: str, left, right):  # noqa: ANN001, ANN202
+    if name.startswith("add"):
+        return left + right
+    if name.startswith("sub"):
+        return left - right
+    return left * right if name.startswith("mul") else left / right
+
+
+def propose_exchanges(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose two values exchanged: a gate for what it gates, a difference the other way round."""
+    region = set(ours.region)
+    taken = [
+        p for place in ours.region for p in ours.ops[place].inputs
+        if p not in region and ours.depends[p] and ours.ops[p].fingerprint is not None
+    ]  # fmt: skip
+    values = list(dict.fromkeys(taken))[:6]
+    for at_, one in enumerate(values):
+        for two in values[at_ + 1 :]:
+            if ours.ops[one].shape != ours.ops[two].shape:
+                continue
+            edits = tuple(
+                Edit(place, operands={one: two, two: one})
+                for place in ours.region
+                if {one, two} & set(ours.ops[place].inputs)
+            )
+            difference = (
+                f"{at(ours, edits[0].op)} takes the results of {ours.layer(one)} and {ours.layer(two)} "
+                "in the other order"
+            )
+            yield Candidate(
+                "operands exchanged", edits, difference, f"them exchanged on the {ours.name}"
+            )
+
+
+def propose_moves(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose that a norm, an activation or a dropout of ours comes later on the other side."""
+    del theirs
+    for place in _group_ends(ours):
+        sources = [s for s in ours.sources(place) if ours.ops[s].shape == ours.ops[place].shape]
+        if not sources or ours.found[sources[-1]] == 0:
+            continue
+        source = sources[-1]
+        group = ours.between(source, place)
+        for target in _targets(ours, place, group):
+            edits = _moved(ours, source, place, group, target)
+            kind = kind_of(ours, group)
+            name = _move_name(ours, kind, target)
+            difference = (
+                f"{ours.name} applies the {kind} of {ours.layer(place)} before {ours.layer(target)}, "
+                "the other side after it"
+            )
+            remedy = f"it behind {ours.layer(target)} on the {ours.name}"
+            yield Candidate(name, edits, difference, remedy, until=place)
+
+
+def _group_ends(flow: Flow) -> list[int]:
+    """Return results of the region that a group of operations may end with."""
+    region = set(flow.region)
+    entering = {use.data for use in flow.trace.uses}
+    found = []
+    for place in flow.region:
+        after = flow.consumers.get(place, [])
+        is_end = place in entering or any(
+            flow.ops[c].layer != flow.ops[place].layer or c not in region or len(after) > 1
+            or flow.ops[c].name in SUMS for c in after
+        )  # fmt: skip
+        if (is_end or not after) and not flow.ops[place].only_moves:
+            found.append(place)
+    return found[::-1][:4]
+
+
+def _targets(flow: Flow, place: int, group: set[int]) -> list[int]:
+    """Return later results in whose place a group may stand: ends of layers, sums."""
+    shape, after = flow.ops[place].shape, flow.after(place)
+    found = []
+    for other in sorted(after - group, key=flow.rank.__getitem__):
+        op = flow.ops[other]
+        if op.shape != shape or op.only_moves or flow.found[other] == 1:
+            continue
+        consumers = flow.consumers.get(other, [])
+        is_end = not consumers or any(flow.ops[c].layer != op.layer for c in consumers)
+        if is_end or op.name in SUMS or op.window is not None or not op.layer:
+            found.append(other)
+        if len(found) == MOST:
+            break
+    return found
+
+
+def _moved(flow: Flow, source: int, place: int, group: set[int], target: int) -> tuple[Edit, ...]:
+    """Return the edits that apply a group to a later result, and nothing in its place."""
+    edits = [
+        Edit(p, operands={source: target}) for p in sorted(group) if source in flow.ops[p].inputs
+    ]
+    edits += [
+        Edit(c, operands={place: source}) for c in flow.consumers.get(place, ()) if c not in group
+    ]
+    edits += [
+        Edit(c, operands={target: place}) for c in flow.consumers.get(target, ()) if c not in group
+    ]
+    if target in flow.roots or target in flow.trace.results.values():
+        edits.append(Edit(OUTPUTS, operands={target: place}))
+    return tuple(edits)
+
+
+def _move_name(flow: Flow, kind: str, target: int) -> str:
+    op = flow.ops[target]
+    is_sum = op.name in SUMS and sum(flow.depends[p] for p in op.inputs) > 1
+    if kind == "norm":
+        return "pre-norm or post-norm" if is_sum else "norm order"
+    if kind == "dropout":
+        return "dropout place"
+    return "activation order"

@@ -1,0 +1,192 @@
+"""Causes: windows of convolutions and poolings, and how sizes are changed."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from pipeline.verify.causes.candidate import Candidate
+from pipeline.verify.causes.flow import Flow
+from pipeline.verify.causes.words import PRODUCTS, at
+from pipeline.verify.fingerprints import fingerprint
+from pipeline.verify.graph import Window
+from pipeline.verify.replay.functions import NUMPY, resized
+from pipeline.verify.subject import Edit
+
+RESIZINGS = ("nearest", "nearest-exact", "linear", "linear-corners", "cubic", "cubic-corners")
+LARGEST = 300_000  # elements of a result whose resizing is tried
+
+
+def propose_windows(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose the other side's windows."""
+    windows = {place: theirs.ops[place].window for place in theirs.region}
+    for place in [*ours.region, *ours.exits]:
+        mine = ours.ops[place].window
+        if mine is None:
+            continue
+        for other, window in windows.items():
+            if window is None or len(window.size) != len(mine.size):
+                continue
+            for change in _changes(mine, window):
+                yield _candidate(ours, theirs, (place, other), change)
+        if mine.kind == "mean":
+            change = replace(mine, counts_padding=not mine.counts_padding)
+            yield _counting(ours, place, Edit(place, window=change), mine.counts_padding)
+    yield from _paddings(ours, theirs)
+    yield from _counts(ours)
+
+
+def _changes(mine: Window, other: Window) -> Iterator[Window]:
+    """Yield windows of ours with what the other side has."""
+    if mine.kind == other.kind == "conv" or mine.kind == other.kind:
+        if mine.size == other.size or mine.kind != "conv":
+            yield replace(other, counts_padding=mine.counts_padding)
+            yield replace(other, counts_padding=not mine.counts_padding)
+    elif "conv" not in (mine.kind, other.kind) and mine.kind != "sum":
+        kind = "mean" if other.kind == "sum" else other.kind
+        for counts in (True, False):
+            yield replace(other, kind=kind, counts_padding=counts)
+
+
+def _candidate(ours: Flow, theirs: Flow, places: tuple[int, int], window: Window) -> Candidate:
+    place, other = places
+    mine = ours.ops[place].window
+    assert mine is not None
+    name, words = _difference(mine, window)
+    difference = f"{at(ours, place)} has {words(mine)}, {at(theirs, other)} {words(window)}"
+    return Candidate(
+        name, (Edit(place, window=window),), difference, f"{words(window)} on the {ours.name}"
+    )
+
+
+def _difference(mine: Window, other: Window):  # noqa: ANN202
+    """Name what two windows differ in, with a function that words it."""
+    kinds = {"mean", "sum"}
+    if mine.kind != other.kind and not {mine.kind, other.kind} <= kinds:
+        names = {"max": "max pooling", "mean": "average pooling", "sum": "average pooling"}
+        return "pooling kind", lambda w: names.get(w.kind, w.kind)
+    if mine.size != other.size:
+        return "window size", lambda w: f"windows of {_each(w.size)}"
+    if mine.stride != other.stride or mine.spread != other.spread:
+        return (
+            "stride",
+            lambda w: f"stride {_each(w.stride if w.stride != (1,) * len(w.stride) else w.spread)}",
+        )
+    if mine.dilation != other.dilation:
+        return "dilation", lambda w: f"dilation {_each(w.dilation)}"
+    if mine.padding != other.padding:
+        low, high = (
+            ([pair[end] for pair in w.padding] for end in (0, 1) for w in (mine, other)),
+            None,
+        )
+        del low, high
+        starts = [tuple(pair[0] for pair in w.padding) for w in (mine, other)]
+        ends = [tuple(pair[1] for pair in w.padding) for w in (mine, other)]
+        if starts[0] == starts[1] and ends[0] != ends[1] and mine.kind != "conv":
+            return "ceil mode", lambda w: f"padding {_pairs(w)} (ceil_mode)"
+        return "padding", lambda w: f"padding {_pairs(w)}"
+    return (
+        "average pool counts padding",
+        lambda w: "averages that count padding" if w.counts_padding else "averages without padding",
+    )
+
+
+def _each(values: tuple[int, ...]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else "×".join(map(str, values))
+
+
+def _pairs(window: Window) -> str:
+    pairs = list(dict.fromkeys(window.padding))
+    text = ", ".join(
+        f"({low}, {high})" for low, high in (pairs if len(pairs) == 1 else window.padding)
+    )
+    is_same = any(low < high for low, high in window.padding)
+    return f"{text} as SAME" if is_same and window.kind == "conv" else text
+
+
+def _paddings(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose zeros in place of a padding that is an operation of its own: reflected, circular."""
+    known = [op.window for op in map(theirs.ops.__getitem__, theirs.region) if op.window]
+    region = set(ours.region)
+    for place in ours.region:
+        window = ours.ops[place].window
+        data = [p for p in ours.ops[place].inputs if p in region]
+        if window is None or not data:
+            continue
+        for source in ours.sources(data[0]):
+            for other in known:
+                edit = Edit(
+                    place, window=replace(other, kind=window.kind), operands={data[0]: source}
+                )
+                difference = f"{at(ours, place)} pads in another way than {theirs.name}, which pads with zeros"
+                yield Candidate(
+                    "padding mode", (edit,), difference, f"padding by zeros on the {ours.name}"
+                )
+
+
+def _counts(ours: Flow) -> Iterator[Candidate]:
+    """Propose that an average divides by the whole window, in place of a table of counts."""
+    for place in ours.region:
+        op = ours.ops[place]
+        tables = [p for p in op.inputs if not ours.depends[p] and ours.ops[p].shape]
+        if op.name not in PRODUCTS or not tables or ours.ops[tables[0]].fingerprint is None:
+            continue
+        table = ours.value(tables[0])
+        edit = Edit(tables[0], value=np.full(table.shape, table.max()))
+        yield _counting(ours, place, edit, False)
+
+
+def _counting(ours: Flow, place: int, edit: Edit, counts: bool) -> Candidate:
+    words = "counts padding as values" if counts else "leaves padding out"
+    difference = f"the average of {at(ours, place)} {words}, that of the other side does not"
+    if not counts:
+        difference = (
+            f"the average of {at(ours, place)} {words}, that of the other side counts it as values"
+        )
+    remedy = f"count_include_pad={not counts} on the {ours.name}"
+    return Candidate("average pool counts padding", (edit,), difference, remedy)
+
+
+def propose_resizing(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose another interpolation: corners aligned or not, antialiased or not, another kind."""
+    for place in ours.region[::-1]:
+        shape = ours.ops[place].shape
+        for source in ours.sources(place):
+            before = ours.ops[source].shape
+            axes = [
+                a for a in range(len(shape)) if len(before) == len(shape) and before[a] != shape[a]
+            ]
+            if not axes or ours.found[source] == 0 or np.prod(shape) > LARGEST:
+                continue
+            x, sizes = ours.value(source), tuple(shape[a] for a in axes)
+            found, print_ = {}, ours.ops[place].fingerprint
+            for kind, smooth in product(RESIZINGS, (False, True)):
+                if not (smooth and ("nearest" in kind or kind.endswith("corners"))):
+                    arguments = (tuple(axes), sizes, kind, smooth)
+                    found[kind, smooth] = arguments, fingerprint(resized(NUMPY, x, *arguments))
+            own = next((k for k, (_, image) in found.items()
+                        if print_ is not None and np.allclose(image, print_, rtol=1e-9)), None)  # fmt: skip
+            for choice, (arguments, image) in found.items():
+                if choice == own or not theirs.find(image):
+                    continue
+                edit = Edit(place, function="resize", inputs=(source,), arguments=arguments)
+                difference = f"{at(ours, place)} resizes by {_words(own)}, the other side by {_words(choice)}"
+                remedy = f"{_words(choice)} on the {ours.name}"
+                yield Candidate(_resizing_name(own, choice), (edit,), difference, remedy)
+
+
+def _words(choice: tuple[str, bool] | None) -> str:
+    if choice is None:
+        return "something else"
+    kind = choice[0].removesuffix("-corners")
+    corners = ", align_corners" if choice[0].endswith("corners") else ""
+    return kind + corners + (", antialiased" if choice[1] else "")
+
+
+def _resizing_name(own: tuple[str, bool] | None, choice: tuple[str, bool]) -> str:
+    if own is None or own[0].split("-")[0] != choice[0].split("-")[0]:
+        return "interpolation"
+    if own[1] != choice[1]:
+        return "antialiasing"
+    return "align corners" if "corners" in own[0] + choice[0] else "interpolation"
