@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import jax
 
+from flax_impl.device import CACHE
 from flax_impl.verify import equinox, functions, linen, nnx
 from flax_impl.verify.subject import FunctionSubject, to_arrays
 from pipeline.errors import UserError
@@ -23,6 +24,10 @@ def prepare(threads: int) -> None:
     os.environ["NPROC"] = str(threads)  # the size of XLA's thread pools
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
+    # Operations are compiled one by one: all of them are kept, however fast that was.
+    jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 def open_subject(

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend import source_info_util
 
 from flax_impl.device import PyTree
 from flax_impl.verify.function import KEYS, Function, bind, training_keywords
@@ -40,6 +41,7 @@ def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object
     """
     import equinox as eqx
 
+    source_info_util.register_exclusion(eqx.__path__[0])  # its frames are not the user's code
     module, own = made if _is_pair(made) else _with_state(made)
     params = Tree.of(module, "params", eqx.is_array)
     state = _named_state(module, own)

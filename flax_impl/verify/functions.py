@@ -85,10 +85,9 @@ def _initialised(
     args, named = _arguments(init, first, inputs, known, training=True)
     made = init(*args, **named)
     has_shape = any("shape" in name for name in parameters)
-    if has_shape and isinstance(made, tuple) and len(made) == 2:
-        if all(isinstance(leaf, int) for leaf in jax.tree.leaves(made[0])):
-            return made[1]
-    return made
+    if not has_shape or not isinstance(made, tuple) or len(made) != 2:
+        return made
+    return made[1] if all(isinstance(n, int) for n in jax.tree.leaves(made[0])) else made
 
 
 def _arguments(

@@ -4,8 +4,10 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,6 +139,10 @@ class Interpreter:
                 Draw(name, 0.0, int(np.prod(eqn.outvars[-1].aval.shape)), len(self.ops))
             )
         outs = self._bind(eqn, args)
+        if (shown := self._unchanged(name, args, outs[0])) is not None:
+            found = [Value(outs[0], shown.place, shown.elements)]
+            self._record_step(partial(_bind, eqn), eqn, args, found, is_view=True)
+            return found
         if self.recording:
             self._add_constants(args)
         inputs = tuple(dict.fromkeys(self._place(arg) for arg in args if not _is_number(arg)))
@@ -244,6 +250,22 @@ class Interpreter:
                 tuple(at for at, arg in enumerate(args) if _is_number(arg)),
             )
         )
+
+    def _unchanged(self, name: str, args: list[Value], out: PyTree) -> Value | None:
+        """Return the parameter that an operation with constants leaves as it is, such as `mean / 1`."""
+        shown = [arg for arg in args if arg.elements is not None]
+        if not self.recording or name not in SCALES | SHIFTS or len(shown) != 1:
+            return None
+        others = all(self._is_constant(arg.place) for arg in args if arg.elements is None)
+        return shown[0] if others and np.array_equal(out, shown[0].array) else None
+
+    def _is_constant(self, place: int) -> bool:
+        """True for a result that depends on constants alone; an unknown one is a constant."""
+        if place < 0:
+            return True
+        name = self.ops[place].name
+        varies = name in ("parameter", "buffer", "input", *RANDOM) or "random" in name
+        return not varies and all(map(self._is_constant, self.ops[place].inputs))
 
     def _record_uses(self, eqn: JaxprEqn, args: list[Value], op: int) -> None:
         name = eqn.primitive.name
@@ -372,6 +394,10 @@ def _bind(
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
+# Frames of these libraries are not the user's code.
+for library in (flax.__path__[0], str(Path(__file__).parent)):
+    source_info_util.register_exclusion(library)
+
 NARROW = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(jnp.bfloat16))
 
 
@@ -428,12 +454,15 @@ def _once(elements: np.ndarray) -> np.ndarray:
 
 def _joined(outer: str, stack: str) -> str:
     """Path of a module below another one, without the names of JAX's transformations."""
-    inner = re.sub(
-        r"\b(jvp|vmap|transpose|jit|remat|checkpoint|rematted_computation)\(([^()]*)\)",
-        r"\2",
-        stack,
-    )
-    inner = re.sub(r"(^|/)eqx\.nn\.\w+", "", inner)  # Equinox's own scopes name the class
+    inner, count = stack, 1
+    while count:  # one within another
+        inner, count = re.subn(
+            r"\b(jvp|vmap|transpose|jit|remat|checkpoint|rematted_computation)\(([^()]*)\)",
+            r"\2",
+            inner,
+        )
+    # Neither the scopes of Equinox, named by a class, nor those of an einsum are modules.
+    inner = re.sub(r"(^|/)(eqx\.nn\.\w+|[^/]*->[^/]*)", "", inner)
     inner = inner.strip("/").replace("/", ".")
     return ".".join(part for part in (outer, inner) if part)
 

@@ -3,21 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
+from threading import RLock
 from typing import Any
 
 import jax
+
+LOCK = RLock()  # two models may be called by two threads of one process
 
 
 @contextmanager
 def named(modules: Mapping[str, object]) -> Iterator[None]:
     """While active, let the call of each module, by its dotted path, open a scope with its name."""
     paths = {id(module): path for path, module in modules.items() if path}
-    calls = {
-        owner: owner.__dict__["__call__"]
-        for module in modules.values()
-        for owner in [_owner_of_call(type(module))]
-        if owner is not None
-    }
+    owners = {_owner_of_call(type(module)) for module in modules.values()} - {None}
     entered: list[str] = []  # paths of the modules being called, innermost last
 
     def scoped(call: Callable) -> Callable:
@@ -36,13 +34,15 @@ def named(modules: Mapping[str, object]) -> Iterator[None]:
 
         return open_scope
 
-    try:
-        for owner, call in calls.items():
-            type.__setattr__(owner, "__call__", scoped(call))
-        yield
-    finally:
-        for owner, call in calls.items():
-            type.__setattr__(owner, "__call__", call)
+    with LOCK:
+        calls = {owner: owner.__dict__["__call__"] for owner in owners if owner}
+        try:
+            for owner, call in calls.items():
+                type.__setattr__(owner, "__call__", scoped(call))
+            yield
+        finally:
+            for owner, call in calls.items():
+                type.__setattr__(owner, "__call__", call)
 
 
 def _owner_of_call(kind: type) -> type | None:

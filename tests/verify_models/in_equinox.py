@@ -6,8 +6,19 @@ import jax.numpy as jnp
 from equinox import nn
 
 from verify_models import (
-    DEPTH, DROPOUT, EPSILON, HEADS, HIDDEN, LATE_DROPOUT, LENGTH, MOMENTUM, OUTPUTS, PATCH, SIZE,
-    VOCABULARY, WIDTH,
+    DEPTH,
+    DROPOUT,
+    EPSILON,
+    HEADS,
+    HIDDEN,
+    LATE_DROPOUT,
+    LENGTH,
+    MOMENTUM,
+    OUTPUTS,
+    PATCH,
+    SIZE,
+    VOCABULARY,
+    WIDTH,
 )  # fmt: skip
 
 

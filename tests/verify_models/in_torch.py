@@ -5,8 +5,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verify_models import (
-    DEPTH, DROPOUT, EPSILON, HEADS, HIDDEN, LATE_DROPOUT, LENGTH, MOMENTUM, OUTPUTS, PATCH, SIZE,
-    VOCABULARY, WIDTH,
+    DEPTH,
+    DROPOUT,
+    EPSILON,
+    HEADS,
+    HIDDEN,
+    LATE_DROPOUT,
+    LENGTH,
+    MOMENTUM,
+    OUTPUTS,
+    PATCH,
+    SIZE,
+    VOCABULARY,
+    WIDTH,
 )  # fmt: skip
 
 

@@ -17,6 +17,10 @@ def column_order(left: np.ndarray, right: np.ndarray, tolerance: float) -> np.nd
         return None
     ours, theirs = _moments(left), _moments(right)
     scale = max(np.abs(ours).max(), np.abs(theirs).max())
+    # Columns may be alike, such as those of features that are never active: a regular order goes first.
+    for order in flattened_orders(len(ours)):
+        if np.abs(ours[order] - theirs).max() <= tolerance * scale:
+            return order
     # One key of all moments, so that columns with the same mean are told apart.
     mix = np.array([1.0, np.sqrt(2) / 2, np.sqrt(3) / 3])
     first, second = np.argsort(ours @ mix, kind="stable"), np.argsort(theirs @ mix, kind="stable")
@@ -25,6 +29,17 @@ def column_order(left: np.ndarray, right: np.ndarray, tolerance: float) -> np.nd
     order = np.empty_like(first)
     order[second] = first
     return order
+
+
+def flattened_orders(size: int) -> Iterator[np.ndarray]:
+    """Yield the orders of features that are flattened with their channels first or last.
+
+    The first is the order as it is.
+    """
+    whole = np.arange(size)
+    for channels in range(1, size):
+        if size % channels == 0:
+            yield whole.reshape(channels, -1).T.ravel()
 
 
 def _moments(columns: np.ndarray) -> np.ndarray:

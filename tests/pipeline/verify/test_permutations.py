@@ -15,6 +15,14 @@ def test_the_order_of_columns_is_found_whatever_the_order_of_rows(columns, rows)
     assert column_order(left, right, 1e-12).tolist() == list(columns)
 
 
+def test_channels_are_moved_as_a_whole_even_if_some_features_are_alike():
+    """Features that are zero in all samples, after a relu, could go to any place."""
+    left = np.random.default_rng(0).standard_normal((2, 3, 4))  # batch, channels, positions
+    left[:, 1] = left[:, :, 2] = 0
+    order = column_order(left.reshape(2, -1), left.transpose(0, 2, 1).reshape(2, -1), 1e-12)
+    assert order.tolist() == np.arange(12).reshape(3, 4).T.ravel().tolist()
+
+
 def test_other_values_have_no_order():
     random = np.random.default_rng(0)
     assert column_order(random.normal(size=(5, 7)), random.normal(size=(5, 7)), 1e-9) is None
