@@ -75,6 +75,7 @@ class Interpreter:
         self.elements = 0  # numbered so far
         self.functions: list[str] = []  # being evaluated, by their names, innermost last
         self.program: Program[PyTree] = Program()
+        self.bound: PyTree = 0.5  # second operand of the last comparison
 
     def source(self, array: PyTree, name: str, layer: str = "") -> Value:
         """Introduce an input, parameter, buffer or constant."""
@@ -112,7 +113,7 @@ class Interpreter:
         layer = _joined(layer, str(eqn.source_info.name_stack))
         if name in CALLS:
             function = str(eqn.params.get("name", ""))
-            if function in RANDOM:
+            if function in RANDOM and _draws(eqn):
                 return self._draw(eqn, function, args, layer)
             inner: Any = eqn.params[CALLS[name]]
             if name not in CUSTOM or self.recording or _has_float32(inner):
@@ -138,6 +139,8 @@ class Interpreter:
             self.draws.append(
                 Draw(name, 0.0, int(np.prod(eqn.outvars[-1].aval.shape)), len(self.ops))
             )
+        if name == "lt":
+            self.bound = args[1].array
         outs = self._bind(eqn, args)
         if (shown := self._unchanged(name, args, outs[0])) is not None:
             found = [Value(outs[0], shown.place, shown.elements)]
@@ -203,15 +206,22 @@ class Interpreter:
         """Return constants in place of random numbers, and note the draw."""
         kind, constant = RANDOM[function]
         out = jnp.full(eqn.outvars[0].aval.shape, constant, _wide(eqn.outvars[0].aval.dtype))
-        number = 0.5
-        if kind == "bernoulli" and not isinstance(args[1].array, jax.core.Tracer):
-            number = float(np.max(args[1].array))
         if not self.recording:
             return [Value(out)]
+        number = self._probability(eqn, args) if kind == "bernoulli" else 0.5
         self.draws.append(Draw(kind, number, out.size, len(self.ops)))
         value = Value(out, self._add(out, function, (), (number,), eqn, layer))
         self._record_step(lambda *_: [out], None, [], [value])
         return [value]
+
+    def _probability(self, eqn: JaxprEqn, args: list[Value]) -> float:
+        """Return the probability of a Bernoulli: the number that it compares uniform ones with.
+
+        It need not be an argument: a scan of Flax computes ahead what does not depend on a key.
+        """
+        probe = Interpreter(False)
+        probe._closed(eqn.params["jaxpr"], [Value(arg.array) for arg in args], "")
+        return float(np.max(probe.bound))
 
     def _bind(self, eqn: JaxprEqn, args: list[Value]) -> list[PyTree]:
         return _bind(eqn, [arg.array for arg in args], {}, self.recording)

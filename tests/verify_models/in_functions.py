@@ -203,7 +203,7 @@ def gpt(depth: int = DEPTH) -> tuple[Callable, Callable]:
         return_hidden: bool = False,
     ) -> jax.Array | dict[str, jax.Array]:
         length = ids.shape[1]
-        x = weights.table[ids] + weights.positions[:length]
+        x = weights.table[ids] + weights.positions[jnp.arange(length)]
         mask = jnp.tril(jnp.ones((length, length), bool)) & valid[:, None, None]
         for own, key in zip(weights.blocks, jax.random.split(dropout_key, depth), strict=True):
             x = block(own, x, mask, key, train)
