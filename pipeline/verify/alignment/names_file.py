@@ -1,6 +1,6 @@
 """The file of an alignment, `names.yaml`: written for a person to read and edit, and read again."""
 
-import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +111,9 @@ def _scalar(text: str) -> str:
         is_plain = yaml.safe_load(f"- {text}: x") == [{text: "x"}]
     except yaml.YAMLError:
         is_plain = False
-    return text if is_plain else json.dumps(text)
+    if is_plain:
+        return text
+    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=sys.maxsize).strip()
 
 
 def read_names(path: Path | str, key: str) -> NamesFile:
@@ -181,6 +183,8 @@ class _Reader:
         self, node: yaml.Node | None, known: Sequence[str] | None = None
     ) -> dict[str, yaml.Node]:
         """Return the entries of a mapping; refuse a key that is twice there, or not `known`."""
+        if known is None and isinstance(node, yaml.ScalarNode) and not self._text(node):
+            return {}
         if not isinstance(node, yaml.MappingNode):
             hint = f"It has the keys {_listed(known)}." if known else "Write `name: value`."
             raise self._error(node, "this must be a mapping", hint)

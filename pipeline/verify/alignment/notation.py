@@ -265,7 +265,7 @@ def _numbers(text: str) -> Shape:
 
 
 def _index(text: str) -> tuple[Item, ...]:
-    items = tuple(_item(part.strip()) for part in re.findall(r"\[[^\]]*\]|[^,]+", text))
+    items = tuple(_item(part.strip()) for part in re.findall(r"\[[^\]]*\]|[^,\[\s][^,\[]*", text))
     # NumPy would move the axis of a list to the front if a number stood beside it.
     if any(isinstance(item, tuple) for item in items) and not all(
         isinstance(item, tuple) or item == slice(None) for item in items
