@@ -35,3 +35,40 @@ class FlaxNet(flax.linen.Module):
         x = x.reshape(-1, 4, self.width) * scale
         x = flax.linen.MultiHeadDotProductAttention(2, name="mix")(x)
         return flax.linen.Dense(self.outputs, name="head")(x.mean(1))
+
+
+class TorchFused(torch.nn.Module):
+    """A convolution, attention with one projection for query, key and value, and a linear head."""
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int, width: int = 4) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(input_shape[2], width, 4, stride=4)
+        self.bn = torch.nn.BatchNorm2d(width)
+        self.qkv = torch.nn.Linear(width, 3 * width)
+        self.fc = torch.nn.Linear(width * (input_shape[0] // 4) * (input_shape[1] // 4), outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.bn(self.stem(x)))
+        tokens = x.flatten(2).transpose(1, 2)
+        query, key, value = self.qkv(tokens).chunk(3, -1)
+        tokens = tokens + torch.softmax(query @ key.transpose(1, 2), -1) @ value
+        return self.fc(tokens.transpose(1, 2).flatten(1))
+
+
+class FlaxSeparate(flax.linen.Module):
+    """The Flax twin with names of its own, three projections, and channels last before the head."""
+
+    input_shape: tuple[int, ...]
+    outputs: int
+    width: int = 4
+
+    @flax.linen.compact
+    def __call__(self, x, train=False):
+        from flax_impl.norms import BatchNorm
+
+        x = flax.linen.Conv(self.width, (4, 4), strides=4, padding="VALID", name="patches")(x)
+        x = flax.linen.tanh(BatchNorm(name="norm")(x, train))
+        tokens = x.reshape(len(x), -1, self.width)
+        query, key, value = (flax.linen.Dense(self.width, name=name)(tokens) for name in "abc")
+        tokens = tokens + flax.linen.softmax(query @ key.swapaxes(1, 2), -1) @ value
+        return flax.linen.Dense(self.outputs, name="classifier")(tokens.reshape(len(x), -1))
