@@ -1,0 +1,1 @@
+"""Pairs of models with and without a known mistake: what `pipeline.verify` is measured against."""

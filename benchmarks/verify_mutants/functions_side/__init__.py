@@ -1,0 +1,1 @@
+"""A few base models as pairs of plain functions of JAX."""

@@ -1,0 +1,1 @@
+"""A few base models in Flax NNX."""
