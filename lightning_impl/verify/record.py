@@ -96,6 +96,8 @@ class Neutral(TorchDispatchMode):
             else:
                 out = torch.full(args[0], value, dtype=kwargs.get("dtype"))
             number = next((float(a) for a in args[1:] if isinstance(a, int | float)), 0.5)
+            if name == "bernoulli" and len(args) == 1:  # the probabilities are a tensor
+                number = float(args[0].max())
             self.draws.append(Draw(kind, number, out.numel(), len(self.ops)))
             return out
         if name in OTHER_RANDOM:
