@@ -1,10 +1,8 @@
 """Base models: their two classes, settings and inputs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-
-import numpy as np
 
 from benchmarks.verify_mutants.settings import Settings
 
@@ -16,7 +14,7 @@ MASK, CLASSES = "mask=mask[3,7]", "labels=int32[3] 0..5"
 
 def images(size: int) -> str:
     """Describe images as torch has them."""
-    return f"x=float64[3,3,{size},{size}]"
+    return f"x=float64[3,3,{size},{size}] NCHW"
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,6 @@ class Base:
         """Return the class of a side: `torch` or `linen`."""
         module, _, name = self.path.partition(".")
         return getattr(import_module(f"benchmarks.verify_mutants.{side}_side.{module}"), name)
-
-
-def channels_last(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Inputs of the JAX side: images `[batch, height, width, channels]`."""
-    return {
-        name: array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
-        for name, array in inputs.items()
-    }
 
 
 BASES = {

@@ -17,8 +17,8 @@ from benchmarks.verify_mutants.pairs import (
     Pair,
     Side,
     make_pair,
+    prepare,
     rewritten_sides,
-    use_float64,
 )
 from benchmarks.verify_mutants.rewrites import Rewritten, rewritten
 from pipeline.verify.alignment.align import Aligner, Alignment
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--kind", default="", help="part of a mistake's name")
     parser.add_argument("--rewrites", dest="mutants", action="store_false")
     asked = parser.parse_args()
-    use_float64()
+    prepare()
     for model in asked.models:
         if not asked.mutants:
             for one in rewritten():

@@ -9,8 +9,8 @@ from benchmarks.verify_mutants.mistakes import Mutant
 from benchmarks.verify_mutants.pairs import (
     make_pair,
     mutant_sides,
+    prepare,
     rewritten_sides,
-    use_float64,
 )
 from benchmarks.verify_mutants.rewrites import Rewritten
 from pipeline.verify.judge import Request, judge
@@ -52,7 +52,7 @@ def tell(one: One) -> dict[str, str]:
 
 def work(tasks: Sequence[One], file: Path) -> None:
     """Judge pairs, one after the other, and append each verdict to the file."""
-    use_float64()
+    prepare()
     for one in tasks:
         told = tell(one)
         with file.open("a") as lines:

@@ -4,17 +4,21 @@ from dataclasses import dataclass, field
 
 import torch
 
-from benchmarks.verify_mutants.bases import BASES, Base, channels_last
+import flax_impl.verify
+import lightning_impl.verify
+from benchmarks.verify_mutants.bases import BASES, Base
 from benchmarks.verify_mutants.mistakes import Mutant
 from benchmarks.verify_mutants.renamed import Renamed, renamed
 from benchmarks.verify_mutants.rewrites import Rewritten
 from benchmarks.verify_mutants.settings import Plan
-from flax_impl.verify import linen
-from flax_impl.verify.subject import FunctionSubject
+from flax_impl.verify import equinox, functions, linen, nnx
+from flax_impl.verify.subject import FunctionSubject, to_arrays
 from lightning_impl.verify.subject import ModuleSubject
+from pipeline.verify.channels import FIRST, LAST, Channels
 from pipeline.verify.inputs import Described, parse
-from pipeline.verify.subject import Inputs, Subject
+from pipeline.verify.subject import Subject
 
+ADAPTERS = {"linen": linen, "nnx": nnx, "equinox": equinox, "functions": functions}
 CHANNELS_FIRST = ("torch", "equinox")
 
 
@@ -32,40 +36,30 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Turned(Described):
-    """Inputs of a pair: a side of JAX takes images channels last."""
-
-    frameworks: tuple[str, str] = ("torch", "linen")
-
-    def draw(self, seed: int) -> tuple[Inputs, Inputs]:
-        """Draw the inputs of both sides."""
-        drawn, _ = super().draw(seed)
-        first, second = (
-            drawn if framework in CHANNELS_FIRST else channels_last(drawn)
-            for framework in self.frameworks
-        )
-        return first, second
-
-    def variants(self) -> dict[str, Described]:
-        """Return the same inputs in other sizes."""
-        found = super().variants().items()
-        return {name: Turned(variant.specs, self.frameworks) for name, variant in found}
-
-
-@dataclass(frozen=True)
 class Pair:
     """Two models under check and their inputs."""
 
     left: Subject
     right: Subject
-    inputs: Turned
+    inputs: Described
 
 
 def make_pair(model: str, left: Side, right: Side) -> Pair:
     """Build both sides of a base model."""
     base = BASES[model]
-    inputs = make_inputs(base, left, right)
-    return Pair(make_subject(base, left), make_subject(base, right), inputs)
+    inputs = Described(tuple(parse(text) for text in base.inputs))
+    return Pair(make_subject(base, left, inputs), make_subject(base, right, inputs), inputs)
+
+
+def make_subject(base: Base, side: Side, inputs: Described) -> Subject:
+    """Build one side of a base model."""
+    made = base.kind(side.framework)(Plan(base.settings, dict(side.changes), side.at))
+    channels = Channels(inputs.layouts, FIRST if side.framework in CHANNELS_FIRST else LAST)
+    if side.framework == "torch":
+        return ModuleSubject(Renamed(made) if side.is_renamed else made, {}, channels)
+    given = to_arrays(channels.turn(inputs.draw(0)[0]))
+    function = ADAPTERS[side.framework].adapt(made, given, {})
+    return FunctionSubject(renamed(function) if side.is_renamed else function, channels)
 
 
 def mutant_sides(mutant: Mutant) -> tuple[Side, Side]:
@@ -84,28 +78,8 @@ def rewritten_sides(one: Rewritten) -> tuple[Side, Side]:
     return (new, old) if one.side == "torch" else (old, new)
 
 
-def make_inputs(base: Base, left: Side, right: Side) -> Turned:
-    """Describe the inputs of a pair."""
-    specs = tuple(parse(text) for text in base.inputs)
-    return Turned(specs, (left.framework, right.framework))
-
-
-def make_subject(base: Base, side: Side) -> Subject:
-    """Build one side of a base model."""
-    made = base.kind(side.framework)(Plan(base.settings, dict(side.changes), side.at))
-    if side.framework == "torch":
-        return ModuleSubject(Renamed(made) if side.is_renamed else made, {})
-    example, _ = make_inputs(base, side, side).draw(0)
-    function = linen.adapt(made, example, {})
-    return FunctionSubject(renamed(function) if side.is_renamed else function)
-
-
-def use_float64() -> None:
+def prepare() -> None:
     """Set both frameworks for checks in this process."""
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_enable_x64", True)
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
+    flax_impl.verify.prepare(1)
+    lightning_impl.verify.prepare(1)
     torch.manual_seed(0)

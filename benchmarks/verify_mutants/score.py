@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.verify_mutants.bases import BASES
+from benchmarks.verify_mutants.causes import is_right
 from benchmarks.verify_mutants.mistakes import Mutant
 from benchmarks.verify_mutants.names import is_expected, layers, to_torch
 
@@ -33,7 +34,7 @@ def score(mutant: Mutant, told: Told) -> Score:
     is_abstained = told["verdict"] == "abstain"
     part = is_abstained or told["part"] in mistake.part.split("|") or told["part"] == "weights"
     place = is_expected(reported(mutant, told), mutant.places)
-    return Score(True, place, part, told["cause"] in mistake.cause.split("|"), False)
+    return Score(True, place, part, is_right(told["cause"], mistake.cause), False)
 
 
 def reported(mutant: Mutant, told: Told) -> list[str]:

@@ -187,7 +187,8 @@ def lookup(table: Tensor, ids: Tensor, s: Settings) -> Tensor:
     table = table.reshape(-1, table.shape[-1])
     if s.lookup == "one_hot":
         return F.one_hot(ids, len(table)).to(table.dtype) @ table
-    return F.embedding(ids, table, s.frozen_row if s.frozen_row >= 0 else None)
+    is_frozen = 0 <= s.frozen_row < len(table)
+    return F.embedding(ids, table, s.frozen_row if is_frozen else None)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, s: Settings) -> Tensor:
