@@ -1,0 +1,1 @@
+"""Measurements: speed, agreement of the backends, differences between the frameworks."""
