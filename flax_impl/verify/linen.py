@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import flax.linen as nn
@@ -66,16 +67,18 @@ def _initialised(
 
 def _adapt_holder(made: Any, keywords: Mapping[str, object]) -> Function:
     """One of Hugging Face's Flax models: called as its users do, with its own defaults."""
-    made, given = _in_float64(made), made
-    has_collections = PARAMS in given.params
-    variables = dict(given.params) if has_collections else {PARAMS: given.params}
+    made = _in_float64(made)
+    has_collections = PARAMS in made.params
+    variables = dict(made.params) if has_collections else {PARAMS: made.params}
     paths = _paths(variables)
 
     def apply(arrays: PyTree, inputs: PyTree, training: bool) -> tuple[PyTree, PyTree]:
         args, named = bind(made.__call__, inputs)
         mode = training_keywords(made.__call__, training, keywords)
-        if training and "dropout_rng" in inspect.signature(made.__call__).parameters:
-            mode["dropout_rng"] = jax.random.key(0)
+        for name in inspect.signature(made.__call__).parameters:
+            # Without training it asks for none of dropout, but maybe for others.
+            if name.endswith("_rng") and (training or name != "dropout_rng"):
+                mode[name] = jax.random.key(0)
         nested = unflatten_dict({paths[name]: array for name, array in arrays.items()})
         params = nested if has_collections else nested[PARAMS]
         output = made(*args, **named, **mode, **keywords, params=params)
@@ -88,11 +91,14 @@ def _adapt_holder(made: Any, keywords: Mapping[str, object]) -> Function:
 
 
 def _in_float64(made: Any) -> Any:
-    """Return the same model with constants in float64, where it can be made anew; without weights."""
-    try:
-        return type(made)(made.config, made.input_shape, dtype=jnp.float64, _do_init=False)
-    except (AttributeError, TypeError):
+    """Return the same model with constants in float64."""
+    if "dtype" not in getattr(made.module, "__dataclass_fields__", {}) or not hasattr(
+        made, "_module"
+    ):
         return made
+    other = copy(made)
+    other._module = made.module.clone(dtype=jnp.float64)
+    return other
 
 
 def _unbound(made: Any) -> Any:

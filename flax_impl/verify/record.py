@@ -16,11 +16,13 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from flax_impl.device import PyTree
 from flax_impl.verify.function import narrowed
+from flax_impl.verify.loops import retrace
 from flax_impl.verify.replay import Operation, find_window
 from flax_impl.verify.substitutes import VIEWS, substitute
 from pipeline.verify.fingerprints import fingerprint
 from pipeline.verify.graph import Draw, Op, Role, Use
 from pipeline.verify.replay.program import Operand, Program
+from pipeline.verify.tags import tags, untag
 
 # Primitives that move values, of parameters or not.
 MOVES = {*VIEWS, "row", "pad", "gather", "dynamic_slice"} - {"concatenate"}
@@ -39,8 +41,11 @@ RANDOM = {
 }  # fmt: skip
 OTHER_RANDOM = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
 SCALES, SHIFTS = {"mul", "div"}, {"add", "sub", "add_any"}
-# Functions of a parameter alone that take its place.
-FUNCTIONS = {"add", "sub", "mul", "div", "neg", "exp", "logistic", "tanh", "abs"}
+# Primitives whose result may have the shape of an operand, but not its elements one by one.
+UNORDERED = {
+    "dot_general", "conv_general_dilated", "gather", "sort", "cumsum", "cumprod", "qr", "svd", "eigh",
+    "householder_product", "cholesky", "triangular_solve", "lu", "fft", "cumlogsumexp",
+}  # fmt: skip
 MOST_ITERATIONS = 512  # of a scan that is evaluated iteration by iteration
 
 
@@ -51,7 +56,13 @@ class Value:
     array: PyTree
     place: int = -1
     elements: np.ndarray | None = None
+    computed: np.ndarray | None = None  # the same of a matrix that is made of parameters
     register: int = -1  # in the program that is recorded
+
+    @property
+    def matrix(self) -> np.ndarray | None:
+        """Numbers of its elements if it is used as a matrix."""
+        return self.computed if self.elements is None else self.elements
 
 
 class Enough(Exception):
@@ -73,6 +84,7 @@ class Interpreter:
         self.uses: list[Use] = []
         self.draws: list[Draw] = []
         self.elements = 0  # numbered so far
+        self.is_fixed: list[bool] = []  # of a result: no input of the model leads to it
         self.functions: list[str] = []  # being evaluated, by their names, innermost last
         self.program: Program[PyTree] = Program()
         self.bound: PyTree = 0.5  # second operand of the last comparison
@@ -84,7 +96,7 @@ class Interpreter:
             size = int(np.prod(array.shape))
             elements = np.arange(self.elements, self.elements + size).reshape(array.shape)
             self.elements += size
-        value = Value(array, -1, elements, self.program.add_register())
+        value = Value(array, -1, elements, register=self.program.add_register())
         kind = "input" if name == "input" else "parameter"
         self.program.sources[kind, layer] = value.register
         value.place = self._add(array, name, layer=layer, register=value.register)
@@ -116,18 +128,15 @@ class Interpreter:
             if function in RANDOM and _draws(eqn):
                 return self._draw(eqn, function, args, layer)
             inner: Any = eqn.params[CALLS[name]]
-            if name not in CUSTOM or self.recording or _has_float32(inner):
+            if name not in CUSTOM or not _is_traced(args) or _has_float32(inner):
                 self.functions.append(function)
                 results = self._closed(inner, args, layer)
                 self.functions.pop()
                 return results
-        if name == "scan" and (self.recording or _has_float32(eqn.params["jaxpr"]) or _draws(eqn)):
-            if eqn.params["length"] <= MOST_ITERATIONS:
-                return self._scan(eqn, args, layer)
-        if name == "cond" and not isinstance(args[0].array, jax.core.Tracer):
-            branches = eqn.params["branches"]
-            chosen = int(np.clip(int(args[0].array), 0, len(branches) - 1))
-            return self._closed(branches[chosen], args[1:], layer)
+        if name in ("scan", "while", "cond"):
+            results = self._control(eqn, args, layer)
+            if results is not None:
+                return results
         if name in VIEWS and all(arg.elements is not None for arg in args):
             views = VIEWS[name](*(arg.elements for arg in args), **eqn.params)
             every = views if isinstance(views, list) else [views]
@@ -142,25 +151,85 @@ class Interpreter:
         if name == "lt":
             self.bound = args[1].array
         outs = self._bind(eqn, args)
-        if (shown := self._unchanged(name, args, outs[0])) is not None:
-            found = [Value(outs[0], shown.place, shown.elements)]
-            self._record_step(partial(_bind, eqn), eqn, args, found, is_view=True)
-            return found
+        computed = None
         if self.recording:
             self._add_constants(args)
+            if len(outs) == 1 and all(self._is_fixed(arg) for arg in args):
+                moved, computed = self._follow(eqn, args, outs[0])
+                if moved is not None:
+                    self._record_step(partial(_bind, eqn), eqn, args, [moved], is_view=True)
+                    return [moved]
         inputs = tuple(dict.fromkeys(self._place(arg) for arg in args if not _is_number(arg)))
         numbers = tuple(float(arg.array) for arg in args if _is_number(arg))
         first = len(self.ops)
         shapes = [np.shape(arg.array) for arg in args]
         places = [self._add(out, name, inputs, numbers, eqn, layer, shapes=shapes) for out in outs]
-        elements = _carried(name, args)
-        found = [Value(out, place, elements) for out, place in zip(outs, places, strict=True)]
+        found = [
+            Value(out, place, computed=computed) for out, place in zip(outs, places, strict=True)
+        ]
         self._record_step(partial(_bind, eqn), eqn, args, found)
-        if self.recording and elements is None and any(arg.elements is not None for arg in args):
+        if self.recording and any(arg.matrix is not None for arg in args):
             self._record_uses(eqn, args, first)
         if self.until is not None and len(self.ops) > self.until:
             raise Enough
         return found
+
+    def _follow(
+        self, eqn: JaxprEqn, args: list[Value], out: PyTree
+    ) -> tuple[Value | None, np.ndarray | None]:
+        """Follow elements through a primitive on parameters alone.
+
+        Either it only moves them: then return its result, a view like any other. Or it may compute one
+        value from each, as weight norm does: then return the elements of the result as a matrix.
+        """
+        name = eqn.primitive.name
+        known = [arg for arg in args if arg.matrix is not None]
+        if not known or name in UNORDERED or getattr(out, "dtype", None) != np.float64:
+            return None, None
+        if all(arg.computed is None for arg in known):
+            tagged = [arg if arg.elements is None else Value(tags(arg.elements)) for arg in args]
+            numbers = np.concatenate([np.ravel(arg.matrix) for arg in known])
+            moved = untag(np.asarray(self._bind(eqn, tagged)[0]), numbers)
+            if moved is not None:
+                return Value(out, known[0].place, moved), None
+        if name in VIEWS and len(known) == len(args):
+            return None, VIEWS[name](*(arg.matrix for arg in args), **eqn.params)
+        for arg in sorted(known, key=lambda arg: arg.computed is None):
+            if np.shape(arg.array) == np.shape(out) and _is_unique(arg.matrix):
+                return None, arg.matrix
+        return None, None
+
+    def _is_fixed(self, value: Value) -> bool:
+        """True for a value that no input of the model leads to."""
+        return value.place < 0 or self.is_fixed[value.place]
+
+    def _control(self, eqn: JaxprEqn, args: list[Value], layer: str) -> list[Value] | None:
+        """Evaluate a loop or a branch; None if JAX may do it as it stands."""
+        name, is_traced = eqn.primitive.name, _is_traced(args)
+        if name == "cond" and not _is_traced(args[:1]):
+            branches = eqn.params["branches"]
+            chosen = int(np.clip(int(args[0].array), 0, len(branches) - 1))
+            return self._closed(branches[chosen], args[1:], layer)
+        if name == "scan" and not is_traced and eqn.params["length"] <= MOST_ITERATIONS:
+            return self._scan(eqn, args, layer)
+        if name == "while" and not is_traced:
+            return self._while(eqn, args, layer)
+        if not _has_float32(eqn.params) and not _draws(eqn):
+            return None
+        inner = Interpreter(False)
+
+        def evaluate(jaxpr: Any, arrays: Sequence[PyTree]) -> list[PyTree]:
+            return [v.array for v in inner._closed(jaxpr, [Value(a) for a in arrays], layer)]
+
+        return [Value(out) for out in retrace(eqn, [arg.array for arg in args], evaluate)]
+
+    def _while(self, eqn: JaxprEqn, args: list[Value], layer: str) -> list[Value]:
+        p = eqn.params
+        test, body = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+        carry = args[body:]
+        while bool(self._closed(p["cond_jaxpr"], [*args[:test], *carry], layer)[0].array):
+            carry = self._closed(p["body_jaxpr"], [*args[test:body], *carry], layer)
+        return carry
 
     def _closed(self, inner: Any, args: list[Value], layer: str) -> list[Value]:
         if isinstance(inner, ClosedJaxpr):
@@ -185,7 +254,8 @@ class Interpreter:
         results = []
         for row in rows:
             row = row[::-1] if p["reverse"] else row
-            array = jnp.stack([value.array for value in row])
+            stack = jnp.stack if _is_traced(row) else np.stack
+            array = stack([value.array for value in row])
             places = tuple(dict.fromkeys(value.place for value in row))
             value = Value(array, self._add(array, "stack", places, (), eqn, layer))
             self._record_step(lambda rows, _: [jnp.stack(rows)], None, row, [value])
@@ -224,7 +294,7 @@ class Interpreter:
         return float(np.max(probe.bound))
 
     def _bind(self, eqn: JaxprEqn, args: list[Value]) -> list[PyTree]:
-        return _bind(eqn, [arg.array for arg in args], {}, self.recording)
+        return _bind(eqn, [arg.array for arg in args], {})
 
     def _add_constants(self, args: list[Value]) -> None:
         """Give registers to values that no step has made."""
@@ -261,22 +331,6 @@ class Interpreter:
             )
         )
 
-    def _unchanged(self, name: str, args: list[Value], out: PyTree) -> Value | None:
-        """Return the parameter that an operation with constants leaves as it is, such as `mean / 1`."""
-        shown = [arg for arg in args if arg.elements is not None]
-        if not self.recording or name not in SCALES | SHIFTS or len(shown) != 1:
-            return None
-        others = all(self._is_constant(arg.place) for arg in args if arg.elements is None)
-        return shown[0] if others and np.array_equal(out, shown[0].array) else None
-
-    def _is_constant(self, place: int) -> bool:
-        """True for a result that depends on constants alone; an unknown one is a constant."""
-        if place < 0:
-            return True
-        name = self.ops[place].name
-        varies = name in ("parameter", "buffer", "input", *RANDOM) or "random" in name
-        return not varies and all(map(self._is_constant, self.ops[place].inputs))
-
     def _record_uses(self, eqn: JaxprEqn, args: list[Value], op: int) -> None:
         name = eqn.primitive.name
 
@@ -287,7 +341,7 @@ class Interpreter:
         if name == "dot_general":
             contracting, batch = eqn.params["dimension_numbers"]
             for side in (0, 1):
-                elements = args[side].elements
+                elements = args[side].matrix
                 if elements is None:
                     continue
                 free = [
@@ -297,12 +351,12 @@ class Interpreter:
                 inputs = int(np.prod([elements.shape[a] for a in contracting[side]]))
                 matrix = np.transpose(elements, order).reshape(-1, inputs)
                 add(Role.dot, matrix, args[1 - side], *contracting[1 - side])
-        elif name == "conv_general_dilated" and args[1].elements is not None:
+        elif name == "conv_general_dilated" and args[1].matrix is not None:
             numbers = eqn.params["dimension_numbers"]
-            kernel = np.transpose(args[1].elements, numbers.rhs_spec)
+            kernel = np.transpose(args[1].matrix, numbers.rhs_spec)
             add(Role.conv, kernel, args[0], numbers.lhs_spec[1])
-        elif name == "gather" and args[0].elements is not None:
-            table = args[0].elements
+        elif name == "gather" and args[0].matrix is not None:
+            table = args[0].matrix
             add(Role.lookup, table.reshape(table.shape[0], -1), None)
         else:
             role = Role.scale if name in SCALES else Role.shift if name in SHIFTS else Role.other
@@ -335,6 +389,7 @@ class Interpreter:
             return -1
         if register >= 0:
             self.program.registers[len(self.ops)] = register
+        self.is_fixed.append(name != "input" and all(self.is_fixed[place] for place in inputs))
         array = array if hasattr(array, "shape") else np.asarray(array)
         is_float = jnp.issubdtype(array.dtype, jnp.floating) and name not in ("parameter", "buffer")
         self.ops.append(
@@ -367,11 +422,9 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def _carried(name: str, args: Sequence[Value]) -> np.ndarray | None:
-    """Elements of a parameter that a function of it alone stands for: 1 + w, exp(w)."""
-    owners = [arg for arg in args if arg.elements is not None]
-    is_alone = len(owners) == 1 and all(_is_number(arg) for arg in args if arg is not owners[0])
-    return owners[0].elements if is_alone and name in FUNCTIONS else None
+def _is_traced(values: Sequence[Value]) -> bool:
+    """True if a value is not known, since JAX traces or differentiates a function of it."""
+    return any(isinstance(value.array, jax.core.Tracer) for value in values)
 
 
 def _is_number(value: Value) -> bool:
@@ -385,9 +438,7 @@ def _is_number(value: Value) -> bool:
     )
 
 
-def _bind(
-    eqn: JaxprEqn, arrays: list[PyTree], changed: Mapping[str, Any], by_numpy: bool = True
-) -> list[PyTree]:
+def _bind(eqn: JaxprEqn, arrays: list[PyTree], changed: Mapping[str, Any]) -> list[PyTree]:
     """Evaluate a primitive in float64, with some of its parameters changed."""
     params = {key: _lifted_parameter(key, value) for key, value in eqn.params.items()}
     params |= changed
@@ -396,7 +447,7 @@ def _bind(
         arrays = [a if isinstance(a, np.ndarray) else jnp.asarray(a) for a in arrays]
     else:
         arrays = _matched(eqn, arrays)
-    if by_numpy and (results := substitute(eqn.primitive.name, arrays, params)) is not None:
+    if (results := substitute(eqn.primitive.name, arrays, params)) is not None:
         return results
     bound = eqn.primitive.get_bind_params(params)
     subfuns, bound = bound if isinstance(bound, tuple) else ((), bound)
@@ -452,7 +503,11 @@ def _has_float32(inner: Any) -> bool:
 
 
 def _draws(eqn: JaxprEqn) -> bool:
-    return "random" in str(eqn.params["jaxpr"]) or "threefry" in str(eqn.params["jaxpr"])
+    return bool(re.search("random|threefry", str(eqn.params)))
+
+
+def _is_unique(elements: np.ndarray) -> bool:
+    return bool((elements >= 0).all()) and len(np.unique(elements)) == elements.size
 
 
 def _once(elements: np.ndarray) -> np.ndarray:
@@ -543,3 +598,30 @@ def lifted(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
         return jax.tree.unflatten(jax.tree.structure(shape), [r.array for r in results])
 
     return call
+
+
+def by_primitives(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Return a function that is evaluated one primitive at a time, mostly by NumPy.
+
+    To compile a model with its gradients for a few calls would take by far the most of their time.
+    """
+    traced: dict[object, tuple[ClosedJaxpr, PyTree]] = {}
+
+    def call(*args: PyTree) -> PyTree:
+        leaves, tree = jax.tree.flatten(args)
+        key = (tree, *((np.shape(leaf), str(leaf.dtype)) for leaf in leaves))
+        if key not in traced:
+            closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+            traced[key] = closed, jax.tree.structure(shape)
+        closed, structure = traced[key]
+        values = [Value(_by_numpy(leaf)) for leaf in leaves]
+        consts = [Value(_by_numpy(const)) for const in closed.consts]
+        results = Interpreter(False).evaluate(closed.jaxpr, consts, values)
+        return jax.tree.unflatten(structure, [result.array for result in results])
+
+    return call
+
+
+def _by_numpy(array: PyTree) -> PyTree:
+    is_key = jnp.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key)
+    return array if is_key else np.asarray(array)

@@ -1,7 +1,6 @@
 """A JAX model of any kind under check."""
 
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,8 @@ import optax
 
 from flax_impl.device import PyTree
 from flax_impl.optimizers import build_optimizer
-from flax_impl.verify.function import QUICK, Function
-from flax_impl.verify.record import lifted, record, traced
+from flax_impl.verify.function import Function
+from flax_impl.verify.record import by_primitives, lifted, record, traced
 from flax_impl.verify.replay import NAMESPACE
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.storage.portable_state import Arrays
@@ -35,7 +34,7 @@ class FunctionSubject:
         # Counters and the like: they are passed on as they are.
         self.others = {n: a for n, a in function.arrays.items() if n not in self.arrays}
         self.recorded: Recorded[PyTree] = Recorded()
-        self._compiled: dict[tuple, Callable] = {}
+        self._traced: dict[tuple, Callable] = {}
         self.description = Description(
             function.kind,
             tuple(
@@ -121,7 +120,7 @@ class FunctionSubject:
             )
             return _weighted(outputs, weights), (outputs, buffers)
 
-        both = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        both = by_primitives(jax.value_and_grad(loss, has_aux=True))
         trained, fixed = self._split(self.function.trained)
         (value, (outputs, buffers)), gradients = both(trained, fixed, self._arrays(inputs))
         return Pass(float(value), _numpy(gradients), _numpy(outputs), _numpy(buffers))
@@ -138,7 +137,7 @@ class FunctionSubject:
         others, updates = self.others, build_optimizer(optimizer)
         state, steps = updates.init(learning), []
 
-        @partial(jax.jit, compiler_options=QUICK)
+        @by_primitives
         def update(learning: PyTree, state: PyTree, gradients: PyTree) -> tuple[PyTree, PyTree]:
             gradients = {name: gradient * trained[name] for name, gradient in gradients.items()}
             changes, state = updates.update(gradients, state, learning)
@@ -174,9 +173,9 @@ class FunctionSubject:
         return call
 
     def _gradients(self, training: bool, inputs: Inputs) -> Callable:
-        """Return the compiled loss, with outputs and buffers, and its gradients."""
+        """Return the loss, with outputs and buffers, and its gradients."""
         key = (training, *inputs)
-        if key not in self._compiled:
+        if key not in self._traced:
             call = lifted(self._call(training, inputs))
 
             def loss(
@@ -185,9 +184,8 @@ class FunctionSubject:
                 outputs, buffers = call({**trained, **fixed}, inputs)
                 return _weighted(outputs, weights), (outputs, buffers)
 
-            gradients = jax.value_and_grad(loss, has_aux=True)
-            self._compiled[key] = jax.jit(gradients, compiler_options=QUICK)
-        return self._compiled[key]
+            self._traced[key] = by_primitives(jax.value_and_grad(loss, has_aux=True))
+        return self._traced[key]
 
     def _split(self, trained: Container[str]) -> tuple[PyTree, PyTree]:
         """Return the arrays with gradients, and the others."""

@@ -8,6 +8,16 @@ import numpy as np
 from scipy import special
 
 from flax_impl.device import PyTree
+from flax_impl.verify.convolution import convolve
+from flax_impl.verify.indexing import (
+    dynamic_slice,
+    dynamic_update_slice,
+    gather,
+    pad,
+    position,
+    running,
+    scatter_add,
+)
 
 
 def substitute(
@@ -26,10 +36,10 @@ def substitute(
 
 
 def _is_known(array: PyTree) -> bool:
-    """True for numbers; not for a key of random numbers, nor for what is being traced."""
-    known = isinstance(array, np.ndarray | np.generic | jax.Array | float | int)
-    is_key = jax.dtypes.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.prng_key)
-    return known and not is_key and not isinstance(array, jax.core.Tracer)
+    if isinstance(array, jax.core.Tracer):
+        return False
+    is_key = jax.dtypes.issubdtype(getattr(array, "dtype", np.float64), jax.dtypes.extended)
+    return isinstance(array, np.ndarray | np.generic | jax.Array | float | int) and not is_key
 
 
 def _broadcast(x: np.ndarray, shape: Any, broadcast_dimensions: Any, **_: object) -> np.ndarray:
@@ -104,6 +114,7 @@ FLOATS: dict[str, Callable[..., Any]] = {
     "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "sin": np.sin, "cos": np.cos, "exp2": np.exp2,
     "log1p": np.log1p, "expm1": np.expm1, "logistic": special.expit, "erf": special.erf,
     "erfc": special.erfc, "square": np.square, "floor": np.floor, "sign": np.sign, "pow": np.power,
+    "ceil": np.ceil, "tan": np.tan, "cbrt": np.cbrt, "erf_inv": special.erfinv,
     "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high), "add_any": np.add,
 }  # fmt: skip
 COMPARISONS = {
@@ -140,6 +151,14 @@ SUBSTITUTES: dict[str, Callable[..., Any]] = (
         ),
         "iota": lambda dtype, shape, dimension, **_: _broadcast(
             np.arange(shape[dimension], dtype=dtype), shape, (dimension,)
+        ),
+        "round": lambda x, rounding_method, **_: np.rint(x) if int(rounding_method) == 1 else None,
+        "argmax": position(np.argmax), "argmin": position(np.argmin),
+        "cumsum": running(np.add), "cumprod": running(np.multiply), "cummax": running(np.maximum),
+        "cummin": running(np.minimum), "pad": pad, "gather": gather, "scatter-add": scatter_add,
+        "dynamic_slice": dynamic_slice, "dynamic_update_slice": dynamic_update_slice,
+        "conv_general_dilated": lambda x, y, **params: (
+            convolve(x, y, **params) if x.dtype == y.dtype == np.float64 else None
         ),
         "reduce_sum": _reduced(np.sum), "reduce_max": _reduced(np.max), "reduce_min": _reduced(np.min),
         "reduce_prod": _reduced(np.prod), "reduce_and": _reduced(np.all), "reduce_or": _reduced(np.any),

@@ -17,6 +17,7 @@ from lightning_impl.verify.substitutes import SUBSTITUTES, substitute
 from pipeline.verify.fingerprints import fingerprint
 from pipeline.verify.graph import Draw, Op, Role, Use, Window
 from pipeline.verify.replay.program import Operand, Program
+from pipeline.verify.tags import tags, untag
 
 # Operations that only show the elements of a tensor in another order or shape.
 VIEWS = {
@@ -33,6 +34,14 @@ PRODUCTS = {
     "baddbmm": 1,
     "addmv": 1,
 }  # first factor
+LOOKUPS = {"embedding", "index", "index_select", "gather"}
+MATRICES = {*PRODUCTS, *LOOKUPS, "convolution", "_convolution"}
+# Operations whose result may have the shape of an operand, but not its elements one by one.
+UNORDERED = {*PRODUCTS, "convolution", "_convolution", "sort", "cumsum", "cumprod"} | {
+    "linalg_qr", "linalg_householder_product", "_linalg_svd", "_linalg_eigh", "linalg_inv_ex",
+    "linalg_matrix_exp", "linalg_solve_triangular", "linalg_lu", "cholesky", "linalg_cholesky_ex",
+    "_linalg_solve_ex",
+}  # fmt: skip
 SCALES, SHIFTS = {"mul", "mul_", "div", "div_"}, {"add", "add_", "sub", "sub_", "rsub"}
 # Random operations: kind, and the value that takes the place of every number. A mask of ones keeps all,
 # so that dropout scales by 1 / (1 - rate): its rate and place show in the results.
@@ -44,9 +53,6 @@ RANDOM = {
 }  # fmt: skip
 OTHER_RANDOM = {"randint", "randint_like", "randperm", "multinomial", "exponential_", "cauchy_",
     "geometric_", "log_normal_", "poisson", "rrelu_with_noise", "random_"}  # fmt: skip
-
-# Functions of a parameter alone that take its place: 1 + w, exp(w).
-FUNCTIONS = {"add", "sub", "rsub", "mul", "div", "neg", "exp", "sigmoid", "tanh", "abs"}
 
 # Operations that move values, of parameters or not.
 MOVES = VIEWS | {"copy", "copy_", "repeat", "unfold", "roll", "constant_pad_nd"} - {"cat", "stack"}
@@ -131,7 +137,9 @@ class Recorder(Neutral):
         self.layers: list[str] = []  # modules being executed, innermost last
         self.places = WeakIdKeyDictionary()  # of a tensor: its place in `ops`
         self.elements = WeakIdKeyDictionary()  # of a view of parameters: the elements' numbers
+        self.computed = WeakIdKeyDictionary()  # of a matrix made of parameters: the same
         self.writers: dict[int, int] = {}  # by storage: the last operation in place
+        self.is_fixed: list[bool] = []  # of a result: no input of the model leads to it
         self.program: Program[torch.Tensor] = Program()
         self.registers = WeakIdKeyDictionary()  # of a tensor, in the program
         self.neutral = Neutral()  # executes the program
@@ -179,6 +187,9 @@ class Recorder(Neutral):
         if name in VIEWS and all(tensor in self.elements for tensor in operands) and operands:
             self._record_view(name, func, args, kwargs, out)
             return True
+        is_fixed = operands and all(self.is_fixed[place] for place in before.values())
+        if is_fixed and self._follow(name, func, args, kwargs, out):
+            return True
         inputs = tuple(dict.fromkeys(before.values()))
         numbers = tuple(float(a) for a in _numbers((args, tuple(kwargs.values()))))
         first = len(self.ops)
@@ -188,10 +199,41 @@ class Recorder(Neutral):
             self._add(tensor, name, inputs, numbers, settings, window=window)
             if name.endswith("_") or tensor is (args[0] if args else None):
                 self.writers[_storage(tensor)] = self.places[tensor]
-        if name in FUNCTIONS and len(operands) == 1 and operands[0] in self.elements:
-            self.elements[out] = self.elements[operands[0]]
-        elif any(tensor in self.elements for tensor in operands):
+        if any(tensor in self.elements or tensor in self.computed for tensor in operands):
             self._record_uses(name, args, kwargs, before, min(first, len(self.ops) - 1))
+        return False
+
+    def _follow(
+        self, name: str, func: Any, args: tuple, kwargs: Mapping[str, Any], out: object
+    ) -> bool:
+        """Follow elements through an operation on parameters alone; return True if it only moves them.
+
+        Otherwise it may compute one value from each, as weight norm does: a matrix that is made so is
+        taken for the parameter where it is used.
+        """
+        operands, results = list(tensors(args)), list(tensors(out))
+        known = [tensor for tensor in operands if tensor in self.elements]
+        computed = [tensor for tensor in operands if tensor in self.computed]
+        if name.endswith("_") or name in LOOKUPS | RANDOM.keys() or not (known or computed):
+            return False
+        if known and not computed and name not in UNORDERED and len(results) == 1:
+            tagged = func(*_replaced(args, self.elements, _tags), **kwargs)
+            numbers = np.concatenate([self.elements[tensor].numpy().ravel() for tensor in known])
+            moved = untag(next(tensors(tagged)).numpy(), numbers)
+            if moved is not None:
+                self.elements[results[0]] = torch.from_numpy(moved)
+                self.places[results[0]] = self.place(known[0])
+                return True
+        if name in VIEWS and len(computed) == len(operands):
+            moved = func(*_replaced(args, self.computed), **kwargs)
+            for tensor, numbers in zip(results, tensors(moved), strict=True):
+                self.computed[tensor] = numbers
+        elif name not in UNORDERED and results:
+            for tensor in (*computed, *known):
+                numbers = self.computed.get(tensor, self.elements.get(tensor))
+                if tensor.shape == results[0].shape and _is_unique(numbers):
+                    self.computed[results[0]] = numbers
+                    break
         return False
 
     def _record_step(
@@ -253,6 +295,12 @@ class Recorder(Neutral):
             for at, a in enumerate(args)
             if isinstance(a, torch.Tensor) and a in self.elements
         }
+        if name in MATRICES:  # a matrix may be computed from parameters
+            known |= {
+                at: self.computed[a]
+                for at, a in enumerate(args)
+                if isinstance(a, torch.Tensor) and a in self.computed
+            }
         if name in PRODUCTS:
             left = PRODUCTS[name]
             if left in known:  # [out, in] × [in, columns]
@@ -266,7 +314,7 @@ class Recorder(Neutral):
             if args[6]:  # transposed: a convolution with the kernel mirrored
                 kernel = kernel.transpose(0, 1).flip(tuple(range(2, kernel.ndim)))
             add(Role.conv, kernel, args[0], 1)
-        elif name in ("embedding", "index", "index_select", "gather") and 0 in known:
+        elif name in LOOKUPS and 0 in known:
             table = known.pop(0)
             add(Role.lookup, table.reshape(table.shape[0], -1), None)
         data = next((a for at, a in enumerate(args[:2]) if at not in known), None)
@@ -304,6 +352,7 @@ class Recorder(Neutral):
         window: Window | None = None,
     ) -> None:
         self.places[tensor] = len(self.ops)
+        self.is_fixed.append(name != "input" and all(self.is_fixed[place] for place in inputs))
         if tensor not in self.registers:
             self.registers[tensor] = self.program.add_register()
         self.program.registers[len(self.ops)] = self.registers[tensor]
@@ -364,12 +413,23 @@ def _settings(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, st
     return {name: str(value) for name, value in given.items() if next(tensors(value), None) is None}
 
 
-def _replaced(args: Any, elements: Any) -> Any:
+def _replaced(args: Any, elements: Any, change: Callable[..., Any] | None = None) -> Any:
+    """Return the arguments with the elements' numbers, or what is made of them, in place of parameters."""
     if isinstance(args, torch.Tensor):
-        return elements[args]
+        if args not in elements:
+            return args
+        return elements[args] if change is None else change(elements[args])
     if isinstance(args, list | tuple):
-        return type(args)(_replaced(a, elements) for a in args)
+        return type(args)(_replaced(a, elements, change) for a in args)
     return args
+
+
+def _tags(elements: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(tags(elements.numpy()))
+
+
+def _is_unique(elements: torch.Tensor) -> bool:
+    return bool((elements >= 0).all()) and len(elements.unique()) == elements.numel()
 
 
 def _matrix(elements: torch.Tensor) -> torch.Tensor:

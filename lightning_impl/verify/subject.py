@@ -33,6 +33,7 @@ class ModuleSubject:
     ) -> None:
         self.model, self.keywords = model.double(), keywords
         self.channels = channels or Channels()
+        self._seen: set[tuple[object, ...]] = set()  # modes and shapes of inputs that were run
         trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.recorded: Recorded[torch.Tensor] = Recorded()
         self.description = Description(
@@ -82,6 +83,7 @@ class ModuleSubject:
             values = _sources(self.arrays, given)
             with torch.no_grad():
                 return program.trace(before, values, edits, NAMESPACE, keep, until)
+        self._fill_caches(given, training)
         recorder = Recorder(self.arrays, given, keep, until)
         with self._mode(training), torch.no_grad():
             before = self.values()
@@ -184,6 +186,19 @@ class ModuleSubject:
                 steps.append((loss.item(), self.values()))
         self._restore(before)
         return steps
+
+    def _fill_caches(self, given: Mapping[str, torch.Tensor], training: bool) -> None:
+        """Run the model before it is first recorded: it may keep tables that it makes when it is called."""
+        key = (training, *((name, tensor.shape) for name, tensor in given.items()))
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        before = self.values()
+        try:
+            with self._mode(training), torch.no_grad(), Neutral():
+                call(self.model, given, self.keywords)
+        finally:
+            self._restore(before)
 
     def _loss(
         self, given: Mapping[str, object], weights: Mapping[str, np.ndarray]

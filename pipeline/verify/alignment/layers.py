@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.verify.graph import Array, Op, Role, Trace, Use
 
+PRODUCTS = ("mul", "mul_")  # operations that multiply two values, as both frameworks call them
 MATRICES = (Role.dot, Role.conv, Role.lookup)
 
 
@@ -106,10 +107,11 @@ def find_layers(trace: Trace, owners: Owners) -> list[Layer]:
 
 
 def _first_uses(trace: Trace, seen: set[bytes]) -> Iterator[Use]:
-    """Yield the first use of each set of elements."""
-    for use in trace.uses:
-        key = np.sort(use.elements, axis=None).tobytes()
-        if key not in seen:
+    """Yield the first use of each set of elements: as a matrix, if it is ever used as one."""
+    keys = [np.sort(use.elements, axis=None).tobytes() for use in trace.uses]
+    matrices = {key for key, use in zip(keys, trace.uses, strict=True) if use.role in MATRICES}
+    for key, use in zip(keys, trace.uses, strict=True):
+        if key not in seen and (use.role in MATRICES or key not in matrices):
             seen.add(key)
             yield use
 
@@ -131,9 +133,9 @@ def _summand(trace: Trace, uses: list[Use], at: int) -> int | None:
 
 
 def _comes_from(trace: Trace, place: int, use: Use) -> bool:
-    """True for the result of a use, or of a norm's last product."""
+    """True for the result of a use, or for the last product of a norm that scales by factor and deviation."""
     place = root(trace.ops, place)
-    if place == use.op or use.role is not Role.scale:
+    if place == use.op or use.role is not Role.scale or trace.ops[place].name not in PRODUCTS:
         return place == use.op
     return use.op in (root(trace.ops, other) for other in trace.ops[place].inputs)
 

@@ -1,0 +1,1 @@
+"""Pairs of models by others, to measure `pipeline.verify` on."""
