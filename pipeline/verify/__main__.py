@@ -10,6 +10,8 @@ from pipeline.config.hydra_errors import explain
 from pipeline.console import print_and_log
 from pipeline.devices.process_exit import fast_exit
 from pipeline.errors import RunFailed, UserError
+from pipeline.verify.alignment.rows import Row
+from pipeline.verify.alignment.table import alignment_table
 from pipeline.verify.arguments import parse_arguments
 from pipeline.verify.command import verify
 from pipeline.verify.report import table_of_differences, write_json
@@ -27,6 +29,8 @@ def main(arguments: Sequence[str]) -> int:
             raise
         print(explain(error), file=sys.stderr)
         return 1
+    if verdict.alignment and "left" in verdict.alignment[0]:
+        print_and_log(alignment_table(Row(**row) for row in verdict.alignment))
     print_and_log(table_of_differences(verdict))
     for note in verdict.notes:
         print_and_log(f"note: {note}", markup=False)
@@ -34,8 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     print_and_log(f"[bold {colour}]{escape(verdict.sentence)}[/]")
     if verdict.cause:
         print_and_log(verdict.cause.remedy, markup=False)
-    if asked.json:
-        print_and_log(f"→  {asked.json}", soft_wrap=True)
+    for path in filter(None, (asked.json, asked.write_names)):
+        print_and_log(f"→  {path}", soft_wrap=True)
     return verdict.exit_code
 
 

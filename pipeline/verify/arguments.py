@@ -36,6 +36,8 @@ class Arguments:
     seeds: int = 2
     threads: int = 1
     json: Path | None = None
+    names: Path | None = None  # rows that replace the automatic alignment
+    write_names: Path | None = None
     folders: tuple[str, ...] = ()  # of the import path of both sides, before all others
 
 
@@ -68,6 +70,18 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     )
     parser.add_argument("--seeds", type=int, default=2, help="how many (default 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict for programs")
+    parser.add_argument(
+        "--names",
+        type=Path,
+        metavar="FILE",
+        help="names of the same parameters; others are matched by themselves",
+    )
+    parser.add_argument(
+        "--write-names",
+        type=Path,
+        metavar="FILE",
+        help="write the names that were matched, to be edited, for --names and model.names",
+    )
     asked = parser.parse_args(arguments)
     both, call = _mapping("--options", asked.options), _mapping("--call", asked.call)
     return Arguments(
@@ -82,6 +96,8 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         asked.steps,
         asked.seeds,
         json=asked.json,
+        names=asked.names,
+        write_names=asked.write_names,
     )
 
 

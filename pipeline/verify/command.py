@@ -11,6 +11,8 @@ from pathlib import Path
 from pipeline.config.fields import require
 from pipeline.config.optimizers import OPTIMIZERS
 from pipeline.errors import BadArgument
+from pipeline.verify.alignment.names_file import read_names, write_names
+from pipeline.verify.alignment.rows import Row, apply_rows
 from pipeline.verify.arguments import Arguments
 from pipeline.verify.inputs import Described, Drawn, parse
 from pipeline.verify.judge import Request, judge
@@ -44,7 +46,13 @@ def verify(asked: Arguments) -> Verdict:
         Side("left", opening("left", asked.left, asked.left_options, asked.left_keywords, inputs[0])) as left,
         Side("right", opening("right", asked.right, asked.right_options, asked.right_keywords, inputs[1])) as right,
     ):  # fmt: skip
-        verdict = judge(left.wait_until_open(), right.wait_until_open(), request)
+        sides = left.wait_until_open(), right.wait_until_open()
+        verdict = judge(*sides, request)
+    if asked.write_names and verdict.alignment:
+        descriptions = [side.description for side in sides]
+        rows = [Row(**row) for row in verdict.alignment]
+        mapping = apply_rows(rows, *(description.arrays for description in descriptions))
+        write_names(asked.write_names, mapping, *descriptions)
     verdict.seconds = time.monotonic() - start
     return verdict
 
@@ -75,6 +83,7 @@ def make_request(asked: Arguments) -> Request:
         tuple(range(asked.seeds)),
         asked.steps,
         OPTIMIZERS[asked.optimizer](),
+        read_names(asked.names, "--names") if asked.names else None,
     )
 
 

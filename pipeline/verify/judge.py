@@ -1,16 +1,18 @@
 """Check of two models: from their alignment, over passes and steps, to the verdict."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
 
 from pipeline.config.optimizers import AdamConfig, OptimizerConfig
 from pipeline.errors import UserError
-from pipeline.verify.alignment.align import Aligner
+from pipeline.verify.alignment.align import Aligner, Alignment
 from pipeline.verify.alignment.draw import draw_values
 from pipeline.verify.alignment.layers import find_layers
+from pipeline.verify.alignment.names_file import NamesFile
+from pipeline.verify.alignment.rows import find_rows
 from pipeline.verify.both import both
 from pipeline.verify.checker import Checker, Finding
 from pipeline.verify.differences import BAR, MARGIN, MOST_NOISE, Layout, relative
@@ -38,6 +40,7 @@ class Request:
     seeds: tuple[int, ...] = (0, 1)
     steps: int = 3
     optimizer: OptimizerConfig = field(default_factory=AdamConfig)
+    names: NamesFile | None = None  # rows that are kept while the others are found
 
 
 def judge(left: Subject, right: Subject, request: Request) -> Verdict:
@@ -73,7 +76,7 @@ class Judge:
         )
         if reason := reasons[0] or reasons[1]:
             return self._abstain(reason)
-        alignment = Aligner(self.left, self.right, self.inputs, self.request.seeds[0]).align()
+        alignment = self._align()
         self.matches = alignment.matching.matches
         self.checker = Checker(self.left, self.right, alignment)
         self.checker.load(alignment.values)
@@ -91,6 +94,15 @@ class Judge:
             or self._judge_steps()
             or self._same()
         )
+
+    def _align(self) -> Alignment:
+        """Align the two, but for what the user has named."""
+        arrays = self.left.description.arrays, self.right.description.arrays
+        fixed = self.request.names.mapping(*arrays) if self.request.names else None
+        aligner = Aligner(self.left, self.right, self.inputs, self.request.seeds[0], fixed)
+        alignment = aligner.align()
+        self.verdict.alignment = [asdict(row) for row in find_rows(alignment.mapping)]
+        return alignment
 
     def _trace(self, training: bool) -> tuple[Trace, Trace]:
         return both(

@@ -106,9 +106,9 @@ def write_names(
 
 
 def _scalar(text: str) -> str:
-    """Return text as YAML, quoted if it would be read as something else."""
+    """Return text as YAML, quoted if it would be read as something else: as a key or as a value."""
     try:
-        is_plain = yaml.safe_load(f"- {text}: x") == [{text: "x"}]
+        is_plain = yaml.safe_load(f"{text}: x\nx: {text}") == {text: "x", "x": text}
     except yaml.YAMLError:
         is_plain = False
     if is_plain:

@@ -63,7 +63,7 @@ class ParsedRow:
 
 def find_rows(mapping: Mapping) -> list[Row]:
     """Return the rows of a mapping, in the order of the left arrays."""
-    rows: list[tuple[int, Row]] = []
+    rows: list[tuple[int, Row]] = []  # with the first left element that a row is about
     for index in range(len(mapping.right.arrays)):
         theirs = np.arange(mapping.right.starts[index], mapping.right.ends[index])
         sources = mapping.source[theirs]
@@ -72,7 +72,8 @@ def find_rows(mapping: Mapping) -> list[Row]:
             elements = sources[places] - mapping.left.starts[owner]
             ours, right = mapping.left.arrays[owner], mapping.right.arrays[index]
             found = _rows(ours.name, elements, ours.shape, right.name, places, shape)
-            rows += [(owner, Row(str(r.left), str(r.right), str(r.transform))) for r in found]
+            first = int(sources[places].min())
+            rows += [(first, Row(str(r.left), str(r.right), str(r.transform))) for r in found]
     return [row for _, row in sorted(rows, key=lambda item: item[0])]
 
 

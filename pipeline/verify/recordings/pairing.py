@@ -1,14 +1,15 @@
 """Two recordings as pairs of steps, in the names and layouts of the left one."""
 
+from dataclasses import asdict
 from functools import cached_property
 
 import numpy as np
 
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.mapping import Mapping
+from pipeline.verify.alignment.rows import find_rows
 from pipeline.verify.recordings.fields import Fields
 from pipeline.verify.recordings.matching import Matcher, Matching, Weights
-from pipeline.verify.recordings.placement import ordered, orders
 from pipeline.verify.recordings.precision import PRECISIONS, Precision, precision_of, rounded
 from pipeline.verify.recordings.recording import Recording, Step
 from pipeline.verify.recordings.steps import StepPair
@@ -127,27 +128,7 @@ def _normalised(gradients: Arrays) -> Arrays:
 
 def describe(mapping: Mapping) -> list[dict[str, str]]:
     """Return which array of the left is which of the right, and how it is laid out there."""
-    rows = []
-    for index, array in enumerate(mapping.right.arrays):
-        sources = mapping.source[mapping.right.elements(index)]
-        for name in mapping.left.names(sources[sources >= 0]):
-            owner = next(at for at, one in enumerate(mapping.left.arrays) if one.name == name)
-            numbers = mapping.left.elements(owner)
-            rows.append(
-                {"left": name, "right": array.name, "transform": _transform(numbers, sources)}
-            )
-    return rows
-
-
-def _transform(left: np.ndarray, right: np.ndarray) -> str:
-    if left.size != right.size:
-        return "blocks"
-    if np.array_equal(left.ravel(), right.ravel()):
-        return "" if left.shape == right.shape else f"reshape({', '.join(map(str, right.shape))})"
-    for order in orders(left.shape, right.shape):
-        if np.array_equal(ordered(left, order, right.shape), right):
-            return f"transpose({', '.join(map(str, order))})"
-    return "reordered"
+    return [asdict(row) for row in find_rows(mapping)]
 
 
 def _number(arrays: Arrays) -> float | None:

@@ -45,8 +45,11 @@ def test_two_layouts_of_the_same_loop_are_the_same(tmp_path, settings, dtype, mo
     parts = ("query", "key", "value")
     assert rows == {
         ("embed.weight", "embed.kernel"), ("embed.bias", "embed.bias"), ("scale", "norm.scale"),
-        *(("qkv.weight", f"attention.{part}.kernel") for part in parts),
-        *(("qkv.bias", f"attention.{part}.bias") for part in parts),
+        *(
+            (f"qkv.{ours}[{6 * part}:{6 * part + 6}]", f"attention.{name}.{theirs}")
+            for part, name in enumerate(parts)
+            for ours, theirs in (("weight", "kernel"), ("bias", "bias"))
+        ),
         ("head.weight", "head.kernel"), ("head.bias", "head.bias"), ("unused", "rest.0"),
         ("mean", "statistics.running"),
     }  # fmt: skip
