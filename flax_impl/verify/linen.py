@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flax_impl.device import PyTree
@@ -32,9 +33,8 @@ def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object
     """Return a linen module as a pure function; its variables are initialised from the inputs."""
     if _is_holder(made):
         return _adapt_holder(made, keywords)
-    made = _unbound(made)
-    if "dtype" in getattr(made, "__dataclass_fields__", {}):
-        made = made.clone(dtype=jnp.float64)
+    own = _unbound(made)
+    made = _module_in(own, np.dtype(np.float64))
     try:
         variables = _initialised(made, inputs, keywords)
     except TypeError:  # its own float32 does not go with float64, such as the carry of a scan
@@ -48,7 +48,7 @@ def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object
         # Without a key of its own name, a module takes that of the parameters.
         rngs = {name: jax.random.key(0) for name in (PARAMS, "dropout")}
         nested = unflatten_dict({paths[name]: array for name, array in arrays.items()})
-        output, changed = made.apply(
+        output, changed = _module_in(own, _dtype(arrays)).apply(
             nested, *args, **named, **mode, **keywords, rngs=rngs, mutable=others
         )
         return output, _by_name(nn.meta.unbox(changed), paths)
@@ -67,12 +67,13 @@ def _initialised(
 
 def _adapt_holder(made: Any, keywords: Mapping[str, object]) -> Function:
     """One of Hugging Face's Flax models: called as its users do, with its own defaults."""
-    made = _in_float64(made)
-    has_collections = PARAMS in made.params
-    variables = dict(made.params) if has_collections else {PARAMS: made.params}
+    given = made
+    has_collections = PARAMS in given.params
+    variables = dict(given.params) if has_collections else {PARAMS: given.params}
     paths = _paths(variables)
 
     def apply(arrays: PyTree, inputs: PyTree, training: bool) -> tuple[PyTree, PyTree]:
+        made = _holder_in(given, _dtype(arrays))
         args, named = bind(made.__call__, inputs)
         mode = training_keywords(made.__call__, training, keywords)
         for name in inspect.signature(made.__call__).parameters:
@@ -87,17 +88,26 @@ def _adapt_holder(made: Any, keywords: Mapping[str, object]) -> Function:
             return output, _by_name(changed, paths)
         return output, {}
 
-    return _function(type(made).__name__, variables, paths, apply)
+    return _function(type(given).__name__, variables, paths, apply)
 
 
-def _in_float64(made: Any) -> Any:
-    """Return the same model with constants in float64."""
-    if "dtype" not in getattr(made.module, "__dataclass_fields__", {}) or not hasattr(
-        made, "_module"
-    ):
+def _dtype(arrays: Mapping[str, PyTree]) -> np.dtype:
+    """Return the type in which a model computes: that of its parameters."""
+    floats = (a.dtype for a in arrays.values() if jnp.issubdtype(a.dtype, jnp.floating))
+    return next(floats, np.dtype(np.float64))
+
+
+def _module_in(made: nn.Module, dtype: np.dtype) -> nn.Module:
+    """Return the same module with its `dtype`, if it has one, set to another."""
+    return made.clone(dtype=dtype) if "dtype" in made.__dataclass_fields__ else made
+
+
+def _holder_in(made: Any, dtype: np.dtype) -> Any:
+    """Return the same model with constants of a type."""
+    if not hasattr(made, "_module"):
         return made
     other = copy(made)
-    other._module = made.module.clone(dtype=jnp.float64)
+    other._module = _module_in(made.module, dtype)
     return other
 
 

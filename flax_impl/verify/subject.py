@@ -10,9 +10,11 @@ import optax
 from flax_impl.device import PyTree
 from flax_impl.optimizers import build_optimizer
 from flax_impl.verify.function import Function
+from flax_impl.verify.lanes import MODES, run_lane
 from flax_impl.verify.record import by_primitives, lifted, record, traced
 from flax_impl.verify.replay import NAMESPACE
 from pipeline.config.optimizers import OptimizerConfig
+from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.channels import Channels
 from pipeline.verify.graph import Array, Description, Trace
@@ -42,6 +44,7 @@ class FunctionSubject:
                 for name, array in self.arrays.items()
             ),
             function.notes + self.channels.notes,
+            modes=MODES,
         )
 
     def values(self) -> Arrays:
@@ -153,6 +156,24 @@ class FunctionSubject:
             others = {name: buffers.get(name, array) for name, array in others.items()}
             steps.append((float(loss), _numpy(learning | fixed)))
         return steps
+
+    def lane(
+        self,
+        inputs: Inputs,
+        training: bool,
+        weights: Mapping[str, np.ndarray],
+        precision: Precision,
+        compiled: bool,
+    ) -> Pass:
+        """Run the model forward and backward as its users would run it; it stays as it is."""
+
+        def apply(arrays: PyTree, inputs: PyTree) -> PyTree:
+            return self.function.apply({**self.others, **arrays}, inputs, training)[0]
+
+        trained, fixed = self._split(self.function.trained)
+        held = _numpy(trained), _numpy(fixed)
+        given = _numpy(self._arrays(inputs))
+        return run_lane(apply, held, given, weights, precision, compiled)
 
     def try_out(self, inputs: Inputs) -> None:
         """Run the model in evaluation mode, without numbers; raises the error with which it refuses."""

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer
+from lightning_impl.verify.lanes import MODES, run_lane
 from lightning_impl.verify.record import Enough, Neutral, Recorder
 from lightning_impl.verify.replay import NAMESPACE, to_numpy
 from pipeline.config.optimizers import OptimizerConfig
+from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.channels import Channels
 from pipeline.verify.graph import Array, Description, Trace
@@ -44,6 +47,7 @@ class ModuleSubject:
             ),
             self.channels.notes,
             layer_kinds(model),
+            MODES,
         )
 
     @property
@@ -186,6 +190,19 @@ class ModuleSubject:
                 steps.append((loss.item(), self.values()))
         self._restore(before)
         return steps
+
+    def lane(
+        self,
+        inputs: Inputs,
+        training: bool,
+        weights: Mapping[str, np.ndarray],
+        precision: Precision,
+        compiled: bool,
+    ) -> Pass:
+        """Run the model forward and backward as its users would run it; it stays as it is."""
+        given = self._tensors(inputs)
+        run = partial(call, self.model, keywords=self.keywords)
+        return run_lane(self.model, run, given, training, weights, precision, compiled)
 
     def _fill_caches(self, given: Mapping[str, torch.Tensor], training: bool) -> None:
         """Run the model before it is first recorded: it may keep tables that it makes when it is called."""

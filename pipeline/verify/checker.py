@@ -186,9 +186,8 @@ class Checker:
         }
 
 
-def moved(values: Arrays, seed: int) -> Arrays:
+def moved(values: Arrays, seed: int, unit: float = 2.0**-52) -> Arrays:
     """Return values moved by one unit in the last place, up or down."""
-    unit = np.finfo(np.float64).eps
     return {
         name: array * (1 + unit * generator(seed, "ulp", name).choice([-1, 1], array.shape))
         for name, array in values.items()

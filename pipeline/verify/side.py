@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 
 from pipeline.config.optimizers import OptimizerConfig
+from pipeline.config.train import Precision
 from pipeline.errors import RunFailed, UserError
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.graph import Description, Trace
@@ -95,6 +96,17 @@ class Side:
     ) -> list[tuple[float, Arrays]]:
         """Take an optimizer step on each batch."""
         return self._call("train", batches, weights, optimizer, trained)
+
+    def lane(
+        self,
+        inputs: Inputs,
+        training: bool,
+        weights: Mapping[str, np.ndarray],
+        precision: Precision,
+        compiled: bool,
+    ) -> Pass:
+        """Run the model forward and backward as its users would run it."""
+        return self._call("lane", inputs, training, weights, precision, compiled)
 
     def _call(self, method: str, *args: object, **kwargs: object):  # noqa: ANN202
         self._send(method, args, kwargs)

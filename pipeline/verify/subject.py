@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.config.optimizers import OptimizerConfig
+from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.graph import Description, Trace, Window
 
@@ -24,6 +25,7 @@ class Pass:
     gradients: Arrays
     outputs: Arrays  # leaves by path
     buffers: Arrays = field(default_factory=dict)  # after the pass, all of them
+    narrow: str = ""  # of a lane in fp64: its first operation in a narrower type, if there is one
 
 
 OUTPUTS = -1  # in place of an operation: the outputs and the changed buffers
@@ -101,4 +103,18 @@ class Subject(Protocol):
 
         `trained` has the parameters that learn, with True for each element that does. At the end the
         values from before are loaded again.
+        """
+
+    def lane(
+        self,
+        inputs: Inputs,
+        training: bool,
+        weights: Mapping[str, np.ndarray],
+        precision: Precision,
+        compiled: bool,
+    ) -> Pass:
+        """Run the model forward and backward as its users would run it; it stays as it is.
+
+        Parameters and inputs are cast to the precision, and results back to float64. Nothing is lifted,
+        and random numbers are the framework's own. Compiled or not: see `Description.modes`.
         """

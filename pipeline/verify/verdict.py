@@ -86,6 +86,25 @@ class LayerDifference:
     backward: float | None = None
 
 
+@dataclass(frozen=True)
+class LaneEdge:
+    """Two ways to run a model that differ in one thing; see `pipeline.verify.lanes`.
+
+    Differences are relative, those next to their bars: None if one of the two cannot be run.
+    """
+
+    one: str
+    other: str
+    precision: str  # the narrower one
+    changes: str  # that thing, to blame for what differs
+    outputs: float | None = None
+    gradients: float | None = None
+    outputs_bar: float | None = None
+    gradients_bar: float | None = None
+    is_within: bool | None = None
+    reason: str = ""  # why it cannot be run, or is judged by another noise
+
+
 @dataclass
 class Verdict:
     """Verdict with all that supports it."""
@@ -101,6 +120,8 @@ class Verdict:
     )  # seeds, shapes, modes, steps, optimizer
     differences: dict[str, float] = field(default_factory=dict)  # the largest of each part
     layers: list[LayerDifference] = field(default_factory=list)
+    lanes: list[LaneEdge] = field(default_factory=list)
+    blame: str = ""  # in one sentence: what the differences of the lanes come from
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 

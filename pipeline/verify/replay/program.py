@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from pipeline.verify.fingerprints import fingerprint
-from pipeline.verify.replay.functions import FUNCTIONS, Namespace
 from pipeline.verify.graph import Trace, Window
+from pipeline.verify.replay.functions import FUNCTIONS, Namespace
 from pipeline.verify.subject import OUTPUTS, Edit, Inputs
 
 A = TypeVar("A")  # array of a framework

@@ -1,0 +1,41 @@
+"""What the differences of lanes come from, in one sentence."""
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.verify.lanes import COMPILER, PORT
+from pipeline.verify.verdict import LaneEdge
+
+
+def blame(found: Sequence[LaneEdge]) -> str:
+    """Return what is to blame: the port, a compiler, or the precision alone."""
+    return "; ".join(_clauses(found))
+
+
+def _clauses(found: Sequence[LaneEdge]) -> Iterator[str]:
+    # Edges come from the widest precision to the narrowest: what follows the first is a consequence.
+    charged: dict[str, LaneEdge] = {}
+    for edge in found:
+        if edge.is_within is False:
+            charged.setdefault(edge.changes, edge)
+    if charged:
+        yield "to blame: " + ", ".join(
+            f"{changes} ({_largest(edge):.0e} in {edge.precision}, above its noise)"
+            for changes, edge in charged.items()
+        )
+    port = {edge.precision: edge for edge in found if edge.changes == PORT and edge.is_within}
+    if PORT not in charged and "fp64" in port:
+        clause = f"the port adds nothing ({_largest(port.pop('fp64')):.0e} in fp64)"
+        compilers = [edge for edge in found if edge.changes.startswith(COMPILER)]
+        if compilers and all(edge.is_within for edge in compilers):
+            clause += ", nor do the compilers"
+        yield clause
+        if port and not charged:
+            numbers = " and ".join(f"{_largest(edge):.0e} in {p}" for p, edge in port.items())
+            yield f"what differs is the precision: {numbers}, within its noise"
+    absent = {edge.reason: edge for edge in found if edge.is_within is None}
+    for reason, edge in absent.items():
+        yield f"{edge.changes} was not compared everywhere: {reason}"
+
+
+def _largest(edge: LaneEdge) -> float:
+    return max(edge.outputs or 0.0, edge.gradients or 0.0)
