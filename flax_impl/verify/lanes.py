@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import source_info_util
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from flax_impl.device import PyTree
 from pipeline.config.train import Precision
@@ -38,24 +37,27 @@ def run_lane(
     `apply(arrays, inputs)` returns the output.
     """
 
-    def run(trained: PyTree, fixed: PyTree, inputs: PyTree, weights: PyTree) -> PyTree:
-        def forward(trained: PyTree) -> PyTree:
-            output = apply({**trained, **fixed}, inputs)
-            found = dict(leaves(output, lambda leaf: isinstance(leaf, jax.Array)))
-            used = {path: leaf for path, leaf in found.items() if path in weights and _floats(leaf)}
-            return used, {path: leaf for path, leaf in found.items() if path not in used}
+    def forward(trained: PyTree, fixed: PyTree, inputs: PyTree) -> PyTree:
+        """Return the outputs that have weights, and the others."""
+        output = apply({**trained, **fixed}, inputs)
+        found = dict(leaves(output, lambda leaf: isinstance(leaf, jax.Array)))
+        used = {path: leaf for path, leaf in found.items() if path in weights and _is_float(leaf)}
+        return used, {path: leaf for path, leaf in found.items() if path not in used}
 
-        used, pull, others = jax.vjp(forward, trained, has_aux=True)
+    def run(trained: PyTree, fixed: PyTree, inputs: PyTree, weights: PyTree) -> PyTree:
+        used, pull, others = jax.vjp(
+            lambda held: forward(held, fixed, inputs), trained, has_aux=True
+        )
         (gradients,) = pull({path: weights[path].astype(leaf.dtype) for path, leaf in used.items()})
         return used | others, gradients
 
     # Users of narrower types have JAX's own defaults, under which a new array is float32.
     with jax.enable_x64(precision is Precision.fp64):
-        trained, fixed, given = ({n: _cast(a, precision) for n, a in held.items()} for held in (*arrays, inputs))
+        trained, fixed, given = (_cast(held, precision) for held in (*arrays, inputs))
         factors = {path: jnp.asarray(weight) for path, weight in weights.items()}
         narrow = ""
         if precision is Precision.fp64 and not compiled:
-            narrow = find_narrow(jax.make_jaxpr(run)(trained, fixed, given, factors))
+            narrow = _find_narrow(jax.make_jaxpr(forward)(trained, fixed, given).jaxpr)
         with nullcontext() if compiled else jax.disable_jit():
             outputs, gradients = (jax.jit(run) if compiled else run)(trained, fixed, given, factors)
         results, gradients = _numpy(outputs), _numpy(gradients)
@@ -63,43 +65,43 @@ def run_lane(
     return Pass(loss, gradients, results, narrow=narrow)
 
 
-def find_narrow(closed: ClosedJaxpr) -> str:
+def _find_narrow(jaxpr: Jaxpr) -> str:
     """Return the first operation that computes in less than float64, by its module or line."""
-    for eqn in _equations(closed.jaxpr):
+    for eqn in _equations(jaxpr):
         for result in eqn.outvars:
             dtype = getattr(result.aval, "dtype", None)
             if dtype in NARROW:
                 path = str(eqn.source_info.name_stack).replace("/", ".")
-                place = path or source_info_util.summarize(eqn.source_info)
-                return f"{dtype} in {place}"
+                return f"{dtype} in {path or source_info_util.summarize(eqn.source_info)}"
     return ""
 
 
-def _equations(jaxpr: Jaxpr) -> Iterator[Any]:
+def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
     """Yield the equations that compute, those of inner functions in their place."""
     for eqn in jaxpr.eqns:
-        inner = [
-            getattr(value, "jaxpr", value)
-            for parameter in eqn.params.values()
-            for value in (parameter if isinstance(parameter, list | tuple) else (parameter,))
-            if isinstance(value, Jaxpr | ClosedJaxpr)
-        ]
-        for one in inner:
-            yield from _equations(one)
+        inner = False
+        for parameter in eqn.params.values():
+            for value in parameter if isinstance(parameter, list | tuple) else (parameter,):
+                if isinstance(value, ClosedJaxpr):
+                    value = value.jaxpr
+                if isinstance(value, Jaxpr):
+                    inner = True
+                    yield from _equations(value)
         if not inner:
             yield eqn
 
 
-def _floats(leaf: PyTree) -> bool:
+def _is_float(leaf: PyTree) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def _cast(array: np.ndarray, precision: Precision) -> jax.Array:
-    return jnp.asarray(array, DTYPES[precision]) if _floats(array) else jnp.asarray(array)
+def _cast(arrays: Arrays, precision: Precision) -> dict[str, jax.Array]:
+    dtype = DTYPES[precision]
+    return {n: jnp.asarray(a, dtype if _is_float(a) else None) for n, a in arrays.items()}
 
 
 def _numpy(arrays: Mapping[str, PyTree]) -> Arrays:
     return {
-        name: np.asarray(array).astype(np.float64) if _floats(array) else np.asarray(array)
+        name: np.asarray(array).astype(np.float64) if _is_float(array) else np.asarray(array)
         for name, array in arrays.items()
     }

@@ -173,7 +173,7 @@ class FunctionSubject:
         trained, fixed = self._split(self.function.trained)
         held = _numpy(trained), _numpy(fixed)
         given = _numpy(self._arrays(inputs))
-        return run_lane(apply, held, given, weights, precision, compiled)
+        return run_lane(apply, held, given, dict(weights), precision, compiled)
 
     def try_out(self, inputs: Inputs) -> None:
         """Run the model in evaluation mode, without numbers; raises the error with which it refuses."""

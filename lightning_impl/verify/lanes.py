@@ -40,10 +40,10 @@ def run_lane(
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor
         for name, tensor in inputs.items()
     }
-    narrow = FindNarrow(model) if precision is Precision.fp64 and not compiled else nullcontext()
+    narrow = _NarrowFinder(model) if precision is Precision.fp64 and not compiled else nullcontext()
     with _converted(model, dtype, training), _compiled(model) if compiled else nullcontext():
         with narrow as found:
-            outputs = dict(leaves(call(given), torch.is_tensor))
+            outputs: dict[str, Any] = dict(leaves(call(given), torch.is_tensor))
             used = {
                 path: output
                 for path, output in outputs.items()
@@ -61,7 +61,7 @@ def run_lane(
     return Pass(loss, gradients, results, narrow=found.place if found else "")
 
 
-class FindNarrow(TorchDispatchMode):
+class _NarrowFinder(TorchDispatchMode):
     """Finds the first operation that computes in less than float64, by its module."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -88,9 +88,9 @@ class FindNarrow(TorchDispatchMode):
                 self.place = f"{kind} in {self.layers[-1] if self.layers else func.name()}"
         return out
 
-    def __exit__(self, *failure: Any) -> None:
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         """Remove the hooks."""
-        super().__exit__(*failure)
+        super().__exit__(exc_type, exc_val, exc_tb)
         for hook in self.hooks:
             hook.remove()
 

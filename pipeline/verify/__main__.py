@@ -14,7 +14,7 @@ from pipeline.verify.alignment.rows import Row
 from pipeline.verify.alignment.table import alignment_table
 from pipeline.verify.arguments import parse_arguments
 from pipeline.verify.command import verify
-from pipeline.verify.report import table_of_differences, write_json
+from pipeline.verify.report import reasons, table_of_differences, table_of_lanes, write_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,13 +32,19 @@ def main(arguments: Sequence[str]) -> int:
     if verdict.alignment and "left" in verdict.alignment[0]:
         print_and_log(alignment_table(Row(**row) for row in verdict.alignment))
     print_and_log(table_of_differences(verdict))
+    if verdict.lanes:
+        print_and_log(table_of_lanes(verdict))
+    for reason in reasons(verdict):
+        print_and_log(reason, markup=False)
     for note in verdict.notes:
         print_and_log(f"note: {note}", markup=False)
     colour = {0: "green", 1: "red", 2: "yellow"}[verdict.exit_code]
     print_and_log(f"[bold {colour}]{escape(verdict.sentence)}[/]")
     if verdict.cause:
         print_and_log(verdict.cause.remedy, markup=False)
-    for path in filter(None, (asked.json, asked.write_names)):
+    if verdict.blame:
+        print_and_log(verdict.blame, markup=False)
+    for path in filter(None, (asked.json, asked.write_names, asked.page)):
         print_and_log(f"→  {path}", soft_wrap=True)
     return verdict.exit_code
 

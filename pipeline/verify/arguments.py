@@ -39,6 +39,8 @@ class Arguments:
     names: Path | None = None  # rows that replace the automatic alignment
     write_names: Path | None = None
     folders: tuple[str, ...] = ()  # of the import path of both sides, before all others
+    lanes: bool = False
+    page: Path | None = None
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
@@ -82,6 +84,17 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         metavar="FILE",
         help="write the names that were matched, to be edited, for --names and model.names",
     )
+    parser.add_argument(
+        "--lanes",
+        action="store_true",
+        help="run both in fp64, fp32 and bf16, compiled and not, and tell what differences come from",
+    )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="FOLDER",
+        help="write verdict.html and verdict.png there; or FILE.html",
+    )
     asked = parser.parse_args(arguments)
     both, call = _mapping("--options", asked.options), _mapping("--call", asked.call)
     return Arguments(
@@ -98,6 +111,8 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         json=asked.json,
         names=asked.names,
         write_names=asked.write_names,
+        lanes=asked.lanes,
+        page=asked.page,
     )
 
 

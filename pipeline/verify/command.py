@@ -84,6 +84,7 @@ def make_request(asked: Arguments) -> Request:
         asked.steps,
         OPTIMIZERS[asked.optimizer](),
         read_names(asked.names, "--names") if asked.names else None,
+        asked.lanes,
     )
 
 

@@ -13,12 +13,15 @@ from pipeline.verify.alignment.draw import draw_values
 from pipeline.verify.alignment.layers import find_layers
 from pipeline.verify.alignment.names_file import NamesFile
 from pipeline.verify.alignment.rows import find_rows
+from pipeline.verify.blame import blame
 from pipeline.verify.both import both
 from pipeline.verify.checker import Checker, Finding
 from pipeline.verify.differences import BAR, MARGIN, MOST_NOISE, Layout, relative
 from pipeline.verify.exchanged import find_exchanged
 from pipeline.verify.graph import Trace
 from pipeline.verify.inputs import Described, Drawn
+from pipeline.verify.lanes import Lanes
+from pipeline.verify.layer_table import layer_table
 from pipeline.verify.leftovers import Leftovers, find_leftovers
 from pipeline.verify.locate import locate
 from pipeline.verify.randomness import (
@@ -41,6 +44,7 @@ class Request:
     steps: int = 3
     optimizer: OptimizerConfig = field(default_factory=AdamConfig)
     names: NamesFile | None = None  # rows that are kept while the others are found
+    lanes: bool = False
 
 
 def judge(left: Subject, right: Subject, request: Request) -> Verdict:
@@ -54,6 +58,7 @@ class Judge:
     def __init__(self, left: Subject, right: Subject, request: Request) -> None:
         self.left, self.right, self.request = left, right, request
         self.inputs = request.inputs.draw(request.seeds[0])
+        self.found: list[Finding] = []
         self.sizes: list[str] = []  # other sizes of the inputs that were compared
         self.verdict = Verdict(Answer.same, "")
         self.verdict.checked = {
@@ -85,7 +90,7 @@ class Judge:
         if reason := unknown_draws(self.training):
             return self._abstain(reason)
         leftovers = find_leftovers(self.checker, self.inputs)
-        return (
+        verdict = (
             self._judge_leftovers(leftovers)
             or self._judge_names(evaluation)
             or self._judge_passes()
@@ -94,6 +99,22 @@ class Judge:
             or self._judge_steps()
             or self._same()
         )
+        self._add_details(alignment, evaluation)
+        return verdict
+
+    def _add_details(self, alignment: Alignment, evaluation: tuple[Trace, Trace]) -> None:
+        """Add the differences layer by layer, and those of the lanes if they are asked for."""
+        seed = self.request.seeds[0]
+        gradients: dict[str, float] = {}
+        for one in self.found:
+            if one.part is Part.gradient and one.seed == seed:
+                gradients[one.name] = max(one.value, gradients.get(one.name, 0.0))
+        passes = (evaluation, self.training)
+        self.verdict.layers = layer_table(self.matches, alignment.mapping, passes, gradients)
+        if self.request.lanes:
+            lanes = Lanes(self.checker, self.inputs, seed)
+            self.verdict.lanes = lanes.compare(alignment.values)
+            self.verdict.blame = blame(self.verdict.lanes)
 
     def _align(self) -> Alignment:
         """Align the two, but for what the user has named."""
@@ -249,6 +270,7 @@ class Judge:
         return self._part(*locate(self.checker, first, batches[0])) if first else None
 
     def _note(self, found: Sequence[Finding]) -> None:
+        self.found += found
         for finding in found:
             known = self.verdict.differences.get(finding.part, 0.0)
             self.verdict.differences[finding.part] = max(known, finding.value)

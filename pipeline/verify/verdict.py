@@ -78,11 +78,12 @@ class Leftover:
 
 @dataclass
 class LayerDifference:
-    """A layer of both sides: largest differences of its result and of its gradients."""
+    """A layer of both sides: largest differences of its data, result and gradients; None: not compared."""
 
     left: str
     right: str
-    forward: float
+    data: float | None = None
+    forward: float | None = None
     backward: float | None = None
 
 
@@ -93,10 +94,10 @@ class LaneEdge:
     Differences are relative, those next to their bars: None if one of the two cannot be run.
     """
 
+    changes: str  # that thing, to blame for what differs
+    precision: str  # the narrower one
     one: str
     other: str
-    precision: str  # the narrower one
-    changes: str  # that thing, to blame for what differs
     outputs: float | None = None
     gradients: float | None = None
     outputs_bar: float | None = None

@@ -20,7 +20,9 @@ import numpy as np
 from pipeline.backend_specs import BACKENDS, BackendSpec
 from pipeline.errors import UserError
 from pipeline.verify.subject import Inputs, Subject
+from pipeline.verify.time_limit import time_limit
 
+LIMITS = {"lane": 300.0}  # seconds of a call: a compiler may take for ever
 HINT = "Name it as module:attribute, from this folder or PYTHONPATH."
 
 
@@ -133,7 +135,9 @@ def serve(connection: Connection) -> None:
                 connection.send(("done", subject.description))
             else:
                 args, kwargs = rest
-                connection.send(("done", getattr(subject, call)(*args, **kwargs)))
+                with time_limit(LIMITS.get(call)):
+                    answer = getattr(subject, call)(*args, **kwargs)
+                connection.send(("done", answer))
         except UserError as error:
             connection.send(("user error", error.parts))
         except MemoryError:
