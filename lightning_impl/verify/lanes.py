@@ -49,7 +49,7 @@ def run_lane(
                 for path, output in outputs.items()
                 if path in weights and output.requires_grad
             }
-            factors = [torch.from_numpy(weights[path]).to(used[path].dtype) for path in used]
+            factors = [torch.tensor(weights[p], dtype=output.dtype) for p, output in used.items()]
             torch.autograd.backward(list(used.values()), factors)
         gradients = {
             name: _wide(parameter.grad)

@@ -14,6 +14,7 @@ from pipeline.verify.alignment.rows import Row
 from pipeline.verify.alignment.table import alignment_table
 from pipeline.verify.arguments import parse_arguments
 from pipeline.verify.command import verify
+from pipeline.verify.page import write_page
 from pipeline.verify.report import reasons, table_of_differences, table_of_lanes, write_json
 
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
         verdict = verify(asked)
         if asked.json:
             write_json(asked.json, verdict)
+        pages = write_page(verdict, asked.page) if asked.page else []
     except (UserError, RunFailed) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         print_and_log(verdict.cause.remedy, markup=False)
     if verdict.blame:
         print_and_log(verdict.blame, markup=False)
-    for path in filter(None, (asked.json, asked.write_names, asked.page)):
+    for path in filter(None, (asked.json, asked.write_names, *pages)):
         print_and_log(f"→  {path}", soft_wrap=True)
     return verdict.exit_code
 

@@ -32,9 +32,10 @@ def _clauses(found: Sequence[LaneEdge]) -> Iterator[str]:
         if port and not charged:
             numbers = " and ".join(f"{_largest(edge):.0e} in {p}" for p, edge in port.items())
             yield f"what differs is the precision: {numbers}, within its noise"
-    absent = {edge.reason: edge for edge in found if edge.is_within is None}
-    for reason, edge in absent.items():
-        yield f"{edge.changes} was not compared everywhere: {reason}"
+    absent = [edge for edge in found if edge.is_within is None]
+    for reason in dict.fromkeys(edge.reason for edge in absent):
+        its = [f"{e.changes} ({e.precision})" for e in absent if e.reason == reason]
+        yield f"not compared: {', '.join(its)}: {reason}"
 
 
 def _largest(edge: LaneEdge) -> float:

@@ -7,7 +7,15 @@ from rich import box
 from rich.table import Table
 
 from pipeline.atomic_files import write_text
-from pipeline.verify.verdict import LaneEdge, Part, Verdict
+from pipeline.verify.verdict import Answer, LaneEdge, Part, Verdict
+
+TITLES = {Answer.same: "The same", Answer.part: "They part", Answer.abstain: "No verdict"}
+
+
+def headline(verdict: Verdict) -> str:
+    """Return the verdict in a few words, with the place where the two part."""
+    first = verdict.first
+    return TITLES[verdict.verdict] + (f": {first.part}, {first.left}" if first else "")
 
 
 def table_of_differences(verdict: Verdict) -> Table:

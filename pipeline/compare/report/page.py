@@ -6,14 +6,13 @@ injected through the name of a run would not run even if it were not escaped.
 
 import json
 import re
-from base64 import b64encode
-from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
 from pipeline.atomic_files import write_text
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.report.page_data import page_data
+from pipeline.content_security import hashes
 
 FOLDER = Path(__file__).parent
 
@@ -65,12 +64,6 @@ def page(made: Comparison, refresh: float | None = None) -> str:
 def read_part(name: str) -> str:
     """Read a file of this folder."""
     return (FOLDER / name).read_text(encoding="utf-8")
-
-
-def hashes(*texts: str) -> str:
-    """Return inline scripts or styles as sources of a Content-Security-Policy."""
-    digests = (b64encode(sha256(text.encode()).digest()).decode() for text in texts)
-    return " ".join(f"'sha256-{digest}'" for digest in digests)
 
 
 def plotly() -> str:

@@ -1,0 +1,222 @@
+"""Lanes run a model as its users would, and charge what differs to what has changed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from flax_impl.verify.function import Function
+from flax_impl.verify.subject import FunctionSubject
+from lightning_impl.verify.subject import ModuleSubject
+from pipeline.config.train import Precision
+from pipeline.parity import lockstep
+from pipeline.verify.alignment.align import Aligner
+from pipeline.verify.blame import blame
+from pipeline.verify.checker import Checker
+from pipeline.verify.lanes import BARS, MARGINS, Lanes
+from pipeline.verify.subject import Subject
+from pipeline.verify.verdict import LaneEdge
+
+INPUTS = {"x": np.random.default_rng(0).standard_normal((6, 5))}
+FACTORS = {
+    "output": np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32).astype(float)
+}
+PRECISIONS = ("fp64", "fp32", "bf16")
+
+
+@pytest.fixture(autouse=True)
+def float64(shared_machine):
+    """float64 by default, as in the processes of `pipeline.verify`; other tests have float32."""
+    jax.config.update("jax_enable_x64", True)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class Net(nn.Module):
+    """A layer with a buffer, an integer one, and a constant that is neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(5, 4)
+        self.register_buffer("scale", torch.linspace(0.5, 1.5, 4))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.constant = torch.full((4,), 0.1)
+
+    def forward(self, x):
+        return torch.tanh(self.inner(x)) * self.scale + self.constant
+
+
+class Inverse(Net):
+    """Torch has no inverse in bf16."""
+
+    def forward(self, x):
+        matrix = torch.linalg.inv(self.inner.weight @ self.inner.weight.T)
+        return super().forward(x) @ matrix
+
+
+class Refuses(Net):
+    """Runs eagerly, and cannot be compiled."""
+
+    def forward(self, x):
+        if torch.compiler.is_compiling():
+            torch._dynamo.graph_break()
+            raise RuntimeError("this model cannot be compiled")
+        return super().forward(x)
+
+
+def net(arrays, x):
+    """The same in JAX."""
+    return jnp.tanh(x @ arrays["w"] + arrays["b"]) * arrays["scale"] + jnp.full(4, 0.1)
+
+
+def function(model=net) -> FunctionSubject:
+    """A function of JAX under check."""
+    key = jax.random.key(0)
+    arrays = {"w": jax.random.normal(key, (5, 4)), "b": jnp.ones(4), "scale": jnp.ones(4)}
+    trained = frozenset({"w", "b"})
+    return FunctionSubject(
+        Function("test", arrays, trained, lambda arrays, inputs, _: (model(arrays, **inputs), {}))
+    )
+
+
+def compare(left: Subject, right: Subject, compiled=False) -> dict[tuple[str, str], LaneEdge]:
+    """Edges by what they change, and the precision."""
+    alignment = Aligner(left, right, (INPUTS, INPUTS), 0).align()
+    checker = Checker(left, right, alignment)
+    checker.load(alignment.values)
+    traces = left.trace(INPUTS, False), right.trace(INPUTS, False)
+    checker.match_outputs(traces[0].outputs, traces[1].outputs)
+    lanes = Lanes(checker, (INPUTS, INPUTS), 0, compiled)
+    return {(edge.changes, edge.precision): edge for edge in lanes.compare(alignment.values)}
+
+
+def test_bars_are_those_of_parity():
+    assert BARS == lockstep.BARS
+    assert MARGINS == lockstep.MARGINS
+
+
+@pytest.mark.parametrize("make", [lambda: ModuleSubject(Net(), {}), function])
+def test_a_lane_is_in_its_precision_and_leaves_the_model_as_it_is(make):
+    subject = make()
+    rounded = {n: a.astype(np.float32).astype(float) for n, a in subject.values().items()}
+    subject.load(rounded)
+    inputs = {"x": INPUTS["x"].astype(np.float32).astype(float)}
+    exact = subject.run(inputs, False, FACTORS)
+    for precision, dtype, low, high in (
+        (Precision.fp64, np.float64, 0, 1e-14),
+        (Precision.fp32, np.float32, 1e-9, 1e-6),
+        (Precision.bf16, jnp.bfloat16, 1e-4, 3e-2),
+    ):
+        lane = subject.lane(inputs, False, FACTORS, precision, False)
+        pairs = [(lane.gradients[name], exact.gradients[name]) for name in exact.gradients]
+        for found, _ in pairs:
+            np.testing.assert_array_equal(found, found.astype(dtype).astype(float))
+        # With a constant, which is in float32 also where the parameters are not.
+        output = lane.outputs["output"]
+        is_wide = precision is Precision.fp64
+        assert np.array_equal(output, output.astype(np.float32).astype(float)) != is_wide
+        for found, true in (*pairs, (output, exact.outputs["output"])):
+            assert low <= np.abs(found - true).max() / np.abs(true).max() <= high
+        assert lane.loss == pytest.approx(exact.loss, abs=10 * high)
+    after = subject.values()
+    assert all(np.array_equal(after[name], array) for name, array in rounded.items())
+    again = subject.run(inputs, False, FACTORS)
+    assert again.loss == exact.loss
+
+
+def test_of_a_true_port_only_the_precision_differs():
+    found = compare(ModuleSubject(Net(), {}), function())
+    assert list(found) == [
+        *(("the port", precision) for precision in PRECISIONS),
+        *(("the precision of left", precision) for precision in ("fp32", "bf16")),
+        *(("the precision of right", precision) for precision in ("fp32", "bf16")),
+    ]
+    assert all(edge.is_within for edge in found.values())
+    for (_, precision), edge in found.items():
+        low, high = {"fp64": (0, 1e-15), "fp32": (1e-9, 1e-6), "bf16": (1e-4, 1e-2)}[precision]
+        assert low <= edge.outputs <= high
+        assert low <= edge.gradients <= high
+    port = found["the port", "bf16"]
+    assert (port.one, port.other, port.reason) == ("torch eager", "JAX op by op", "")
+    assert 2e-2 <= port.outputs_bar <= 0.2
+    assert blame([*found.values()]).startswith("the port adds nothing (")
+    assert "what differs is the precision: " in blame([*found.values()])
+
+
+def test_a_wrong_port_is_charged_to_the_port_in_every_precision_that_shows_it():
+    found = compare(ModuleSubject(Net(), {}), function(lambda a, x: net(a, x) * 1.001))
+    assert [found["the port", p].is_within for p in PRECISIONS] == [False, False, True]
+    assert found["the port", "fp64"].outputs == pytest.approx(1e-3, rel=0.1)
+    assert found["the port", "fp64"].reason == "output output"
+    assert found["the precision of right", "fp32"].is_within
+    assert blame([*found.values()]) == "to blame: the port (1e-03 in fp64, above its noise)"
+
+
+def test_float32_inside_a_model_in_fp64_is_judged_by_the_noise_of_float32_and_told():
+    def narrow(arrays, x):
+        with jax.named_scope("head"):
+            return net(arrays, x).astype(jnp.float32).astype(x.dtype)
+
+    edge = compare(ModuleSubject(Net(), {}), function(narrow))["the port", "fp64"]
+    assert edge.is_within
+    assert 1e-9 < edge.outputs < 1e-7
+    assert edge.outputs_bar == 1e-5
+    assert edge.reason == "right computes in float32 in head"
+
+
+def test_float32_inside_a_torch_module_is_told_with_the_module():
+    class Narrow(Net):
+        def forward(self, x):
+            return super().forward(x.float().to(x.dtype))
+
+    lane = ModuleSubject(nn.Sequential(Narrow()), {}).lane(
+        INPUTS, False, FACTORS, Precision.fp64, False
+    )
+    assert lane.narrow == "float32 in 0"
+
+
+def test_a_precision_that_a_side_does_not_know_is_a_reason_and_no_crash():
+    found = compare(ModuleSubject(Inverse(), {}), ModuleSubject(Inverse(), {}))
+    assert found["the port", "fp32"].is_within
+    for key in (("the port", "bf16"), ("the precision of left", "bf16")):
+        assert found[key].is_within is None
+        assert found[key].outputs is None
+        assert "BFloat16" in found[key].reason
+    parts = "the port (bf16), the precision of left (bf16), the precision of right (bf16)"
+    assert f"not compared: {parts}: NotImplementedError" in blame([*found.values()])
+
+
+def test_both_sides_of_jax_are_jitted_and_what_a_compiler_adds_is_its_own():
+    found = compare(function(), function(), compiled=True)
+    for side in ("left", "right"):
+        for precision in PRECISIONS:
+            edge = found[f"the compiler of {side}", precision]
+            assert edge.is_within
+            assert (edge.one, edge.other) == ("JAX op by op", "JAX jitted")
+    assert all(found["the port", precision].outputs == 0 for precision in PRECISIONS)
+
+
+@pytest.mark.slow
+def test_torch_is_compiled_or_says_why_it_cannot_be():
+    found = compare(ModuleSubject(Net(), {}), ModuleSubject(Refuses(), {}), compiled=True)
+    for precision in PRECISIONS:
+        left, right = (found[f"the compiler of {side}", precision] for side in ("left", "right"))
+        assert left.is_within
+        assert left.other == "torch.compile"
+        assert right.is_within is None
+        assert "this model cannot be compiled" in right.reason
+        assert found["the port", precision].is_within
+
+
+@pytest.mark.slow
+def test_without_a_compiler_of_its_own_torch_says_so_in_one_line(monkeypatch):
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    found = compare(ModuleSubject(Net(), {}), ModuleSubject(Net(), {}), compiled=True)
+    reason = found["the compiler of left", "fp32"].reason
+    assert found["the compiler of left", "fp32"].is_within is None
+    assert "no-such-compiler" in reason
+    assert "\n" not in reason
