@@ -134,7 +134,8 @@ class OwnConfig(ModelConfig):
     torch: str | None = option(None, "your torch.nn.Module, as package.module:Class")
     jax: str | None = option(None, "your flax.linen.Module, as package.module:Class")
     names: str | None = option(
-        None, "file with the pairs of names that differ, as pipeline.verify writes it; null: none differ"
+        None,
+        "file with the pairs of names that differ, as pipeline.verify writes it; null: none differ",
     )
     options: dict[str, Any] = option({}, "arguments of both, after input_shape and outputs")
 

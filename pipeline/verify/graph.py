@@ -123,7 +123,10 @@ class Description:
     arrays: tuple[Array, ...]
     notes: tuple[str, ...] = ()  # what its adapter has assumed, for the user
     layers: Mapping[str, str] = field(default_factory=dict)  # kinds of its layers, if known
-    modes: tuple[str, str] = ("plain", "compiled")  # names of the two ways to run it, see `Subject.lane`
+    modes: tuple[str, str] = (
+        "plain",
+        "compiled",
+    )  # names of the two ways to run it, see `Subject.lane`
 
     @property
     def size(self) -> int:

@@ -1,6 +1,7 @@
 """Place and cause of a difference."""
 
 from pipeline.verify.alignment.mapping import Mapping
+from pipeline.verify.causes import find_cause
 from pipeline.verify.checker import Checker, Finding
 from pipeline.verify.places import first_place, matched
 from pipeline.verify.subject import Inputs
@@ -13,15 +14,14 @@ def locate(
     checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs]
 ) -> tuple[First, Cause | None]:
     """Name the first place where the two part, by both its names, and its likely cause."""
-    if wrong.part in (Part.forward, Part.training):
-        return _forward(checker, wrong, inputs)
-    other = ", ".join(counterparts(checker.mapping).get(wrong.name, [])) or "nothing"
-    return First(wrong.part, wrong.name, other, wrong.value, wrong.step), None
+    first = _place(checker, wrong, inputs)
+    return first, find_cause(checker, wrong, inputs)
 
 
-def _forward(
-    checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs]
-) -> tuple[First, Cause | None]:
+def _place(checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs]) -> First:
+    if wrong.part not in (Part.forward, Part.training):
+        other = ", ".join(counterparts(checker.mapping).get(wrong.name, [])) or "nothing"
+        return First(wrong.part, wrong.name, other, wrong.value, wrong.step)
     traces = (
         checker.left.trace(inputs[0], wrong.training),
         checker.right.trace(inputs[1], wrong.training),
@@ -29,7 +29,7 @@ def _forward(
     found = matched(*traces, TOLERANCE), matched(*traces[::-1], TOLERANCE)
     outputs = [wrong.name], [checker.layouts[wrong.name][0]]
     left, right = (first_place(*side) for side in zip(traces, found, outputs, strict=True))
-    first = First(
+    return First(
         wrong.part,
         left.name if left else wrong.name,
         right.name if right else outputs[1][0],
@@ -37,7 +37,6 @@ def _forward(
         left_source=left.source if left else "",
         right_source=right.source if right else "",
     )
-    return first, None
 
 
 def counterparts(mapping: Mapping) -> dict[str, list[str]]:

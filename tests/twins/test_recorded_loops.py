@@ -99,14 +99,23 @@ def folder(tmp_path_factory):
     start = {name: 0.3 * random.standard_normal(shape) for name, shape in shapes.items()}
     start["3.weight"] = np.ones(64)
     start["3.bias"] = np.zeros(64)
-    np.savez(folder / "start.npz", **{name: array.astype(np.float32) for name, array in start.items()})
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
+    np.savez(
+        folder / "start.npz", **{name: array.astype(np.float32) for name, array in start.items()}
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "OMP_NUM_THREADS": "1",
+    }
     scripts = []
     for name, script in (("torch", TORCH), ("jax", JAX)):
         (folder / f"{name}_loop.py").write_text(script)
         command = [sys.executable, f"{name}_loop.py"]
         scripts.append(
-            subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+            )
         )
     for script in scripts:
         _, errors = script.communicate(timeout=300)
