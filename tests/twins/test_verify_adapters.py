@@ -77,7 +77,7 @@ def in_torch(made: object, inputs: Inputs, **layouts: str) -> Subject:
 
 @dataclass
 class Comparison:
-    """Two models with the same weights: largest differences, and what the right one's arrays are on the left."""
+    """Two models with the same weights; `to_left` returns the right one's arrays as the left one's."""
 
     differences: dict[str, float]
     passes: tuple[Pass, Pass]  # in training
@@ -138,11 +138,11 @@ def slow(*case: str) -> object:
     ("model", "left", "right"),
     [
         ("cnn", "torch", "equinox"),
-        ("cnn", "torch", "functions"),
-        ("vit", "torch", "nnx"),
+        ("cnn", "torch", "nnx"),
         ("gpt", "torch", "linen"),
         slow("cnn", "torch", "linen"),
-        slow("cnn", "torch", "nnx"),
+        slow("cnn", "torch", "functions"),
+        slow("vit", "torch", "nnx"),
         slow("cnn", "linen", "nnx"),
         slow("vit", "torch", "linen"),
         slow("vit", "torch", "equinox"),
@@ -327,7 +327,7 @@ def test_the_statistics_of_an_equinox_module_go_by_the_names_of_its_layers():
     mean = x["x"].mean((0, 2))
     assert first["running_mean"] == pytest.approx(mean)  # of the first batch alone
     assert second["running_mean"] == pytest.approx(0.75 * mean + 0.25 * 3 * mean)
-    with pytest.raises(UserError, match="its state is missing. Give the pair"):
+    with pytest.raises(UserError, match=r"its state is missing\. Give the pair"):
         in_jax(pair[0], x)
     made = eqx.nn.BatchNorm(3, "samples", mode="batch")  # still with its state inside
     assert len(in_jax(made, x).description.arrays) == 4
@@ -356,6 +356,9 @@ def test_equinox_is_imported_for_its_own_modules_alone(monkeypatch):
 # Functions
 
 
+WEIGHT = np.ones((4, 3))
+
+
 class Haiku(NamedTuple):
     init: Callable
     apply: Callable
@@ -373,12 +376,13 @@ def keyed(params, x, **kwargs):
     return x @ params["w"] * jax.random.bernoulli(kwargs["rng"], 0.5, (3,))
 
 
+def counted_init(rng, x, is_training):
+    return {"w": WEIGHT}, {"count": jnp.zeros((), int), "w": x.mean(0)}
+
+
 def counted(params, state, rng, x, is_training):
     count = state["count"] + is_training
     return x @ params["w"], {"count": count, "w": state["w"] + x.mean(0)}
-
-
-WEIGHT = jnp.ones((4, 3))
 
 
 @pytest.mark.parametrize(
@@ -391,11 +395,7 @@ WEIGHT = jnp.ones((4, 3))
         ((shape_init, keyed), ["w"], ["w"]),
         ((lambda key: WEIGHT, lambda w, x: x @ w), ["params"], ["params"]),
         ((lambda key: [1.5, (WEIGHT,)], lambda p, x: p[0] * x @ p[1][0]), ["0", "1.0"], ["0", "1.0"]),
-        (
-            Haiku(lambda rng, x, is_training: ({"w": WEIGHT}, {"count": jnp.zeros((), int), "w": x.mean(0)}), counted),
-            ["w", "state.w"],
-            ["w"],
-        ),
+        (Haiku(counted_init, counted), ["w", "state.w"], ["w"]),
         ((linen.Dense(3, use_bias=False).init, linen.Dense(3, use_bias=False).apply), ["kernel"], ["kernel"]),
     ],
     ids=["no key", "key", "input", "in order", "shape", "array", "list", "state", "linen's methods"],
@@ -485,6 +485,7 @@ def test_images_are_turned_for_the_side_that_wants_another_layout(layout):
         lambda key: {"w": jnp.ones((3, 3, 3, 2))},
         lambda params, x: x.mean((1, 2)) @ jnp.eye(3),
     )
+    # Each has been run on them when it was opened.
     for subject, taken in (
         (in_torch(conv, x, x=layout), "NCHW"),
         (in_jax(Turned(), x, x=layout), "NCHW"),
@@ -494,7 +495,6 @@ def test_images_are_turned_for_the_side_that_wants_another_layout(layout):
     ):
         notes = [note for note in subject.description.notes if "turned" in note]
         assert notes == ([] if taken == layout else [f"x is turned to {taken}"])
-        assert len(subject.trace(x, False).outputs["output"]) == 2
 
 
 def test_what_refuses_its_inputs_in_both_layouts_is_told_with_its_own_words_and_the_shapes():
@@ -506,15 +506,13 @@ def test_what_refuses_its_inputs_in_both_layouts_is_told_with_its_own_words_and_
         "[2, 3, 3, 3], expected input[2, 4, 6, 6] to have 3 channels, but got 4 channels instead. "
         "Images were tried with channels first and last."
     )
-    with pytest.raises(
-        UserError,
-        match=r"x=float64\[2, 6, 6, 4\], scale=.*: \(<lambda>, f\) refuses them: ValueError: no.",
-    ):
+    told = r"x=float64\[2, 6, 6, 4\], scale=.*: \(<lambda>, f\) refuses them: ValueError: no\."
+    with pytest.raises(UserError, match=told):
         in_jax((lambda: {}, f), x, x="NCHW")
     with pytest.raises(
-        UserError, match=r"Linear refuses them: .*takes 1 positional argument but 2"
+        UserError, match=r"Turned refuses them: TypeError: .*takes 2 positional arguments"
     ):
-        in_jax(nnx.Linear(4, 2, rngs=nnx.Rngs(0)), x)
+        in_jax(Turned(), x)
 
 
 def f(params, x, scale):
