@@ -12,7 +12,7 @@ from benchmarks.verify_mutants.renamed import Renamed, renamed
 from benchmarks.verify_mutants.rewrites import Rewritten
 from benchmarks.verify_mutants.settings import Plan
 from flax_impl.verify import equinox, functions, linen, nnx
-from flax_impl.verify.subject import FunctionSubject, to_arrays
+from flax_impl.verify.subject import FunctionSubject, to_native
 from lightning_impl.verify.subject import ModuleSubject
 from pipeline.verify.channels import FIRST, LAST, Channels
 from pipeline.verify.inputs import Described, parse
@@ -57,7 +57,7 @@ def make_subject(base: Base, side: Side, inputs: Described) -> Subject:
     channels = Channels(inputs.layouts, FIRST if side.framework in CHANNELS_FIRST else LAST)
     if side.framework == "torch":
         return ModuleSubject(Renamed(made) if side.is_renamed else made, {}, channels)
-    given = to_arrays(channels.turn(inputs.draw(0)[0]))
+    given = to_native(channels.turn(inputs.draw(0)[0]))
     function = ADAPTERS[side.framework].adapt(made, given, {})
     return FunctionSubject(renamed(function) if side.is_renamed else function, channels)
 

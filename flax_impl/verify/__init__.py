@@ -7,7 +7,7 @@ import jax
 
 from flax_impl.device import CACHE
 from flax_impl.verify import equinox, functions, linen, nnx
-from flax_impl.verify.subject import FunctionSubject, to_arrays
+from flax_impl.verify.subject import FunctionSubject, to_native
 from pipeline.errors import UserError
 from pipeline.verify.channels import Channels, open_in_layout
 from pipeline.verify.subject import Inputs, Subject
@@ -48,7 +48,7 @@ def open_subject(
         raise UserError("model", f"an object of type {type(made).__name__}", allowed=KINDS)
 
     def attempt(taken: Channels) -> FunctionSubject:
-        function = adapter.adapt(made, to_arrays(taken.turn(inputs)), keywords)
+        function = adapter.adapt(made, to_native(taken.turn(inputs)), keywords)
         subject = FunctionSubject(function, taken)
         subject.try_out(inputs)
         return subject

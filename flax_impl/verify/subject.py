@@ -180,7 +180,7 @@ class FunctionSubject:
         traced(self._call(False, inputs), self.arrays, self._arrays(inputs))
 
     def _arrays(self, inputs: Inputs) -> dict[str, jax.Array]:
-        return to_arrays(self.channels.turn(inputs))
+        return to_native(self.channels.turn(inputs))
 
     def _call(self, training: bool, inputs: Inputs) -> Callable[[PyTree, PyTree], PyTree]:
         """Return the model as a function of its float arrays and inputs, with its outputs as leaves."""
@@ -218,7 +218,7 @@ class FunctionSubject:
         return {name: a for name, a in known.items() if not np.array_equal(a, self.arrays[name])}
 
 
-def to_arrays(inputs: Inputs) -> dict[str, jax.Array]:
+def to_native(inputs: Inputs) -> dict[str, jax.Array]:
     """Inputs as arrays: floats in float64, integers in int32, as models of JAX expect them."""
     found = {}
     for name, array in inputs.items():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from lightning_impl.verify.subject import ModuleSubject, call, to_tensors
+from lightning_impl.verify.subject import ModuleSubject, to_native
 from pipeline.errors import UserError
 from pipeline.verify.channels import FIRST, Channels, open_in_layout
 from pipeline.verify.subject import Inputs, Subject
@@ -42,7 +42,7 @@ def open_subject(
 
     def attempt(taken: Channels) -> ModuleSubject:
         with torch.no_grad():  # before its parameters are listed: lazy ones get their shapes
-            call(model, to_tensors(taken.turn(inputs)), keywords)
+            ModuleSubject.call(model, to_native(taken.turn(inputs)), keywords)
         return ModuleSubject(model, keywords, taken)
 
     return open_in_layout(attempt, type(model).__name__, inputs, layouts, FIRST)

@@ -95,7 +95,9 @@ class ModuleSubject:
             found: dict[str, torch.Tensor] = {}
             try:
                 with suppress(Enough), recorder:
-                    found = dict(leaves(call(self.model, given, self.keywords), torch.is_tensor))
+                    found = dict(
+                        leaves(self.call(self.model, given, self.keywords), torch.is_tensor)
+                    )
                 buffers = self._changed(before)
             finally:
                 for hook in hooks:
@@ -213,14 +215,14 @@ class ModuleSubject:
         before = self.values()
         try:
             with self._mode(training), torch.no_grad(), Neutral():
-                call(self.model, given, self.keywords)
+                self.call(self.model, given, self.keywords)
         finally:
             self._restore(before)
 
     def _loss(
         self, given: Mapping[str, object], weights: Mapping[str, np.ndarray]
     ) -> tuple[torch.Tensor, Arrays]:
-        found = dict(leaves(call(self.model, given, self.keywords), torch.is_tensor))
+        found = dict(leaves(self.call(self.model, given, self.keywords), torch.is_tensor))
         return _weighted(found, weights), _numpy(found)
 
     def _changed(self, before: Arrays) -> Arrays:
@@ -247,19 +249,21 @@ class ModuleSubject:
             for buffer, before in counters:
                 buffer.copy_(before)
 
+    @staticmethod
+    def call(
+        model: nn.Module, given: Mapping[str, object], keywords: Mapping[str, object]
+    ) -> object:
+        """Call a model with its inputs by name, or in order if it names them otherwise."""
+        names = inspect.signature(model.forward).parameters
+        if all(name in names for name in given):
+            return model(**given, **keywords)
+        return model(*given.values(), **keywords)
+
     def _tensors(self, inputs: Inputs) -> dict[str, torch.Tensor]:
-        return to_tensors(self.channels.turn(inputs))
+        return to_native(self.channels.turn(inputs))
 
 
-def call(model: nn.Module, given: Mapping[str, object], keywords: Mapping[str, object]) -> object:
-    """Call a model with its inputs by name, or in order if it names them otherwise."""
-    names = inspect.signature(model.forward).parameters
-    if all(name in names for name in given):
-        return model(**given, **keywords)
-    return model(*given.values(), **keywords)
-
-
-def to_tensors(inputs: Inputs) -> dict[str, torch.Tensor]:
+def to_native(inputs: Inputs) -> dict[str, torch.Tensor]:
     """Inputs as tensors: floats in float64, integers in int64."""
     found = {}
     for name, array in inputs.items():

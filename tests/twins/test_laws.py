@@ -73,7 +73,30 @@ ONE_SIDED = {
         "make_train_step": "torch compiles nothing",
         "make_eval_step": "twin of TrainingModule.validation_step, compiled",
     },
+    "lightning_impl/verify/subject.py": {"ModuleSubject": "twin of FunctionSubject"},
+    "flax_impl/verify/subject.py": {"FunctionSubject": "twin of ModuleSubject"},
 }  # fmt: skip
+
+# Files that a twin has alone, and why.
+KINDS = "the kinds of models of JAX: torch has one"
+PRIMITIVES = "operations of JAX that NumPy evaluates without a compiler: torch needs none"
+ONE_SIDED_FILES = {
+    "flax_impl/verify/function.py": KINDS,
+    "flax_impl/verify/linen.py": KINDS,
+    "flax_impl/verify/nnx.py": KINDS,
+    "flax_impl/verify/equinox.py": KINDS,
+    "flax_impl/verify/functions.py": KINDS,
+    "flax_impl/verify/tree.py": "torch names parameters, JAX has trees",
+    "flax_impl/verify/scopes.py": "torch has hooks for the call of a module",
+    "flax_impl/verify/convolution.py": PRIMITIVES,
+    "flax_impl/verify/indexing.py": PRIMITIVES,
+    "flax_impl/verify/loops.py": PRIMITIVES,
+}
+# Twin files below the layers, where nothing goes by the same name, and why.
+UNLIKE = {
+    "verify/record.py": "torch dispatches operations, JAX has a program that is evaluated",
+    "verify/replay.py": "the same",
+}
 
 
 def files(package):
@@ -141,11 +164,24 @@ def test_a_backend_loads_neither_its_twin_nor_the_other_framework(package, other
 
 
 def test_the_twins_have_the_same_files():
-    assert files("lightning_impl") == files("flax_impl")
+    alone = {package: set() for package in PACKAGES}
+    for file in ONE_SIDED_FILES:
+        package, _, name = file.partition("/")
+        alone[package].add(name)
+    found = {package: set(files(package)) for package in PACKAGES}
+    for package, names in alone.items():
+        assert names <= found[package], f"{package}: the table of exceptions is out of date"
+    assert (
+        found["lightning_impl"] - alone["lightning_impl"] == found["flax_impl"] - alone["flax_impl"]
+    )
     assert "models/cnn.py" in files("flax_impl")
 
 
-@pytest.mark.parametrize("name", files("lightning_impl"))
+ALIKE = [name for name in files("lightning_impl")
+         if name not in UNLIKE and f"lightning_impl/{name}" not in ONE_SIDED_FILES]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALIKE)
 def test_twin_files_have_the_same_public_names_in_the_same_order(name):
     shared = []
     for package in PACKAGES:
@@ -158,7 +194,7 @@ def test_twin_files_have_the_same_public_names_in_the_same_order(name):
 
 def test_at_least_seven_of_ten_public_names_are_in_both_twins():
     shared = every = 0
-    for name in files("lightning_impl"):
+    for name in ALIKE:
         torch, jax = (set(public_names(ROOT / package / name)) for package in PACKAGES)
         shared, every = shared + len(torch & jax), every + len(torch | jax)
     assert shared / every >= 0.7, f"{shared} of {every}"
