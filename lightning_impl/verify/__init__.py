@@ -39,7 +39,8 @@ def open_subject(
         raise UserError("model", f"an object of type {type(made).__name__}", allowed=KINDS)
     # Below torch.compile, which keeps the module in one attribute.
     model: nn.Module = getattr(made, "_orig_mod", made)
-    model.double().eval()
+    model.double()
+    model.eval()
 
     def attempt(taken: Channels) -> ModuleSubject:
         with torch.no_grad():  # before its parameters are listed: lazy ones get their shapes
