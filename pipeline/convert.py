@@ -27,10 +27,13 @@ from pipeline.run.resume import composed_of, overlaid, overridden_keys, read_ide
 from pipeline.run.transfer import carry_history, export_run, export_tested, import_run
 from pipeline.storage import checkpoints, portable_file
 from pipeline.storage.portable_file import SUFFIX, PortableCheckpoint
+from pipeline.storage.portable_state import STATISTICS
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_result import RunResult
 from pipeline.storage.signature import signature
+from pipeline.verify.alignment.names_file import NamesFile, names_of
+from pipeline.verify.alignment.pieces import canonical_arrays
 
 EXAMPLES = __doc__.partition("\n")[2]
 
@@ -130,6 +133,8 @@ def make_run(
         about = about | {"config": identity.config, "data": identity.data}
         backend = backend or identity.backend
     chosen = config_of(about, backend, overrides)
+    if names := names_of(chosen.model):
+        portables = [with_canonical_names(portable, names) for portable in portables]
     folder = RunFolder(target.resolve())
     print(f"writing a checkpoint of {chosen.backend.name}", flush=True)
     try:
@@ -163,6 +168,17 @@ def config_of(about: dict[str, Any], backend: str | None, overrides: Sequence[st
         hint = "Add what run.py needs to build the model, as in model=resnet18 dataset=cifar10."
         raise UserError("SRC", about["source"], problem=problem, hint=hint)
     return replace(typed(composed), resume=None, checkpoint=None, name=None)
+
+
+def with_canonical_names(portable: PortableCheckpoint, names: NamesFile) -> PortableCheckpoint:
+    """Translate weights alone, which may have the names of a JAX model."""
+    if portable.recorder_state is not None:
+        return portable
+    state = portable.state
+    arrays = canonical_arrays(names, state.parameters | state.buffers)
+    buffers = {name: array for name, array in arrays.items() if name.endswith(STATISTICS)}
+    weights = {name: array for name, array in arrays.items() if name not in buffers}
+    return replace(portable, state=replace(state, parameters=weights, buffers=buffers))
 
 
 def with_recorder_state(portable: PortableCheckpoint) -> PortableCheckpoint:

@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 from hydra import compose
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +19,7 @@ from pipeline.config.fields import require
 from pipeline.config.hydra_compat import compose_from
 from pipeline.config.hydra_errors import explain
 from pipeline.config.keys import CONF
+from pipeline.config.models import OwnConfig
 from pipeline.config.train import Precision
 from pipeline.config.validate import check_arguments, validate_config
 from pipeline.console import print_and_log
@@ -24,7 +27,9 @@ from pipeline.data import sources
 from pipeline.devices.hardware import gpu_count, limit_threads
 from pipeline.devices.process_exit import fast_exit
 from pipeline.errors import Diverged, RunFailed, UserError
+from pipeline.parity.differences import WEIGHTS
 from pipeline.parity.lockstep import Comparison, compare
+from pipeline.parity.own_names import write_own_names
 from pipeline.parity.report import layers_table, table, verdict, write
 from pipeline.run.resume import overridden_keys
 from pipeline.training.intervals import make_intervals
@@ -66,13 +71,14 @@ def main(arguments: Sequence[str]) -> int:
     overrides = parser.parse_args(arguments).overrides
     try:
         config = compose_config(overrides)
-        comparison = run(config)
+        name = config.name or f"parity-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+        folder = Path("outputs") / name
+        config, comparison = run(config, folder)
     except (UserError, RunFailed, Diverged, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(explain(error), file=sys.stderr)
         return 1
-    folder = Path("outputs") / (config.name or f"parity-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
     print_and_log(table(comparison))
     parting = comparison.parting
     if parting:
@@ -103,8 +109,17 @@ def compose_config(overrides: Sequence[str]) -> Config:
     return config
 
 
-def run(config: Config) -> Comparison:
-    """Run both backends in lockstep and print the progress."""
+class NamesDiffer(Exception):
+    """At step 0 a user's two models have parameters of other names or shapes."""
+
+
+def run(config: Config, folder: Path) -> tuple[Config, Comparison]:
+    """Run both backends in lockstep and print the progress; return the config with which it ran.
+
+    If the names of a user's two models differ, they are aligned first; the file is put into `folder`.
+    """
+    model = config.model
+    free = model if isinstance(model, OwnConfig) and not model.names else None
     limit_threads(config.accelerator.threads)
     data = sources.load(config.dataset)
     check_model(config, data)
@@ -117,6 +132,8 @@ def run(config: Config) -> Comparison:
     )
 
     def report(step: int, comparison: Comparison) -> None:
+        if step == 0 and free and any(np.isinf(w.values[0]) for w in comparison.parts[WEIGHTS]):
+            raise NamesDiffer
         if step in (1, 2, 5, 10) or (step and step % max(1, total // 10) == 0):
             loss = comparison.quantities["loss", "loss"].values[step]
             print_and_log(
@@ -124,14 +141,21 @@ def run(config: Config) -> Comparison:
             )
 
     noise = config.train.precision is not Precision.fp64
-    comparison = compare(config, (FIRST, SECOND), separate, report, noise)
+    try:
+        comparison = compare(config, (FIRST, SECOND), separate, report, noise)
+    except NamesDiffer:
+        assert free
+        names = folder / "names.yaml"
+        write_own_names(config, data, names)
+        config = replace(config, model=replace(free, names=str(names)))
+        comparison = compare(config, (FIRST, SECOND), separate, report, noise)
     if comparison.parting and not noise:
         # A quantity that is zero except for rounding is pure noise: measure the noise before the verdict.
         print_and_log(
             "again, to measure noise: each beside itself with weights moved by one unit in the last place"
         )
-        return compare(config, (FIRST, SECOND), separate, report, noise=True)
-    return comparison
+        comparison = compare(config, (FIRST, SECOND), separate, report, noise=True)
+    return config, comparison
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Opening:
     layouts: Mapping[str, str]  # of images, by the input's name
     threads: int
     folders: tuple[str, ...] = ()  # of the import path, before all others
+    arguments: tuple[object, ...] = ()  # of the class or factory, before its options
 
 
 def open_model(opening: Opening) -> Subject:
@@ -81,12 +82,11 @@ def make(opening: Opening) -> Any:
     if is_model or not callable(found):
         return found
     try:
-        return found(**opening.options)
+        return found(*opening.arguments, **opening.options)
     except Exception as error:
-        given = (
-            ", ".join(f"{name}={value!r}" for name, value in opening.options.items()) or "nothing"
-        )
-        problem = f"called with {given}: {shortened(error)}"
+        given = [*map(repr, opening.arguments)]
+        given += [f"{name}={value!r}" for name, value in opening.options.items()]
+        problem = f"called with {', '.join(given) or 'nothing'}: {shortened(error)}"
         raise UserError(opening.key, opening.path, problem=problem) from error
 
 

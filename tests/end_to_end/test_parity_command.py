@@ -78,6 +78,25 @@ def test_in_low_precision_the_tolerance_is_the_noise_of_each_backend(tmp_path, p
     assert content["parts"]["loss"]["loss"]["noise"] == max(content["by_step"]["loss"]["noise"])
 
 
+@pytest.mark.slow
+def test_two_models_with_other_names_are_aligned_and_the_names_serve_other_commands(tmp_path):
+    (tmp_path / "own_models.py").write_text((ROOT / "tests/own_models.py").read_text())
+    own = "model=own model.torch=own_models:TorchFused model.jax=own_models:FlaxSeparate"
+    small = "dataset.limit=64 train.batch_size=16 train.steps=3 accelerator=cpu"
+    done = parity(tmp_path, "-m", "pipeline.parity", "name=it", *own.split(), *small.split())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the names of the two models differ: they are aligned" in done.stdout
+    assert re.search(r"qkv.weight\[4:8\] +b.kernel +transpose\(1, 0\)", done.stdout)
+    content = json.loads((tmp_path / "outputs/it/parity.json").read_text())
+    assert content["verdict"] == "same"
+    assert content["config"]["model"]["names"] == "outputs/it/names.yaml"
+    assert content["parts"]["initial weights"].keys() >= {"qkv.weight", "fc.weight"}
+    names = "model.names=outputs/it/names.yaml"
+    again = parity(tmp_path, "-m", "pipeline.parity", *own.split(), *small.split(), names)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "aligned" not in again.stdout
+
+
 PAIR = """
 import sys
 import flax.linen as nn
@@ -152,7 +171,7 @@ def test_a_mistake_is_reported_in_one_message(tmp_path, monkeypatch, capfd, argu
 
 
 def test_a_nan_loss_is_reported_in_one_message(monkeypatch, capsys):
-    def diverge(config):
+    def diverge(*_):
         raise Diverged("train/loss is nan at step 3")
 
     monkeypatch.setattr("pipeline.parity.__main__.run", diverge)

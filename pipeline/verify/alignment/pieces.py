@@ -1,11 +1,10 @@
 """Canonical names and layouts of a model's arrays: by a names file, or one array at a time."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.storage.portable_state import Shapes
+from pipeline.storage.portable_state import Arrays, Shapes
 from pipeline.verify.alignment.names_file import NamesFile, Side
 from pipeline.verify.alignment.notation import (
     Block,
@@ -17,6 +16,8 @@ from pipeline.verify.alignment.notation import (
     Transpose,
 )
 from pipeline.verify.alignment.rows import ParsedRow, RowError, parse_row, unknown_name
+
+CANONICAL = "torch"  # kind of the model whose names and layouts are the canonical ones
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,33 @@ def pieces_of(names: NamesFile, own: Shapes) -> dict[str, tuple[Piece, ...]]:
         raise names.refusal(error) from error
 
 
+def canonical_arrays(names: NamesFile, arrays: Arrays) -> Arrays:
+    """Return weights by canonical names and layouts, if they are by the names of the other side.
+
+    Arrays without a row stay.
+
+    Raises:
+        UserError: they have names of the other side, but do not fit its rows.
+    """
+    own = {name: array.shape for name, array in arrays.items()}
+    rows = _parsed(names, own)
+    mine = _sides(rows)[not _is_left(names, rows, {}, canonical=True)]
+    if all(block.name in own for block in mine):
+        return arrays
+    pieces = pieces_of(names, own)
+    found = {name: array for name, array in arrays.items() if name not in pieces}
+    for name, group in pieces.items():
+        for piece in group:
+            if piece.name not in found:
+                found[piece.name] = np.zeros(piece.shape, arrays[name].dtype)
+            piece.block.write(found[piece.name], piece.canonical(arrays[name]))
+    return found
+
+
 def check_names(names: NamesFile, own: Shapes) -> None:
     """Refuse a names file whose canonical names are not those of a model with these arrays."""
-    is_left, rows = _own_side(names, own)
+    rows = _parsed(names, own)
+    is_left = _is_left(names, rows, own, canonical=True)
     side = names.left if is_left else names.right
     try:
         for number, row in enumerate(rows):
@@ -70,20 +95,30 @@ def check_names(names: NamesFile, own: Shapes) -> None:
         raise names.refusal(error) from error
 
 
-def _own_side(names: NamesFile, own: Shapes) -> tuple[bool, list[ParsedRow]]:
-    """Tell which side of a file is the model with these arrays; the left one if it has as many names."""
+def _parsed(names: NamesFile, own: Shapes) -> list[ParsedRow]:
     rows = []
     for number, row in enumerate(names.rows):
         try:
             rows.append(parse_row(number, row, names.left.arrays or own, names.right.arrays or own))
         except RowError as error:
             raise names.refusal(error) from error
-    found = [sum(block.name in own for block in side) for side in _sides(rows)]
-    return found[0] > found[1], rows
+    return rows
 
 
-def _sides(rows: Iterable[ParsedRow]) -> tuple[list[Block], list[Block]]:
-    rows = list(rows)
+def _is_left(names: NamesFile, rows: list[ParsedRow], own: Shapes, canonical: bool) -> bool:
+    """Tell if the left side of a file is the model with these arrays.
+
+    `canonical` is True for the model that gives the canonical names. Without the kinds of the two models
+    it is the side of which more names are the model's; by itself, the left one is canonical.
+    """
+    left, right = (side.model.startswith(CANONICAL) for side in (names.left, names.right))
+    if left != right:
+        return left == canonical
+    count = [sum(block.name in own for block in side) for side in _sides(rows)]
+    return canonical if count[0] == count[1] else count[0] > count[1]
+
+
+def _sides(rows: list[ParsedRow]) -> tuple[list[Block], list[Block]]:
     return [row.left for row in rows], [row.right for row in rows]
 
 
@@ -102,7 +137,8 @@ def _shape_of(number: int, block: Block, shape: Shape) -> Shape:
 
 
 def _pieces_of(names: NamesFile, own: Shapes) -> dict[str, tuple[Piece, ...]]:
-    is_left, rows = _own_side(names, own)
+    rows = _parsed(names, own)
+    is_left = _is_left(names, rows, own, canonical=False)
     other = names.right if is_left else names.left
     shapes = _canonical_shapes(rows, own, other, is_left)
     covers = Cover(), Cover()

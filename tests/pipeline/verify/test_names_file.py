@@ -11,7 +11,7 @@ from pipeline.verify.alignment.fixed import fixed_matches
 from pipeline.verify.alignment.layers import Layer
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment.names_file import read_names, write_names
-from pipeline.verify.alignment.pieces import check_names, pieces_of
+from pipeline.verify.alignment.pieces import canonical_arrays, check_names, pieces_of
 from pipeline.verify.alignment.rows import Row, apply_rows
 from pipeline.verify.graph import Array, Description, Role
 
@@ -193,6 +193,11 @@ def test_pieces_make_canonical_arrays_of_a_models_own_and_back(tmp_path, turned)
     assert pieces["Dense_0.kernel"][0].kind == "linear"
     found = canonical_of(pieces, own)
     assert found.keys() == LEFT.keys() - {"pool"}
+    # Weights with the names of either side become those of the torch model.
+    for weights in (own, canonical):
+        translated = canonical_arrays(names, weights | {"more": np.ones(2)})
+        assert translated.keys() == found.keys() | {"more"} | weights.keys() & {"pool"}
+        np.testing.assert_array_equal(translated["in_proj"], canonical["in_proj"])
     for name, array in found.items():
         np.testing.assert_array_equal(array, canonical[name])
     for name, group in pieces.items():
