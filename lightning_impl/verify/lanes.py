@@ -1,7 +1,7 @@
 """A torch module run as its users would run it, in a precision, eager or compiled."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -145,7 +145,8 @@ def _compiled(model: nn.Module) -> Iterator[None]:
             yield
         finally:
             model._compiled_call_impl = None
-            torch._dynamo.reset()
+            with suppress(AssertionError):  # callbacks of a compilation that has failed are pending
+                torch._dynamo.reset()
 
 
 def _wide(tensor: torch.Tensor) -> np.ndarray:

@@ -1,5 +1,11 @@
 """Lanes run a model as its users would, and charge what differs to what has changed."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +25,7 @@ from pipeline.verify.lanes import BARS, MARGINS, Lanes
 from pipeline.verify.subject import Subject
 from pipeline.verify.verdict import LaneEdge
 
+ROOT = Path(__file__).resolve().parents[2]
 INPUTS = {"x": np.random.default_rng(0).standard_normal((6, 5))}
 FACTORS = {
     "output": np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32).astype(float)
@@ -212,11 +219,28 @@ def test_torch_is_compiled_or_says_why_it_cannot_be():
 
 
 @pytest.mark.slow
-def test_without_a_compiler_of_its_own_torch_says_so_in_one_line(monkeypatch):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
-    found = compare(ModuleSubject(Net(), {}), ModuleSubject(Net(), {}), compiled=True)
-    reason = found["the compiler of left", "fp32"].reason
-    assert found["the compiler of left", "fp32"].is_within is None
-    assert "no-such-compiler" in reason
-    assert "\n" not in reason
+def test_the_command_without_a_cpp_compiler_says_so_in_the_cell_and_writes_the_page(tmp_path):
+    command = [sys.executable, "-m", "pipeline.verify", *["torch.nn:TransformerEncoderLayer"] * 2]
+    options = "{d_model: 8, nhead: 2, dim_feedforward: 16, dropout: 0, batch_first: true}"
+    given = ["--options", options, "--inputs", "src=float32[2,3,8]", "--steps", "0", "--seeds", "1"]
+    wanted = ["--lanes", "--page", str(tmp_path / "page"), "--json", str(tmp_path / "verdict.json")]
+    cache = str(tmp_path / "cache")  # with nothing compiled in it
+    environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": cache}
+    ran = subprocess.run(
+        [*command, *given, *wanted], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "InvalidCxxCompiler" in ran.stdout
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    found = {(edge["changes"], edge["precision"]): edge for edge in verdict["lanes"]}
+    for precision in PRECISIONS:
+        edge = found["the compiler of left", precision]
+        assert edge["is_within"] is None
+        assert "No working C++ compiler found" in edge["reason"]
+        assert "\n" not in edge["reason"]
+        assert found["the port", precision]["outputs"] == 0
+    assert verdict["blame"].startswith("the port adds nothing (0e+00 in fp64)")
+    assert [layer["left"] for layer in verdict["layers"]][-2:] == ["linear2", "norm2"]
+    page = (tmp_path / "page" / "verdict.html").read_text()
+    assert "No working C++ compiler found" in page
+    assert (tmp_path / "page" / "verdict.png").stat().st_size > 5000
