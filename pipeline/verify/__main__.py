@@ -14,8 +14,8 @@ from pipeline.verify.alignment.rows import Row
 from pipeline.verify.alignment.table import alignment_table
 from pipeline.verify.arguments import parse_arguments
 from pipeline.verify.command import verify
-from pipeline.verify.page import write_page
 from pipeline.verify.report import reasons, table_of_differences, table_of_lanes, write_json
+from pipeline.verify.verdict_page.page import write_page
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,7 +14,6 @@ from PIL import Image
 from pipeline.verify.blame import blame
 from pipeline.verify.fingerprints import distance, fingerprint
 from pipeline.verify.layer_table import find_parting, join
-from pipeline.verify.page import page, write_page
 from pipeline.verify.report import reasons, table_of_lanes
 from pipeline.verify.time_limit import time_limit
 from pipeline.verify.verdict import (
@@ -27,6 +26,7 @@ from pipeline.verify.verdict import (
     Part,
     Verdict,
 )
+from pipeline.verify.verdict_page.page import page, write_page
 
 BAD = "<script>alert('$x$')</script>"
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from pipeline.atomic_files import write_text
 from pipeline.content_security import hashes
-from pipeline.verify.html_tables import number, table
-from pipeline.verify.layer_rows import layer_rows
 from pipeline.verify.layer_table import find_parting
-from pipeline.verify.picture import draw
 from pipeline.verify.report import between, headline, reasons
 from pipeline.verify.verdict import Part, Verdict
+from pipeline.verify.verdict_page.layer_rows import layer_rows
+from pipeline.verify.verdict_page.picture import draw
+from pipeline.verify.verdict_page.tables import number, table
 
 FOLDER = Path(__file__).parent
-REPORT_STYLE = FOLDER.parent / "compare" / "report" / "report.css"
+REPORT_STYLE = FOLDER.parents[1] / "compare" / "report" / "report.css"
 POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
     "script-src {script}; style-src {style}"

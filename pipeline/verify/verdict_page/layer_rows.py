@@ -3,10 +3,10 @@
 from html import escape
 from math import log10
 
-from pipeline.verify.html_tables import box, number
 from pipeline.verify.layer_table import TOLERANCE
-from pipeline.verify.picture import HIGH, LOW
 from pipeline.verify.verdict import Answer, LayerDifference, Verdict
+from pipeline.verify.verdict_page.picture import HIGH, LOW
+from pipeline.verify.verdict_page.tables import box, number
 
 WIDTH, HEIGHT, EDGE = 260, 16, 8  # of the scale
 LABELS = [10.0**exponent for exponent in range(-15, HIGH, 5)]
