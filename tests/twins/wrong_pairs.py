@@ -57,6 +57,7 @@ class Image:
     dilation: int = 1
     pool: str = "max"
     pool_padding: tuple[int, int] = (1, 1)
+    ceil: bool = False  # of torch's pooling
     counts: bool = True
     activation: str = "relu"
     slope: float = 0.01
@@ -66,7 +67,8 @@ class Image:
     unbiased: bool = True  # running variance
     is_still: bool = False  # normalises with running statistics in training
     skips_norm: bool = False
-    resize: str = ""
+    resize: str = ""  # corners, plain, smooth
+    size: tuple[int, int] = (5, 2)
 
 
 def activate(xp, name: str, x, slope: float):
@@ -146,10 +148,7 @@ class TorchBlock(nn.Module):
     def forward(self, x, hidden):
         """Attend, then transform."""
         o = self.o
-        for norm, work in (
-            (self.norm1, lambda y: self.attend(y, hidden)),
-            (self.norm2, self.transform),
-        ):
+        for norm, work in ((self.norm1, lambda y: self.attend(y, hidden)), (self.norm2, self.transform)):
             y = norm(x) if not o.post_norm else x
             residual = {"input": x, "norm": y, "none": torch.zeros(())}[o.residual]
             residual = residual.detach() if o.stops else residual
@@ -206,7 +205,9 @@ class TorchImage(nn.Module):
     def __init__(self, o: Image):
         super().__init__()
         self.o = o
-        self.first = nn.Conv2d(3, CHANNELS, 3, o.stride, 0, o.dilation)
+        low, high = o.padding
+        self.pads = low != high or o.mode != "zeros"
+        self.first = nn.Conv2d(3, CHANNELS, 3, o.stride, 0 if self.pads else low, o.dilation)
         self.norm = nn.BatchNorm2d(CHANNELS, o.epsilon, o.momentum)
         self.second = nn.Conv2d(CHANNELS, CHANNELS, 3, 1, 1)
         self.head = nn.Linear(CHANNELS, 3)
@@ -216,19 +217,21 @@ class TorchImage(nn.Module):
         o = self.o
         low, high = o.padding
         mode = "constant" if o.mode == "zeros" else o.mode
-        x = self.first(F.pad(image, (low, high, low, high), mode))
+        x = self.first(F.pad(image, (low, high, low, high), mode) if self.pads else image)
         if o.swaps:
             x = self.norm(activate(F, o.activation, x, o.slope))
         else:
             x = x if o.skips_norm else self.norm(x)
             x = activate(F, o.activation, x, o.slope)
         low, high = o.pool_padding
-        if o.pool == "max":
+        if o.pool == "max" and low == high:
+            x = F.max_pool2d(x, 3, 2, low, ceil_mode=o.ceil)
+        elif o.pool == "max":
             x = F.max_pool2d(F.pad(x, (low, high, low, high), value=-torch.inf), 3, 2)
         elif low == high:
             x = F.avg_pool2d(x, 3, 2, low, count_include_pad=o.counts)
         if o.resize:
-            x = F.interpolate(x, size=(7, 9), mode="bilinear", align_corners=o.resize == "corners")
+            x = F.interpolate(x, size=o.size, mode="bilinear", align_corners=o.resize == "corners", antialias=o.resize == "smooth")
         return self.head(self.second(x).mean((2, 3)))
 
 
@@ -286,9 +289,7 @@ def jax_text(o: Text):
         return jnp.where(keeps, x / (1 - o.rate), 0.0)
 
     def transform(p, name, x):
-        return dense(
-            p, f"{name}.down", activate(jax.nn, o.activation, dense(p, f"{name}.up", x), o.slope)
-        )
+        return dense(p, f"{name}.down", activate(jax.nn, o.activation, dense(p, f"{name}.up", x), o.slope))
 
     def apply(p, inputs, training):
         tokens = inputs["tokens"]
@@ -371,12 +372,8 @@ def jax_image(o: Image):
             x = activate(jax.nn, o.activation, x, o.slope)
         x = pool(x)
         if o.resize:
-            x = jax.image.resize(
-                x, (x.shape[0], 7, 9, CHANNELS), "linear", antialias=o.resize == "smooth"
-            )
-        return conv(p, "second", x, 1, (1, 1), 1).mean((1, 2)) @ p["head.kernel"] + p[
-            "head.bias"
-        ], buffers
+            x = jax.image.resize(x, (x.shape[0], *o.size, CHANNELS), "linear", antialias=o.resize == "smooth")
+        return conv(p, "second", x, 1, (1, 1), 1).mean((1, 2)) @ p["head.kernel"] + p["head.bias"], buffers
 
     return apply
 
@@ -415,9 +412,7 @@ def subject(framework: str, o: Text | Image):
         return ModuleSubject(TorchText(o) if isinstance(o, Text) else TorchImage(o), {})
     shapes = text_shapes() if isinstance(o, Text) else image_shapes()
     arrays = {
-        name: jnp.asarray(
-            np.ones(shape) if name.endswith(("scale", "var")) else np.zeros(shape) + 0.1
-        )
+        name: jnp.asarray(np.ones(shape) if name.endswith(("scale", "var")) else np.zeros(shape) + 0.1)
         for name, shape in shapes.items()
     }
     trained = frozenset(name for name in arrays if name not in ("bn.mean", "bn.var"))

@@ -20,9 +20,10 @@ from pipeline.verify.causes.order import (
     propose_exchanges,
     propose_moves,
     propose_other_operands,
+    propose_part_of_masks,
     propose_skips,
 )
-from pipeline.verify.causes.ratios import propose_ratios, propose_shifted_arrays
+from pipeline.verify.causes.ratios import propose_ratios, propose_shifted_arrays, propose_summands
 from pipeline.verify.causes.statistics import propose_running_statistics
 from pipeline.verify.causes.trial import SIDES, Trial
 from pipeline.verify.causes.windows import propose_resizing, propose_windows
@@ -34,16 +35,18 @@ from pipeline.verify.verdict import Cause, Part
 FAMILIES: tuple[Family, ...] = (
     propose_functions,
     propose_windows,
+    propose_resizing,
     propose_norms,
     propose_ratios,
-    propose_numbers,
     propose_masks,
     propose_positions,
+    propose_numbers,
+    propose_summands,
     propose_running_statistics,
     propose_shifted_arrays,
     propose_skips,
+    propose_part_of_masks,
     propose_other_operands,
-    propose_resizing,
     propose_exchanges,
     propose_feature_orders,
     propose_moves,

@@ -31,7 +31,8 @@ GELUS = {"gelu", "gelu_tanh", "quick_gelu"}
 def propose_functions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose the other side's function of a value where ours has another one."""
     known: dict[int, dict[Choice, Fingerprint]] = {}
-    pairs = [(place, source) for place in ours.region[::-1] for source in ours.sources(place)[:8]]
+    places = [place for place in ours.region[::-1] if not ours.ops[place].only_moves]
+    pairs = [(place, source) for place in places for source in ours.sources(place)[:8]]
     pairs = [(p, s) for p, s in pairs if ours.is_pure(ours.between(s, p))]
     later: list[Candidate] = []
     for place, source in pairs:

@@ -56,14 +56,31 @@ def spread(flow: Flow, edits: tuple[Edit, ...], same_layer: bool) -> list[tuple[
         offset = other - anchor
         if not offset or flow.found[other] == 1 or _look(flow, other) != _look(flow, anchor):
             continue
-        if any(not 0 <= place + offset < len(ops) for place in places):
-            continue
-        if any(_look(flow, place) != _look(flow, place + offset) for place in places):
-            continue
         if same_layer and pattern(ops[anchor].layer) != pattern(ops[other].layer):
             continue
-        found.append(tuple(_shifted(edit, offset, fixed) for edit in edits))
+        if all(
+            0 <= place + offset < len(ops) and _look(flow, place) == _look(flow, place + offset)
+            for place in places
+        ):
+            found.append(tuple(_shifted(edit, offset, fixed) for edit in edits))
+        elif len(edits) == 1 and (moved := _by_chain(flow, edits[0], other)):
+            found.append((moved,))
     return sorted(found, key=lambda edits: flow.rank[edits[0].op])
+
+
+def _by_chain(flow: Flow, edit: Edit, other: int) -> Edit | None:
+    """Apply an edit to another operation, with an input that is as many steps before it."""
+    sources = [place for place in edit.inputs if place != edit.op]
+    if len(sources) != 1 or edit.operands:
+        return None
+    steps, theirs = list(flow.chain(edit.op)), list(flow.chain(other))
+    if sources[0] not in steps or steps.index(sources[0]) >= len(theirs):
+        return None
+    source = theirs[steps.index(sources[0])]
+    if len(flow.ops[source].shape) != len(flow.ops[sources[0]].shape):
+        return None
+    inputs = tuple(source if place == sources[0] else other for place in edit.inputs)
+    return replace(edit, op=other, inputs=inputs)
 
 
 def _spread_array(flow: Flow, edits: tuple[Edit, ...]) -> list[tuple[Edit, ...]]:

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from pipeline.verify.alignment.layers import Owners, common_path
 from pipeline.verify.fingerprints import FIELDS, Fingerprint, Index, is_informative
 from pipeline.verify.graph import Op, Role, Trace
 from pipeline.verify.places import SOURCES, matched
@@ -98,11 +99,13 @@ class Flow:
 
     @cached_property
     def depends(self) -> np.ndarray:
-        """True for each result that depends on the inputs of the model."""
+        """True for each result that depends on the inputs of the model, not on their shapes alone."""
+        free = {draw.op for draw in self.trace.draws}
         found = np.zeros(len(self.ops), bool)
         for place in sorted(range(len(self.ops)), key=self.rank.__getitem__):
             op = self.ops[place]
-            found[place] = op.name == "input" or any(found[other] for other in op.inputs)
+            if place not in free and not op.name.endswith("_like"):
+                found[place] = op.name == "input" or any(found[other] for other in op.inputs)
         return found
 
     @cached_property
@@ -130,14 +133,25 @@ class Flow:
 
     @cached_property
     def end(self) -> int:
-        """Last place of the region: the first wrong value behind the first place that enters a layer."""
+        """Last place of the region: the first wrong value that enters a layer.
+
+        One that is only moved, or padded, since the last right value does not count.
+        """
         exits = [place for place in self.exits if self.rank[place] >= self.rank[self.first]]
-        return exits[0] if exits else (self.guilty[-1] if self.guilty else -1)
+        for place in exits:
+            if not all(self.only_moves(other) for other in self.upto(place)):
+                return place
+        return self.guilty[-1] if self.guilty else -1
 
     @cached_property
     def region(self) -> list[int]:
         """Wrong results up to the end of the region, in order."""
         return self.upto(self.end)
+
+    def only_moves(self, place: int) -> bool:
+        """True for a result with the values of others, in another order or shape, or padded."""
+        op = self.ops[place]
+        return op.only_moves or op.name in ("cat", "concatenate", "stack")
 
     def upto(self, end: int) -> list[int]:
         """Return the wrong results up to a place, in order."""
@@ -221,6 +235,15 @@ class Flow:
             found = found | pending
         return found
 
+    def makers(self, group: Collection[int]) -> set[str]:
+        """Return the names of operations that make the constants of a group."""
+        pending = [p for place in group for p in self.ops[place].inputs if not self.depends[p]]
+        seen = set(pending)
+        while pending:
+            pending = [p for place in pending for p in self.ops[place].inputs if p not in seen]
+            seen.update(pending)
+        return {self.ops[place].name for place in seen}
+
     def is_pure(self, places: Iterable[int]) -> bool:
         """True if operations use no parameters."""
         return not self.uses_arrays & set(places)
@@ -240,7 +263,35 @@ class Flow:
             self._kept |= trace.kept
         return {place: self._kept[place] for place in places if place in self._kept}
 
+    @cached_property
+    def layers(self) -> dict[int, str]:
+        """Names of the layers whose parameters an operation uses, by place."""
+        owners, names = Owners(self.subject.description.arrays), {}
+        for use in self.trace.uses:
+            layer, known = self.ops[use.op].layer, use.elements[use.elements >= 0]
+            if not layer and known.size:
+                layer = common_path(owners.names(known))
+            names.setdefault(use.op, layer)
+        return names
+
     def layer(self, place: int) -> str:
-        """Name of the layer of a result, for a person."""
-        op = self.ops[place]
-        return op.layer or op.source or op.name
+        """Name of the layer of a result; of one between layers, that of the layer before it."""
+        return self.near(place).partition(" ")[2]
+
+    def near(self, place: int) -> str:
+        """Name the layer that a result is in, or after."""
+        if place in self.layers:
+            return f"in {self.layers[place]}"
+        own = self.ops[place].layer
+        is_leaf = not any(other.startswith(f"{own}.") for other in self.layers.values())
+        if own and is_leaf and not set(own) & set(",>"):
+            return f"in {own}"
+        seen, pending = {place}, [place]
+        while pending:
+            at = max(pending, key=self.rank.__getitem__)
+            pending.remove(at)
+            if at in self.layers:
+                return f"after {self.layers[at]}"
+            pending += [other for other in self.ops[at].inputs if other not in seen]
+            seen.update(self.ops[at].inputs)
+        return f"in {self.ops[place].source or own or 'the model'}"

@@ -23,6 +23,7 @@ from pipeline.verify.causes.words import (
 from pipeline.verify.subject import Edit
 
 Site = tuple[int, int, float]  # operation, which of its numbers, the number
+MASK = 1e4  # beyond which a number is that of a mask
 MOST = 24  # replacements of one number that are tried
 # Operations whose numbers are axes, sizes or places.
 SHAPES = {"mean", "sum", "amax", "var", "_softmax", "_safe_softmax", "_log_softmax", "cumsum", "unsqueeze",
@@ -35,8 +36,23 @@ def propose_numbers(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     mine, other = sites(ours), sites(theirs)
     yield from _complements(ours, mine)
     singles, extra = _only(mine, other), _only(other, mine)
+    if any(abs(s[2]) > MASK for s in singles) and any(abs(s[2]) > MASK for s in extra):
+        # Two masks, which differ where a whole row is hidden alone.
+        yield from _pairs(
+            ours, theirs,
+            [s for s in singles if abs(s[2]) > MASK], [s for s in extra if abs(s[2]) > MASK],
+        )  # fmt: skip
+        singles = [s for s in singles if abs(s[2]) <= MASK]
+        extra = [s for s in extra if abs(s[2]) <= MASK]
     if 1 < len(singles) == len(extra) <= 6:
         yield from _together(ours, theirs, singles, extra)
+    yield from _pairs(ours, theirs, singles, extra)
+
+
+def _pairs(
+    ours: Flow, theirs: Flow, singles: Sequence[Site], extra: Sequence[Site]
+) -> Iterator[Candidate]:
+    """Propose one number of the other side for one of ours, the likeliest first."""
     trials = []
     for site in singles:
         kind = kind_of_number(ours, site[0])
@@ -54,7 +70,12 @@ def propose_numbers(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             f"{at(ours, place)} uses {kind} {number(old)}, {at(theirs, far[0])} {number(far[2])}"
         )
         remedy = f"{kind} {number(value)} on the {ours.name}"
-        yield Candidate(kind, (Edit(place, numbers={at_: value}),), difference, remedy)
+        edit = Edit(place, numbers={at_: value})
+        yield Candidate(kind, (edit,), difference, remedy)
+        alike = [s for s in sites(ours) if s[2] == old and ours.ops[s[0]].name == ours.ops[place].name]
+        if len(alike) > 1:
+            edits = tuple(Edit(other, numbers={order: value}) for other, order, _ in alike)
+            yield Candidate(kind, edits, difference, remedy)
 
 
 def sites(flow: Flow) -> list[Site]:
@@ -63,6 +84,7 @@ def sites(flow: Flow) -> list[Site]:
         (place, at_, value)
         for place in flow.surroundings
         if not flow.ops[place].only_moves and flow.ops[place].name not in SHAPES
+        and flow.ops[place].fingerprint is not None
         and flow.ops[place].window is None
         for at_, value in enumerate(flow.ops[place].numbers)
     ]  # fmt: skip

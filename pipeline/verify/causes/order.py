@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from pipeline.verify.causes.candidate import Candidate
+from pipeline.verify.causes.candidate import Candidate, spread
 from pipeline.verify.causes.flow import Flow
-from pipeline.verify.causes.words import PRODUCTS, SUMS, at, kind_of
+from pipeline.verify.causes.words import PRODUCTS, SUMS, WAVES, at, kind_of
 from pipeline.verify.fingerprints import fingerprint
 from pipeline.verify.subject import OUTPUTS, Edit
 
@@ -13,7 +13,7 @@ NEAR = 120  # results before one that may take the place of its operand
 
 ADDITIONAL = {
     "norm": "missing norm", "dropout": "missing dropout", "residual": "missing residual", "bias": "missing bias",
-    "scale": "missing scale", "mask": "mask ignored", "softmax": "missing softmax", "summand": "missing summand",
+    "rotary": "missing rotary positions", "scale": "missing scale", "mask": "mask ignored", "softmax": "missing softmax", "summand": "missing summand",
 }  # fmt: skip
 
 
@@ -21,6 +21,8 @@ def propose_skips(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose that ours has an operation, or a group of them, that the other side lacks."""
     for place in ours.region:
         inputs = [p for p in ours.ops[place].inputs if ours.depends[p]]
+        if ours.ops[place].only_moves:
+            continue
         for source in dict.fromkeys([*inputs, *ours.sources(place)]):
             if ours.ops[source].shape != ours.ops[place].shape or ours.found[source] == 0:
                 continue
@@ -31,6 +33,8 @@ def propose_skips(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             if kind == "residual" and source in inputs:
                 lost = next((p for p in inputs if p != source), source)
                 where = f"the residual from {at(ours, lost)}"
+            elif ours.makers(group) & WAVES:
+                kind, where = "rotary", f"rotary positions {ours.near(place)}"
             else:
                 where = f"{'the ' if kind != 'operation' else ''}{kind} of {at(ours, place)}"
             edit = Edit(place, function="identity", inputs=(source,))
@@ -38,6 +42,26 @@ def propose_skips(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
                 _mask_name(ours, group) if kind == "mask" else ADDITIONAL.get(kind, _missing(kind))
             )
             difference = f"{ours.name} applies {where}, which {theirs.name} lacks"
+            remedy = f"it left out on the {ours.name}"
+            yield Candidate(name, (edit,), difference, remedy)
+            # Several at once: the rotary positions of queries and keys.
+            limit = ours.rank[ours.end]
+            alike = [e for e in spread(ours, (edit,), True) if ours.rank[e[0].op] <= limit]
+            if alike:
+                edits = (edit, *(other for each in alike for other in each))
+                yield Candidate(name, edits, difference, remedy)
+
+
+def propose_part_of_masks(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose that ours hides what the other side shows: one of two masks that are combined."""
+    for place in ours.surroundings[::-1]:
+        op = ours.ops[place]
+        if op.dtype != "bool" or len(op.inputs) != 2:
+            continue
+        for kept, dropped in (op.inputs, op.inputs[::-1]):
+            edit = Edit(place, function="like", inputs=(place, kept))
+            name = "padding mask ignored" if ours.depends[dropped] else "missing causal mask"
+            difference = f"{at(ours, place)} has a mask that {theirs.name} lacks"
             yield Candidate(name, (edit,), difference, f"it left out on the {ours.name}")
 
 
@@ -127,11 +151,12 @@ def propose_moves(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             edits = _moved(ours, source, place, group, target)
             kind = kind_of(ours, group)
             name = _move_name(ours, kind, target)
+            behind = f"the {kind_of(ours, {target})} {ours.near(target)}"
             difference = (
-                f"{ours.name} applies the {kind} of {ours.layer(place)} before {ours.layer(target)}, "
+                f"{ours.name} applies the {kind} {ours.near(place)} before {behind}, "
                 "the other side after it"
             )
-            remedy = f"it behind {ours.layer(target)} on the {ours.name}"
+            remedy = f"it behind that on the {ours.name}"
             yield Candidate(name, edits, difference, remedy, until=place)
 
 
@@ -148,7 +173,7 @@ def _group_ends(flow: Flow) -> list[int]:
         )  # fmt: skip
         if (is_end or not after) and not flow.ops[place].only_moves:
             found.append(place)
-    return found[::-1][:4]
+    return list(dict.fromkeys([*found[::-1][:3], *found[:3]]))
 
 
 def _targets(flow: Flow, place: int, group: set[int]) -> list[int]:
@@ -170,15 +195,15 @@ def _targets(flow: Flow, place: int, group: set[int]) -> list[int]:
 
 def _moved(flow: Flow, source: int, place: int, group: set[int], target: int) -> tuple[Edit, ...]:
     """Return the edits that apply a group to a later result, and nothing in its place."""
-    edits = [
-        Edit(p, operands={source: target}) for p in sorted(group) if source in flow.ops[p].inputs
-    ]
-    edits += [
-        Edit(c, operands={place: source}) for c in flow.consumers.get(place, ()) if c not in group
-    ]
-    edits += [
-        Edit(c, operands={target: place}) for c in flow.consumers.get(target, ()) if c not in group
-    ]
+    operands: dict[int, dict[int, int]] = {}
+    for other in group:
+        if source in flow.ops[other].inputs:
+            operands.setdefault(other, {})[source] = target
+    for old, new in ((place, source), (target, place)):
+        for other in flow.consumers.get(old, ()):
+            if other not in group:
+                operands.setdefault(other, {})[old] = new
+    edits = [Edit(other, operands=changes) for other, changes in sorted(operands.items())]
     if target in flow.roots or target in flow.trace.results.values():
         edits.append(Edit(OUTPUTS, operands={target: place}))
     return tuple(edits)
@@ -187,8 +212,8 @@ def _moved(flow: Flow, source: int, place: int, group: set[int], target: int) ->
 def _move_name(flow: Flow, kind: str, target: int) -> str:
     op = flow.ops[target]
     is_sum = op.name in SUMS and sum(flow.depends[p] for p in op.inputs) > 1
-    if kind == "norm":
-        return "pre-norm or post-norm" if is_sum else "norm order"
+    if kind == "norm" and is_sum:
+        return "pre-norm or post-norm"
     if kind == "dropout":
         return "dropout place"
-    return "activation order"
+    return "order of norm and activation" if kind == "norm" else "activation order"

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
-from pipeline.verify.causes.words import ROOTS, SOFTMAX, at, drawn, names_after, number
+from pipeline.verify.causes.words import ROOTS, SOFTMAX, at, drawn, is_near, names_after, number
 from pipeline.verify.fingerprints import Fingerprint
 from pipeline.verify.graph import Role
 from pipeline.verify.places import SOURCES
@@ -16,20 +16,28 @@ EXACT = 1e-9
 
 
 def propose_ratios(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
-    """Propose the constant by which a value of ours differs from one of the other side."""
-    seen = set()
+    """Propose the constant factor by which a value of ours differs from one of the other side."""
+    for place, other, prints in _pairs(ours, theirs):
+        if (factor := ratio(*prints)) is not None:
+            yield _scaled(ours, theirs, place, other, factor)
+
+
+def propose_summands(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose the constant summand by which a value of ours differs from one of the other side."""
+    for place, other, prints in _pairs(ours, theirs):
+        if (summand := shift(*prints)) is not None:
+            yield _shifted(ours, theirs, place, other, summand)
+
+
+def _pairs(
+    ours: Flow, theirs: Flow
+) -> Iterator[tuple[int, int, tuple[Fingerprint, Fingerprint]]]:
+    """Yield results of both regions, or what they take, that may differ by a constant."""
     for place in ours.region:
         for other in [*theirs.entering, *theirs.region]:
             prints = ours.ops[place].fingerprint, theirs.ops[other].fingerprint
-            if prints[0] is None or prints[1] is None:
-                continue
-            factor, summand = ratio(*prints), shift(*prints)
-            if factor is not None and (place, round(factor, 9)) not in seen:
-                seen.add((place, round(factor, 9)))
-                yield _scaled(ours, theirs, place, other, factor)
-            elif summand is not None and (place, "+", round(summand, 9)) not in seen:
-                seen.add((place, "+", round(summand, 9)))
-                yield _shifted(ours, theirs, place, other, summand)
+            if prints[0] is not None and prints[1] is not None:
+                yield place, other, (prints[0], prints[1])
 
 
 def propose_shifted_arrays(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
@@ -88,16 +96,21 @@ def shift(left: Fingerprint, right: Fingerprint) -> float | None:
 
 def _scaled(ours: Flow, theirs: Flow, place: int, other: int, factor: float) -> Candidate:
     name = kind_of_factor(ours, place, factor)
-    difference = f"what {at(ours, place)} computes is {number(1 / factor)} times what {at(theirs, other)} computes"
+    if name == "constant factor":
+        name = kind_of_factor(theirs, other, 1 / factor)
+    if name == "dropout rate" and not (ours.trace.draws and theirs.trace.draws):
+        name = "missing dropout"
+    difference = f"{at(ours, place)} is {number(1 / factor)} times {at(theirs, other)}"
     edit = Edit(place, function="scale", arguments=(factor,))
     return Candidate(name, (edit,), difference, f"a factor of {number(factor)} on the {ours.name}")
 
 
 def _shifted(ours: Flow, theirs: Flow, place: int, other: int, summand: float) -> Candidate:
-    difference = f"what {at(theirs, other)} computes is {number(summand)} more than what {at(ours, place)} computes"
+    words = f"{number(abs(summand))} {'more' if summand > 0 else 'less'}"
+    difference = f"{at(theirs, other)} is {words} than {at(ours, place)}"
     edit = Edit(place, function="shift", arguments=(summand,))
     remedy = f"{number(summand)} added on the {ours.name}"
-    is_factor = not ours.depends[place] and not theirs.depends[other] and abs(summand) == 1
+    is_factor = not ours.depends[place] and not theirs.depends[other] and is_near(abs(summand), 1)
     name = "norm factor plus one" if is_factor else "constant summand"
     return Candidate(name, (edit,), difference, remedy)
 

@@ -76,16 +76,21 @@ class Trial:
         ends = [candidate.until] if candidate.until is not None else self._ends(ours, candidate)
         if not ends:
             return self.agrees(ours, candidate.edits)
-        edits = (*ours.edits, *candidate.edits)
-        try:
-            trace = ours.subject.trace(ours.inputs, ours.training, until=max(ends), edits=edits)
-        except Exception:  # any: the edit does not fit the operation
+        last = max(ends, key=ours.rank.__getitem__)
+        trace = self._traced(ours, candidate.edits, last)
+        if trace is None:
             return False
         for end in ends:
             print_ = trace.ops[end].fingerprint
-            if print_ is None or not np.isfinite(print_).all() or not theirs.find(print_):
+            if print_ is None or not np.isfinite(print_).all():
                 return False
-        return True
+            hits = theirs.find(print_)
+            if not hits:
+                return False
+            if any(theirs.found[place] == 0 for place in hits):
+                return True
+            # A value that both sides have had before: what follows tells if it is used alike.
+        return bool(self._ends(ours, candidate)) and self.agrees(ours, candidate.edits)
 
     def _traced(self, ours: Flow, edits: Sequence[Edit], until: int | None = None) -> Trace | None:
         """Record a pass with more edits; None if they do not fit the operations."""
@@ -97,12 +102,12 @@ class Trial:
                 return None
 
     def _ends(self, ours: Flow, candidate: Candidate) -> list[int]:
-        """Return the first wrong value behind the edits that enters a layer."""
+        """Return the first wrong values behind the edits that enter a layer."""
         edited = {edit.op for edit in candidate.edits if edit.op != OUTPUTS}
         after = set().union(*(ours.after(place) for place in edited)) | edited
         last = max((ours.rank[p] for p in edited if ours.found[p] == 0), default=0)
         ends = [p for p in ours.exits if p in after and ours.rank[p] >= last]
-        return ends[:1]
+        return ends[:3]
 
     def agrees(self, ours: Flow, edits: Sequence[Edit]) -> bool:
         """True if both sides end in the same, with edits on one of them."""

@@ -15,6 +15,7 @@ from pipeline.verify.replay.functions import NUMPY, resized
 from pipeline.verify.subject import Edit
 
 RESIZINGS = ("nearest", "nearest-exact", "linear", "linear-corners", "cubic", "cubic-corners")
+ZEROS = {"constant_pad_nd", "pad"}  # operations that pad with a constant
 LARGEST = 300_000  # elements of a result whose resizing is tried
 
 
@@ -115,14 +116,14 @@ def _paddings(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
         if window is None or not data:
             continue
         for source in ours.sources(data[0]):
+            names = {ours.ops[p].name for p in ours.between(source, data[0])}
+            name = "padding" if names & ZEROS else "padding mode"
             for other in known:
-                edit = Edit(
-                    place, window=replace(other, kind=window.kind), operands={data[0]: source}
-                )
-                difference = f"{at(ours, place)} pads in another way than {theirs.name}, which pads with zeros"
-                yield Candidate(
-                    "padding mode", (edit,), difference, f"padding by zeros on the {ours.name}"
-                )
+                change = replace(other, kind=window.kind)
+                edit = Edit(place, window=change, operands={data[0]: source})
+                words = f"zeros, {_pairs(other)}"
+                difference = f"{at(ours, place)} pads in another way than {theirs.name}, which has {words}"
+                yield Candidate(name, (edit,), difference, f"{words} on the {ours.name}")
 
 
 def _counts(ours: Flow) -> Iterator[Candidate]:
@@ -133,6 +134,8 @@ def _counts(ours: Flow) -> Iterator[Candidate]:
         if op.name not in PRODUCTS or not tables or ours.ops[tables[0]].fingerprint is None:
             continue
         table = ours.value(tables[0])
+        if (table != np.round(table)).any() or table.min() < 1 or table.min() == table.max():
+            continue  # no numbers of elements
         edit = Edit(tables[0], value=np.full(table.shape, table.max()))
         yield _counting(ours, place, edit, False)
 
@@ -158,6 +161,8 @@ def propose_resizing(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
                 a for a in range(len(shape)) if len(before) == len(shape) and before[a] != shape[a]
             ]
             if not axes or ours.found[source] == 0 or np.prod(shape) > LARGEST:
+                continue
+            if any(ours.ops[p].window for p in ours.between(source, place)):
                 continue
             x, sizes = ours.value(source), tuple(shape[a] for a in axes)
             found, print_ = {}, ours.ops[place].fingerprint

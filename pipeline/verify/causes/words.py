@@ -17,9 +17,8 @@ PLAIN = SUMS | PRODUCTS | {"neg", "convert_element_type", "_to_copy", "broadcast
 
 
 def at(flow: Flow, place: int) -> str:
-    """Name a side and a layer of it: `left in encoder.norm`."""
-    layer = flow.layer(place)
-    return f"{flow.name} in {layer}" if layer else flow.name
+    """Name a side and a layer of it: `left in encoder.norm`, `right after mlp.up`."""
+    return f"{flow.name} {flow.near(place)}"
 
 
 def number(value: float) -> str:

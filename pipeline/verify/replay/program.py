@@ -86,6 +86,7 @@ class Program(Generic[A]):
                 result = FUNCTIONS[edit.function](namespace, *taken, *edit.arguments)
                 if math.prod(result.shape) == math.prod(own.shape):
                     result = namespace.reshape(result, tuple(own.shape))
+                result = namespace.copy(result)  # what it shows may be changed in place
             found[register] = result
             if place >= 0:
                 visit(place, result)
@@ -161,7 +162,7 @@ class Program(Generic[A]):
         """Return the steps in the order of execution, as few as possible moved behind later ones."""
         maker: dict[int, int] = {}  # of a register: the last step that has made it
         waits: list[set[int]] = []
-        last = {reg: at for at, step in enumerate(self.steps) for reg in step.registers}
+        last = {place: at for at, step in enumerate(self.steps) for place in step.places}
         is_moved = False
         for at, step in enumerate(self.steps):
             before = {maker[o.register] for o in step.operands if o.register in maker}
@@ -177,7 +178,7 @@ class Program(Generic[A]):
                     if any(old == x.place for x in step.operands)
                 ]
                 asked += [other for other in edit.inputs if other != place]
-                makers = {last[self.registers[o]] for o in asked if self.registers[o] in last}
+                makers = {last[other] for other in asked if other in last}
                 before = (before - replaced) | makers
                 is_moved |= any(other >= at for other in makers)
             waits.append(before - {at})
@@ -226,7 +227,7 @@ def _inputs(inputs: tuple[int, ...], edit: Edit) -> tuple[int, ...]:
 
 
 def merged(edits: Sequence[Edit]) -> dict[int, Edit]:
-    """Return one edit for each operation; of two that set the same, the later one counts."""
+    """Return one edit for each operation: a later edit changes what earlier ones have made of it."""
     found: dict[int, Edit] = {}
     for edit in edits:
         known = found.get(edit.op, Edit(edit.op))
@@ -235,13 +236,19 @@ def merged(edits: Sequence[Edit]) -> dict[int, Edit]:
             edit.op,
             {**known.numbers, **edit.numbers},
             edit.window or known.window,
-            {**known.operands, **edit.operands},
+            _composed(known.operands, edit.operands),
             result.function,
             result.inputs,
             result.arguments,
             result.value,
         )
     return found
+
+
+def _composed(first: Mapping[int, int], second: Mapping[int, int]) -> dict[int, int]:
+    """Replace operands twice."""
+    found = {old: second.get(new, new) for old, new in first.items()}
+    return found | {old: new for old, new in second.items() if old not in first}
 
 
 def _sorted(waits: Sequence[set[int]]) -> list[int]:
