@@ -22,7 +22,7 @@ from benchmarks.verify_mutants.pairs import (
 )
 from benchmarks.verify_mutants.rewrites import Rewritten, rewritten
 from pipeline.verify.alignment.align import Aligner, Alignment
-from pipeline.verify.checker import Checker
+from pipeline.verify.checks.checker import Checker
 
 BAR = 1e-10
 

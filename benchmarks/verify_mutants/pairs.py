@@ -14,9 +14,9 @@ from benchmarks.verify_mutants.settings import Plan
 from flax_impl.verify import equinox, functions, linen, nnx
 from flax_impl.verify.subject import FunctionSubject, to_native
 from lightning_impl.verify.subject import ModuleSubject
-from pipeline.verify.channels import FIRST, LAST, Channels
 from pipeline.verify.inputs import Described, parse
-from pipeline.verify.subject import Subject
+from pipeline.verify.sides.channels import FIRST, LAST, Channels
+from pipeline.verify.sides.subject import Subject
 
 ADAPTERS = {"linen": linen, "nnx": nnx, "equinox": equinox, "functions": functions}
 CHANNELS_FIRST = ("torch", "equinox")

@@ -19,7 +19,7 @@ from benchmarks.verify_pairs.cases import CASES, Case
 from benchmarks.verify_pairs.huggingface import make_flax, make_inputs, make_torch
 from pipeline.verify.alignment.align import Aligner, Alignment
 from pipeline.verify.alignment.layers import Owners
-from pipeline.verify.subject import Inputs, Pass, Subject
+from pipeline.verify.sides.subject import Inputs, Pass, Subject
 
 
 def measure(case: Case) -> dict[str, object]:

@@ -9,8 +9,8 @@ from flax_impl.device import CACHE
 from flax_impl.verify import equinox, functions, linen, nnx
 from flax_impl.verify.subject import FunctionSubject, to_native
 from pipeline.errors import UserError
-from pipeline.verify.channels import Channels, open_in_layout
-from pipeline.verify.subject import Inputs, Subject
+from pipeline.verify.sides.channels import Channels, open_in_layout
+from pipeline.verify.sides.subject import Inputs, Subject
 
 ADAPTERS = (linen, nnx, equinox, functions)
 KINDS = (

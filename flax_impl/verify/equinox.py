@@ -13,7 +13,7 @@ from flax_impl.verify.function import KEYS, Function, bind, training_keywords
 from flax_impl.verify.scopes import named
 from flax_impl.verify.tree import Tree, path_name
 from pipeline.errors import UserError
-from pipeline.verify.channels import FIRST
+from pipeline.verify.sides.channels import FIRST
 
 # Pairs of statistics that a batch norm keeps, by the ends of their paths.
 STATISTICS = {

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax_impl.device import PyTree
 from flax_impl.verify.function import KEYS, TRAINING, Function
 from flax_impl.verify.tree import Tree, is_jax_or_numpy
-from pipeline.verify.channels import LAST
+from pipeline.verify.sides.channels import LAST
 
 # Names under which `apply` takes what `init` returns besides the parameters, and returns it anew.
 STATES = ("state", "states", "model_state", "net_state", "batch_stats", "buffers")

@@ -12,8 +12,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from flax_impl.device import PyTree
 from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.outputs import leaves
-from pipeline.verify.subject import Pass
+from pipeline.verify.sides.outputs import leaves
+from pipeline.verify.sides.subject import Pass
 
 MODES = ("JAX op by op", "JAX jitted")
 DTYPES = {

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flax_impl.device import PyTree
 from flax_impl.verify.function import Function, bind, evaluated, narrowed, training_keywords
-from pipeline.verify.channels import FIRST, LAST
+from pipeline.verify.sides.channels import FIRST, LAST
 
 PARAMS = "params"
 Paths = dict[str, tuple[str, ...]]  # of variables, by their names

@@ -10,7 +10,7 @@ from flax import nnx
 from flax_impl.device import PyTree
 from flax_impl.verify.function import Function, bind, training_keywords
 from flax_impl.verify.scopes import named
-from pipeline.verify.channels import LAST
+from pipeline.verify.sides.channels import LAST
 
 
 def matches(made: object) -> bool:

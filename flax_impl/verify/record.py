@@ -19,10 +19,10 @@ from flax_impl.verify.function import narrowed
 from flax_impl.verify.loops import retrace
 from flax_impl.verify.replay import Operation, find_window
 from flax_impl.verify.substitutes import VIEWS, substitute
-from pipeline.verify.fingerprints import fingerprint
-from pipeline.verify.graph import Draw, Op, Role, Use
 from pipeline.verify.replay.program import Operand, Program
 from pipeline.verify.tags import tags, untag
+from pipeline.verify.trace.fingerprints import fingerprint
+from pipeline.verify.trace.graph import Draw, Op, Role, Use
 
 # Primitives that move values, of parameters or not.
 MOVES = {*VIEWS, "row", "pad", "gather", "dynamic_slice"} - {"concatenate"}

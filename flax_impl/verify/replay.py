@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_impl.device import PyTree
-from pipeline.verify.graph import Window
 from pipeline.verify.replay.functions import Namespace
 from pipeline.verify.replay.program import Step
+from pipeline.verify.trace.graph import Window
 
 
 @dataclass

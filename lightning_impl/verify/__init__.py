@@ -7,8 +7,8 @@ from torch import nn
 
 from lightning_impl.verify.subject import ModuleSubject, to_native
 from pipeline.errors import UserError
-from pipeline.verify.channels import FIRST, Channels, open_in_layout
-from pipeline.verify.subject import Inputs, Subject
+from pipeline.verify.sides.channels import FIRST, Channels, open_in_layout
+from pipeline.verify.sides.subject import Inputs, Subject
 
 KINDS = "a torch.nn.Module"
 

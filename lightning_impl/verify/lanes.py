@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_impl.verify.replay import to_numpy
 from pipeline.config.train import Precision
-from pipeline.verify.outputs import leaves
-from pipeline.verify.subject import Pass
+from pipeline.verify.sides.outputs import leaves
+from pipeline.verify.sides.subject import Pass
 
 MODES = ("torch eager", "torch.compile")
 DTYPES = {

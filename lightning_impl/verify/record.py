@@ -14,10 +14,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lightning_impl.verify.replay import Operation, find_window, slotted, tensors, to_numpy
 from lightning_impl.verify.substitutes import SUBSTITUTES, substitute
-from pipeline.verify.fingerprints import fingerprint
-from pipeline.verify.graph import Draw, Op, Role, Use, Window
 from pipeline.verify.replay.program import Operand, Program
 from pipeline.verify.tags import tags, untag
+from pipeline.verify.trace.fingerprints import fingerprint
+from pipeline.verify.trace.graph import Draw, Op, Role, Use, Window
 
 # Operations that only show the elements of a tensor in another order or shape.
 VIEWS = {

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.verify.graph import Window
 from pipeline.verify.replay.functions import Namespace
 from pipeline.verify.replay.program import Step
+from pipeline.verify.trace.graph import Window
 
 aten = torch.ops.aten
 

@@ -18,11 +18,11 @@ from lightning_impl.verify.replay import NAMESPACE, to_numpy
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.channels import Channels
-from pipeline.verify.graph import Array, Description, Trace
-from pipeline.verify.outputs import leaves
 from pipeline.verify.replay.program import Recorded, Source
-from pipeline.verify.subject import Edit, Inputs, Pass
+from pipeline.verify.sides.channels import Channels
+from pipeline.verify.sides.outputs import leaves
+from pipeline.verify.sides.subject import Edit, Inputs, Pass
+from pipeline.verify.trace.graph import Array, Description, Trace
 
 
 class ModuleSubject:

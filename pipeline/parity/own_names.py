@@ -13,9 +13,9 @@ from pipeline.rng import generator
 from pipeline.verify.alignment.align import Aligner
 from pipeline.verify.alignment.names_file import write_names
 from pipeline.verify.alignment.rows import unmatched
-from pipeline.verify.alignment.table import alignment_table
-from pipeline.verify.side import Side
-from pipeline.verify.worker import Opening
+from pipeline.verify.alignment_table import alignment_table
+from pipeline.verify.sides.side import Side
+from pipeline.verify.sides.worker import Opening
 
 SAMPLES = 2  # of the batch on which the models are aligned
 

@@ -11,7 +11,7 @@ from pipeline.console import print_and_log
 from pipeline.devices.process_exit import fast_exit
 from pipeline.errors import RunFailed, UserError
 from pipeline.verify.alignment.rows import Row
-from pipeline.verify.alignment.table import alignment_table
+from pipeline.verify.alignment_table import alignment_table
 from pipeline.verify.arguments import parse_arguments
 from pipeline.verify.command import verify
 from pipeline.verify.report import reasons, table_of_differences, table_of_lanes, write_json

@@ -18,9 +18,9 @@ from pipeline.verify.inputs import Described, Drawn, parse
 from pipeline.verify.judge import Request, judge
 from pipeline.verify.recordings.comparison import compare_recordings
 from pipeline.verify.recordings.recorder import SUFFIX
-from pipeline.verify.side import Side
+from pipeline.verify.sides.side import Side
+from pipeline.verify.sides.worker import Opening
 from pipeline.verify.verdict import Verdict
-from pipeline.verify.worker import Opening
 
 INPUTS_HINT = "Describe what both models take: --inputs 'x=float32[8,3,32,32] NCHW'."
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.errors import BadArgument
 from pipeline.rng import generator
-from pipeline.verify.subject import Inputs
+from pipeline.verify.sides.subject import Inputs
 
 GRAMMAR = """NAME=TYPE[SHAPE] and, where it matters, a range or a layout:
   x=float32[8,3,32,32] NCHW      images, turned for a side that wants NHWC

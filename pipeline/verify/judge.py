@@ -15,23 +15,23 @@ from pipeline.verify.alignment.names_file import NamesFile
 from pipeline.verify.alignment.rows import find_rows
 from pipeline.verify.blame import blame
 from pipeline.verify.both import both
-from pipeline.verify.checker import Checker, Finding
-from pipeline.verify.differences import BAR, MARGIN, MOST_NOISE, Layout, relative
-from pipeline.verify.exchanged import find_exchanged
-from pipeline.verify.graph import Trace
-from pipeline.verify.inputs import Described, Drawn
-from pipeline.verify.lanes import Lanes
-from pipeline.verify.layer_table import layer_table
-from pipeline.verify.leftovers import Leftovers, find_leftovers
-from pipeline.verify.locate import locate
-from pipeline.verify.randomness import (
+from pipeline.verify.checks.checker import Checker, Finding
+from pipeline.verify.checks.differences import BAR, MARGIN, MOST_NOISE, Layout, relative
+from pipeline.verify.checks.exchanged import find_exchanged
+from pipeline.verify.checks.layer_table import layer_table
+from pipeline.verify.checks.leftovers import Leftovers, find_leftovers
+from pipeline.verify.checks.locate import locate
+from pipeline.verify.checks.randomness import (
     describe,
     first_other_rate,
     rates,
     unknown_draws,
     unrepeatable,
 )
-from pipeline.verify.subject import Inputs, Subject
+from pipeline.verify.inputs import Described, Drawn
+from pipeline.verify.lanes import Lanes
+from pipeline.verify.sides.subject import Inputs, Subject
+from pipeline.verify.trace.graph import Trace
 from pipeline.verify.verdict import MEANING, Answer, Cause, First, Part, Verdict
 
 

@@ -14,8 +14,8 @@ from pipeline.config.train import Precision
 from pipeline.errors import RunFailed, UserError
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.both import both
-from pipeline.verify.checker import Checker, moved
-from pipeline.verify.subject import Inputs, Pass
+from pipeline.verify.checks.checker import Checker, moved
+from pipeline.verify.sides.subject import Inputs, Pass
 from pipeline.verify.verdict import LaneEdge
 
 # Differences that are always accepted, and accepted multiples of the noise: those of `pipeline.parity`.

@@ -23,8 +23,8 @@ import lightning_impl.verify
 from pipeline.config.optimizers import AdamWConfig
 from pipeline.errors import UserError
 from pipeline.verify.alignment.align import Aligner
-from pipeline.verify.graph import Draw
-from pipeline.verify.subject import Inputs, Pass, Subject
+from pipeline.verify.sides.subject import Inputs, Pass, Subject
+from pipeline.verify.trace.graph import Draw
 
 BATCH = 3
 BAR = 1e-10

@@ -20,9 +20,9 @@ from pipeline.config.train import Precision
 from pipeline.parity import lockstep
 from pipeline.verify.alignment.align import Aligner
 from pipeline.verify.blame import blame
-from pipeline.verify.checker import Checker
+from pipeline.verify.checks.checker import Checker
 from pipeline.verify.lanes import BARS, MARGINS, Lanes
-from pipeline.verify.subject import Subject
+from pipeline.verify.sides.subject import Subject
 from pipeline.verify.verdict import LaneEdge
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -148,7 +148,10 @@ class TorchBlock(nn.Module):
     def forward(self, x, hidden):
         """Attend, then transform."""
         o = self.o
-        for norm, work in ((self.norm1, lambda y: self.attend(y, hidden)), (self.norm2, self.transform)):
+        for norm, work in (
+            (self.norm1, lambda y: self.attend(y, hidden)),
+            (self.norm2, self.transform),
+        ):
             y = norm(x) if not o.post_norm else x
             residual = {"input": x, "norm": y, "none": torch.zeros(())}[o.residual]
             residual = residual.detach() if o.stops else residual
@@ -231,7 +234,13 @@ class TorchImage(nn.Module):
         elif low == high:
             x = F.avg_pool2d(x, 3, 2, low, count_include_pad=o.counts)
         if o.resize:
-            x = F.interpolate(x, size=o.size, mode="bilinear", align_corners=o.resize == "corners", antialias=o.resize == "smooth")
+            x = F.interpolate(
+                x,
+                size=o.size,
+                mode="bilinear",
+                align_corners=o.resize == "corners",
+                antialias=o.resize == "smooth",
+            )
         return self.head(self.second(x).mean((2, 3)))
 
 
@@ -289,7 +298,9 @@ def jax_text(o: Text):
         return jnp.where(keeps, x / (1 - o.rate), 0.0)
 
     def transform(p, name, x):
-        return dense(p, f"{name}.down", activate(jax.nn, o.activation, dense(p, f"{name}.up", x), o.slope))
+        return dense(
+            p, f"{name}.down", activate(jax.nn, o.activation, dense(p, f"{name}.up", x), o.slope)
+        )
 
     def apply(p, inputs, training):
         tokens = inputs["tokens"]
@@ -372,8 +383,12 @@ def jax_image(o: Image):
             x = activate(jax.nn, o.activation, x, o.slope)
         x = pool(x)
         if o.resize:
-            x = jax.image.resize(x, (x.shape[0], *o.size, CHANNELS), "linear", antialias=o.resize == "smooth")
-        return conv(p, "second", x, 1, (1, 1), 1).mean((1, 2)) @ p["head.kernel"] + p["head.bias"], buffers
+            x = jax.image.resize(
+                x, (x.shape[0], *o.size, CHANNELS), "linear", antialias=o.resize == "smooth"
+            )
+        return conv(p, "second", x, 1, (1, 1), 1).mean((1, 2)) @ p["head.kernel"] + p[
+            "head.bias"
+        ], buffers
 
     return apply
 
@@ -412,7 +427,9 @@ def subject(framework: str, o: Text | Image):
         return ModuleSubject(TorchText(o) if isinstance(o, Text) else TorchImage(o), {})
     shapes = text_shapes() if isinstance(o, Text) else image_shapes()
     arrays = {
-        name: jnp.asarray(np.ones(shape) if name.endswith(("scale", "var")) else np.zeros(shape) + 0.1)
+        name: jnp.asarray(
+            np.ones(shape) if name.endswith(("scale", "var")) else np.zeros(shape) + 0.1
+        )
         for name, shape in shapes.items()
     }
     trained = frozenset(name for name in arrays if name not in ("bn.mean", "bn.var"))

@@ -14,9 +14,9 @@ from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment.match import Match, Matching, match_layers
 from pipeline.verify.alignment.names import pattern
 from pipeline.verify.alignment.permutations import column_order, features_last, row_orders
-from pipeline.verify.fingerprints import distance
-from pipeline.verify.graph import Role, Trace
-from pipeline.verify.subject import Inputs, Subject
+from pipeline.verify.sides.subject import Inputs, Subject
+from pipeline.verify.trace.fingerprints import distance
+from pipeline.verify.trace.graph import Role, Trace
 
 TOLERANCE = 1e-7  # of values that are the same, while parameters are matched
 MOST_TRIALS = 400  # runs of the right model in search of an alignment

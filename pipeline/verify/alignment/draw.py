@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.rng import generator
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.layers import Layer, Owners
-from pipeline.verify.graph import Role
+from pipeline.verify.trace.graph import Role
 
 
 def draw_values(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.verify.graph import Array, Op, Role, Trace, Use
+from pipeline.verify.trace.graph import Array, Op, Role, Trace, Use
 
 PRODUCTS = ("mul", "mul_")  # operations that multiply two values, as both frameworks call them
 MATRICES = (Role.dot, Role.conv, Role.lookup)

@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.layers import Owners
-from pipeline.verify.graph import Array
+from pipeline.verify.trace.graph import Array
 
 
 class Mapping:

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.verify.alignment.layers import MATRICES, Layer
 from pipeline.verify.alignment.names import similarity, words
-from pipeline.verify.graph import Role
+from pipeline.verify.trace.graph import Role
 
 # Words that order the parts of a fused projection.
 PARTS = ("q", "k", "v")

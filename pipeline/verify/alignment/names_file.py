@@ -14,7 +14,7 @@ from pipeline.storage.portable_state import Shapes
 from pipeline.verify.alignment import mapping as mappings
 from pipeline.verify.alignment.notation import Shape
 from pipeline.verify.alignment.rows import Row, RowError, apply_rows, find_rows, unmatched
-from pipeline.verify.graph import Array, Description
+from pipeline.verify.trace.graph import Array, Description
 
 HEADER = """\
 # What is the same in two models: a row for each parameter or buffer, or for each part of one.

@@ -21,7 +21,7 @@ from pipeline.verify.alignment.notation import (
     parse_transform,
 )
 from pipeline.verify.alignment.transforms import find_transform
-from pipeline.verify.graph import Array
+from pipeline.verify.trace.graph import Array
 
 MOST_PIECES = 16  # rows for two arrays, before elements are listed one by one
 FEW_PIECES = 4  # rows for two arrays that are easier to read than one with an explicit order

@@ -27,8 +27,8 @@ from pipeline.verify.causes.ratios import propose_ratios, propose_shifted_arrays
 from pipeline.verify.causes.statistics import propose_running_statistics
 from pipeline.verify.causes.trial import SIDES, Trial
 from pipeline.verify.causes.windows import propose_resizing, propose_windows
-from pipeline.verify.checker import Checker, Finding
-from pipeline.verify.subject import Inputs
+from pipeline.verify.checks.checker import Checker, Finding
+from pipeline.verify.sides.subject import Inputs
 from pipeline.verify.verdict import Cause, Part
 
 # In the order in which they are tried: the most specific first.

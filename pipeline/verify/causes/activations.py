@@ -7,9 +7,9 @@ import numpy as np
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import at
-from pipeline.verify.fingerprints import Fingerprint, distance, fingerprint
 from pipeline.verify.replay.functions import ACTIVATIONS, FUNCTIONS, NUMPY
-from pipeline.verify.subject import Edit
+from pipeline.verify.sides.subject import Edit
+from pipeline.verify.trace.fingerprints import Fingerprint, distance, fingerprint
 
 # What is tried: a function's name and its arguments.
 Choice = tuple[str, tuple[object, ...]]

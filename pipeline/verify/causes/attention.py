@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import at
-from pipeline.verify.subject import Edit
+from pipeline.verify.sides.subject import Edit
 
 
 def propose_feature_orders(ours: Flow, theirs: Flow) -> Iterator[Candidate]:

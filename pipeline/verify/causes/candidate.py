@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from pipeline.verify.alignment.names import pattern
 from pipeline.verify.causes.flow import Flow
-from pipeline.verify.places import SOURCES
-from pipeline.verify.subject import OUTPUTS, Edit
+from pipeline.verify.checks.places import SOURCES
+from pipeline.verify.sides.subject import OUTPUTS, Edit
 
 
 @dataclass(frozen=True)

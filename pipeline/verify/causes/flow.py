@@ -6,10 +6,10 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.verify.alignment.layers import Owners, common_path
-from pipeline.verify.fingerprints import FIELDS, Fingerprint, Index, is_informative
-from pipeline.verify.graph import Op, Role, Trace
-from pipeline.verify.places import SOURCES, matched
-from pipeline.verify.subject import OUTPUTS, Edit, Inputs, Subject
+from pipeline.verify.checks.places import SOURCES, matched
+from pipeline.verify.sides.subject import OUTPUTS, Edit, Inputs, Subject
+from pipeline.verify.trace.fingerprints import FIELDS, Fingerprint, Index, is_informative
+from pipeline.verify.trace.graph import Op, Role, Trace
 
 TOLERANCE = 1e-9  # of results that both sides have
 MATRICES = (Role.dot, Role.conv, Role.lookup)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import at
-from pipeline.verify.graph import Role
-from pipeline.verify.subject import Edit
+from pipeline.verify.sides.subject import Edit
+from pipeline.verify.trace.graph import Role
 
 OFFSETS = (1, -1, 2, -2)
 

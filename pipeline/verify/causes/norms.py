@@ -9,9 +9,9 @@ from pipeline.verify.causes.activations import is_same, numbers_near
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import SUMS, at, number
-from pipeline.verify.fingerprints import Fingerprint, fingerprint
 from pipeline.verify.replay.functions import DEVIATIONS, NUMPY, deviation, mean
-from pipeline.verify.subject import Edit
+from pipeline.verify.sides.subject import Edit
+from pipeline.verify.trace.fingerprints import Fingerprint, fingerprint
 
 # How a norm divides: axes, epsilon, kind of deviation, and 1 if the result is its inverse.
 Norm = tuple[tuple[int, ...], float, str]

@@ -20,7 +20,7 @@ from pipeline.verify.causes.words import (
     names_before,
     number,
 )  # fmt: skip
-from pipeline.verify.subject import Edit
+from pipeline.verify.sides.subject import Edit
 
 Site = tuple[int, int, float]  # operation, which of its numbers, the number
 MASK = 1e4  # beyond which a number is that of a mask
@@ -72,7 +72,9 @@ def _pairs(
         remedy = f"{kind} {number(value)} on the {ours.name}"
         edit = Edit(place, numbers={at_: value})
         yield Candidate(kind, (edit,), difference, remedy)
-        alike = [s for s in sites(ours) if s[2] == old and ours.ops[s[0]].name == ours.ops[place].name]
+        alike = [
+            s for s in sites(ours) if s[2] == old and ours.ops[s[0]].name == ours.ops[place].name
+        ]
         if len(alike) > 1:
             edits = tuple(Edit(other, numbers={order: value}) for other, order, _ in alike)
             yield Candidate(kind, edits, difference, remedy)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pipeline.verify.causes.candidate import Candidate, spread
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import PRODUCTS, SUMS, WAVES, at, kind_of
-from pipeline.verify.fingerprints import fingerprint
-from pipeline.verify.subject import OUTPUTS, Edit
+from pipeline.verify.sides.subject import OUTPUTS, Edit
+from pipeline.verify.trace.fingerprints import fingerprint
 
 MOST = 16  # results that are tried in another place
 NEAR = 120  # results before one that may take the place of its operand

@@ -7,10 +7,10 @@ import numpy as np
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import ROOTS, SOFTMAX, at, drawn, is_near, names_after, number
-from pipeline.verify.fingerprints import Fingerprint
-from pipeline.verify.graph import Role
-from pipeline.verify.places import SOURCES
-from pipeline.verify.subject import Edit
+from pipeline.verify.checks.places import SOURCES
+from pipeline.verify.sides.subject import Edit
+from pipeline.verify.trace.fingerprints import Fingerprint
+from pipeline.verify.trace.graph import Role
 
 EXACT = 1e-9
 
@@ -29,9 +29,7 @@ def propose_summands(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             yield _shifted(ours, theirs, place, other, summand)
 
 
-def _pairs(
-    ours: Flow, theirs: Flow
-) -> Iterator[tuple[int, int, tuple[Fingerprint, Fingerprint]]]:
+def _pairs(ours: Flow, theirs: Flow) -> Iterator[tuple[int, int, tuple[Fingerprint, Fingerprint]]]:
     """Yield results of both regions, or what they take, that may differ by a constant."""
     for place in ours.region:
         for other in [*theirs.entering, *theirs.region]:

@@ -10,9 +10,9 @@ from pipeline.verify.causes.activations import is_same
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import at
-from pipeline.verify.fingerprints import fingerprint
 from pipeline.verify.replay.functions import NUMPY, mean
-from pipeline.verify.subject import Edit
+from pipeline.verify.sides.subject import Edit
+from pipeline.verify.trace.fingerprints import fingerprint
 
 
 def propose_running_statistics(ours: Flow, theirs: Flow) -> Iterator[Candidate]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from pipeline.verify.causes.candidate import Candidate, Family, spread
 from pipeline.verify.causes.flow import Flow
-from pipeline.verify.checker import Checker, Finding
-from pipeline.verify.differences import BAR, relative
-from pipeline.verify.graph import Trace
-from pipeline.verify.subject import OUTPUTS, Edit, Inputs
+from pipeline.verify.checks.checker import Checker, Finding
+from pipeline.verify.checks.differences import BAR, relative
+from pipeline.verify.sides.subject import OUTPUTS, Edit, Inputs
+from pipeline.verify.trace.graph import Trace
 from pipeline.verify.verdict import Part
 
 SIDES = ("left", "right")

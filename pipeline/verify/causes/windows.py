@@ -9,10 +9,10 @@ import numpy as np
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import PRODUCTS, at
-from pipeline.verify.fingerprints import fingerprint
-from pipeline.verify.graph import Window
 from pipeline.verify.replay.functions import NUMPY, resized
-from pipeline.verify.subject import Edit
+from pipeline.verify.sides.subject import Edit
+from pipeline.verify.trace.fingerprints import fingerprint
+from pipeline.verify.trace.graph import Window
 
 RESIZINGS = ("nearest", "nearest-exact", "linear", "linear-corners", "cubic", "cubic-corners")
 ZEROS = {"constant_pad_nd", "pad"}  # operations that pad with a constant
@@ -122,7 +122,9 @@ def _paddings(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
                 change = replace(other, kind=window.kind)
                 edit = Edit(place, window=change, operands={data[0]: source})
                 words = f"zeros, {_pairs(other)}"
-                difference = f"{at(ours, place)} pads in another way than {theirs.name}, which has {words}"
+                difference = (
+                    f"{at(ours, place)} pads in another way than {theirs.name}, which has {words}"
+                )
                 yield Candidate(name, (edit,), difference, f"{words} on the {ours.name}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.verify.outputs import leaves
+from pipeline.verify.sides.outputs import leaves
 
 EXAMPLES = (
     "a torch module, a dictionary of arrays, a TrainState, nnx.state(model), an Equinox module"

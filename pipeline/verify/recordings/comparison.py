@@ -7,22 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.differences import by_name
-from pipeline.verify.recordings.causes import find_cause
+from pipeline.verify.checks.differences import by_name
 from pipeline.verify.recordings.fields import FieldPair
-from pipeline.verify.recordings.gradient_causes import gradient_ratio
 from pipeline.verify.recordings.leftovers import find_leftovers
 from pipeline.verify.recordings.pairing import Pairing, describe
-from pipeline.verify.recordings.recording import Recording
-from pipeline.verify.recordings.regression import remains
-from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.recordings.wording import (
+from pipeline.verify.recordings.reasons.causes import find_cause
+from pipeline.verify.recordings.reasons.gradient_causes import gradient_ratio
+from pipeline.verify.recordings.reasons.regression import remains
+from pipeline.verify.recordings.reasons.wording import (
     SIDES,
     UNKNOWN,
     notes_on_fields,
     notes_on_files,
     reason,
 )
+from pipeline.verify.recordings.recording import Recording
+from pipeline.verify.recordings.steps import StepPair
 from pipeline.verify.verdict import Answer, Cause, First, Part, Verdict
 
 # Parts on which the steps after depend.

@@ -7,8 +7,8 @@ import numpy as np
 
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.names import similarity
-from pipeline.verify.differences import Layout, relative
-from pipeline.verify.fingerprints import distance, fingerprint, is_informative
+from pipeline.verify.checks.differences import Layout, relative
+from pipeline.verify.trace.fingerprints import distance, fingerprint, is_informative
 
 ALIKE = 1e-3  # of fingerprints that may be those of the same values
 

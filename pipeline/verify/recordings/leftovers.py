@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.verify.alignment.names import similarity
 from pipeline.verify.recordings.pairing import Pairing
-from pipeline.verify.recordings.wording import SIDES
+from pipeline.verify.recordings.reasons.wording import SIDES
 from pipeline.verify.verdict import Leftover
 
 

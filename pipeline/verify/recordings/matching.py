@@ -10,10 +10,10 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.layers import Owners
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment.names import similarity
-from pipeline.verify.fingerprints import distance, fingerprint, is_informative
-from pipeline.verify.graph import Array
 from pipeline.verify.recordings.placement import Values, ordered, orders, place
 from pipeline.verify.recordings.siblings import Siblings
+from pipeline.verify.trace.fingerprints import distance, fingerprint, is_informative
+from pipeline.verify.trace.graph import Array
 
 SAME = 1e-9  # of fingerprints of the same values in another order
 ALIKE = 1e-3  # of what comes later, which may differ by rounding

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.verify.differences import BAR, NEGLIGIBLE
+from pipeline.verify.checks.differences import BAR, NEGLIGIBLE
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.differences import NEGLIGIBLE, by_name, largest
+from pipeline.verify.checks.differences import NEGLIGIBLE, by_name, largest
 from pipeline.verify.recordings.fields import FieldPair
 from pipeline.verify.recordings.precision import Precision
 

@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from pipeline.verify.fingerprints import fingerprint
-from pipeline.verify.graph import Trace, Window
 from pipeline.verify.replay.functions import FUNCTIONS, Namespace
-from pipeline.verify.subject import OUTPUTS, Edit, Inputs
+from pipeline.verify.sides.subject import OUTPUTS, Edit, Inputs
+from pipeline.verify.trace.fingerprints import fingerprint
+from pipeline.verify.trace.graph import Trace, Window
 
 A = TypeVar("A")  # array of a framework
 

@@ -3,7 +3,7 @@
 from html import escape
 from math import log10
 
-from pipeline.verify.layer_table import TOLERANCE
+from pipeline.verify.checks.layer_table import TOLERANCE
 from pipeline.verify.verdict import Answer, LayerDifference, Verdict
 from pipeline.verify.verdict_page.picture import HIGH, LOW
 from pipeline.verify.verdict_page.tables import box, number

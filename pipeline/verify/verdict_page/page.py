@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.atomic_files import write_text
 from pipeline.content_security import hashes
-from pipeline.verify.layer_table import find_parting
+from pipeline.verify.checks.layer_table import find_parting
 from pipeline.verify.report import between, headline, reasons
 from pipeline.verify.verdict import Part, Verdict
 from pipeline.verify.verdict_page.layer_rows import layer_rows

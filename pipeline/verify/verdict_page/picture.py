@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.verify.layer_table import TOLERANCE, find_parting
+from pipeline.verify.checks.layer_table import TOLERANCE, find_parting
 from pipeline.verify.report import headline
 from pipeline.verify.verdict import LayerDifference, Verdict
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.verify.fingerprints import Index, distance, fingerprint, is_informative
+from pipeline.verify.trace.fingerprints import Index, distance, fingerprint, is_informative
 
 SHAPES = st.lists(st.integers(2, 5), min_size=1, max_size=4)
 

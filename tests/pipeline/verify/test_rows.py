@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import array_shapes
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment.notation import NotationError, parse_block, parse_transform
 from pipeline.verify.alignment.rows import Row, RowError, apply_rows, find_rows, unmatched
-from pipeline.verify.alignment.table import collapse_rows, shortened
-from pipeline.verify.graph import Array
+from pipeline.verify.alignment_table import collapse_rows, shortened
+from pipeline.verify.trace.graph import Array
 
 
 def described(shapes):

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from pipeline.verify.blame import blame
-from pipeline.verify.fingerprints import distance, fingerprint
-from pipeline.verify.layer_table import find_parting, join
+from pipeline.verify.checks.layer_table import find_parting, join
 from pipeline.verify.report import reasons, table_of_lanes
 from pipeline.verify.time_limit import time_limit
+from pipeline.verify.trace.fingerprints import distance, fingerprint
 from pipeline.verify.verdict import (
     Answer,
     Cause,

@@ -7,8 +7,8 @@ import numpy as np
 from pipeline.verify.alignment.layers import MATRICES, Layer, Owners, find_layers
 from pipeline.verify.alignment.mapping import Mapping as Elements
 from pipeline.verify.alignment.match import Match
-from pipeline.verify.fingerprints import FIELDS, Fingerprint, Index, distance
-from pipeline.verify.graph import Trace
+from pipeline.verify.trace.fingerprints import FIELDS, Fingerprint, Index, distance
+from pipeline.verify.trace.graph import Trace
 from pipeline.verify.verdict import LayerDifference, Part, Verdict
 
 TOLERANCE = 1e-9  # of what both sides have

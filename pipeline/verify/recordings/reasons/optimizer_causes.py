@@ -4,11 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.verify.recordings.adaptive import AdaptiveFit, BetasFit, fit_adaptive, fit_betas
-from pipeline.verify.recordings.explanation import CLOSE, difference, elements, is_plain
-from pipeline.verify.recordings.rate_causes import known_ratio
+from pipeline.verify.recordings.reasons.adaptive import (
+    AdaptiveFit,
+    BetasFit,
+    fit_adaptive,
+    fit_betas,
+)
+from pipeline.verify.recordings.reasons.explanation import CLOSE, difference, elements, is_plain
+from pipeline.verify.recordings.reasons.rate_causes import known_ratio
+from pipeline.verify.recordings.reasons.wording import SIDES
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.recordings.wording import SIDES
 from pipeline.verify.verdict import Cause
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline.verify.recordings.batch_causes import BATCH_CAUSES
-from pipeline.verify.recordings.gradient_causes import GRADIENT_CAUSES
-from pipeline.verify.recordings.regression import proportion, remains
+from pipeline.verify.recordings.reasons.batch_causes import BATCH_CAUSES
+from pipeline.verify.recordings.reasons.gradient_causes import GRADIENT_CAUSES
+from pipeline.verify.recordings.reasons.regression import proportion, remains
+from pipeline.verify.recordings.reasons.update_causes import UPDATE_CAUSES
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.recordings.update_causes import UPDATE_CAUSES
 from pipeline.verify.verdict import Cause, Part
 
 Find = Callable[[StepPair, Sequence[str]], Cause | None]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.verify.differences import largest
+from pipeline.verify.checks.differences import largest
 
 
 def proportion(left: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> float:

@@ -6,8 +6,8 @@ from itertools import zip_longest
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.verify.graph import Draw, Op, Trace
-from pipeline.verify.subject import Inputs, Subject
+from pipeline.verify.sides.subject import Inputs, Subject
+from pipeline.verify.trace.graph import Draw, Op, Trace
 from pipeline.verify.verdict import First, Part
 
 KNOWN = ("bernoulli", "normal", "uniform")  # constants take their place on both sides

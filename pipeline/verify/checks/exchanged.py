@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pipeline.verify.alignment.layers import Layer, root
 from pipeline.verify.alignment.match import Match
 from pipeline.verify.alignment.names import words
-from pipeline.verify.graph import Trace
+from pipeline.verify.trace.graph import Trace
 from pipeline.verify.verdict import Cause, First, Part
 
 

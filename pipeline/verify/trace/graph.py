@@ -11,7 +11,7 @@ from enum import StrEnum
 import numpy as np
 
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.fingerprints import Fingerprint
+from pipeline.verify.trace.fingerprints import Fingerprint
 
 
 class Role(StrEnum):

@@ -11,8 +11,8 @@ from pipeline.rng import generator
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.align import Alignment
 from pipeline.verify.both import both
-from pipeline.verify.differences import Layout, by_name, match_outputs, relative
-from pipeline.verify.subject import Inputs, Pass, Subject
+from pipeline.verify.checks.differences import Layout, by_name, match_outputs, relative
+from pipeline.verify.sides.subject import Inputs, Pass, Subject
 from pipeline.verify.verdict import Part
 
 

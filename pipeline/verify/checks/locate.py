@@ -2,9 +2,9 @@
 
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.causes import find_cause
-from pipeline.verify.checker import Checker, Finding
-from pipeline.verify.places import first_place, matched
-from pipeline.verify.subject import Inputs
+from pipeline.verify.checks.checker import Checker, Finding
+from pipeline.verify.checks.places import first_place, matched
+from pipeline.verify.sides.subject import Inputs
 from pipeline.verify.verdict import Cause, First, Part
 
 TOLERANCE = 1e-9  # of results that both sides have

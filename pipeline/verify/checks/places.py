@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.verify.fingerprints import FIELDS, Index, is_informative
-from pipeline.verify.graph import Op, Trace
+from pipeline.verify.trace.fingerprints import FIELDS, Index, is_informative
+from pipeline.verify.trace.graph import Op, Trace
 
 SOURCES = ("parameter", "buffer", "input", "constant")
 

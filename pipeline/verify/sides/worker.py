@@ -1,8 +1,8 @@
 """Child process that holds one model: it imports the user's module, and answers the core's calls.
 
-    python -m pipeline.verify.worker FILE_DESCRIPTOR
+    python -m pipeline.verify.sides.worker FILE_DESCRIPTOR
 
-Started by `pipeline.verify.side`.
+Started by `pipeline.verify.sides.side`.
 """
 
 import os
@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.backend_specs import BACKENDS, BackendSpec
 from pipeline.errors import UserError
-from pipeline.verify.subject import Inputs, Subject
+from pipeline.verify.sides.subject import Inputs, Subject
 from pipeline.verify.time_limit import time_limit
 
 LIMITS = {"lane": 300.0}  # seconds of a call: a compiler may take for ever

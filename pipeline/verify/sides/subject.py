@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.graph import Description, Trace, Window
+from pipeline.verify.trace.graph import Description, Trace, Window
 
 Inputs = Mapping[str, np.ndarray]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.recordings.regression import proportion, remains
+from pipeline.verify.recordings.reasons.regression import proportion, remains
 from pipeline.verify.recordings.steps import StepPair
 
 CLOSE = 1e-3  # what may remain of what is explained

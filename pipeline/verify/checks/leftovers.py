@@ -8,8 +8,8 @@ import numpy as np
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.layers import Owners
 from pipeline.verify.alignment.names import similarity
-from pipeline.verify.checker import Checker
-from pipeline.verify.subject import Inputs
+from pipeline.verify.checks.checker import Checker
+from pipeline.verify.sides.subject import Inputs
 from pipeline.verify.verdict import Leftover
 
 SIDES = ("left", "right")

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.verify.fingerprints import fingerprint
 from pipeline.verify.recordings.fields import FieldPair
 from pipeline.verify.recordings.steps import StepPair
+from pipeline.verify.trace.fingerprints import fingerprint
 from pipeline.verify.verdict import Cause
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.verify.subject import Inputs, Subject
+from pipeline.verify.sides.subject import Inputs, Subject
 
 FIRST, LAST = "NCHW", "NHWC"
 LONGEST = 300  # characters of a model's own error

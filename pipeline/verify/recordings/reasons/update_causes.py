@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.verify.recordings.explanation import elements, explains
-from pipeline.verify.recordings.optimizer_causes import betas, optimizer
-from pipeline.verify.recordings.rate_causes import learning_rate
-from pipeline.verify.recordings.regression import proportion
+from pipeline.verify.recordings.reasons.explanation import elements, explains
+from pipeline.verify.recordings.reasons.optimizer_causes import betas, optimizer
+from pipeline.verify.recordings.reasons.rate_causes import learning_rate
+from pipeline.verify.recordings.reasons.regression import proportion
+from pipeline.verify.recordings.reasons.wording import SIDES, listed
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.recordings.wording import SIDES, listed
 from pipeline.verify.verdict import Cause
 
 

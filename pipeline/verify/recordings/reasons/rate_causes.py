@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from math import sqrt
 
-from pipeline.verify.recordings.explanation import CLOSE, explains, is_plain
-from pipeline.verify.recordings.gradient_causes import norm
-from pipeline.verify.recordings.regression import is_round, proportion
+from pipeline.verify.recordings.reasons.explanation import CLOSE, explains, is_plain
+from pipeline.verify.recordings.reasons.gradient_causes import norm
+from pipeline.verify.recordings.reasons.regression import is_round, proportion
+from pipeline.verify.recordings.reasons.wording import SIDES, listed
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.recordings.wording import SIDES, listed
 from pipeline.verify.verdict import Cause
 
 MOMENTA = (0.8, 0.9, 0.95, 0.99)

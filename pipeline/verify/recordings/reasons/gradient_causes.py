@@ -6,10 +6,10 @@ from math import isfinite, log2, sqrt
 import numpy as np
 
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.differences import largest
-from pipeline.verify.recordings.regression import is_round, proportion, remains
+from pipeline.verify.checks.differences import largest
+from pipeline.verify.recordings.reasons.regression import is_round, proportion, remains
+from pipeline.verify.recordings.reasons.wording import SIDES, listed
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.recordings.wording import SIDES, listed
 from pipeline.verify.verdict import Cause
 
 

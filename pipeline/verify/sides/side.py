@@ -14,9 +14,9 @@ from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
 from pipeline.errors import RunFailed, UserError
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.graph import Description, Trace
-from pipeline.verify.subject import Edit, Inputs, Pass
-from pipeline.verify.worker import Opening
+from pipeline.verify.sides.subject import Edit, Inputs, Pass
+from pipeline.verify.sides.worker import Opening
+from pipeline.verify.trace.graph import Description, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ class Side:
         )
         threads = {"OMP_NUM_THREADS": str(opening.threads), "MKL_NUM_THREADS": str(opening.threads)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.verify.worker", str(theirs.fileno())],
+            [sys.executable, "-m", "pipeline.verify.sides.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": path, **threads},
             stdin=subprocess.DEVNULL,

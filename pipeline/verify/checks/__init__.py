@@ -1,0 +1,1 @@
+"""Comparison of two aligned models, and the place where they part."""

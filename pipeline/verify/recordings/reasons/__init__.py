@@ -1,0 +1,1 @@
+"""Likely reasons for which two recorded loops part."""

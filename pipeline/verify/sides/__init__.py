@@ -1,0 +1,1 @@
+"""Models under check, each in a process of its own."""
