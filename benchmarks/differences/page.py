@@ -46,8 +46,8 @@ def page(families: Mapping[str, Family], versions: Mapping[str, str]) -> str:
         "A number is the largest difference from torch with equal weights and inputs, relative to the root "
         "mean square of the result, over a few seeds and shapes; it is bold if it is more than rounding "
         f"(above {_number(SAME)}, or {_number(loosest)} in rows about random numbers).",
-        "After an arrow stands what is left of it with the arguments, or the code, before the arrow; `torch:` "
-        "says that torch's side is the one to change.",
+        "After an arrow stands what is left of it with the arguments, or the code, before the arrow; "
+        "`torch:` says that torch's side is the one to change.",
         "All code is what was measured, and each row has an anchor, such as "
         "`differences.md#gelu-approximation`.",
         "",

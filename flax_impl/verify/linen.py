@@ -29,7 +29,7 @@ def layout(made: object) -> str:
     return FIRST if _is_holder(made) else LAST
 
 
-def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object]) -> Function:
+def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, Any]) -> Function:
     """Return a linen module as a pure function; its variables are initialised from the inputs."""
     if _is_holder(made):
         return _adapt_holder(made, keywords)
@@ -57,7 +57,7 @@ def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object
 
 
 def _initialised(
-    made: nn.Module, inputs: Mapping[str, PyTree], keywords: Mapping[str, object]
+    made: nn.Module, inputs: Mapping[str, PyTree], keywords: Mapping[str, Any]
 ) -> PyTree:
     args, named = bind(made.__call__, inputs)
     still = training_keywords(made.__call__, False, keywords)
@@ -65,7 +65,7 @@ def _initialised(
     return nn.meta.unbox(evaluated(lambda: made.init(rngs, *args, **named, **still, **keywords)))
 
 
-def _adapt_holder(made: Any, keywords: Mapping[str, object]) -> Function:
+def _adapt_holder(made: Any, keywords: Mapping[str, Any]) -> Function:
     """One of Hugging Face's Flax models: called as its users do, with its own defaults."""
     given = made
     has_collections = PARAMS in given.params
@@ -136,5 +136,5 @@ def _paths(variables: PyTree) -> Paths:
 
 
 def _by_name(variables: PyTree, paths: Paths) -> dict[str, jax.Array]:
-    flat = flatten_dict(variables)
+    flat: dict[tuple, Any] = flatten_dict(variables)
     return {name: flat[path] for name, path in paths.items() if path in flat}

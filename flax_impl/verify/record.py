@@ -146,7 +146,12 @@ class Interpreter:
             return found
         if name in OTHER_RANDOM:
             self.draws.append(
-                Draw(name, 0.0, int(np.prod(eqn.outvars[-1].aval.shape)), len(self.ops))
+                Draw(
+                    name,
+                    0.0,
+                    int(np.prod(getattr(eqn.outvars[-1].aval, "shape", ()))),
+                    len(self.ops),
+                )
             )
         if name == "lt":
             self.bound = args[1].array
@@ -188,15 +193,17 @@ class Interpreter:
             return None, None
         if all(arg.computed is None for arg in known):
             tagged = [arg if arg.elements is None else Value(tags(arg.elements)) for arg in args]
-            numbers = np.concatenate([np.ravel(arg.matrix) for arg in known])
+            matrices = [arg.matrix for arg in known if arg.matrix is not None]
+            numbers = np.concatenate([np.ravel(matrix) for matrix in matrices])
             moved = untag(np.asarray(self._bind(eqn, tagged)[0]), numbers)
             if moved is not None:
                 return Value(out, known[0].place, moved), None
         if name in VIEWS and len(known) == len(args):
             return None, VIEWS[name](*(arg.matrix for arg in args), **eqn.params)
         for arg in sorted(known, key=lambda arg: arg.computed is None):
-            if np.shape(arg.array) == np.shape(out) and _is_unique(arg.matrix):
-                return None, arg.matrix
+            matrix = arg.matrix
+            if matrix is not None and np.shape(arg.array) == np.shape(out) and _is_unique(matrix):
+                return None, matrix
         return None, None
 
     def _is_fixed(self, value: Value) -> bool:
@@ -275,7 +282,8 @@ class Interpreter:
     def _draw(self, eqn: JaxprEqn, function: str, args: list[Value], layer: str) -> list[Value]:
         """Return constants in place of random numbers, and note the draw."""
         kind, constant = RANDOM[function]
-        out = jnp.full(eqn.outvars[0].aval.shape, constant, _wide(eqn.outvars[0].aval.dtype))
+        drawn: Any = eqn.outvars[0].aval
+        out = jnp.full(drawn.shape, constant, _wide(drawn.dtype))
         if not self.recording:
             return [Value(out)]
         number = self._probability(eqn, args) if kind == "bernoulli" else 0.5
@@ -467,12 +475,13 @@ def _wide(dtype: PyTree) -> PyTree:
 
 
 def _lifted(array: PyTree) -> PyTree:
-    """A constant, in float64 if it is a narrower float; a number as it was written: 1e-5, not 9.9999997e-6."""
+    """A constant, in float64 if it is a narrower float; a number as it was written: 1e-5, not 9.99e-6."""
     if getattr(array, "dtype", None) not in NARROW:
         return array
     wide = np.asarray(array)
     if wide.ndim == 0 and wide.dtype != jnp.bfloat16:
-        return np.float64(np.format_float_scientific(wide))
+        number: Any = wide[()]
+        return np.float64(np.format_float_scientific(number))
     return wide.astype(np.float64)
 
 
@@ -492,9 +501,11 @@ def _matched(eqn: JaxprEqn, arrays: list[PyTree]) -> list[PyTree]:
             for a in arrays
         ]
     return [
-        jnp.asarray(a, np.float64) if getattr(atom.aval, "dtype", None) in NARROW and getattr(a, "dtype", None) != np.float64 else a
+        jnp.asarray(a, np.float64)
+        if getattr(atom.aval, "dtype", None) in NARROW and getattr(a, "dtype", None) != np.float64
+        else a
         for a, atom in zip(arrays, eqn.invars, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _has_float32(inner: Any) -> bool:

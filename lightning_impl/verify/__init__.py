@@ -38,7 +38,8 @@ def open_subject(
     if not isinstance(made, nn.Module):
         raise UserError("model", f"an object of type {type(made).__name__}", allowed=KINDS)
     # Below torch.compile, which keeps the module in one attribute.
-    model: nn.Module = getattr(made, "_orig_mod", made)
+    inner = getattr(made, "_orig_mod", made)
+    model = inner if isinstance(inner, nn.Module) else made
     model.double()
     model.eval()
 

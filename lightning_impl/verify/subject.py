@@ -203,7 +203,7 @@ class ModuleSubject:
     ) -> Pass:
         """Run the model forward and backward as its users would run it; it stays as it is."""
         given = self._tensors(inputs)
-        run = partial(call, self.model, keywords=self.keywords)
+        run = partial(self.call, self.model, keywords=self.keywords)
         return run_lane(self.model, run, given, training, weights, precision, compiled)
 
     def _fill_caches(self, given: Mapping[str, torch.Tensor], training: bool) -> None:

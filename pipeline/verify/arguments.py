@@ -42,6 +42,12 @@ class Arguments:
     lanes: bool = False
     page: Path | None = None
 
+    def of(self, side: str) -> tuple[Mapping[str, object], Mapping[str, object]]:
+        """Return a side's options, and the keywords of its calls."""
+        if side == "left":
+            return self.left_options, self.left_keywords
+        return self.right_options, self.right_keywords
+
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
     """Parse the command line; end with exit code 2 and a message if it is none."""

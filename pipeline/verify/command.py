@@ -43,9 +43,9 @@ def verify(asked: Arguments) -> Verdict:
         Opening, layouts=request.inputs.layouts, threads=asked.threads, folders=asked.folders
     )
     with (
-        Side("left", opening("left", asked.left, asked.left_options, asked.left_keywords, inputs[0])) as left,
-        Side("right", opening("right", asked.right, asked.right_options, asked.right_keywords, inputs[1])) as right,
-    ):  # fmt: skip
+        Side("left", opening("left", asked.left, *asked.of("left"), inputs[0])) as left,
+        Side("right", opening("right", asked.right, *asked.of("right"), inputs[1])) as right,
+    ):
         sides = left.wait_until_open(), right.wait_until_open()
         verdict = judge(*sides, request)
     if asked.write_names and verdict.alignment:

@@ -52,7 +52,8 @@ def apply(params, x):
         x, params["conv"]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     x = jax.nn.gelu(x + params["conv"]["bias"]).reshape(len(x), -1)
     x = (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 1e-5)
-    return (x * params["norm"]["scale"] + params["norm"]["bias"]) @ params["head"]["kernel"] + params["head"]["bias"]
+    x = x * params["norm"]["scale"] + params["norm"]["bias"]
+    return x @ params["head"]["kernel"] + params["head"]["bias"]
 
 def loss_of(params, x, y):
     output = apply(params, x)

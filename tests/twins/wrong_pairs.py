@@ -322,10 +322,8 @@ def jax_text(o: Text):
                 residual = {"input": x, "norm": y, "none": 0.0}[o.residual]
                 residual = jax.lax.stop_gradient(residual) if o.stops else residual
                 y = work(y)
-                if o.dropout_after:
-                    x = dropout(residual + y, training)
-                else:
-                    x = residual + dropout(y, training)
+                after = o.dropout_after
+                x = dropout(residual + y, training) if after else residual + dropout(y, training)
                 x = norm(p, f"{name}.{ln}", x) if o.post_norm else x
         x = norm(p, "ln_f", x) if o.final_norm else x
         return dense(p, "head", x), {}

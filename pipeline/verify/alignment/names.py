@@ -10,7 +10,8 @@ SYNONYMS = {
     "positional": "position", "positions": "position", "layernorm": "norm", "ln": "norm", "bn": "norm",
     "batchnorm": "norm", "layer_norm": "norm", "query": "q", "key": "k", "value": "v", "wq": "q", "wk": "k",
     "wv": "v", "wo": "o", "out": "o", "output": "o", "attention": "attn", "self_attention": "attn",
-    "dense": "linear", "fc": "linear", "lin": "linear", "layers": "layer", "blocks": "layer", "block": "layer",
+    "dense": "linear", "fc": "linear", "lin": "linear", "layers": "layer", "blocks": "layer",
+    "block": "layer",
     "h": "layer", "mean": "running_mean", "var": "running_var", "classifier": "head", "ffn": "mlp",
 }  # fmt: skip
 

@@ -17,7 +17,8 @@ SLOPES = (0.01, 0.1, 0.2, 0.3, 0.25, 0.05)
 ALPHAS = (1.0, 0.5, 0.1, 2.0)
 
 WORDS = {
-    "gelu": "the exact GELU (erf)", "gelu_tanh": "GELU's tanh approximation", "quick_gelu": "x·sigmoid(1.702x)",
+    "gelu": "the exact GELU (erf)", "gelu_tanh": "GELU's tanh approximation",
+    "quick_gelu": "x·sigmoid(1.702x)",
     "silu": "SiLU", "relu": "ReLU", "relu6": "ReLU6", "elu": "ELU", "selu": "SELU", "celu": "CELU",
     "leaky_relu": "leaky ReLU", "identity": "nothing",
 }  # fmt: skip
@@ -30,7 +31,7 @@ GELUS = {"gelu", "gelu_tanh", "quick_gelu"}
 
 def propose_functions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose the other side's function of a value where ours has another one."""
-    known: dict[int, dict[Choice, Fingerprint]] = {}
+    known: dict[int, Mapping[Choice, Fingerprint]] = {}
     places = [place for place in ours.region[::-1] if not ours.ops[place].only_moves]
     pairs = [(place, source) for place in places for source in ours.sources(place)[:8]]
     pairs = [(p, s) for p, s in pairs if ours.is_pure(ours.between(s, p))]

@@ -80,10 +80,10 @@ def _heads(ours: Flow, values: list[int]) -> Iterator[Candidate]:
             order = np.arange(width).reshape(count, -1).T.ravel()
             back = np.argsort(order)
             for first, last in ((order, back), (back, order)):
-                edits = tuple(
-                    Edit(p, function="permute", arguments=(tuple(first.tolist()), -1))
-                    for p in projections
-                ) + (Edit(ends[0], function="permute", arguments=(tuple(last.tolist()), -1)),)
+                edits = (
+                    *(permuted(place, first) for place in projections),
+                    permuted(ends[0], last),
+                )
                 difference = (
                     f"{at(ours, place)} splits its features into heads in another order: [heads, size] "
                     "against [size, heads]"
@@ -104,3 +104,8 @@ def _projections(flow: Flow, place: int) -> list[int]:
     tops = [p for p in found if not any(q in flow.after(p) for q in found if q != p)]
     width = {flow.ops[p].shape[-1] for p in tops if flow.ops[p].shape}
     return sorted(tops) if len(width) == 1 else []
+
+
+def permuted(place: int, order: np.ndarray) -> Edit:
+    """Return the edit that puts a result's features in another order."""
+    return Edit(place, function="permute", arguments=(tuple(order.tolist()), -1))

@@ -12,9 +12,16 @@ MOST = 16  # results that are tried in another place
 NEAR = 120  # results before one that may take the place of its operand
 
 ADDITIONAL = {
-    "norm": "missing norm", "dropout": "missing dropout", "residual": "missing residual", "bias": "missing bias",
-    "rotary": "missing rotary positions", "scale": "missing scale", "mask": "mask ignored", "softmax": "missing softmax", "summand": "missing summand",
-}  # fmt: skip
+    "norm": "missing norm",
+    "dropout": "missing dropout",
+    "residual": "missing residual",
+    "bias": "missing bias",
+    "rotary": "missing rotary positions",
+    "scale": "missing scale",
+    "mask": "mask ignored",
+    "softmax": "missing softmax",
+    "summand": "missing summand",
+}
 
 
 def propose_skips(ours: Flow, theirs: Flow) -> Iterator[Candidate]:

@@ -142,7 +142,9 @@ class Trial:
                 )
             except Exception:  # any: what an edit makes may have no gradient
                 return False
-        found = self.checker.compare_passes(*passes, self.wrong.training, self.wrong.seed)
+        found = self.checker.compare_passes(
+            passes[0], passes[1], self.wrong.training, self.wrong.seed
+        )
         bar = max(self.bar, LOOSE)
         return all(finding.value <= bar for finding in found)
 

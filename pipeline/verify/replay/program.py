@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -82,11 +82,11 @@ class Program(Generic[A]):
             elif edit is not None and edit.function:
                 found[register] = result
                 taken = [found[self.registers[at]] for at in edit.inputs or (place,)]
-                own = result
-                result = FUNCTIONS[edit.function](namespace, *taken, *edit.arguments)
-                if math.prod(result.shape) == math.prod(own.shape):
-                    result = namespace.reshape(result, tuple(own.shape))
-                result = namespace.copy(result)  # what it shows may be changed in place
+                own: Any = result
+                made: Any = FUNCTIONS[edit.function](namespace, *taken, *edit.arguments)
+                if math.prod(made.shape) == math.prod(own.shape):
+                    made = namespace.reshape(made, tuple(own.shape))
+                result = namespace.copy(made)  # what it shows may be changed in place
             found[register] = result
             if place >= 0:
                 visit(place, result)

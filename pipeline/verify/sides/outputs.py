@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 
 def leaves(
     output: object, is_array: Callable[[object], bool], path: str = ""
-) -> Iterator[tuple[str, object]]:
+) -> Iterator[tuple[str, Any]]:
     """Yield the arrays of an output with their paths, such as `logits` or `0.hidden`.
 
     What is neither an array nor made of such, like a cache of keys and values, is left out. The path of

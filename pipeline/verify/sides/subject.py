@@ -35,9 +35,10 @@ OUTPUTS = -1  # in place of an operation: the outputs and the changed buffers
 class Edit:
     """A change of one operation, to try a remedy.
 
-    `numbers`, `window` and `operands` change its arguments. `function`, of `pipeline.verify.replay.functions`,
-    takes the place of its result: of the results of `inputs`, of its own if there are none, with
-    `arguments` behind them. `value` is a constant result. All places are those of an unchanged pass.
+    `numbers`, `window` and `operands` change its arguments. `function`, one of
+    `pipeline.verify.replay.functions`, takes the place of its result: of the results of `inputs`, of its
+    own if there are none, with `arguments` behind them. `value` is a constant result. All places are
+    those of an unchanged pass.
     """
 
     op: int  # place in `Trace.ops`, or OUTPUTS

@@ -115,8 +115,9 @@ def spec_of(made: object) -> BackendSpec | None:
 def shortened(error: BaseException) -> str:
     """Return an error's type and first line, with its place in the user's code."""
     lines = str(error).strip().splitlines() or [""]
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename
-              and f"{os.sep}pipeline{os.sep}verify" not in f.filename and "importlib" not in f.filename]  # fmt: skip
+    ours = ("site-packages", f"{os.sep}pipeline{os.sep}verify", "importlib")
+    traced = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in traced if not any(part in frame.filename for part in ours)]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {lines[0][:300]}{place}"
 
