@@ -29,7 +29,8 @@ def run() -> int:
     # Hundreds of small programs run once: optimizing them takes longer than running them.
     os.environ.setdefault(
         "XLA_FLAGS",
-        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+        "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false",
     )
     from benchmarks.differences.check import main
 

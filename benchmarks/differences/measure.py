@@ -1,5 +1,6 @@
 """Measured differences of a row, framework by framework."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,8 @@ class Cell:
 def measure(row: Row) -> dict[str, Cell]:
     """Measure all frameworks of a row; one that is not installed is left out."""
     known = {name: code for name, code in row.others.items() if name != "equinox" or HAS_EQUINOX}
-    return {name: _cell(row, name, code) for name, code in known.items()}
+    with warnings.catch_warnings(action="ignore"):  # of the defaults that are measured here
+        return {name: _cell(row, name, code) for name, code in known.items()}
 
 
 def is_same(row: Row, measured: Measured) -> bool:

@@ -45,7 +45,7 @@ def page(families: Mapping[str, Family], versions: Mapping[str, str]) -> str:
         "",
         "A number is the largest difference from torch with equal weights and inputs, relative to the root "
         "mean square of the result, over a few seeds and shapes; it is bold if it is more than rounding "
-        f"(above {_number(SAME)}, or {_number(loosest)} in rows about random numbers).",
+        f"(above {_number(SAME)}; up to {_number(loosest)} in rows about random or float32 numbers).",
         "After an arrow stands what is left of it with the arguments, or the code, before the arrow; "
         "`torch:` says that torch's side is the one to change.",
         "All code is what was measured, and each row has an anchor, such as "
@@ -83,7 +83,7 @@ def changes(
                 skipped = column == OTHERS["equinox"] and not complete
                 same = before == now if column == "title" else _alike(before, now, rows[key])
                 if not skipped and not same:
-                    yield Change(key, f"{column}: the page says {before}, measured is {now}")
+                    yield Change(key, f"{column}: the page says {before}, measured: {now}")
 
 
 def _table(family: Family) -> Iterator[str]:
@@ -110,10 +110,10 @@ def _verdict(row: Row, measured: Measured) -> str:
 
 
 def _number(value: float) -> str:
-    """A difference to two digits, one of rounding to one: `4.7e-4`, `0.31`, `2e-16`."""
+    """A difference to two digits, one of rounding to one: `0.31`, `4.7e-4`, `2e-16`."""
     if value == 0:
         return "0"
-    text = f"{value:.0e}" if value < SAME else f"{value:.2g}"
+    text = f"{value:.0e}" if value <= SAME else f"{value:.1e}" if value < 0.01 else f"{value:.2g}"
     return re.sub(r"e([+-])0(\d)", r"e\1\2", text)
 
 

@@ -67,7 +67,7 @@ ROWS = [
     activation("softsign", "Softsign", "F.softsign(x)", "soft_sign"),
     activation("glu-halves", "GLU: which half is the gate, which axis", "F.glu(x)", "glu", "",
         normal((6, 8))),
-    activation("softmax-axis", "Softmax: axis", "nn.Softmax2d()(x)", "softmax", "axis=-3",
+    activation("softmax-axis", "Softmax: the axis if none is given", "F.softmax(x)", "softmax", "axis=-3",
         normal((2, 3, 4, 5))),
     Row(
         key="prelu-slope", title="PReLU: initial slope", torch="nn.PReLU().weight[0]",

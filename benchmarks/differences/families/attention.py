@@ -8,8 +8,8 @@ from benchmarks.differences.plays.values import heads_first, value
 from benchmarks.differences.row import Row
 
 X = {"x": normal((2, 5, 8))}
-QKV = {name: normal((2, 5, 3, 4)) for name in "qkv"}
-CROSS = QKV | {"q": normal((2, 3, 3, 4))}
+QKV = {name: normal((2, 5, 5, 4)) for name in "qkv"}  # one shape for all: each is compiled anew
+CROSS = QKV | {"q": normal((2, 3, 5, 4))}
 SDPA = "F.scaled_dot_product_attention(q, k, v"
 DOT = "dot_product_attention(q, k, v"
 WEIGHTS = {
@@ -57,7 +57,7 @@ ROWS = [
         closed={name: f"{name if name != 'jax' else 'jax.nn'}.dot_product_attention("
                 "*(a.swapaxes(1, 2) for a in (q, k, v))).swapaxes(1, 2)"
                 for name in ("linen", "nnx", "jax")},
-        inputs={name: normal((2, 3, 5, 4)) for name in "qkv"}, play=value, same=SINGLE),
+        inputs=QKV, play=value, same=SINGLE),
     Row(key="attention-mask", title="Attention function: mask is True where it attends",
         torch=f"{SDPA}, attn_mask=torch.ones(5, 5).tril().bool())",
         **mask("jnp.tril(jnp.ones((1, 1, 5, 5), bool))"), inputs=QKV, play=heads_first, same=SINGLE),
@@ -79,11 +79,11 @@ ROWS = [
         inputs=QKV, play=heads_first, same=SINGLE),
     Row(key="attention-float-mask", title="Attention: numbers added to the logits",
         torch=f"{SDPA}, attn_mask=b)", linen=f"linen.{DOT}, bias=b)", nnx=f"nnx.{DOT}, bias=b)",
-        jax=f"jax.nn.{DOT}, bias=b)", inputs=QKV | {"b": normal((2, 3, 5, 5))},
+        jax=f"jax.nn.{DOT}, bias=b)", inputs=QKV | {"b": normal((2, 5, 5, 5))},
         play=heads_first, same=SINGLE),
     Row(key="attention-grouped-heads", title="Attention: several heads of queries to one of keys",
         torch=f"{SDPA}, enable_gqa=True)", jax=f"jax.nn.{DOT})",
-        inputs=QKV | {"q": normal((2, 5, 6, 4))}, play=heads_first, same=SINGLE),
+        inputs=QKV | {"q": normal((2, 5, 10, 4))}, play=heads_first, same=SINGLE),
     Row(key="attention-dropout", title="Attention: dropout per element (spread over samples and heads)",
         torch="(F.dropout(torch.ones(8, 4, 16, 16), 0.5) / 16).std((0, 1), correction=0).mean()",
         **{name: f"{path}({SPREAD}).std((0, 1)).mean()" for name, path in WEIGHTS.items()},

@@ -32,7 +32,7 @@ ROWS = [
     Row(key="rms-norm-epsilon", title="RMSNorm: epsilon", torch="nn.RMSNorm(6)",
         linen="linen.RMSNorm()", nnx="nnx.RMSNorm(6, rngs=rngs)",
         equinox="eqx.nn.RMSNorm(6, use_bias=False)", closed={
-            **flax("epsilon=jnp.finfo(float).eps"), "equinox": "eps=jnp.finfo(float).eps"},
+            **flax("epsilon=jnp.finfo(float).eps"), "equinox": "eps=float(jnp.finfo(float).eps)"},
         inputs=SMALL, play=layer()),
     Row(key="rms-norm-bias", title="RMSNorm: number of parameters", torch="nn.RMSNorm(6)",
         linen="linen.RMSNorm()", nnx="nnx.RMSNorm(6, rngs=rngs)", equinox="eqx.nn.RMSNorm(6)",

@@ -59,5 +59,5 @@ ROWS = [
              "optax.piecewise_interpolate_schedule('linear', 0.04, {17: 25, 59: 4e-6})"),
     Row(key="schedule-plateau", title="Less when the loss is on a plateau",
         torch="lr_scheduler.ReduceLROnPlateau(optimizer, patience=3)",
-        optax="optax.contrib.reduce_on_plateau(patience=3)", play=plateau),
+        optax="optax.contrib.reduce_on_plateau(patience=3)", closed="patience=4", play=plateau),
 ]  # fmt: skip
