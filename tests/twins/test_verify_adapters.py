@@ -519,7 +519,9 @@ def f(params, x, scale):
     raise ValueError("no\nmore")
 
 
-@pytest.mark.parametrize("made", [{"w": 1}, (1, 2), None, lambda x: x], ids=repr)
+@pytest.mark.parametrize(
+    "made", [{"w": 1}, (1, 2), None, lambda x: x], ids=["dict", "pair", "None", "lambda"]
+)
 def test_an_object_of_no_known_kind_is_refused_with_the_kinds_that_are_accepted(made):
     kind = type(made).__name__
     with pytest.raises(UserError) as caught:

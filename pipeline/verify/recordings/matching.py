@@ -44,16 +44,29 @@ class Side:
     """Weights of one side with their numbers and fingerprints."""
 
     def __init__(self, weights: Weights) -> None:
-        self.start = weights.start
+        self.start = dict(weights.start)
         self.names = list(weights.start)
         self.owners = Owners(tuple(Array(n, a.shape, str(a.dtype)) for n, a in self.start.items()))
         self.numbers = {name: self.owners.elements(at) for at, name in enumerate(self.names)}
         self.flat = np.concatenate([array.ravel() for array in self.start.values()])
         self.prints = {name: fingerprint(array) for name, array in self.start.items()}
-        self.later = weights.later
+        self.later = [dict(arrays) for arrays in weights.later]
         self.later_prints = [
             {name: fingerprint(array) for name, array in arrays.items()} for arrays in weights.later
         ]
+
+    def add_slices(self, name: str) -> list[str]:
+        """Name the slices of an array along its first axis as if each was an array; return their names."""
+        slices = [f"{name}.{at}" for at in range(len(self.start[name]))]
+        for arrays in (self.start, self.numbers, *self.later):
+            if name in arrays:
+                arrays |= dict(zip(slices, arrays[name], strict=True))
+        for arrays, prints in zip(
+            (self.start, *self.later), (self.prints, *self.later_prints), strict=True
+        ):
+            prints |= {part: fingerprint(arrays[part]) for part in slices if part in arrays}
+        self.names += slices
+        return slices
 
     def is_constant(self, name: str) -> bool:
         """True if all values are the same."""
@@ -77,7 +90,10 @@ class Matcher:
         self._assign(self._whole, self._find_layout)
         self._place_parts()
         Siblings(self.left, self.right, self.mapping).match()
+        slices = self._slice_stacks()
         self._assign(self._constant, self._likely_layout)
+        for side, names in zip((self.left, self.right), slices, strict=True):
+            side.names = [name for name in side.names if name not in names]
         self._set_copies_aside()
         self.matching.differing = self._assign(self._fitting, self._likely_layout)
         left, right = self._free()
@@ -211,6 +227,20 @@ class Matcher:
                     mine = side.numbers[name].ravel()
                     pair = (found.ravel(), mine) if is_right else (mine, found.ravel())
                     self.mapping.add(*pair)
+
+    def _slice_stacks(self) -> tuple[set[str], set[str]]:
+        """Slice constant arrays that may be those of several layers, stacked; return the slices' names."""
+        found: tuple[set[str], set[str]] = set(), set()
+        free = self._free()
+        for at, side in enumerate((self.left, self.right)):
+            other = (self.right, self.left)[at]
+            sizes = [other.start[name].size for name in free[1 - at] if other.is_constant(name)]
+            for name in free[at]:
+                array = side.start[name]
+                is_whole = array.ndim < 2 or array.size in sizes or not side.is_constant(name)
+                if not is_whole and sizes.count(array[0].size) >= len(array):
+                    found[at].update(side.add_slices(name))
+        return found
 
     def _set_copies_aside(self) -> None:
         """Set aside arrays that are one of the same side by another name: tied weights."""

@@ -21,9 +21,13 @@ class Values:
         """Return the number of the one element with each value, in their shape; -1: none or several."""
         if not len(self.sorted):
             return np.full(values.shape, -1)
-        at = np.minimum(np.searchsorted(self.sorted, values), len(self.sorted) - 1)
-        is_found = (self.sorted[at] == values) & self.is_single[at]
-        return np.where(is_found, self.numbers[at], -1)
+        flat = values.ravel()
+        order = np.argsort(flat)  # several times faster to look up in order
+        at = np.minimum(np.searchsorted(self.sorted, flat[order]), len(self.sorted) - 1)
+        is_found = (self.sorted[at] == flat[order]) & self.is_single[at]
+        numbers = np.empty(flat.shape, np.int64)
+        numbers[order] = np.where(is_found, self.numbers[at], -1)
+        return numbers.reshape(values.shape)
 
 
 def place(part: np.ndarray, values: Values, flat: np.ndarray) -> np.ndarray | None:

@@ -34,6 +34,7 @@ class Siblings:
 
     def __init__(self, left: Weights, right: Weights, mapping: Mapping) -> None:
         self.left, self.right, self.mapping = left, right, mapping
+        self.is_used = mapping.is_used
 
     def match(self) -> None:
         """Match what can be."""
@@ -44,6 +45,7 @@ class Siblings:
             found = max(self._candidates(name), key=lambda pair: pair[0], default=None)
             if found is not None:
                 self.mapping.add(found[1], theirs)
+                self.is_used[found[1]] = True
 
     def _candidates(self, name: str) -> Iterator[tuple[float, np.ndarray]]:
         """Yield left numbers for a right vector, with the similarity of the names."""
@@ -78,7 +80,7 @@ class Siblings:
 
     def _vectors(self, owner: int, sources: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the free vectors beside a left matrix, with their numbers in these rows of it."""
-        matrix, is_used = self.left.names[owner], self.mapping.is_used
+        matrix = self.left.names[owner]
         shape = _without_ones(self.left.start[matrix].shape)
         places = np.unravel_index(sources - self.left.owners.starts[owner], shape)
         for other in self.left.names:
@@ -88,7 +90,7 @@ class Siblings:
             for axes in _spans(shape, vector.shape):
                 if all((places[axis] == places[axis][:, :1]).all() for axis in axes):
                     numbers = vector[tuple(places[axis][:, 0] for axis in axes)]
-                    if not is_used[numbers].any():
+                    if not self.is_used[numbers].any():
                         yield other, numbers
 
 

@@ -286,19 +286,45 @@ def test_many_layers_that_start_alike_are_told_apart_by_their_gradients(tmp_path
 
 def test_layers_stacked_for_a_scan_match_separate_ones(tmp_path):
     random = np.random.default_rng(0)
-    layers = [random.standard_normal((5, 4)).astype(np.float32) for _ in range(3)]
-    biases = [np.zeros(5, np.float32) for _ in layers]
-    with record(tmp_path / "left.npz") as log:
-        state = [{"weight": w, "bias": b} for w, b in zip(layers, biases, strict=True)]
-        log.start(state)
-        log.step([{name: a - 0.5 for name, a in one.items()} for one in state])
-    with record(tmp_path / "right.npz") as log:
-        stacked = {"kernel": np.stack([w.T for w in layers]), "bias": np.stack(biases)}
-        log.start({"scan": stacked})
-        log.step({"scan": {name: a - 0.5 for name, a in stacked.items()}})
+    layers = [
+        {
+            "weight": random.standard_normal((5, 4)).astype(np.float32),
+            "bias": np.zeros(5, np.float32),
+            "scale": np.ones(4),
+        }
+        for _ in range(3)
+    ]
+    gradients = [{n: random.standard_normal(a.shape) for n, a in one.items()} for one in layers]
+
+    def stacked(arrays):
+        kernels = np.stack([one["weight"].T for one in arrays])
+        rest = {name: np.stack([one[name] for one in arrays]) for name in ("bias", "scale")}
+        return {
+            "scan": {
+                "norm": {"gain": rest["scale"]},
+                "dense": {"kernel": kernels, "bias": rest["bias"]},
+            }
+        }
+
+    after = [
+        {n: a - g for n, a in one.items() for g in [change[n]]}
+        for one, change in zip(layers, gradients, strict=True)
+    ]
+    for file, lay_out in (("left", list), ("right", stacked)):
+        with record(tmp_path / f"{file}.npz") as log:
+            log.start(lay_out(layers))
+            log.step(lay_out(after), gradients=lay_out(gradients))
     verdict = compare_recordings(tmp_path / "left.npz", tmp_path / "right.npz")
     assert verdict.exit_code == 0, verdict.sentence
-    assert len(verdict.alignment) == 6
+    assert {(row["left"], row["right"]) for row in verdict.alignment} == {
+        (f"{layer}.{left}", f"scan.{right}")
+        for layer in range(3)
+        for left, right in (
+            ("weight", "dense.kernel"),
+            ("bias", "dense.bias"),
+            ("scale", "norm.gain"),
+        )
+    }
 
 
 def test_the_command_compares_two_recordings_and_writes_the_same_json(tmp_path, capsys):
