@@ -7,10 +7,10 @@ import numpy as np
 from pipeline.verify.checks.differences import by_name
 from pipeline.verify.recordings.leftovers import find_leftovers
 from pipeline.verify.recordings.pairing import Pairing, describe
+from pipeline.verify.recordings.reasons.wording import SIDES, notes_on_fields, notes_on_files
 from pipeline.verify.recordings.recording import Recording
 from pipeline.verify.recordings.step_judge import Judgement, StepJudge
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.recordings.reasons.wording import SIDES, notes_on_fields, notes_on_files
 from pipeline.verify.verdict import Answer, First, Part, Verdict
 
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.verify.checks.differences import by_name
-from pipeline.verify.recordings.reasons.causes import find_cause
 from pipeline.verify.recordings.fields import FieldPair
-from pipeline.verify.recordings.reasons.gradient_causes import gradient_ratio
 from pipeline.verify.recordings.precision import Precision
+from pipeline.verify.recordings.reasons.causes import find_cause
+from pipeline.verify.recordings.reasons.gradient_causes import gradient_ratio
 from pipeline.verify.recordings.reasons.regression import remains
-from pipeline.verify.recordings.steps import StepPair
 from pipeline.verify.recordings.reasons.wording import UNKNOWN, listed, reason
+from pipeline.verify.recordings.steps import StepPair
 from pipeline.verify.verdict import Answer, Cause, First, Part
 
 # Parts on which the steps after depend.
