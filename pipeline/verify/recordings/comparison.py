@@ -52,8 +52,8 @@ class Comparison:
             if one.ratio:
                 verdict.notes.append(
                     f"the right gradients are {one.ratio:.4g} times the left ones at step {number}, the "
-                    "updates are not: they were recorded at different places, such as before and after
-                    clipping"
+                    "updates are not: they were recorded at different places, such as before and "
+                    "after clipping"
                 )
                 break
         return verdict

@@ -18,17 +18,19 @@ def fingerprint(array: np.ndarray) -> Fingerprint:
     x = np.asarray(array, np.float64).ravel()
     if not x.size:
         return np.zeros(len(FIELDS))
-    square = x * x
-    return np.array(
-        [
-            np.sqrt(square.mean()),
-            x.mean(),
-            np.abs(x).mean(),
-            np.cbrt(np.dot(square, x) / x.size),
-            x.min(),
-            x.max(),
-        ]
-    )
+    with np.errstate(all="ignore"):  # the squares of a mask of the largest numbers are infinite
+        square = x * x
+        cubes = np.dot(square, x) / x.size
+        return np.array(
+            [
+                np.sqrt(square.mean()),
+                x.mean(),
+                np.abs(x).mean(),
+                np.cbrt(cubes),
+                x.min(),
+                x.max(),
+            ]
+        )
 
 
 def is_informative(print_: Fingerprint) -> bool:
