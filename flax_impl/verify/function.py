@@ -63,6 +63,8 @@ def evaluated(function: Callable[[], PyTree]) -> PyTree:
 
 def narrowed(tree: PyTree) -> PyTree:
     """Return a tree with float32 in place of float64."""
-    return jax.tree.map(
-        lambda leaf: leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf, tree
-    )
+    return jax.tree.map(lambda leaf: leaf.astype(np.float32) if _is_float64(leaf) else leaf, tree)
+
+
+def _is_float64(leaf: PyTree) -> bool:
+    return getattr(leaf, "dtype", None) == np.float64

@@ -620,7 +620,10 @@ def by_primitives(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
 
     def call(*args: PyTree) -> PyTree:
         leaves, tree = jax.tree.flatten(args)
-        key = (tree, *((np.shape(leaf), str(leaf.dtype)) for leaf in leaves))
+        key = (
+            tree,
+            *((np.shape(leaf), str(getattr(leaf, "dtype", type(leaf)))) for leaf in leaves),
+        )
         if key not in traced:
             closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
             traced[key] = closed, jax.tree.structure(shape)

@@ -317,7 +317,7 @@ def test_layers_stacked_for_a_scan_match_separate_ones(tmp_path):
     verdict = compare_recordings(tmp_path / "left.npz", tmp_path / "right.npz")
     assert verdict.exit_code == 0, verdict.sentence
     assert {(row["left"], row["right"]) for row in verdict.alignment} == {
-        (f"{layer}.{left}", f"scan.{right}")
+        (f"{layer}.{left}", f"scan.{right}[{layer}]")
         for layer in range(3)
         for left, right in (
             ("weight", "dense.kernel"),
