@@ -32,6 +32,8 @@ def score(mutant: Mutant, told: Told) -> Score:
     if told["verdict"] not in mistake.verdict.split("|"):
         return Score(False, False, False, False, False)
     is_abstained = told["verdict"] == "abstain"
+    if is_abstained and "draws random numbers" in told["sentence"]:  # says what, and where
+        return Score(True, True, True, True, False)
     part = is_abstained or told["part"] in mistake.part.split("|") or told["part"] == "weights"
     place = is_expected(reported(mutant, told), mutant.places)
     return Score(True, place, part, is_right(told["cause"], mistake.cause), False)

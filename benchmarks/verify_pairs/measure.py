@@ -1,6 +1,6 @@
 """Agreement of the pairs of transformers after alignment: a line for each.
 
-    python -m benchmarks.verify_pairs.measure [--cases Bert,GPT2] [--rename]
+    python -m benchmarks.verify_pairs.measure [--cases Bert,GPT2] [--without-names]
 
 Both models run in one process, from the same weights, in float64. Columns: layers matched (confirmed by
 values), runs that the alignment took, seconds, and the largest relative difference of outputs in evaluation
@@ -22,11 +22,11 @@ from pipeline.verify.alignment.layers import Owners
 from pipeline.verify.sides.subject import Inputs, Pass, Subject
 
 
-def measure(case: Case) -> dict[str, object]:
+def measure(case: Case, named: bool = True) -> dict[str, object]:
     """Align the pair of a case and compare its halves."""
     started = time.perf_counter()
     inputs = make_inputs(case.key)
-    left, right = open_pair(case, inputs)
+    left, right = open_pair(case, inputs, named)
     opened = time.perf_counter()
     alignment = Aligner(left, right, (inputs, inputs), 0).align()
     aligned = time.perf_counter()
@@ -57,16 +57,17 @@ def _unmapped(owners: Owners, known: np.ndarray) -> list[str]:
     ]
 
 
-def open_pair(case: Case, inputs: Inputs) -> tuple[Subject, Subject]:
-    """Make both models of a case."""
+def open_pair(case: Case, inputs: Inputs, named: bool = True) -> tuple[Subject, Subject]:
+    """Make both models of a case, with the names of their parameters or without."""
+    from benchmarks.verify_pairs.anonymous import Anonymous, without_names
     from flax_impl.verify import linen
     from flax_impl.verify.subject import FunctionSubject
     from lightning_impl.verify.subject import ModuleSubject
 
-    return (
-        ModuleSubject(make_torch(case.key), {}),
-        FunctionSubject(linen.adapt(make_flax(case.key), inputs, {})),
-    )
+    module, function = make_torch(case.key), linen.adapt(make_flax(case.key), inputs, {})
+    if not named:
+        module, function = Anonymous(module), without_names(function)
+    return ModuleSubject(module, {}), FunctionSubject(function)
 
 
 def compare(
@@ -165,6 +166,7 @@ def main() -> None:
     """Measure the cases that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", default="", help="beginnings of names, separated by commas")
+    parser.add_argument("--without-names", action="store_true", help="rename all parameters")
     parser.add_argument("--json", default="", help="file that gets a line of JSON for each case")
     args = parser.parse_args()
     import jax
@@ -177,7 +179,7 @@ def main() -> None:
         if args.cases and not case.key.startswith(tuple(args.cases.split(","))):
             continue
         try:
-            row = measure(case)
+            row = measure(case, not args.without_names)
         except Exception as error:
             print(*traceback.format_exc().splitlines()[-4:], sep="\n")
             row = {"case": case.key, "error": f"{type(error).__name__}: {str(error)[:200]}"}

@@ -85,7 +85,7 @@ ATTENTION_AND_TABLES = (
     Mistake(
         "queries and keys exchanged",
         {"exchanged": True},
-        only(ATTENTION, "vit", "gpt", "bert", "llama"),
+        only(ATTENTION, "vit", "gpt", "bert"),
         "exchanged",
         relabels=True,
     ),

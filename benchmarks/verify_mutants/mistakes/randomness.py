@@ -126,7 +126,7 @@ RANDOMNESS = (
     Mistake(
         "log softmax in the model",
         {"extra": frozenset({"log softmax"})},
-        {"mlp": "head"},
+        {"mlp": "head|logits"},
         "activation|log softmax",
         in_blocks=False,
     ),
