@@ -44,7 +44,7 @@ model.name model.init model.channels model.name model.init model.stem model.widt
 model.init model.depth model.heads model.width model.dropout model.norm_epsilon model.patch
 model.pool model.drop_path model.name model.init model.depth model.heads model.width model.dropout
 model.norm_epsilon model.max_length model.bias model.name model.init model.torch model.jax
-model.options
+model.options model.names
 dataset.name dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.name
 dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.name
 dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.samples dataset.shape
