@@ -30,7 +30,7 @@ def measure(row: Row) -> dict[str, Cell]:
 
 
 def is_same(row: Row, measured: Measured) -> bool:
-    """Whether a difference is rounding alone."""
+    """Tell if a difference is rounding alone."""
     return isinstance(measured, float) and measured <= row.same
 
 

@@ -135,7 +135,7 @@ def _lines(text: str) -> dict[str, dict[str, str]]:
 
 
 def _alike(before: str, now: str, row: Row) -> bool:
-    """Whether two cells have the same code and verdicts, and numbers of one order of magnitude."""
+    """Tell if two cells have the same code and verdicts, and numbers of one order of magnitude."""
     if _without_numbers(before) != _without_numbers(now):
         return False
     pairs = list(zip(_numbers(before), _numbers(now), strict=True))

@@ -46,7 +46,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
-    """What torch does by default, what others do, and what closes the difference.
+    """Difference of the frameworks' defaults from torch's, and the arguments that close it.
 
     Args:
         key: stable name of the row, an anchor of the page.
@@ -87,7 +87,7 @@ class Row:
         return {name: Code(name, getattr(self, name)) for name in OTHERS if getattr(self, name)}
 
     def closing(self, framework: str) -> str:
-        """What makes a framework equal to torch; empty if nothing does, or need not."""
+        """Arguments that make a framework equal to torch; empty if none do, or none are needed."""
         return self.closed if isinstance(self.closed, str) else self.closed.get(framework, "")
 
 

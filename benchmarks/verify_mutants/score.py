@@ -13,7 +13,7 @@ Told = Mapping[str, str]  # a verdict in short: `verdict`, `part`, `left`, `righ
 
 @dataclass(frozen=True)
 class Score:
-    """What is right in the verdict on a mutant."""
+    """Correct parts of the verdict on a mutant."""
 
     verdict: bool
     place: bool

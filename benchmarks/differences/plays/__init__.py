@@ -1,1 +1,1 @@
-"""How the code of a row is run: as a value, a layer, an optimizer, a schedule or initial values."""
+"""Form of a row's code: a value, a layer, an optimizer, a schedule or initial values."""

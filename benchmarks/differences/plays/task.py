@@ -1,4 +1,4 @@
-"""What is asked of a layer, in all frameworks alike."""
+"""Sizes and settings of a layer, the same in all frameworks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Task:
 
     @property
     def is_initial(self) -> bool:
-        """Whether the layer keeps its own initial values."""
+        """True if the layer keeps its own initial values."""
         return self.part == "parameters" or self.part.startswith("initial ")
 
     def of_initial(self, values: Mapping[str, np.ndarray | jax.Array]) -> np.ndarray:
