@@ -39,8 +39,16 @@ def _while(params: Any, arrays: Sequence[PyTree], evaluate: Evaluate) -> Sequenc
     )
 
 
+def scan_counts(params: Any) -> tuple[int, int]:
+    """Return how many operands of a scan are constants, and how many the carry."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carry, _ = params["ft_in"].unpack()  # JAX 0.12 and newer
+    return len(constants), len(carry)
+
+
 def _scan(params: Any, arrays: Sequence[PyTree], evaluate: Evaluate) -> Sequence[PyTree]:
-    fixed, count = params["num_consts"], params["num_carry"]
+    fixed, count = scan_counts(params)
 
     def step(carry: list[PyTree], row: list[PyTree]) -> tuple[list[PyTree], list[PyTree]]:
         found = evaluate(params["jaxpr"], [*arrays[:fixed], *carry, *row])

@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from flax_impl.device import PyTree
 from flax_impl.verify.function import narrowed
-from flax_impl.verify.loops import retrace
+from flax_impl.verify.loops import retrace, scan_counts
 from flax_impl.verify.replay import Operation, find_window
 from flax_impl.verify.substitutes import VIEWS, substitute
 from pipeline.verify.replay.program import Operand, Program
@@ -247,16 +247,15 @@ class Interpreter:
     def _scan(self, eqn: JaxprEqn, args: list[Value], layer: str) -> list[Value]:
         """Evaluate a scan iteration by iteration, so that stacked layers are told apart."""
         p = eqn.params
-        consts = args[: p["num_consts"]]
-        carry = args[p["num_consts"] : p["num_consts"] + p["num_carry"]]
-        stacked = args[p["num_consts"] + p["num_carry"] :]
-        rows: list[list[Value]] = [[] for _ in eqn.outvars[p["num_carry"] :]]
+        fixed, count = scan_counts(p)
+        consts, carry, stacked = args[:fixed], args[fixed : fixed + count], args[fixed + count :]
+        rows: list[list[Value]] = [[] for _ in eqn.outvars[count:]]
         order = range(p["length"])
         for index in reversed(order) if p["reverse"] else order:
             slices = [self._row(value, index) for value in stacked]
             outs = self._closed(p["jaxpr"], [*consts, *carry, *slices], layer)
-            carry = outs[: p["num_carry"]]
-            for row, out in zip(rows, outs[p["num_carry"] :], strict=True):
+            carry = outs[:count]
+            for row, out in zip(rows, outs[count:], strict=True):
                 row.append(out)
         results = []
         for row in rows:
