@@ -9,7 +9,11 @@ function may take the place of the other's.
 
 from collections.abc import Iterator
 
-from pipeline.verify.causes.activations import propose_functions
+from pipeline.verify.causes.activations import (
+    propose_function_moves,
+    propose_functions,
+    propose_unknown_functions,
+)
 from pipeline.verify.causes.attention import propose_feature_orders
 from pipeline.verify.causes.candidate import Candidate, Family
 from pipeline.verify.causes.gradients import propose_gradients
@@ -50,6 +54,8 @@ FAMILIES: tuple[Family, ...] = (
     propose_exchanges,
     propose_feature_orders,
     propose_moves,
+    propose_function_moves,
+    propose_unknown_functions,
 )
 
 

@@ -1,6 +1,7 @@
 """Causes: another function of the same value."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import numpy as np
 
@@ -31,11 +32,42 @@ GELUS = {"gelu", "gelu_tanh", "quick_gelu"}
 
 def propose_functions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose the other side's function of a value where ours has another one."""
+    yield from (candidate for is_known, candidate in _functions(ours, theirs) if is_known)
+
+
+def propose_unknown_functions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """The same where ours is none of the known functions."""
+    found = (candidate for is_known, candidate in _functions(ours, theirs) if not is_known)
+    yield from islice(found, 12)
+
+
+def propose_function_moves(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose that the other side applies a function of ours behind the next layer."""
+    del theirs
+    for place in ours.region:
+        for source in ours.sources(place)[-1:]:
+            if ours.only_moves(place) or not ours.is_pure(ours.between(source, place)):
+                continue
+            print_, known = ours.ops[place].fingerprint, images(ours, source, set())
+            own = next((choice for choice, image in known.items() if is_same(image, print_)), None)
+            if own is None or own[0] in ("softmax", "log_softmax"):
+                continue
+            skip = Edit(place, function="identity", inputs=(source,))
+            for target in ours.layer_ends(place)[:3]:
+                edits = (skip, Edit(target, function=own[0], arguments=own[1]))
+                difference = (
+                    f"{ours.name} applies {words(own)} before the layer {ours.layer(target)}, the other "
+                    "side after it"
+                )
+                remedy = f"it behind that layer on the {ours.name}"
+                yield Candidate("activation order", edits, difference, remedy, until=target)
+
+
+def _functions(ours: Flow, theirs: Flow) -> Iterator[tuple[bool, Candidate]]:
     known: dict[int, Mapping[Choice, Fingerprint]] = {}
     places = [place for place in ours.region[::-1] if not ours.ops[place].only_moves]
     pairs = [(place, source) for place in places for source in ours.sources(place)[:8]]
     pairs = [(p, s) for p, s in pairs if ours.is_pure(ours.between(s, p))]
-    later: list[Candidate] = []
     for place, source in pairs:
         if source not in known:
             known[source] = images(ours, source, numbers_near(ours) | numbers_near(theirs))
@@ -46,11 +78,7 @@ def propose_functions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             if not hits or choice == own:
                 continue
             candidate = _candidate(ours, theirs, (place, source, hits[0]), own, choice)
-            if own is not None:
-                yield candidate
-            else:
-                later.append(candidate)
-    yield from later[:12]
+            yield own is not None, candidate
 
 
 def images(flow: Flow, source: int, numbers: set[float]) -> Mapping[Choice, Fingerprint]:

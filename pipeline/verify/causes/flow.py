@@ -244,6 +244,16 @@ class Flow:
             seen.update(pending)
         return {self.ops[place].name for place in seen}
 
+    def layer_ends(self, place: int) -> list[int]:
+        """Return the results of the layers behind a result, in order: the last use of their parameters."""
+        after, found = self.after(place), []
+        for use in self.trace.uses:
+            if use.op in after and use.role in MATRICES:
+                near = self.within(use.op, 2) & set(self.layers)
+                ends = [p for p in near if self.layers[p] == self.layers[use.op]]
+                found.append(max(ends, key=self.rank.__getitem__))
+        return list(dict.fromkeys(found))
+
     def is_pure(self, places: Iterable[int]) -> bool:
         """True if operations use no parameters."""
         return not self.uses_arrays & set(places)

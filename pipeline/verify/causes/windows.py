@@ -40,14 +40,15 @@ def propose_windows(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
 
 def _changes(mine: Window, other: Window) -> Iterator[Window]:
     """Yield windows of ours with what the other side has."""
-    if mine.kind == other.kind == "conv" or mine.kind == other.kind:
-        if mine.size == other.size or mine.kind != "conv":
-            yield replace(other, counts_padding=mine.counts_padding)
-            yield replace(other, counts_padding=not mine.counts_padding)
-    elif "conv" not in (mine.kind, other.kind) and mine.kind != "sum":
-        kind = "mean" if other.kind == "sum" else other.kind
-        for counts in (True, False):
-            yield replace(other, kind=kind, counts_padding=counts)
+    kinds = mine.kind, other.kind
+    if kinds == ("conv", "conv"):
+        changes = [other] if mine.size == other.size else []
+    elif "conv" in kinds or (mine.kind == "sum" and other.kind != "sum"):
+        changes = []
+    else:
+        kind = "mean" if mine.kind != "sum" and other.kind == "sum" else other.kind
+        changes = [replace(other, kind=kind, counts_padding=counts) for counts in (True, False)]
+    yield from (change for change in changes if change != mine)
 
 
 def _candidate(ours: Flow, theirs: Flow, places: tuple[int, int], window: Window) -> Candidate:
@@ -109,23 +110,43 @@ def _pairs(window: Window) -> str:
 def _paddings(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose zeros in place of a padding that is an operation of its own: reflected, circular."""
     known = [op.window for op in map(theirs.ops.__getitem__, theirs.region) if op.window]
-    region = set(ours.region)
+    region, seen = set(ours.region), set()
     for place in ours.region:
         window = ours.ops[place].window
-        data = [p for p in ours.ops[place].inputs if p in region]
+        data = [p for p in ours.ops[place].inputs if p in region and ours.only_moves(p)]
         if window is None or not data:
             continue
         for source in ours.sources(data[0]):
-            names = {ours.ops[p].name for p in ours.between(source, data[0])}
-            name = "padding" if names & ZEROS else "padding mode"
-            for other in known:
-                change = replace(other, kind=window.kind)
+            group = ours.between(source, data[0])
+            if not all(map(ours.only_moves, group)):
+                break
+            name = "padding" if {ours.ops[p].name for p in group} & ZEROS else "padding mode"
+            shapes = ours.ops[source].shape, ours.ops[data[0]].shape
+            for change in (*_with_zeros(window, *shapes), *known):
+                change = replace(change, kind=window.kind)
+                if change.size != window.size or (place, source, change) in seen:
+                    continue
+                seen.add((place, source, change))
                 edit = Edit(place, window=change, operands={data[0]: source})
-                words = f"zeros, {_pairs(other)}"
-                difference = (
-                    f"{at(ours, place)} pads in another way than {theirs.name}, which has {words}"
-                )
+                words = f"zeros, {_pairs(change)}"
+                difference = f"{at(ours, place)} pads in another way than {theirs.name}, which has {words}"
                 yield Candidate(name, (edit,), difference, f"{words} on the {ours.name}")
+
+
+def _with_zeros(
+    window: Window, before: tuple[int, ...], after: tuple[int, ...]
+) -> Iterator[Window]:
+    """Yield windows that pad with zeros by as much as an operation before them pads."""
+    sizes = [b - a for a, b in zip(before, after, strict=False) if a != b]
+    if len(before) != len(after) or len(sizes) != len(window.size):
+        return
+    for share in (0.5, 0.0, 1.0):
+        added = [(int(share * size), size - int(share * size)) for size in sizes]
+        padding = tuple(
+            (low + more[0], high + more[1])
+            for (low, high), more in zip(window.padding, added, strict=True)
+        )
+        yield replace(window, padding=padding)
 
 
 def _counts(ours: Flow) -> Iterator[Candidate]:

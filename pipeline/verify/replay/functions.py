@@ -229,11 +229,24 @@ def permuted(xp: Any, x: Any, order: Sequence[int], axis: int) -> Any:
 
 
 def normal(
-    xp: Any, like: Any, x: Any, axes: Sequence[int], epsilon: float, kind: str, inverse: bool
-) -> Any:
-    """Return what a norm divides by, or its inverse, in the shape of `like`; see `deviation`."""
+    xp: Any, like: Any, x: Any, old: Sequence[int], axes: Sequence[int], epsilon: float, kind: str,
+    inverse: bool,
+) -> Any:  # fmt: skip
+    """Return what a norm divides by, or its inverse, in place of one over the axes `old`."""
     y = deviation(xp, x, axes, epsilon, kind)
-    return shaped(1 / y if inverse else y, like, xp)
+    return _reduced(xp, 1 / y if inverse else y, x, old, like)
+
+
+def other_mean(xp: Any, like: Any, x: Any, old: Sequence[int], axes: Sequence[int]) -> Any:
+    """Return a mean in place of one over the axes `old`."""
+    return _reduced(xp, mean(xp, x, axes), x, old, like)
+
+
+def _reduced(xp: Any, y: Any, x: Any, old: Sequence[int], like: Any) -> Any:
+    sizes = [1 if axis in old else size for axis, size in enumerate(x.shape)]
+    if math.prod(sizes) == math.prod(like.shape):
+        y = xp.broadcast(y, sizes)
+    return shaped(y, like, xp)
 
 
 def causal(xp: Any, mask: Any, rows: int) -> Any:
@@ -259,7 +272,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = ACTIVATIONS | {
     "add": lambda xp, x, y: x + y,
     "subtract": lambda xp, x, y: x - y,
     "normal": normal,
-    "mean": lambda xp, like, x, axes: shaped(mean(xp, x, axes), like, xp),
+    "mean": other_mean,
     "causal": causal,
     "not": lambda xp, mask: xp.where(mask, mask != mask, mask == mask),
     "resize": resized,
