@@ -55,7 +55,10 @@ OTHER_RANDOM = {"randint", "randint_like", "randperm", "multinomial", "exponenti
     "geometric_", "log_normal_", "poisson", "rrelu_with_noise", "random_"}  # fmt: skip
 
 # Operations that move values, of parameters or not.
-MOVES = VIEWS | {"copy", "copy_", "repeat", "unfold", "roll", "constant_pad_nd"} - {"cat", "stack"}
+MOVES = (VIEWS | {"copy", "copy_", "repeat", "unfold", "roll", "constant_pad_nd"}) - {
+    "cat",
+    "stack",
+}
 
 NARROW = (torch.float32, torch.float16, torch.bfloat16)
 

@@ -45,6 +45,8 @@ class Operation(Step[torch.Tensor]):
         args = filled(args, arrays)
         if window is not None:
             return slide(self.name, args, window)
+        if self.name in ("view", "_unsafe_view"):  # of what an edit makes, in another order
+            return [args[0].reshape(args[1])]
         return list(tensors(self.call(args, {k: filled(v, arrays) for k, v in kwargs.items()})))
 
 
@@ -106,10 +108,9 @@ def slide(name: str, args: Sequence[Any], window: Window) -> Sequence[torch.Tens
     if window.kind == "mean":
         pool = functional.avg_pool2d
         y = pool(functional.pad(x, padding), window.size, window.stride)
-        if window.counts_padding:
-            return [y]
-        ones = functional.pad(torch.ones_like(x), padding)
-        return [y / pool(ones, window.size, window.stride)]
+        if not window.counts_padding:
+            y = y / pool(functional.pad(torch.ones_like(x), padding), window.size, window.stride)
+        return [y, y.long()] if name.endswith("_with_indices") else [y]
     if name != "convolution" or (args[6] and args[8] != 1):
         raise NotImplementedError(f"windows of {name}")
     kernel = args[1]

@@ -48,7 +48,9 @@ def _of_source(ours: Flow, theirs: Flow, source: int) -> Iterator[Candidate]:
         for other, new in dict(reversed(others)).items():
             if mine == new:
                 continue
-            edit = Edit(place, function="normal", inputs=(place, source), arguments=(mine[0], *new, inverse))
+            edit = Edit(
+                place, function="normal", inputs=(place, source), arguments=(mine[0], *new, inverse)
+            )
             edits = (edit, *_means(ours, source, mine, new))
             difference = (
                 f"{at(ours, place)} divides by {_words(mine)}, {at(theirs, other)} by {_words(new)}"
@@ -83,7 +85,8 @@ def _means(ours: Flow, source: int, mine: Norm, new: Norm) -> tuple[Edit, ...]:
     places = [p for p in ours.after(source) if is_same(print_, ours.ops[p].fingerprint)]
     if not new[2].startswith("square"):
         return tuple(
-            Edit(p, function="mean", inputs=(p, source), arguments=(mine[0], new[0])) for p in places
+            Edit(p, function="mean", inputs=(p, source), arguments=(mine[0], new[0]))
+            for p in places
         )
     taken = {c for p in places for c in ours.consumers.get(p, ()) if ours.ops[c].name in SUMS}
     return tuple(

@@ -129,7 +129,9 @@ def _paddings(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
                 seen.add((place, source, change))
                 edit = Edit(place, window=change, operands={data[0]: source})
                 words = f"zeros, {_pairs(change)}"
-                difference = f"{at(ours, place)} pads in another way than {theirs.name}, which has {words}"
+                difference = (
+                    f"{at(ours, place)} pads in another way than {theirs.name}, which has {words}"
+                )
                 yield Candidate(name, (edit,), difference, f"{words} on the {ours.name}")
 
 

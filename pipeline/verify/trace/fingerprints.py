@@ -10,12 +10,18 @@ import numpy as np
 # Statistics of a fingerprint: magnitudes first, which the others are compared with.
 FIELDS = ("rms", "mean", "mean of |x|", "cube root of the mean of x³", "smallest", "largest")
 
+# Values beyond this are a mask's, -1e9 or -inf: they are left out, since they would hide the others.
+MASKED = 1e5
+
 Fingerprint = np.ndarray  # float64 [6]; NaN if a value is not finite
 
 
 def fingerprint(array: np.ndarray) -> Fingerprint:
     """Return the fingerprint of an array of any shape, float64 `[6]`."""
     x = np.asarray(array, np.float64).ravel()
+    if x.size and not (np.abs(x) < MASKED).all():
+        kept = x[~(np.abs(x) >= MASKED)]  # NaN stays
+        x = kept if 2 * kept.size >= x.size else x
     if not x.size:
         return np.zeros(len(FIELDS))
     with np.errstate(all="ignore"):  # the squares of a mask of the largest numbers are infinite

@@ -1,0 +1,194 @@
+"""Likely causes of differences: each mistake of a tiny pair is named, and confirmed by its remedy."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from wrong_pairs import Image, Text, inputs, subject
+
+from pipeline.verify.alignment.align import Aligner, Alignment
+from pipeline.verify.causes import find_cause
+from pipeline.verify.checks.checker import Checker, Finding
+from pipeline.verify.checks.differences import by_name, relative
+from pipeline.verify.verdict import Cause, Part
+
+MIXED, TORCH, JAX = ("torch", "jax"), ("torch", "torch"), ("jax", "jax")
+
+
+@pytest.fixture(autouse=True)
+def in_float64(float64):
+    """Both frameworks in float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@cache
+def aligned(kind: type, sides: tuple[str, str]) -> Alignment:
+    """Align the two models without mistakes: which parameters belong together is known here."""
+    given = inputs(kind())
+    subjects = subject(sides[0], kind()), subject(sides[1], kind())
+    return Aligner(*subjects, (given, given), 0).align()
+
+
+def cause_of(
+    base: Text | Image,
+    left: dict,
+    right: dict,
+    sides: tuple[str, str] = MIXED,
+    part: Part = Part.forward,
+    gradients: bool = False,
+) -> Cause | None:
+    """Find the cause of the difference of two models with other details."""
+    training = part in (Part.training, Part.buffers)
+    models = subject(sides[0], replace(base, **left)), subject(sides[1], replace(base, **right))
+    alignment, given = aligned(type(base), sides), inputs(base)
+    checker = Checker(*models, alignment)
+    checker.load(alignment.values)
+    traces = [model.trace(given, training) for model in models]
+    checker.match_outputs(traces[0].outputs, traces[1].outputs)
+    path, (other, layout) = next(iter(checker.layouts.items()))
+    far = relative(np.squeeze(traces[0].outputs[path]), layout.to_left(traces[1].outputs[other]))
+    wrong = Finding(part, path, far, 0, training)
+    if part is Part.buffers:
+        after = [{**m.values(), **t.buffers} for m, t in zip(models, traces, strict=True)]
+        found = by_name(after[0], checker.mapping.to_left(after[1], after[0]))
+        wrong = Finding(part, max(found, key=found.__getitem__), max(found.values()), 0, training)
+    if part is Part.gradient:
+        found = checker.compare_pass((given, given), training, 0)
+        wrong = max((f for f in found if f.part is part), key=lambda f: f.value)
+    assert wrong.value > 1e-8  # there is something to explain
+    return find_cause(checker, wrong, (given, given), 60.0, gradients)
+
+
+TEXT = [
+    # details of the left side, of the right side, cause, phrase of the remedy
+    ({}, {"activation": "gelu_tanh"}, "GELU exact or tanh", "approximate='tanh'"),
+    ({"activation": "relu"}, {"activation": "silu"}, "activation", "with SiLU on the left"),
+    ({"activation": "leaky_relu"}, {"activation": "leaky_relu", "slope": 0.2}, "negative slope",
+     "leaky ReLU with 0.2 on the left"),
+    ({}, {"epsilon": 1e-6}, "norm epsilon", "epsilon 1e-06 on the left"),
+    ({}, {"norm": "rms"}, "RMS norm or layer norm", "the mean square (RMS)"),
+    ({"norm": "rms"}, {}, "RMS norm or layer norm", "on the right the two are the same"),
+    ({}, {"norm": "outside"}, "epsilon inside or outside the root", "epsilon outside the root"),
+    ({"norm": "unbiased"}, {}, "biased variance", "the unbiased variance"),
+    ({}, {"norm": "rows"}, "norm axes", "over axes 1, 2"),
+    ({"plus_one": 1.0}, {}, "norm factor plus one", "without the 1"),
+    ({}, {"scale": 1.0}, "attention scale", "a factor of 2 on the left"),
+    ({}, {"softmax_axis": -2}, "softmax axis", "softmax over axis -2"),
+    ({}, {"causal": 1}, "causal mask off by one", "the diagonal up by one"),
+    ({}, {"causal": -1}, "causal mask off by one", "the diagonal down by one"),
+    ({}, {"causal": None}, "missing causal mask", "a mask that right lacks"),
+    ({}, {"pads": False}, "padding mask ignored", "a mask that right lacks"),
+    ({}, {"offset": 1}, "position offset", "1 added to them"),
+    ({"offset": 2}, {}, "position offset", "2 taken from them"),
+    ({}, {"embedding_scale": 8**0.5}, "embedding scale", "√8"),
+    ({}, {"post_norm": True}, "pre-norm or post-norm", "before the residual"),
+    ({}, {"residual": "norm"}, "residual source", "blocks.0.norm1"),
+    ({}, {"residual": "none"}, "missing residual", "which right lacks"),
+    ({}, {"final_norm": False}, "missing norm", "left applies the norm"),
+    ({"rotary": "halves"}, {"rotary": "pairs"}, "rotary layout", "features 2i and 2i + 1"),
+    ({"rotary": "halves"}, {}, "missing rotary positions", "which right lacks"),
+    ({"rotary": "halves"}, {"rotary": "halves", "theta": 1e4}, "rope theta", "rope theta 10000"),
+]  # fmt: skip
+IMAGE = [
+    ({}, {"padding": (0, 1)}, "padding", "(0, 1) as SAME on the left"),
+    ({"padding": (0, 1)}, {}, "padding", "padding (0, 0)"),
+    ({}, {"mode": "reflect"}, "padding mode", "zeros, (1, 1)"),
+    ({"padding": (1, 0)}, {"padding": (1, 0), "mode": "reflect"}, "padding mode", "zeros, (1, 0)"),
+    ({}, {"stride": 1}, "stride", "stride 1 on the left"),
+    ({"dilation": 2, "padding": (2, 2)}, {"padding": (2, 2)}, "dilation", "dilation 1 on the left"),
+    ({}, {"pool": "avg"}, "pooling kind", "average pooling on the left"),
+    ({"pool_padding": (0, 0), "ceil": True}, {"pool_padding": (0, 0)}, "ceil mode", "ceil_mode"),
+    ({"pool": "avg"}, {"pool": "avg", "counts": False}, "average pool counts padding",
+     "averages without padding on the left"),
+    ({}, {"swaps": True}, "order of norm and activation", "before the relu"),
+    ({}, {"epsilon": 1e-3}, "norm epsilon", "epsilon 0.001 on the left"),
+    ({"resize": "corners"}, {"resize": "plain"}, "align corners", "linear, align_corners"),
+    ({"resize": "plain"}, {"resize": "smooth"}, "antialiasing", "linear, antialiased"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "right", "name", "phrase"), TEXT)
+def test_a_mistake_in_a_transformer_is_named_and_its_remedy_confirmed(left, right, name, phrase):
+    cause = cause_of(Text(), left, right)
+    assert cause is not None
+    assert (cause.name, cause.confirmed) == (name, True)
+    assert phrase in cause.remedy
+
+
+@pytest.mark.parametrize(("left", "right", "name", "phrase"), IMAGE)
+def test_a_mistake_in_a_convolutional_network_is_named_and_its_remedy_confirmed(
+    left, right, name, phrase
+):
+    cause = cause_of(Image(), left, right)
+    assert cause is not None
+    assert (cause.name, cause.confirmed) == (name, True)
+    assert phrase in cause.remedy
+
+
+@pytest.mark.parametrize(
+    ("base", "left", "right", "part", "name", "phrase"),
+    [
+        (Text(), {"rate": 0.1}, {"rate": 0.5}, Part.training, "dropout rate", "1.8"),
+        (Text(), {"rate": 0.1}, {}, Part.training, "missing dropout", "0.9"),
+        (Text(rate=0.1), {}, {"dropout_after": True}, Part.training, "dropout place", "residual"),
+        (Image(), {}, {"is_still": True}, Part.training, "running statistics in training", "batch"),
+        (
+            Image(),
+            {},
+            {"momentum": 0.9},
+            Part.buffers,
+            "running statistics momentum",
+            "0.9 for 0.1",
+        ),
+        (
+            Image(),
+            {},
+            {"momentum": 0.01},
+            Part.buffers,
+            "running statistics momentum",
+            "0.99, 0.01",
+        ),
+        (Image(), {}, {"unbiased": False}, Part.buffers, "biased running variance", "1.01124"),
+        (Text(), {}, {"stops": True}, Part.gradient, "stop gradient", "right"),
+        (Text(), {"stops": True}, {}, Part.gradient, "stop gradient", "left"),
+        (Text(), {"padding_idx": 2}, {}, Part.gradient, "padding_idx", "row 2"),
+    ],
+)
+def test_a_mistake_that_training_shows_is_named(base, left, right, part, name, phrase):
+    cause = cause_of(base, left, right, part=part)
+    assert cause is not None
+    assert (cause.name, cause.confirmed) == (name, True)
+    assert phrase in cause.remedy
+
+
+@pytest.mark.parametrize("sides", [TORCH, JAX])
+@pytest.mark.parametrize(
+    ("base", "right", "name"),
+    [
+        (Text(), {"activation": "gelu_tanh"}, "GELU exact or tanh"),
+        (Text(), {"norm": "outside"}, "epsilon inside or outside the root"),
+        (Text(), {"post_norm": True}, "pre-norm or post-norm"),
+        (Image(), {"padding": (2, 0)}, "padding"),
+        (Image(pool="avg"), {"counts": False}, "average pool counts padding"),
+    ],
+)
+def test_causes_are_found_between_two_models_of_one_framework(sides, base, right, name):
+    cause = cause_of(base, {}, right, sides)
+    assert cause is not None
+    assert (cause.name, cause.confirmed) == (name, True)
+
+
+def test_a_remedy_is_confirmed_in_gradients_too():
+    cause = cause_of(Text(), {}, {"activation": "gelu_tanh"}, gradients=True)
+    assert cause is not None
+    assert cause.remedy.endswith("the two are the same in outputs and gradients")
+
+
+def test_two_mistakes_at_once_have_no_confirmed_cause():
+    cause = cause_of(Text(), {}, {"activation": "gelu_tanh", "final_norm": False})
+    assert cause is None or not cause.confirmed
