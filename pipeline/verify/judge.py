@@ -15,6 +15,7 @@ from pipeline.verify.alignment.names_file import NamesFile
 from pipeline.verify.alignment.rows import find_rows
 from pipeline.verify.blame import blame
 from pipeline.verify.both import both
+from pipeline.verify.causes import find_cause_of_leftovers
 from pipeline.verify.checks.checker import Checker, Finding
 from pipeline.verify.checks.differences import BAR, MARGIN, MOST_NOISE, Layout, relative
 from pipeline.verify.checks.exchanged import find_exchanged
@@ -164,7 +165,9 @@ class Judge:
             return self._abstain(f"no counterpart was found for {left} (left) and {right} (right)")
         if not left and not right:
             return None
-        return self._part(First(Part.weights, left or "nothing", right or "nothing", np.inf))
+        names = leftovers.needed["left"], leftovers.needed["right"]
+        cause = find_cause_of_leftovers(self.checker, names, self.inputs)
+        return self._part(First(Part.weights, left or "nothing", right or "nothing", np.inf), cause)
 
     def _judge_names(self, traces: tuple[Trace, Trace]) -> Verdict | None:
         """Hold the alignment against names that agree."""

@@ -7,8 +7,11 @@ cause. The edited side need not be the wrong one: for tanh GELU against exact GE
 function may take the place of the other's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 
+from pipeline.rng import generator
 from pipeline.verify.causes.activations import (
     propose_function_moves,
     propose_functions,
@@ -17,9 +20,10 @@ from pipeline.verify.causes.activations import (
 from pipeline.verify.causes.attention import propose_feature_orders
 from pipeline.verify.causes.candidate import Candidate, Family
 from pipeline.verify.causes.gradients import propose_gradients
+from pipeline.verify.causes.leftovers import propose_leftovers
 from pipeline.verify.causes.masks import propose_masks, propose_positions
-from pipeline.verify.causes.norms import propose_norms
-from pipeline.verify.causes.numbers import propose_numbers
+from pipeline.verify.causes.norms import propose_groups, propose_norms
+from pipeline.verify.causes.numbers import propose_numbers, propose_smoothing
 from pipeline.verify.causes.order import (
     propose_exchanges,
     propose_moves,
@@ -30,7 +34,11 @@ from pipeline.verify.causes.order import (
 from pipeline.verify.causes.ratios import propose_ratios, propose_shifted_arrays, propose_summands
 from pipeline.verify.causes.statistics import propose_running_statistics
 from pipeline.verify.causes.trial import SIDES, Trial
-from pipeline.verify.causes.windows import propose_resizing, propose_windows
+from pipeline.verify.causes.windows import (
+    propose_pooling,
+    propose_resizing,
+    propose_windows,
+)
 from pipeline.verify.checks.checker import Checker, Finding
 from pipeline.verify.sides.subject import Inputs
 from pipeline.verify.verdict import Cause, Part
@@ -40,7 +48,10 @@ FAMILIES: tuple[Family, ...] = (
     propose_functions,
     propose_windows,
     propose_resizing,
+    propose_pooling,
     propose_norms,
+    propose_groups,
+    propose_smoothing,
     propose_ratios,
     propose_masks,
     propose_positions,
@@ -80,8 +91,48 @@ def find_cause(
     trial = Trial(checker, wrong, inputs, seconds)
     if wrong.part is Part.gradient:
         return _of_gradients(trial)
+    return _search(trial, _candidates(trial), check_gradients)
+
+
+def find_cause_of_leftovers(
+    checker: Checker,
+    names: tuple[Sequence[str], Sequence[str]],
+    inputs: tuple[Inputs, Inputs],
+    seconds: float = 20.0,
+) -> Cause | None:
+    """Find why one side alone has parameters, given their names on the left and on the right.
+
+    Their own values may have no effect, such as a bias of zeros: they are drawn for the search.
+    """
+    if all(names) or not any(names):
+        return None
+    side, subjects = (0 if names[0] else 1), (checker.left, checker.right)
+    before = {name: subjects[side].values()[name] for name in names[side]}
+    subjects[side].load(
+        {
+            name: array + 0.3 * generator(0, "leftover", name).standard_normal(array.shape)
+            for name, array in before.items()
+        }
+    )
+    try:
+        trial = Trial(checker, Finding(Part.weights, "", 1.0), inputs, seconds)
+        own = [
+            (partial(propose_leftovers, names=names[side]), side, candidate)
+            for candidate in propose_leftovers(
+                trial.flows[side], trial.flows[1 - side], names[side]
+            )
+        ]
+        return _search(trial, chain(own, _candidates(trial)), False)
+    finally:
+        subjects[side].load(before)
+
+
+def _search(
+    trial: Trial, candidates: Iterable[tuple[Family, int, Candidate]], check_gradients: bool
+) -> Cause | None:
+    """Return the first cause that makes the two agree, else the first that mends the first place."""
     guess: Cause | None = None
-    for family, side, candidate in _candidates(trial):
+    for family, side, candidate in candidates:
         ours, theirs = trial.flows[side], trial.flows[1 - side]
         if not trial.works(ours, theirs, candidate):
             continue

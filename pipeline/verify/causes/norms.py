@@ -34,6 +34,25 @@ def propose_norms(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             yield from _of_source(ours, theirs, source)
 
 
+def propose_groups(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose another number of groups that a norm splits the channels into."""
+    del theirs
+    for place in ours.region:
+        inputs = [p for p in ours.ops[place].inputs if ours.ops[p].only_moves]
+        for split in inputs if "mean" in ours.ops[place].name else []:
+            numbers = ours.ops[split].numbers
+            if len(numbers) != 3 or numbers[-1] != -1:  # [batch, groups, rest]
+                continue
+            for groups in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32):
+                edit = Edit(split, numbers={1: groups})
+                difference = (
+                    f"{at(ours, place)} has {numbers[1]:.0f} groups, the other side {groups}"
+                )
+                if groups != numbers[1]:
+                    remedy = f"{groups} groups on the {ours.name}"
+                    yield Candidate("number of groups", (edit,), difference, remedy)
+
+
 def _of_source(ours: Flow, theirs: Flow, source: int) -> Iterator[Candidate]:
     epsilons = {n for n in numbers_near(ours) | numbers_near(theirs) if 0 < n < 0.5} | {0.0}
     x = ours.value(source)

@@ -20,6 +20,7 @@ from pipeline.verify.causes.words import (
     names_before,
     number,
 )  # fmt: skip
+from pipeline.verify.checks.places import SOURCES
 from pipeline.verify.sides.subject import Edit
 
 Site = tuple[int, int, float]  # operation, which of its numbers, the number
@@ -36,14 +37,14 @@ def propose_numbers(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     mine, other = sites(ours), sites(theirs)
     yield from _complements(ours, mine)
     singles, extra = _only(mine, other), _only(other, mine)
-    if any(abs(s[2]) > MASK for s in singles) and any(abs(s[2]) > MASK for s in extra):
+    if any(map(_is_mask, singles)) and any(map(_is_mask, extra)):
         # Two masks, which differ where a whole row is hidden alone.
         yield from _pairs(
             ours, theirs,
-            [s for s in singles if abs(s[2]) > MASK], [s for s in extra if abs(s[2]) > MASK],
+            [s for s in singles if _is_mask(s)], [s for s in extra if _is_mask(s)],
         )  # fmt: skip
-        singles = [s for s in singles if abs(s[2]) <= MASK]
-        extra = [s for s in extra if abs(s[2]) <= MASK]
+        singles = [s for s in singles if not _is_mask(s)]
+        extra = [s for s in extra if not _is_mask(s)]
     if 1 < len(singles) == len(extra) <= 6:
         yield from _together(ours, theirs, singles, extra)
     yield from _pairs(ours, theirs, singles, extra)
@@ -70,26 +71,48 @@ def _pairs(
             f"{at(ours, place)} uses {kind} {number(old)}, {at(theirs, far[0])} {number(far[2])}"
         )
         remedy = f"{kind} {number(value)} on the {ours.name}"
-        edit = Edit(place, numbers={at_: value})
+        edit = _changed(ours, place, at_, value)
         yield Candidate(kind, (edit,), difference, remedy)
         alike = [
             s for s in sites(ours) if s[2] == old and ours.ops[s[0]].name == ours.ops[place].name
         ]
         if len(alike) > 1:
-            edits = tuple(Edit(other, numbers={order: value}) for other, order, _ in alike)
+            edits = tuple(_changed(ours, other, order, value) for other, order, _ in alike)
             yield Candidate(kind, edits, difference, remedy)
 
 
 def sites(flow: Flow) -> list[Site]:
     """Return the numbers of a region's operations."""
-    return [
+    found = [
         (place, at_, value)
         for place in flow.surroundings
-        if not flow.ops[place].only_moves and flow.ops[place].name not in SHAPES
+        if (not flow.ops[place].only_moves or not flow.ops[place].inputs)
+        and flow.ops[place].name not in SHAPES
         and flow.ops[place].fingerprint is not None
         and flow.ops[place].window is None
         for at_, value in enumerate(flow.ops[place].numbers)
+        if not (flow.ops[place].name == "max" and np.isinf(value))  # where a maximum starts
     ]  # fmt: skip
+    return found + _filled(flow)
+
+
+def _filled(flow: Flow) -> list[Site]:
+    """Return constants that are filled with one number; their place among its numbers is -1."""
+    found = []
+    for place in flow.surroundings:
+        op = flow.ops[place]
+        if op.inputs or not op.shape or op.fingerprint is None or op.name in SOURCES:
+            continue
+        if op.fingerprint[4] == op.fingerprint[5] and op.name not in ("empty", "broadcast_in_dim"):
+            found.append((place, -1, float(op.fingerprint[5])))
+    return found
+
+
+def _changed(flow: Flow, place: int, order: int, value: float) -> Edit:
+    """Replace a number of an operation, or what a constant is filled with."""
+    if order >= 0:
+        return Edit(place, numbers={order: value})
+    return Edit(place, value=np.full(flow.ops[place].shape, value))
 
 
 def _only(mine: Sequence[Site], other: Sequence[Site]) -> list[Site]:
@@ -111,6 +134,10 @@ def _forms(value: float) -> list[float]:
     return found
 
 
+def _is_mask(site: Site) -> bool:
+    return site[2] <= -MASK or not np.isfinite(site[2])
+
+
 def _gap(left: float, right: float) -> float:
     if not left or not right or not np.isfinite([left, right]).all():
         return 10.0
@@ -125,7 +152,7 @@ def _complements(ours: Flow, mine: Sequence[Site]) -> Iterator[Candidate]:
             edits = tuple(
                 Edit(place, numbers={at_: 1 - number_})
                 for place, at_, number_ in mine
-                if is_near(number_, value) or is_near(number_, 1 - value)
+                if at_ >= 0 and (is_near(number_, value) or is_near(number_, 1 - value))
             )
             kind = "running statistics momentum"
             difference = (
@@ -144,7 +171,7 @@ def _together(
     for left, right in ((mine, other), by_size):
         new = {old[2]: far[2] for old, far in zip(left, right, strict=True)}
         edits = tuple(
-            Edit(place, numbers={at_: new[value]})
+            _changed(ours, place, at_, new[value])
             for place, at_, value in sites(ours)
             if value in new
         )
@@ -156,6 +183,23 @@ def _together(
             f"{at(ours, mine[0][0])} uses {kind} {ours_}, {at(theirs, other[0][0])} {theirs_}"
         )
         yield Candidate(kind, edits, difference, f"{theirs_} on the {ours.name}")
+
+
+def propose_smoothing(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose that ours smooths labels: shares of 1 - r for the label, and r over the classes."""
+    del theirs
+    mine = [site for site in sites(ours) if site[1] >= 0]
+    for place, order, value in mine:
+        for other, second, share in mine:
+            count = (1 - value) / share if share else 0.0
+            if not 0.5 <= value < 1 or count < 0.99 or not is_near(count, round(count)):
+                continue
+            edits = Edit(place, numbers={order: 1.0}), Edit(other, numbers={second: 0.0})
+            difference = (
+                f"{at(ours, place)} smooths labels by {number(1 - value)}, the other side does not"
+            )
+            remedy = f"label_smoothing=0 on the {ours.name}"
+            yield Candidate("label smoothing", edits, difference, remedy)
 
 
 def kind_of_number(flow: Flow, place: int) -> str:

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 
+from pipeline.verify.causes.activations import is_same
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import PRODUCTS, at
-from pipeline.verify.replay.functions import NUMPY, resized
+from pipeline.verify.replay.functions import NUMPY, pooled, resized
 from pipeline.verify.sides.subject import Edit
 from pipeline.verify.trace.fingerprints import fingerprint
 from pipeline.verify.trace.graph import Window
 
-RESIZINGS = ("nearest", "nearest-exact", "linear", "linear-corners", "cubic", "cubic-corners")
+RESIZINGS = ("nearest", "nearest-exact", "linear", "linear-corners", "linear-whole", "cubic",
+    "cubic-corners")  # fmt: skip
 ZEROS = {"constant_pad_nd", "pad"}  # operations that pad with a constant
 LARGEST = 300_000  # elements of a result whose resizing is tried
 
@@ -192,7 +194,7 @@ def propose_resizing(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             x, sizes = ours.value(source), tuple(shape[a] for a in axes)
             found, print_ = {}, ours.ops[place].fingerprint
             for kind, smooth in product(RESIZINGS, (False, True)):
-                if not (smooth and ("nearest" in kind or kind.endswith("corners"))):
+                if not (smooth and kind not in ("linear", "cubic")):
                     arguments = (tuple(axes), sizes, kind, smooth)
                     found[kind, smooth] = arguments, fingerprint(resized(NUMPY, x, *arguments))
             own = next((k for k, (_, image) in found.items()
@@ -206,11 +208,47 @@ def propose_resizing(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
                 yield Candidate(_resizing_name(own, choice), (edit,), difference, remedy)
 
 
+def propose_pooling(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose another way to make one of many: their mean, sum or maximum, the first or the last."""
+    for place in ours.region:
+        shape, print_ = ours.ops[place].shape, ours.ops[place].fingerprint
+        for source in ours.sources(place)[-1:]:
+            before, group = ours.ops[source].shape, ours.between(source, place)
+            if len(before) > 5 or not ours.is_pure(group) or np.prod(before) <= np.prod(shape):
+                continue
+            x, found = ours.value(source), {}
+            for axes, kind in _poolings(before, int(np.prod(shape))):
+                with np.errstate(all="ignore"):
+                    found[axes, kind] = fingerprint(pooled(NUMPY, np.empty(shape), x, axes, kind))
+            alike = (k for (_, k), image in found.items() if is_same(image, print_))
+            own = next(alike, "another value")
+            for (axes, kind), image in found.items():
+                hits = [p for p in theirs.find(image) if theirs.found[p] == 0]
+                if kind == own or not hits:
+                    continue
+                edit = Edit(place, function="pool", inputs=(place, source), arguments=(axes, kind))
+                difference = f"{at(ours, place)} takes the {own}, {at(theirs, hits[0])} the {kind}"
+                yield Candidate(
+                    "pooling kind", (edit,), difference, f"the {kind} on the {ours.name}"
+                )
+
+
+def _poolings(shape: tuple[int, ...], size: int) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Yield axes that leave so many elements, with each way to reduce them."""
+    for count in (1, 2, 3):
+        for axes in combinations(range(1, len(shape)), count):
+            if np.prod(shape) == size * np.prod([shape[axis] for axis in axes]):
+                yield from ((axes, kind) for kind in ("mean", "max", "sum"))
+                if count == 1:
+                    yield from ((axes, kind) for kind in ("first", "last"))
+
+
 def _words(choice: tuple[str, bool] | None) -> str:
     if choice is None:
         return "something else"
-    kind = choice[0].removesuffix("-corners")
+    kind = choice[0].removesuffix("-corners").removesuffix("-whole")
     corners = ", align_corners" if choice[0].endswith("corners") else ""
+    corners = ", without half pixels" if choice[0].endswith("whole") else corners
     return kind + corners + (", antialiased" if choice[1] else "")
 
 

@@ -169,8 +169,8 @@ def resized(
 def resizing(before: int, after: int, kind: str, antialias: bool = False) -> np.ndarray:
     """Return the weights `[after, before]` of an interpolation along one axis.
 
-    `kind` is `nearest`, `nearest-exact`, `linear`, `cubic` or `linear-corners`, `cubic-corners` (corners
-    are aligned).
+    `kind` is `nearest`, `nearest-exact`, `linear`, `cubic`, `linear-corners`, `cubic-corners` (corners are
+    aligned), or `linear-whole` (pixels lie at whole numbers, not at their centers).
     """
     scale = before / after
     at = np.arange(after)
@@ -180,6 +180,8 @@ def resizing(before: int, after: int, kind: str, antialias: bool = False) -> np.
         return np.eye(before)[np.floor((at + 0.5) * scale).astype(int)]
     has_corners = kind.endswith("corners")
     centers = at * (before - 1) / max(after - 1, 1) if has_corners else (at + 0.5) * scale - 0.5
+    if kind.endswith("whole"):
+        centers = at * scale
     width = max(scale, 1.0) if antialias else 1.0
     if kind.startswith("linear"):
         reach = 2
@@ -262,6 +264,17 @@ def causal(xp: Any, mask: Any, rows: int) -> Any:
     return xp.where(is_first, hidden, moved)
 
 
+def pooled(xp: Any, like: Any, x: Any, axes: Sequence[int], kind: str) -> Any:
+    """Return the `mean`, `sum` or `max` over axes, or the `first` or `last` of one, shaped as `like`."""
+    if kind in ("first", "last"):
+        y = xp.take(x, np.asarray([0 if kind == "first" else x.shape[axes[0]] - 1]), axes[0])
+    elif kind == "max":
+        y = xp.largest(x, tuple(axes))
+    else:
+        y = xp.sum(x, tuple(axes)) if kind == "sum" else mean(xp, x, axes)
+    return xp.reshape(y, tuple(like.shape))
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = ACTIVATIONS | {
     "softmax": softmax,
     "log_softmax": log_softmax,
@@ -276,6 +289,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = ACTIVATIONS | {
     "causal": causal,
     "not": lambda xp, mask: xp.where(mask, mask != mask, mask == mask),
     "resize": resized,
+    "pool": pooled,
     "permute": permuted,
     "stop_gradient": lambda xp, x: xp.stop_gradient(x),
     "straight_through": lambda xp, x, y: x + xp.stop_gradient(y - x),
