@@ -43,7 +43,7 @@ def _group_norm(
     shape = [channels] + [1] * (x.ndim - 2)
     y = (centered * factor).reshape(x.shape)
     weight, bias = (None if a is None else a.reshape(shape) for a in (weight, bias))
-    return _affine(y, weight, bias), mean.reshape(count, groups), factor.reshape(count, groups)
+    return _affine(y, weight, bias), mean.reshape(count, -1), factor.reshape(count, -1)
 
 
 def _batch_norm(

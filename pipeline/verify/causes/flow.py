@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.verify.alignment.layers import Owners, common_path
 from pipeline.verify.checks.places import SOURCES, matched
 from pipeline.verify.sides.subject import OUTPUTS, Edit, Inputs, Subject
-from pipeline.verify.trace.fingerprints import FIELDS, Fingerprint, Index, is_informative
+from pipeline.verify.trace.fingerprints import FIELDS, Fingerprint, Index, distance, is_informative
 from pipeline.verify.trace.graph import Op, Role, Trace
 
 TOLERANCE = 1e-9  # of results that both sides have
@@ -42,6 +42,10 @@ class Flow:
         self.roots = tuple(roots)
         self.found = matched(self.trace, other.trace, TOLERANCE)
         self.guilty = self._lead_to(self.roots)
+        for place in self.guilty:  # a loss says something, though it is a single number
+            if self._is_scalar(place):
+                self.found[place] = bool(other.find(self.ops[place].fingerprint))
+        self.guilty = self._lead_to(self.roots)
         self.suspects = [place for place in self.guilty if self.found[place] == 0]
 
     def _lead_to(self, roots: Collection[int]) -> list[int]:
@@ -66,8 +70,23 @@ class Flow:
 
     def find(self, print_: Fingerprint, tolerance: float = TOLERANCE) -> list[int]:
         """Return the places of results with this fingerprint, closest first."""
+        if print_[4] == print_[5]:
+            return [
+                p for p in self.scalars if distance(print_, self.ops[p].fingerprint) <= tolerance
+            ]
         index = self.index
         return [self.places[at] for at in index.find(print_, tolerance)]
+
+    @cached_property
+    def scalars(self) -> list[int]:
+        """Places of single numbers that depend on the inputs, such as losses."""
+        return [place for place in range(len(self.ops)) if self._is_scalar(place)]
+
+    def _is_scalar(self, place: int) -> bool:
+        op = self.ops[place]
+        if op.fingerprint is None or np.prod(op.shape) != 1 or not self.depends[place]:
+            return False
+        return bool(np.isfinite(op.fingerprint).all() and op.fingerprint[0] > 0)
 
     @cached_property
     def rank(self) -> list[int]:
@@ -121,10 +140,22 @@ class Flow:
     @cached_property
     def exits(self) -> list[int]:
         """Wrong values that enter a layer with a matrix, and wrong results, in order."""
-        entering = {use.data for use in self.trace.uses if use.role in MATRICES}
+        entering = {self._unpadded(use.data) for use in self.trace.uses
+                    if use.role in MATRICES and use.data is not None}  # fmt: skip
         guilty = set(self.suspects)
         found = [p for p in guilty if p in entering or p in self.roots]
         return sorted(found, key=self.rank.__getitem__)
+
+    def _unpadded(self, place: int) -> int:
+        """Return the result that one has the values of, in another shape or padded."""
+        op = self.ops[place]
+        while op.only_moves and len(op.inputs) == 1:
+            before = self.ops[op.inputs[0]].shape
+            if np.prod(before) != np.prod(op.shape) and op.name not in ("constant_pad_nd", "pad"):
+                break
+            place = op.inputs[0]
+            op = self.ops[place]
+        return place
 
     @cached_property
     def first(self) -> int:
@@ -170,7 +201,8 @@ class Flow:
     def surroundings(self) -> list[int]:
         """The region and what it takes that the other side may have or not: masks, constants, integers."""
         seen: set[int] = set()
-        pending = list(self.region)
+        limit = self.rank[self.end] if self.end >= 0 else -1
+        pending = [place for place in self.guilty if self.rank[place] <= limit]
         region = set(self.region)
         while pending:
             place = pending.pop()

@@ -116,12 +116,14 @@ def _changed(flow: Flow, place: int, order: int, value: float) -> Edit:
 
 
 def _only(mine: Sequence[Site], other: Sequence[Site]) -> list[Site]:
-    """Return numbers that the other side does not have, one site for each."""
-    known, found = [value for _, _, value in other], {}
-    for site in mine:
-        if not any(is_near(site[2], value) or site[2] == value for value in known):
-            found.setdefault(site[2], site)
-    return list(found.values())
+    """Return numbers that the other side has not, one site for each, or not as often, all of them."""
+    found: list[Site] = []
+    for value in dict.fromkeys(site[2] for site in mine):
+        own = [site for site in mine if site[2] == value]
+        count = sum(is_near(value, far[2]) or value == far[2] for far in other)
+        if len(own) > count:
+            found += own[:1] if not count else own[:4]
+    return found
 
 
 def _forms(value: float) -> list[float]:
@@ -191,7 +193,7 @@ def propose_smoothing(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     mine = [site for site in sites(ours) if site[1] >= 0]
     for place, order, value in mine:
         for other, second, share in mine:
-            count = (1 - value) / share if share else 0.0
+            count = (1 - value) / share if share and np.isfinite(share) else 0.0
             if not 0.5 <= value < 1 or count < 0.99 or not is_near(count, round(count)):
                 continue
             edits = Edit(place, numbers={order: 1.0}), Edit(other, numbers={second: 0.0})
