@@ -34,6 +34,7 @@ def judge_pair(one: One) -> dict[str, str]:
         "left": left if first or verdict.verdict is Answer.abstain else "",
         "right": right if first or verdict.verdict is Answer.abstain else "",
         "cause": cause.name if cause else "",
+        "remedy": cause.remedy if cause else "",
         "confirmed": str(bool(cause and cause.confirmed)),
         "sentence": verdict.sentence,
     }
@@ -45,7 +46,7 @@ def tell(one: One) -> dict[str, str]:
     try:
         told = judge_pair(one)
     except Exception as error:  # any: the table goes on
-        told = dict.fromkeys(("part", "left", "right", "cause"), "")
+        told = dict.fromkeys(("part", "left", "right", "cause", "remedy"), "")
         told |= {"verdict": "error", "sentence": f"{type(error).__name__}: {error}"[:500]}
     return {"name": one.name, **told, "seconds": f"{time.perf_counter() - started:.1f}"}
 

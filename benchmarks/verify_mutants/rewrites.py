@@ -16,6 +16,7 @@ class Rewrite:
     models: str  # of `bases`, by spaces
     sides: tuple[str, ...] = BOTH
     is_renamed: bool = False
+    relabels: bool = False  # where names agree, they say another order of features
     both: Mapping[str, object] = field(default_factory=dict)  # changes of both sides
 
 
@@ -41,7 +42,7 @@ REWRITES = (
     Rewrite("formulas written out", {"formula": "manual"}, "vit llama mlp lstm resnet"),
     Rewrite("table as a product with one-hot rows", {"lookup": "one_hot"}, "gpt bert lstm"),
     Rewrite("channels last before a dense layer", {"layout": "channels last"}, "lenet"),
-    Rewrite("patches cut out", {"layout": "channels last"}, "vit mixer", LINEN),
+    Rewrite("patches cut out", {"layout": "channels last"}, "vit mixer", LINEN, relabels=True),
     Rewrite("rotation from another position", {"first_position": 3}, "llama"),
     Rewrite("a layer that nothing uses", {"unused": True}, "vit gpt", TORCH),
     Rewrite("float32 in norms and softmax", {"float32": True}, "gpt llama"),
@@ -85,7 +86,7 @@ def rewritten() -> Iterator[Rewritten]:
         for turn, model in enumerate(rewrite.models.split()):
             for side in rewrite.sides:
                 across = "linen" if side == "torch" else "torch"
-                within = len(rewrite.sides) == 1 and turn % 2 == 1
+                within = len(rewrite.sides) == 1 and turn % 2 == 1 and not rewrite.relabels
                 yield Rewritten(model, rewrite, side, side if within else across)
     for model, side, other in OTHER_KINDS:
         yield Rewritten(model, KINDS, side, other)

@@ -189,7 +189,7 @@ class Vit(nn.Module):
             x = jnp.concatenate([token, x], 1) + stop(places, "positions", s)
         x = drop(self, stop(x, "embedding", s), "embedding", s, train)
         x = run_blocks(self.plan, x, None, train)
-        if s.norm_place == "pre" and "final norm" not in s.missing:
+        if "final norm" not in s.missing:
             x = norm(s, "ln_out")(x)
         return nn.Dense(CLASSES, name="classifier")(drop(self, pooled(x, s), "head", s, train))
 
@@ -212,7 +212,7 @@ class Gpt(nn.Module):
         x = x + Table(POSITIONS, WIDTH, s, name="position")(places)
         x = drop(self, x, "embedding", s, train)
         x = run_blocks(self.plan, x, visible, train)
-        if s.norm_place == "pre" and "final norm" not in s.missing:
+        if "final norm" not in s.missing:
             x = norm(s, "ln_out")(x)
         if "minus batch mean" in s.extra:
             x = x - x.mean(0)

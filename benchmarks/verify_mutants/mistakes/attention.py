@@ -171,6 +171,7 @@ ATTENTION_AND_TABLES = (
         {"vit": "pos_embed|cls_token|patch_embed|layers.0.norm1"},
         "order|positions",
         in_blocks=False,
+        verdict="part|abstain",
     ),
     Mistake(
         "scale of embeddings",

@@ -131,7 +131,7 @@ class Vit(nn.Module):
         x = drop(stop(x, "embedding", s), "embedding", s, self.training)
         for block in self.layers:
             x = block(x)
-        if s.norm_place == "pre" and "final norm" not in s.missing:
+        if "final norm" not in s.missing:
             x = self.norm(x)
         return self.head(drop(pooled(x, s), "head", s, self.training))
 
@@ -160,7 +160,7 @@ class Gpt(nn.Module):
         x = drop(x, "embedding", s, self.training)
         for block in self.layers:
             x = checkpoint(block, x, visible, use_reentrant=False) if s.remat else block(x, visible)
-        if s.norm_place == "pre" and "final norm" not in s.missing:
+        if "final norm" not in s.missing:
             x = self.norm(x)
         if "minus batch mean" in s.extra:
             x = x - x.mean(0)
