@@ -56,7 +56,9 @@ def _slice(
 # Primitives that only show the elements of an array in another order or shape.
 VIEWS: dict[str, Callable[..., Any]] = {
     "transpose": lambda x, permutation, **_: np.transpose(x, permutation),
-    "reshape": lambda x, new_sizes, **_: np.reshape(x, new_sizes),
+    "reshape": lambda x, new_sizes, dimensions=None, **_: np.reshape(
+        x if dimensions is None else np.transpose(x, dimensions), new_sizes
+    ),
     "squeeze": lambda x, dimensions, **_: np.squeeze(x, dimensions),
     "broadcast_in_dim": _broadcast,
     "slice": _slice,
