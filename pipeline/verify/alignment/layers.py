@@ -28,6 +28,9 @@ class Layer:
     data_axes: tuple[int, ...]
     root: int | None  # place of the result that `data` is a view of
     arrays: tuple[str, ...]  # names of its arrays
+    shape: tuple[
+        int, ...
+    ] = ()  # of its only array, if it is used as a whole, without axes of length 1
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -67,6 +70,14 @@ class Owners:
         _, first = np.unique(found, return_index=True)
         return [self.arrays[found[at]].name for at in np.sort(first)]
 
+    def shape(self, elements: np.ndarray) -> tuple[int, ...]:
+        """Return the shape of the array whose elements these are in their order, without axes of length 1."""
+        flat = elements.ravel()
+        at = int(np.searchsorted(self.ends, flat[0], side="right")) if flat.size else len(self.ends)
+        if at == len(self.ends) or not np.array_equal(flat, self.elements(at).ravel()):
+            return ()
+        return tuple(size for size in self.arrays[at].shape if size != 1)
+
     def elements(self, index: int) -> np.ndarray:
         """Return the numbers of an array's elements, in its shape."""
         return np.arange(self.starts[index], self.ends[index]).reshape(self.arrays[index].shape)
@@ -101,6 +112,7 @@ def find_layers(trace: Trace, owners: Owners) -> list[Layer]:
                 use.data_axes,
                 None if use.data is None else root(trace.ops, use.data),
                 tuple(arrays),
+                owners.shape(use.elements),
             )
         )
     return found
@@ -141,9 +153,12 @@ def _comes_from(trace: Trace, place: int, use: Use) -> bool:
 
 
 def root(ops: list[Op], place: int) -> int:
-    """Return the result of which a result is only another view."""
-    while ops[place].only_moves and len(ops[place].inputs) == 1:
-        place = ops[place].inputs[0]
+    """Return the result of which a result is only another view; a number to pad with does not count."""
+    while ops[place].only_moves:
+        inputs = [at for at in ops[place].inputs if ops[at].shape]
+        if len(inputs) != 1:
+            break
+        place = inputs[0]
     return place
 
 

@@ -27,6 +27,25 @@ class Mapping:
         new = self.source[theirs] < 0
         self.source[theirs[new]] = ours[new]
 
+    def extend(self) -> None:
+        """Map the rest of an array of which some elements are mapped one after the other.
+
+        Not all rows of a table need be used by the inputs at hand.
+        """
+        used = self.is_used
+        for index, array in enumerate(self.right.arrays):
+            sources = self.source[self.right.elements(index)].ravel()
+            known = np.flatnonzero(sources >= 0)
+            if not 0 < len(known) < len(sources):
+                continue
+            owner = int(np.searchsorted(self.left.ends, sources[known[0]], side="right"))
+            whole = self.left.elements(owner).ravel()
+            same_shape = np.squeeze(self.left.elements(owner)).shape == _squeezed(array.shape)
+            if not same_shape or (whole[known] != sources[known]).any():
+                continue
+            rest = np.flatnonzero((sources < 0) & ~used[whole])
+            self.source[self.right.starts[index] + rest] = whole[rest]
+
     @property
     def is_used(self) -> np.ndarray:
         """True for each left element that some right element has."""
@@ -55,6 +74,10 @@ class Mapping:
         known = self.source >= 0
         np.add.at(sums, self.source[known], _flat(right, self.right)[known])
         return _arrays(sums, self.left)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
 
 
 def _flat(arrays: Arrays, owners: Owners) -> np.ndarray:

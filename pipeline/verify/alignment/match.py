@@ -1,6 +1,6 @@
 """Matches of the layers of two models, from their order, kinds, shapes and names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -94,7 +94,7 @@ class Matching:
 def match_layers(left: Sequence[Layer], right: Sequence[Layer]) -> Matching:
     """Match the layers of two models."""
     ours, theirs = list(make_fans(left)), list(make_fans(right))
-    pairs = _in_order(ours, theirs)
+    pairs = _fans_in_order(ours, theirs)
     free_left = [fan for at, fan in enumerate(ours) if at not in {i for i, _ in pairs}]
     free_right = [fan for at, fan in enumerate(theirs) if at not in {j for _, j in pairs}]
     found = [(ours[i], theirs[j]) for i, j in pairs]
@@ -106,7 +106,7 @@ def match_layers(left: Sequence[Layer], right: Sequence[Layer]) -> Matching:
     used = {id(layer) for match in matching.matches for layer in (*match.left, *match.right)}
     singles_left = [Fan([layer]) for layer in left if id(layer) not in used]
     singles_right = [Fan([layer]) for layer in right if id(layer) not in used]
-    for i, j in _in_order(singles_left, singles_right):
+    for i, j in _fans_in_order(singles_left, singles_right):
         matching.matches += match_fan(singles_left[i].layers, singles_right[j].layers)
     used = {id(layer) for match in matching.matches for layer in (*match.left, *match.right)}
     matching.left = [layer for layer in left if id(layer) not in used]
@@ -125,23 +125,42 @@ def make_fans(layers: Iterable[Layer]) -> Iterable[Fan]:
     return fans.values()
 
 
-def _in_order(left: Sequence[Fan], right: Sequence[Fan]) -> list[tuple[int, int]]:
-    """Match as much as possible without changing the order (Needleman & Wunsch 1970)."""
+def _fans_in_order(left: Sequence[Fan], right: Sequence[Fan]) -> list[tuple[int, int]]:
+    def gain(i: int, j: int) -> tuple[float, float]:
+        is_matrix = left[i].layers[0].role in MATRICES
+        return (4.0 if is_matrix else 1.0, 0.1 * (len(left[i].layers) == len(right[j].layers)))
+
+    return in_order(
+        ([fan.key for fan in left], [fan.key for fan in right]),
+        ([fan.name for fan in left], [fan.name for fan in right]),
+        gain,
+    )
+
+
+def in_order(
+    keys: tuple[Sequence[object], Sequence[object]],
+    names: tuple[Sequence[str], Sequence[str]],
+    gain: Callable[[int, int], tuple[float, float]] = lambda *_: (1.0, 0.0),
+) -> list[tuple[int, int]]:
+    """Match as much as possible without changing the order (Needleman & Wunsch 1970).
+
+    Only what has the same key is matched; similar names are preferred. `gain` is the value of a pair, and
+    what is added to it.
+    """
+    left, right = keys
     score = np.zeros((len(left) + 1, len(right) + 1))
-    gain = np.full((len(left), len(right)), -np.inf)
-    for i, fan in enumerate(left):
+    gains = np.full((len(left), len(right)), -np.inf)
+    for i, key in enumerate(left):
         for j, other in enumerate(right):
-            if fan.key == other.key:
-                weight = 4.0 if fan.layers[0].role in MATRICES else 1.0
-                gain[i, j] = weight * (1 + similarity(fan.name, other.name))
-                if len(fan.layers) == len(other.layers):
-                    gain[i, j] += 0.1
+            if key == other:
+                weight, more = gain(i, j)
+                gains[i, j] = weight * (1 + similarity(names[0][i], names[1][j])) + more
     for i in range(len(left)):
         for j in range(len(right)):
-            score[i + 1, j + 1] = max(score[i, j + 1], score[i + 1, j], score[i, j] + gain[i, j])
+            score[i + 1, j + 1] = max(score[i, j + 1], score[i + 1, j], score[i, j] + gains[i, j])
     pairs, i, j = [], len(left), len(right)
     while i and j:
-        if score[i, j] == score[i - 1, j - 1] + gain[i - 1, j - 1]:
+        if score[i, j] == score[i - 1, j - 1] + gains[i - 1, j - 1]:
             pairs.append((i - 1, j - 1))
             i, j = i - 1, j - 1
         elif score[i, j] == score[i - 1, j]:

@@ -1,0 +1,69 @@
+"""Matches of whole arrays that the two sides use in different ways.
+
+A table of positions is looked up on one side and sliced on the other; a class token is joined on one and
+added on the other; a table is multiplied with one-hot vectors; a factor is part of weight norm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+
+from pipeline.verify.alignment.layers import Layer, Owners
+from pipeline.verify.alignment.mapping import Mapping
+from pipeline.verify.alignment.match import Match, Matching, in_order
+from pipeline.verify.trace.graph import Role
+
+
+def match_whole_arrays(matching: Matching, mapping: Mapping) -> None:
+    """Match the arrays of the layers that are left by their shapes, up to the order of axes."""
+    used = mapping.is_used, mapping.source >= 0
+    ours = _whole(matching.left, mapping.left, used[0])
+    theirs = _whole(matching.right, mapping.right, used[1])
+    names = [layer.arrays[0] for layer in ours], [layer.arrays[0] for layer in theirs]
+    keys = [_key(layer) for layer in ours], [_key(layer) for layer in theirs]
+    matched = [(ours[i], theirs[j]) for i, j in in_order(keys, names)]
+    found = [
+        set(side) for side in zip(*((a.arrays[0], b.arrays[0]) for a, b in matched), strict=True)
+    ]
+    matching.matches += [_match(*pair) for pair in matched]
+    for layers, names in zip((matching.left, matching.right), found, strict=False):
+        layers[:] = [layer for layer in layers if not set(layer.arrays) <= names]
+
+
+def axis_orders(left: Sequence[int], right: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the orders of the left axes that give the right shape, that of no change first."""
+    return [
+        order
+        for order in permutations(range(len(left)))
+        if tuple(left[axis] for axis in order) == tuple(right)
+    ]
+
+
+def _whole(layers: Sequence[Layer], owners: Owners, used: np.ndarray) -> list[Layer]:
+    """Return a layer for each array of which no element is used, in its own shape."""
+    indices = {array.name: index for index, array in enumerate(owners.arrays)}
+    found: dict[str, Layer] = {}
+    for layer in layers:
+        for name in layer.arrays:
+            elements = owners.elements(indices[name])
+            if not used[elements].any():
+                elements = np.atleast_1d(np.squeeze(elements))
+                whole = replace(
+                    layer, role=Role.other, elements=elements, shift=None, arrays=(name,)
+                )
+                found.setdefault(name, whole)
+    return list(found.values())
+
+
+def _key(layer: Layer) -> tuple[int, ...]:
+    return tuple(sorted(layer.elements.shape))
+
+
+def _match(left: Layer, right: Layer) -> Match:
+    order = axis_orders(left.elements.shape, right.elements.shape)[0]
+    turned = np.transpose(left.elements, order).ravel()
+    return Match(
+        [replace(left, elements=turned)], [replace(right, elements=right.elements.ravel())]
+    )
