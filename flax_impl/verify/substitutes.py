@@ -90,7 +90,7 @@ def _dot(x: np.ndarray, y: np.ndarray, dimension_numbers: Any, **_: object) -> n
     right = y.transpose(*batch[1], *contracted[1], *free[1])
     left = left.reshape(*shape, int(np.prod(rows)), inner)
     right = right.reshape(*shape, inner, int(np.prod(columns)))
-    return np.matmul(left, right).reshape(*shape, *rows, *columns)
+    return np.matmul(left, right).reshape((*shape, *rows, *columns))
 
 
 def _of_floats(function: Callable[..., Any]) -> Callable[..., Any]:
