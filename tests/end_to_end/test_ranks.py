@@ -10,32 +10,34 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-# Two processes of torch, long enough to be met on their way.
+# Two processes of torch, long enough to be met on their way by a busy machine.
 TWO = (
     "backend=torch", "accelerator=cpu", "accelerator.devices=2", "model=mlp", "logger=none",
-    "train.steps=300", "train.eval_every=50steps", "train.precision=fp64",
+    "train.steps=300", "train.accumulate=2", "train.eval_every=50steps", "train.precision=fp64",
 )  # fmt: skip
 
 
 def ranks(name):
     """Process ids of the ranks of a run, by rank, which is the order of their start."""
-    found = []
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = re.split("[\0 ]", (folder / "cmdline").read_text(errors="replace"))
-            began = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
+            _, parent, *fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except (OSError, ProcessLookupError):
             continue
         if f"name={name}" in words and "hydra.mode=RUN" in words:
-            found.append((began, int(folder.name)))
-    return dict(enumerate(process for _, process in sorted(found)))
+            found[int(folder.name)] = int(parent), int(fields[17])
+    # A rank's own child, a fork with its command line, may have started before the next rank.
+    started = {process: time for process, (parent, time) in found.items() if parent not in found}
+    return dict(enumerate(sorted(started, key=lambda process: (started[process], process))))
 
 
 def started(workspace, name, *arguments, cold=False):
     """Start a run in two processes; return it once it has logged some steps."""
     process = workspace.start(*TWO, f"name={name}", *arguments, cold=cold)
     deadline = time.monotonic() + 120
-    while workspace.step(f"outputs/{name}") < 60:
+    while workspace.step(f"outputs/{name}") < 20:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "it does not get going"
         time.sleep(0.05)
