@@ -9,6 +9,8 @@ from pipeline.verify.trace.graph import Array, Op, Role, Trace, Use
 
 PRODUCTS = ("mul", "mul_")  # operations that multiply two values, as both frameworks call them
 MATRICES = (Role.dot, Role.conv, Role.lookup)
+# Operations of torch that take no more than shape and type from their operand.
+FILLED = ("new_full", "new_zeros", "new_ones", "full_like", "zeros_like", "ones_like")
 
 
 @dataclass(frozen=True)
@@ -115,16 +117,53 @@ def find_layers(trace: Trace, owners: Owners) -> list[Layer]:
                 owners.shape(use.elements),
             )
         )
-    return found
+    return _without_parts(found)
+
+
+def _without_parts(layers: Sequence[Layer]) -> list[Layer]:
+    """Leave out factors and summands that are parts of others, as which another step uses them."""
+    wholes: dict[str, list[np.ndarray]] = {}
+    for layer in layers:
+        for part in (layer.elements, layer.shift):
+            if part is not None:
+                for name in layer.arrays:
+                    wholes.setdefault(name, []).append(part)
+
+    def is_part(layer: Layer) -> bool:
+        others = [other for name in layer.arrays for other in wholes[name]]
+        larger = [other for other in others if other.size > layer.elements.size]
+        return any(np.isin(layer.elements, other).all() for other in larger)
+
+    return [layer for layer in layers if layer.role in MATRICES or not is_part(layer)]
 
 
 def _first_uses(trace: Trace, seen: set[bytes]) -> Iterator[Use]:
     """Yield the first use of each set of elements: as a matrix, if it is ever used as one."""
-    keys = [np.sort(use.elements, axis=None).tobytes() for use in trace.uses]
-    matrices = {key for key, use in zip(keys, trace.uses, strict=True) if use.role in MATRICES}
-    for key, use in zip(keys, trace.uses, strict=True):
+    uses = list(_uses_of_data(trace))
+    keys = [np.sort(use.elements, axis=None).tobytes() for use in uses]
+    matrices = {key for key, use in zip(keys, uses, strict=True) if use.role in MATRICES}
+    for key, use in zip(keys, uses, strict=True):
         if key not in seen and (use.role in MATRICES or key not in matrices):
             seen.add(key)
+            yield use
+
+
+def _uses_of_data(trace: Trace) -> Iterator[Use]:
+    """Yield the uses, without those on constants of elements that are used on the model's inputs, too.
+
+    The first step of a recurrent layer takes a state of zeros, which leaves nothing but its biases.
+    """
+    depends: list[bool] = []  # on an input
+    for op in trace.ops:
+        takes = op.name not in FILLED and any(depends[at] for at in op.inputs)
+        depends.append(op.name == "input" or takes)
+    on_data = [any(depends[at] for at in trace.ops[use.op].inputs) for use in trace.uses]
+    numbers = [
+        use.elements.ravel() for use, is_on in zip(trace.uses, on_data, strict=True) if is_on
+    ]
+    known = np.unique(np.concatenate(numbers)) if numbers else np.zeros(0, int)
+    for use, is_on in zip(trace.uses, on_data, strict=True):
+        if is_on or not np.isin(use.elements, known).all():
             yield use
 
 
