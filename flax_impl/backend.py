@@ -32,7 +32,7 @@ from pipeline.storage.portable_state import PortableState
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.training.param_groups import param_groups
-from pipeline.verify.alignment.names_file import names_of
+from pipeline.verify.names.names_file import names_of
 
 __all__ = ["adopt", "export", "prepare", "read_best", "test", "train", "versions"]
 

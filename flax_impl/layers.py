@@ -19,9 +19,9 @@ from pipeline.config.optimizers import LambConfig
 from pipeline.errors import UserError
 from pipeline.storage.portable_state import Arrays
 from pipeline.training.param_groups import ParamGroup
-from pipeline.verify.alignment.names_file import NamesFile
-from pipeline.verify.alignment.notation import Block, Reshape, Step, Transform, Transpose
-from pipeline.verify.alignment.pieces import Piece, pieces_of
+from pipeline.verify.names.names_file import NamesFile
+from pipeline.verify.names.notation import Block, Reshape, Step, Transform, Transpose
+from pipeline.verify.names.pieces import Piece, pieces_of
 
 
 @dataclass(frozen=True)

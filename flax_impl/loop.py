@@ -21,7 +21,7 @@ from pipeline.run.experiment import Experiment
 from pipeline.run.recorder import Recorder
 from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.training.metrics import SUMS
-from pipeline.verify.alignment.names_file import names_of
+from pipeline.verify.names.names_file import names_of
 
 # The order of a step, the same as in `lightning_impl.loop`. It must not change: weights, recorder state
 # and data position in a checkpoint belong to the same step.

@@ -26,8 +26,8 @@ from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import PortableState
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
-from pipeline.verify.alignment.names_file import names_of
-from pipeline.verify.alignment.pieces import check_names
+from pipeline.verify.names.names_file import names_of
+from pipeline.verify.names.pieces import check_names
 
 __all__ = ["adopt", "export", "prepare", "read_best", "test", "train", "versions"]
 

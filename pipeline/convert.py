@@ -32,8 +32,8 @@ from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_result import RunResult
 from pipeline.storage.signature import signature
-from pipeline.verify.alignment.names_file import NamesFile, names_of
-from pipeline.verify.alignment.pieces import canonical_arrays
+from pipeline.verify.names.names_file import NamesFile, names_of
+from pipeline.verify.names.pieces import canonical_arrays
 
 EXAMPLES = __doc__.partition("\n")[2]
 

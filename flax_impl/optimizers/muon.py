@@ -11,7 +11,7 @@ from flax_impl.optimizers.adam import scale_by_adam
 from flax_impl.optimizers.base import lerp, make_optimizer
 from pipeline.config.optimizers import MuonConfig
 from pipeline.training.param_groups import ParamGroup
-from pipeline.verify.alignment.notation import Transform
+from pipeline.verify.names.notation import Transform
 
 # Coefficients of a X + b XXᵀX + c (XXᵀ)²X, steep at zero (Jordan 2024, github.com/KellerJordan/Muon).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)

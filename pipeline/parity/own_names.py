@@ -11,9 +11,9 @@ from pipeline.console import print_and_log
 from pipeline.data.dataset import Data, Form
 from pipeline.rng import generator
 from pipeline.verify.alignment.align import Aligner
-from pipeline.verify.alignment.names_file import write_names
-from pipeline.verify.alignment.rows import unmatched
 from pipeline.verify.alignment_table import alignment_table
+from pipeline.verify.names.names_file import write_names
+from pipeline.verify.names.row_search import unmatched
 from pipeline.verify.sides.side import Side
 from pipeline.verify.sides.worker import Opening
 

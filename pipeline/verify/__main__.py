@@ -10,10 +10,10 @@ from pipeline.config.hydra_errors import explain
 from pipeline.console import print_and_log
 from pipeline.devices.process_exit import fast_exit
 from pipeline.errors import RunFailed, UserError
-from pipeline.verify.alignment.rows import Row
 from pipeline.verify.alignment_table import alignment_table
 from pipeline.verify.arguments import parse_arguments
 from pipeline.verify.command import verify
+from pipeline.verify.names.rows import Row
 from pipeline.verify.report import reasons, table_of_differences, table_of_lanes, write_json
 from pipeline.verify.verdict_page.page import write_page
 

@@ -7,8 +7,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.verify.alignment.notation import Shape
-from pipeline.verify.alignment.rows import Row
+from pipeline.verify.names.notation import Shape
+from pipeline.verify.names.rows import Row
 
 Tokens = tuple[str, ...]  # text, number, text, number, … of a row's texts in one
 CELLS = "\n"  # between the texts

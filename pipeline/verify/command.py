@@ -11,11 +11,11 @@ from pathlib import Path
 from pipeline.config.fields import require
 from pipeline.config.optimizers import OPTIMIZERS
 from pipeline.errors import BadArgument
-from pipeline.verify.alignment.names_file import read_names, write_names
-from pipeline.verify.alignment.rows import Row, apply_rows
 from pipeline.verify.arguments import Arguments
 from pipeline.verify.inputs import Described, Drawn, parse
 from pipeline.verify.judge import Request, judge
+from pipeline.verify.names.names_file import read_names, write_names
+from pipeline.verify.names.rows import Row, apply_rows
 from pipeline.verify.recordings.comparison import compare_recordings
 from pipeline.verify.recordings.recorder import SUFFIX
 from pipeline.verify.sides.side import Side

@@ -11,8 +11,6 @@ from pipeline.errors import UserError
 from pipeline.verify.alignment.align import Aligner, Alignment
 from pipeline.verify.alignment.draw import draw_values
 from pipeline.verify.alignment.layers import find_layers
-from pipeline.verify.alignment.names_file import NamesFile
-from pipeline.verify.alignment.rows import find_rows
 from pipeline.verify.blame import blame
 from pipeline.verify.both import both
 from pipeline.verify.causes import find_cause_of_leftovers
@@ -31,6 +29,8 @@ from pipeline.verify.checks.randomness import (
 )
 from pipeline.verify.inputs import Described, Drawn
 from pipeline.verify.lanes import Lanes
+from pipeline.verify.names.names_file import NamesFile
+from pipeline.verify.names.row_search import find_rows
 from pipeline.verify.sides.subject import Inputs, Subject
 from pipeline.verify.trace.graph import Trace
 from pipeline.verify.verdict import MEANING, Answer, Cause, First, Part, Verdict

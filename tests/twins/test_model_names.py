@@ -12,7 +12,7 @@ from flax_impl.state import from_canonical, shapes_of, to_canonical
 from pipeline.errors import UserError
 from pipeline.loggers.metrics_file import read_metrics
 from pipeline.training.param_groups import param_groups
-from pipeline.verify.alignment.names_file import read_names
+from pipeline.verify.names.names_file import read_names
 
 PAIR = """\
 rows:

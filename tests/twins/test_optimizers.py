@@ -38,7 +38,7 @@ from pipeline.config.schedules import WarmupCosineConfig as WarmupConfig
 from pipeline.config.train import TrainConfig
 from pipeline.training.lr_schedules import make_schedule
 from pipeline.training.param_groups import param_groups
-from pipeline.verify.alignment.notation import parse_transform
+from pipeline.verify.names.parsing import parse_transform
 
 SHAPES = {
     "a.weight": (4, 3), "a.bias": (4,), "b.weight": (2, 3, 2, 2), "b.bias": (2,),

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.mapping import Mapping
-from pipeline.verify.alignment.rows import find_rows
+from pipeline.verify.names.row_search import find_rows
 from pipeline.verify.recordings.fields import Fields
 from pipeline.verify.recordings.matching import Matcher, Matching, Weights
 from pipeline.verify.recordings.precision import PRECISIONS, Precision, precision_of, rounded

@@ -10,9 +10,9 @@ from pipeline.errors import UserError
 from pipeline.verify.alignment.fixed import fixed_matches
 from pipeline.verify.alignment.layers import Layer
 from pipeline.verify.alignment.mapping import Mapping
-from pipeline.verify.alignment.names_file import read_names, write_names
-from pipeline.verify.alignment.pieces import canonical_arrays, check_names, pieces_of
-from pipeline.verify.alignment.rows import Row, apply_rows
+from pipeline.verify.names.names_file import read_names, write_names
+from pipeline.verify.names.pieces import canonical_arrays, check_names, pieces_of
+from pipeline.verify.names.rows import Row, apply_rows
 from pipeline.verify.trace.graph import Array, Description, Role
 
 LEFT = {"in_proj": (12, 4), "fc.weight": (3, 8), "norm.weight": (4,), "pool": (2,)}

@@ -6,8 +6,8 @@ from math import prod
 
 import numpy as np
 
-from pipeline.verify.alignment.grids import Grid, find_grid, refined
-from pipeline.verify.alignment.notation import Block, Item, Shape
+from pipeline.verify.names.grids import Grid, find_grid, refined
+from pipeline.verify.names.notation import Block, Item, Shape
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from math import prod
 
 import numpy as np
 
-from pipeline.verify.alignment.grids import Grid, find_grid, first_step, refined
-from pipeline.verify.alignment.notation import (
+from pipeline.verify.names.grids import Grid, find_grid, first_step, refined
+from pipeline.verify.names.notation import (
     Flip,
     Repeat,
     Reshape,

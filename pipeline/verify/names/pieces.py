@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.storage.portable_state import Arrays, Shapes
-from pipeline.verify.alignment.names_file import NamesFile, Side
-from pipeline.verify.alignment.notation import (
+from pipeline.verify.names.names_file import NamesFile, Side
+from pipeline.verify.names.notation import (
     Block,
     Flip,
     NotationError,
@@ -15,7 +15,7 @@ from pipeline.verify.alignment.notation import (
     Transform,
     Transpose,
 )
-from pipeline.verify.alignment.rows import ParsedRow, RowError, parse_row, unknown_name
+from pipeline.verify.names.rows import ParsedRow, RowError, parse_row, unknown_name
 
 CANONICAL = "torch"  # kind of the model whose names and layouts are the canonical ones
 

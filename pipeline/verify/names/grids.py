@@ -5,7 +5,7 @@ from math import prod
 
 import numpy as np
 
-from pipeline.verify.alignment.notation import Shape
+from pipeline.verify.names.notation import Shape
 
 
 @dataclass(frozen=True)

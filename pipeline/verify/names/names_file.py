@@ -12,8 +12,9 @@ from pipeline.config.models import ModelConfig, OwnConfig
 from pipeline.errors import UserError
 from pipeline.storage.portable_state import Shapes
 from pipeline.verify.alignment import mapping as mappings
-from pipeline.verify.alignment.notation import Shape
-from pipeline.verify.alignment.rows import Row, RowError, apply_rows, find_rows, unmatched
+from pipeline.verify.names.notation import Shape
+from pipeline.verify.names.row_search import find_rows, unmatched
+from pipeline.verify.names.rows import Row, RowError, apply_rows
 from pipeline.verify.trace.graph import Array, Description
 
 HEADER = """\
