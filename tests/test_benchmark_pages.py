@@ -1,0 +1,54 @@
+"""Pages that several commands write: each replaces its own section."""
+
+import pytest
+
+from benchmarks.sections import replace_section, write_section
+
+PAGE = """# Measured
+
+Intro.
+
+## Mutants
+
+old
+
+### Part
+
+old
+
+## Pairs
+
+kept
+"""
+
+
+def test_a_section_is_replaced_with_its_parts_and_the_others_stay():
+    new = replace_section(PAGE, "## Mutants", "\nnew | table\n")
+    assert new == PAGE.replace("old\n\n### Part\n\nold", "new | table")
+
+
+def test_the_last_section_ends_with_the_page():
+    assert replace_section(PAGE, "## Pairs", "new").endswith("## Pairs\n\nnew\n")
+
+
+def test_a_new_section_is_appended():
+    assert replace_section(PAGE, "## Rewrites", "new") == f"{PAGE}\n## Rewrites\n\nnew\n"
+
+
+@pytest.mark.parametrize("heading", ["## Mutants", "## Pairs", "## Rewrites"])
+def test_the_same_text_again_changes_nothing(heading):
+    once = replace_section(PAGE, heading, "new")
+    assert replace_section(once, heading, "new") == once
+
+
+def test_a_comment_in_a_block_of_code_is_no_heading():
+    page = "# T\n\n## A\n\n```\n## B\n```\n\n## C\n\nc\n"
+    assert replace_section(page, "## A", "a") == "# T\n\n## A\n\na\n\n## C\n\nc\n"
+    assert replace_section(page, "## B", "b") == f"{page}\n## B\n\nb\n"
+
+
+def test_a_page_that_does_not_exist_is_made_with_its_title(tmp_path):
+    file = tmp_path / "verify.md"
+    write_section(file, "Measured", "## B", "b")
+    write_section(file, "Measured", "## A", "a")
+    assert file.read_text() == "# Measured\n\n## B\n\nb\n\n## A\n\na\n"
