@@ -12,62 +12,14 @@ from functools import partial
 from itertools import chain
 
 from pipeline.rng import generator
-from pipeline.verify.causes.activations import (
-    propose_function_moves,
-    propose_functions,
-    propose_unknown_functions,
-)
-from pipeline.verify.causes.attention import propose_feature_orders
 from pipeline.verify.causes.candidate import Candidate, Family
-from pipeline.verify.causes.gradients import propose_gradients
-from pipeline.verify.causes.leftovers import propose_leftovers
-from pipeline.verify.causes.masks import propose_masks, propose_positions
-from pipeline.verify.causes.norms import propose_groups, propose_norms
-from pipeline.verify.causes.numbers import propose_numbers, propose_smoothing
-from pipeline.verify.causes.order import (
-    propose_exchanges,
-    propose_moves,
-    propose_other_operands,
-    propose_part_of_masks,
-    propose_skips,
-)
-from pipeline.verify.causes.ratios import propose_ratios, propose_shifted_arrays, propose_summands
-from pipeline.verify.causes.statistics import propose_running_statistics
+from pipeline.verify.causes.families import FAMILIES
+from pipeline.verify.causes.families.gradients import propose_gradients
+from pipeline.verify.causes.families.leftovers import propose_leftovers
 from pipeline.verify.causes.trial import SIDES, Trial
-from pipeline.verify.causes.windows import (
-    propose_pooling,
-    propose_resizing,
-    propose_windows,
-)
 from pipeline.verify.checks.checker import Checker, Finding
 from pipeline.verify.sides.subject import Inputs
 from pipeline.verify.verdict import Cause, Part
-
-# In the order in which they are tried: the most specific first.
-FAMILIES: tuple[Family, ...] = (
-    propose_functions,
-    propose_windows,
-    propose_resizing,
-    propose_pooling,
-    propose_norms,
-    propose_groups,
-    propose_smoothing,
-    propose_ratios,
-    propose_masks,
-    propose_positions,
-    propose_numbers,
-    propose_summands,
-    propose_running_statistics,
-    propose_shifted_arrays,
-    propose_skips,
-    propose_part_of_masks,
-    propose_other_operands,
-    propose_exchanges,
-    propose_feature_orders,
-    propose_moves,
-    propose_function_moves,
-    propose_unknown_functions,
-)
 
 
 def find_cause(

@@ -1,22 +1,23 @@
 """Flow of values through one side's pass, and what of it the other side does not have."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from pipeline.verify.alignment.layers import Owners, common_path
+from pipeline.verify.causes.graph import Graph
 from pipeline.verify.checks.places import SOURCES, matched
 from pipeline.verify.sides.subject import OUTPUTS, Edit, Inputs, Subject
 from pipeline.verify.trace.fingerprints import FIELDS, Fingerprint, Index, distance, is_informative
-from pipeline.verify.trace.graph import Op, Role, Trace
+from pipeline.verify.trace.graph import Role
 
 TOLERANCE = 1e-9  # of results that both sides have
 MATRICES = (Role.dot, Role.conv, Role.lookup)
 ARRAYS = ("parameter", "buffer")
 
 
-class Flow:
+class Flow(Graph):
     """One side's pass, perhaps with edits.
 
     `found` tells of each result if the other side has it: 1 yes, 0 no, -1 it says nothing. `region` are
@@ -33,8 +34,7 @@ class Flow:
     ) -> None:
         self.name, self.subject, self.inputs, self.training = name, subject, inputs, training
         self.edits = tuple(edits)
-        self.trace: Trace = subject.trace(inputs, training, edits=self.edits)
-        self.ops: list[Op] = self.trace.ops
+        super().__init__(subject.trace(inputs, training, edits=self.edits))
         self._kept: dict[int, np.ndarray] = {}
 
     def compare(self, other: "Flow", roots: Collection[int]) -> None:
@@ -89,55 +89,6 @@ class Flow:
         return bool(np.isfinite(op.fingerprint).all() and op.fingerprint[0] > 0)
 
     @cached_property
-    def rank(self) -> list[int]:
-        """Order of execution by place: edits may have moved an operation behind later ones."""
-        if all(other < place for place, op in enumerate(self.ops) for other in op.inputs):
-            return list(range(len(self.ops)))
-        rank, order = [-1] * len(self.ops), 0
-        for start in range(len(self.ops)):
-            stack = [start]
-            while stack:
-                place = stack[-1]
-                missing = [other for other in self.ops[place].inputs if rank[other] < 0]
-                if missing and len(stack) <= len(self.ops):
-                    stack += missing
-                    continue
-                stack.pop()
-                if rank[place] < 0:
-                    rank[place], order = order, order + 1
-        return rank
-
-    @cached_property
-    def consumers(self) -> dict[int, list[int]]:
-        """Places that take a result."""
-        found: dict[int, list[int]] = {}
-        for place, op in enumerate(self.ops):
-            for other in op.inputs:
-                found.setdefault(other, []).append(place)
-        return found
-
-    @cached_property
-    def depends(self) -> np.ndarray:
-        """True for each result that depends on the inputs of the model, not on their shapes alone."""
-        free = {draw.op for draw in self.trace.draws}
-        found = np.zeros(len(self.ops), bool)
-        for place in sorted(range(len(self.ops)), key=self.rank.__getitem__):
-            op = self.ops[place]
-            if place not in free and not op.name.endswith("_like"):
-                found[place] = op.name == "input" or any(found[other] for other in op.inputs)
-        return found
-
-    @cached_property
-    def uses_arrays(self) -> set[int]:
-        """Places of operations that use parameters or buffers."""
-        return {use.op for use in self.trace.uses}
-
-    @cached_property
-    def updates(self) -> set[int]:
-        """Places of the new values of buffers."""
-        return set(self.trace.updates.values())
-
-    @cached_property
     def exits(self) -> list[int]:
         """Wrong values that enter a layer with a matrix, and wrong results, in order."""
         entering = {self._unpadded(use.data) for use in self.trace.uses
@@ -179,11 +130,6 @@ class Flow:
         """Wrong results up to the end of the region, in order."""
         return self.upto(self.end)
 
-    def only_moves(self, place: int) -> bool:
-        """True for a result with the values of others, in another order or shape, or padded."""
-        op = self.ops[place]
-        return op.only_moves or op.name in ("cat", "concatenate", "stack")
-
     def upto(self, end: int) -> list[int]:
         """Return the wrong results up to a place, in order."""
         limit = self.rank[end] if end >= 0 else -1
@@ -212,21 +158,6 @@ class Flow:
             pending += self.ops[place].inputs
         return sorted(seen, key=self.rank.__getitem__)
 
-    def chain(self, place: int, most: int = 40) -> Iterator[int]:
-        """Yield the results that everything from the inputs to this one passes through, nearest first.
-
-        Parameters and constants do not count.
-        """
-        rank, pending = self.rank, {place}
-        for _ in range(most * 4):
-            if not pending:
-                return
-            last = max(pending, key=rank.__getitem__)
-            pending.remove(last)
-            if not pending and last != place:
-                yield last
-            pending |= {other for other in self.ops[last].inputs if self.depends[other]}
-
     def sources(self, place: int) -> list[int]:
         """Return the results that one is made of alone, nearest first, up to one that is not wrong."""
         found = []
@@ -235,46 +166,6 @@ class Flow:
             if self.found[other] == 1 or self.ops[other].name == "input":
                 break
         return found
-
-    def between(self, start: int, end: int) -> set[int]:
-        """Places of the operations that lead from a result to another one, which is included."""
-        after = self.after(start)
-        seen: set[int] = set()
-        pending = [end]
-        while pending:
-            place = pending.pop()
-            if place not in seen and place in after:
-                seen.add(place)
-                pending += self.ops[place].inputs
-        return seen
-
-    def after(self, start: int) -> set[int]:
-        """Places of all results that depend on this one, itself left out."""
-        seen: set[int] = set()
-        pending = list(self.consumers.get(start, ()))
-        while pending:
-            place = pending.pop()
-            if place not in seen:
-                seen.add(place)
-                pending += self.consumers.get(place, ())
-        return seen
-
-    def within(self, start: int, hops: int) -> set[int]:
-        """Return the places of results that are few operations behind this one."""
-        found = pending = {start}
-        for _ in range(hops):
-            pending = {other for place in pending for other in self.consumers.get(place, ())}
-            found = found | pending
-        return found
-
-    def makers(self, group: Collection[int]) -> set[str]:
-        """Return the names of operations that make the constants of a group."""
-        pending = [p for place in group for p in self.ops[place].inputs if not self.depends[p]]
-        seen = set(pending)
-        while pending:
-            pending = [p for place in pending for p in self.ops[place].inputs if p not in seen]
-            seen.update(pending)
-        return {self.ops[place].name for place in seen}
 
     def layer_ends(self, place: int) -> list[int]:
         """Return the results of the layers behind a result, in order: the last use of their parameters."""
@@ -285,10 +176,6 @@ class Flow:
                 ends = [p for p in near if self.layers[p] == self.layers[use.op]]
                 found.append(max(ends, key=self.rank.__getitem__))
         return list(dict.fromkeys(found))
-
-    def is_pure(self, places: Iterable[int]) -> bool:
-        """True if operations use no parameters."""
-        return not self.uses_arrays & set(places)
 
     def value(self, place: int) -> np.ndarray:
         """Return a result."""

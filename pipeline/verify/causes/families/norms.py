@@ -5,8 +5,8 @@ from itertools import combinations
 
 import numpy as np
 
-from pipeline.verify.causes.activations import is_same, numbers_near
 from pipeline.verify.causes.candidate import Candidate
+from pipeline.verify.causes.families.activations import is_same, numbers_near
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import SUMS, at, number
 from pipeline.verify.replay.functions import DEVIATIONS, NUMPY, deviation, mean

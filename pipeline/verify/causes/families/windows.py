@@ -6,8 +6,8 @@ from itertools import combinations, product
 
 import numpy as np
 
-from pipeline.verify.causes.activations import is_same
 from pipeline.verify.causes.candidate import Candidate
+from pipeline.verify.causes.families.activations import is_same
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import PRODUCTS, at
 from pipeline.verify.replay.functions import NUMPY, pooled, resized

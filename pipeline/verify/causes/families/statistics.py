@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 
 from pipeline.verify.alignment.names import words
-from pipeline.verify.causes.activations import is_same
 from pipeline.verify.causes.candidate import Candidate
+from pipeline.verify.causes.families.activations import is_same
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import at
 from pipeline.verify.replay.functions import NUMPY, mean
