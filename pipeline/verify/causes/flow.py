@@ -68,12 +68,13 @@ class Flow(Graph):
         prints = [self.ops[place].fingerprint for place in self.places]
         return Index(np.stack(prints) if prints else np.zeros((0, len(FIELDS))))  # pyrefly: ignore
 
-    def find(self, print_: Fingerprint, tolerance: float = TOLERANCE) -> list[int]:
+    def find(self, print_: Fingerprint | None, tolerance: float = TOLERANCE) -> list[int]:
         """Return the places of results with this fingerprint, closest first."""
+        if print_ is None:
+            return []
         if print_[4] == print_[5]:
-            return [
-                p for p in self.scalars if distance(print_, self.ops[p].fingerprint) <= tolerance
-            ]
+            own = [(place, self.ops[place].fingerprint) for place in self.scalars]
+            return [p for p, f in own if f is not None and distance(print_, f) <= tolerance]
         index = self.index
         return [self.places[at] for at in index.find(print_, tolerance)]
 
