@@ -18,6 +18,9 @@ class Case:
     inputs: str  # kind, see `inputs.py`
     flax: str = ""  # if not `Flax…`
     label: str = ""  # if another case has the same class
+    expected: str = "same"  # `part`, `abstain`
+    where: str = ""  # part of the name of the layer where they part, on either side
+    cause: str = ""  # what the difference is, in words
 
     @property
     def key(self) -> str:

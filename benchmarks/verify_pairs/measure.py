@@ -1,6 +1,6 @@
 """Agreement of the pairs of transformers after alignment: a line for each.
 
-    python -m benchmarks.verify_pairs.measure [--cases Bert,GPT2] [--without-names]
+    python -m benchmarks.verify_pairs.measure [--cases Bert,GPT2] [--without-names] [--verdicts]
 
 Both models run in one process, from the same weights, in float64. Columns: layers matched (confirmed by
 values), runs that the alignment took, seconds, and the largest relative difference of outputs in evaluation
@@ -12,6 +12,7 @@ import json
 import time
 import traceback
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,10 @@ from benchmarks.verify_pairs.cases import CASES, Case
 from benchmarks.verify_pairs.huggingface import make_flax, make_inputs, make_torch
 from pipeline.verify.alignment.align import Aligner, Alignment
 from pipeline.verify.alignment.layers import Owners
+from pipeline.verify.inputs import Drawn
+from pipeline.verify.judge import Request, judge
 from pipeline.verify.sides.subject import Inputs, Pass, Subject
+from pipeline.verify.verdict import Verdict
 
 
 def measure(case: Case, named: bool = True) -> dict[str, object]:
@@ -46,6 +50,37 @@ def measure(case: Case, named: bool = True) -> dict[str, object]:
         row |= compare(left, right, inputs, alignment, mode)
     row["check_s"] = time.perf_counter() - aligned
     return row
+
+
+def give_verdict(case: Case, named: bool = True) -> dict[str, object]:
+    """Judge the pair of a case as the command does, both models in this process."""
+    started = time.perf_counter()
+    left, right = open_pair(case, make_inputs(case.key), named)
+    opened = time.perf_counter()
+    verdict = judge(left, right, Request(Drawn(partial(make_inputs, case.key), {})))
+    return {
+        "case": case.key,
+        "expected": case.expected,
+        "where": case.where,
+        "verdict": verdict.verdict,
+        "part": verdict.first.part if verdict.first else "",
+        "left": verdict.first.left if verdict.first else "",
+        "right": verdict.first.right if verdict.first else "",
+        "cause": verdict.cause.name if verdict.cause else "",
+        "is_right": is_right(case, verdict),
+        "sentence": verdict.sentence,
+        "notes": verdict.notes,
+        "open_s": opened - started,
+        "judge_s": time.perf_counter() - opened,
+    }
+
+
+def is_right(case: Case, verdict: Verdict) -> bool:
+    """Tell if a verdict is the expected one, and its place on either side, if one is known."""
+    if verdict.verdict != case.expected:
+        return False
+    first = verdict.first
+    return not case.where or (first is not None and case.where in f"{first.left} {first.right}")
 
 
 def _unmapped(owners: Owners, known: np.ndarray) -> list[str]:
@@ -142,9 +177,19 @@ def _buffers(ours: Pass, theirs: Pass, alignment: Alignment) -> tuple[float, str
     return worst
 
 
+def _verdict_line(row: Mapping[str, object]) -> str:
+    mark = "right" if row["is_right"] else "WRONG"
+    return (
+        f"{row['case']:45} {mark} {row['verdict']:8} {row['open_s']:5.1f} {row['judge_s']:5.1f}  "
+        f"{row['sentence']}"
+    )
+
+
 def _line(row: Mapping[str, object]) -> str:
     if "error" in row:
         return f"{row['case']:45} {row['error']}"
+    if "verdict" in row:
+        return _verdict_line(row)
     parts = [
         f"{row['case']:45} {row['layers']:3} {row['confirmed']:3} {row['trials']:3} "
         f"{row['open_s']:5.1f} {row['align_s']:5.1f} {row['check_s']:5.1f}"
@@ -166,6 +211,7 @@ def main() -> None:
     """Measure the cases that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", default="", help="beginnings of names, separated by commas")
+    parser.add_argument("--verdicts", action="store_true", help="judge, instead of measuring")
     parser.add_argument("--without-names", action="store_true", help="rename all parameters")
     parser.add_argument("--json", default="", help="file that gets a line of JSON for each case")
     args = parser.parse_args()
@@ -179,7 +225,7 @@ def main() -> None:
         if args.cases and not case.key.startswith(tuple(args.cases.split(","))):
             continue
         try:
-            row = measure(case, not args.without_names)
+            row = (give_verdict if args.verdicts else measure)(case, not args.without_names)
         except Exception as error:
             print(*traceback.format_exc().splitlines()[-4:], sep="\n")
             row = {"case": case.key, "error": f"{type(error).__name__}: {str(error)[:200]}"}

@@ -36,6 +36,7 @@ class Function:
     trained: frozenset[str]
     apply: Callable[[Mapping[str, PyTree], Mapping[str, PyTree], bool], tuple[PyTree, PyTree]]
     notes: tuple[str, ...] = ()
+    root: str = ""  # scope that the model itself opens, around those of its layers
 
 
 def training_keywords(function: Callable, training: bool, given: Mapping[str, object]) -> dict:

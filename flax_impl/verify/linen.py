@@ -53,7 +53,7 @@ def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, Any]) 
         )
         return output, _by_name(nn.meta.unbox(changed), paths)
 
-    return _function("flax.linen.Module", variables, paths, apply)
+    return _function("flax.linen.Module", variables, paths, apply, own)
 
 
 def _initialised(
@@ -88,7 +88,7 @@ def _adapt_holder(made: Any, keywords: Mapping[str, Any]) -> Function:
             return output, _by_name(changed, paths)
         return output, {}
 
-    return _function(type(given).__name__, variables, paths, apply)
+    return _function(type(given).__name__, variables, paths, apply, given.module)
 
 
 def _dtype(arrays: Mapping[str, PyTree]) -> np.dtype:
@@ -120,10 +120,12 @@ def _is_holder(made: object) -> bool:
     return isinstance(getattr(made, "module", None), nn.Module) and hasattr(made, "params")
 
 
-def _function(kind: str, variables: PyTree, paths: Paths, apply: Any) -> Function:
+def _function(
+    kind: str, variables: PyTree, paths: Paths, apply: Any, module: nn.Module
+) -> Function:
     arrays = _by_name(variables, paths)
     trained = frozenset(name for name, path in paths.items() if path[0] == PARAMS)
-    return Function(kind, arrays, trained, apply)
+    return Function(kind, arrays, trained, apply, root=module.name or type(module).__name__)
 
 
 def _paths(variables: PyTree) -> Paths:

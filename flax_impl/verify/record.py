@@ -20,7 +20,9 @@ from flax_impl.verify.loops import retrace, scan_counts
 from flax_impl.verify.replay import Operation, find_window
 from flax_impl.verify.substitutes import VIEWS, substitute
 from pipeline.verify.replay.program import Operand, Program
+from pipeline.verify.sides.subject import MIDDLE
 from pipeline.verify.tags import tags, untag
+from pipeline.verify.trace.constants import nudged
 from pipeline.verify.trace.fingerprints import fingerprint
 from pipeline.verify.trace.graph import Draw, Op, Role, Use
 
@@ -38,6 +40,8 @@ CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 RANDOM = {
     "_bernoulli": ("bernoulli", 1.0), "_uniform": ("uniform", 0.5), "_normal": ("normal", 1.0),
     "_normal_real": ("normal", 1.0), "_truncated_normal": ("normal", 1.0),
+    # A Gumbel number is -log of an exponential one.
+    "_exponential": ("exponential", 1.0), "_gumbel": ("exponential", 0.0),
 }  # fmt: skip
 OTHER_RANDOM = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
 SCALES, SHIFTS = {"mul", "div"}, {"add", "sub", "add_any"}
@@ -58,6 +62,7 @@ class Value:
     elements: np.ndarray | None = None
     computed: np.ndarray | None = None  # the same of a matrix that is made of parameters
     register: int = -1  # in the program that is recorded
+    dtype: str = ""  # of a constant in float32, before it was lifted
 
     @property
     def matrix(self) -> np.ndarray | None:
@@ -76,9 +81,18 @@ class Interpreter:
     """
 
     def __init__(
-        self, recording: bool, keep: Collection[int] = (), until: int | None = None
+        self,
+        recording: bool,
+        keep: Collection[int] = (),
+        until: int | None = None,
+        nudge: float = 0.0,
+        uniform: float = MIDDLE,
+        root: str = "",
     ) -> None:
+        """Take `root`, the scope around those of all layers; for the others see `Subject`."""
         self.recording, self.keep, self.until = recording, keep, until
+        self.root = root
+        self.nudge, self.uniform = nudge, uniform
         self.kept: dict[int, np.ndarray] = {}
         self.ops: list[Op] = []
         self.uses: list[Use] = []
@@ -110,7 +124,7 @@ class Interpreter:
 
         def read(atom: Any) -> Value:
             if isinstance(atom, Literal):
-                return Value(_lifted(atom.val))
+                return self.constants([atom.val])[0]
             return env[atom]
 
         env.update(zip(jaxpr.constvars, consts, strict=True))
@@ -122,7 +136,7 @@ class Interpreter:
 
     def _equation(self, eqn: JaxprEqn, args: list[Value], layer: str) -> list[Value]:
         name = eqn.primitive.name
-        layer = _joined(layer, str(eqn.source_info.name_stack))
+        layer = _joined(layer, str(eqn.source_info.name_stack), self.root)
         if name in CALLS:
             function = str(eqn.params.get("name", ""))
             if function in RANDOM and _draws(eqn):
@@ -223,7 +237,7 @@ class Interpreter:
             return self._while(eqn, args, layer)
         if not _has_float32(eqn.params) and not _draws(eqn):
             return None
-        inner = Interpreter(False)
+        inner = Interpreter(False, nudge=self.nudge, uniform=self.uniform)
 
         def evaluate(jaxpr: Any, arrays: Sequence[PyTree]) -> list[PyTree]:
             return [v.array for v in inner._closed(jaxpr, [Value(a) for a in arrays], layer)]
@@ -240,9 +254,18 @@ class Interpreter:
 
     def _closed(self, inner: Any, args: list[Value], layer: str) -> list[Value]:
         if isinstance(inner, ClosedJaxpr):
-            consts = [Value(_lifted(const)) for const in inner.consts]
-            return self.evaluate(inner.jaxpr, consts, args, layer)
+            return self.evaluate(inner.jaxpr, self.constants(inner.consts), args, layer)
         return self.evaluate(inner, [], args, layer)
+
+    def constants(self, consts: Sequence[PyTree]) -> list[Value]:
+        """Return the constants of a function in float64; but for single numbers they are nudged."""
+        found = []
+        for const in consts:
+            value, dtype = Value(_lifted(const)), getattr(const, "dtype", None)
+            if dtype in NARROW and np.ndim(const):
+                value = Value(nudged(value.array, self.nudge), dtype=str(dtype))
+            found.append(value)
+        return found
 
     def _scan(self, eqn: JaxprEqn, args: list[Value], layer: str) -> list[Value]:
         """Evaluate a scan iteration by iteration, so that stacked layers are told apart."""
@@ -281,6 +304,7 @@ class Interpreter:
     def _draw(self, eqn: JaxprEqn, function: str, args: list[Value], layer: str) -> list[Value]:
         """Return constants in place of random numbers, and note the draw."""
         kind, constant = RANDOM[function]
+        constant = self.uniform if kind == "uniform" else constant
         drawn: Any = eqn.outvars[0].aval
         out = jnp.full(drawn.shape, constant, _wide(drawn.dtype))
         if not self.recording:
@@ -378,7 +402,9 @@ class Interpreter:
         """Return the place of a value's result; an unknown one is a constant."""
         if value.place < 0:
             self._add_constants([value])
-            value.place = self._add(value.array, "constant", register=value.register)
+            value.place = self._add(
+                value.array, "constant", register=value.register, dtype=value.dtype
+            )
         return value.place
 
     def _add(
@@ -391,6 +417,7 @@ class Interpreter:
         layer: str = "",
         shapes: Sequence[tuple[int, ...]] = (),
         register: int = -1,
+        dtype: str = "",
     ) -> int:
         if not self.recording:
             return -1
@@ -408,7 +435,7 @@ class Interpreter:
                 if eqn
                 else {},
                 tuple(array.shape),
-                str(array.dtype),
+                dtype or str(array.dtype),
                 layer,
                 _source(eqn) if eqn else "",
                 name in MOVES,
@@ -527,8 +554,8 @@ def _once(elements: np.ndarray) -> np.ndarray:
     return flat[np.sort(first)]
 
 
-def _joined(outer: str, stack: str) -> str:
-    """Path of a module below another one, without the names of JAX's transformations."""
+def _joined(outer: str, stack: str, root: str) -> str:
+    """Path of a module below another one, without the root and the names of methods and transformations."""
     inner, count = stack, 1
     while count:  # one within another
         inner, count = re.subn(
@@ -538,8 +565,11 @@ def _joined(outer: str, stack: str) -> str:
         )
     # Neither the scopes of Equinox, named by a class, nor those of an einsum are modules.
     inner = re.sub(r"(^|/)(eqx\.nn\.\w+|[^/]*->[^/]*)", "", inner)
-    inner = inner.strip("/").replace("/", ".")
-    return ".".join(part for part in (outer, inner) if part)
+    # Linen's scopes are named by the module, and by its method if that is not its call.
+    inner = [part.partition(".")[0] for part in inner.split("/") if part]
+    if not outer and inner[:1] == [root]:
+        inner = inner[1:]
+    return ".".join(part for part in (outer, *inner) if part)
 
 
 def _source(eqn: JaxprEqn) -> str:
@@ -555,19 +585,22 @@ def record(
     inputs: Mapping[str, PyTree],
     keep: Collection[int] = (),
     until: int | None = None,
+    nudge: float = 0.0,
+    uniform: float = MIDDLE,
+    root: str = "",
 ) -> tuple[Interpreter, PyTree, PyTree]:
     """Record `function(arrays, inputs)`.
 
     Returns the interpreter, the tree of its results, and the tree of their places; None for both if it
     ends after place `until`.
     """
-    interpreter = Interpreter(True, keep, until)
+    interpreter = Interpreter(True, keep, until, nudge, uniform, root)
     closed, shape = traced(function, dict(arrays), dict(inputs))
     # A tree's leaves are in the order of sorted keys; elements are numbered in the order of `arrays`.
     values = {name: interpreter.source(a, "parameter", name) for name, a in arrays.items()}
     given = {name: interpreter.source(a, "input", name) for name, a in inputs.items()}
     args = jax.tree.leaves((values, given), is_leaf=lambda leaf: isinstance(leaf, Value))
-    consts = [Value(_lifted(const)) for const in closed.consts]
+    consts = interpreter.constants(closed.consts)
     try:
         results = interpreter.evaluate(closed.jaxpr, consts, args)
     except Enough:
@@ -596,14 +629,16 @@ def traced(
         return trace(narrowed(arrays), narrowed(inputs))
 
 
-def lifted(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+def lifted(
+    function: Callable[..., PyTree], nudge: float = 0.0, uniform: float = MIDDLE
+) -> Callable[..., PyTree]:
     """Return `function(arrays, inputs)` in float64 throughout, with constants in place of random numbers."""
 
     def call(arrays: PyTree, inputs: PyTree) -> PyTree:
         closed, shape = traced(function, arrays, inputs)
-        interpreter = Interpreter(False)
+        interpreter = Interpreter(False, nudge=nudge, uniform=uniform)
         args = [Value(leaf) for leaf in jax.tree.leaves((arrays, inputs))]
-        consts = [Value(_lifted(const)) for const in closed.consts]
+        consts = interpreter.constants(closed.consts)
         results = interpreter.evaluate(closed.jaxpr, consts, args)
         return jax.tree.unflatten(jax.tree.structure(shape), [r.array for r in results])
 

@@ -11,7 +11,7 @@ from flax_impl.device import PyTree
 from flax_impl.optimizers import build_optimizer
 from flax_impl.verify.function import Function
 from flax_impl.verify.lanes import MODES, run_lane
-from flax_impl.verify.record import by_primitives, lifted, record, traced
+from flax_impl.verify.record import NARROW, by_primitives, lifted, record, traced
 from flax_impl.verify.replay import NAMESPACE
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
@@ -19,7 +19,7 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.replay.program import Recorded, Source
 from pipeline.verify.sides.channels import Channels
 from pipeline.verify.sides.outputs import leaves
-from pipeline.verify.sides.subject import Edit, Inputs, Pass
+from pipeline.verify.sides.subject import MIDDLE, Edit, Inputs, Pass
 from pipeline.verify.trace.graph import Array, Description, Trace
 
 
@@ -36,11 +36,12 @@ class FunctionSubject:
         # Counters and the like: they are passed on as they are.
         self.others = {n: a for n, a in function.arrays.items() if n not in self.arrays}
         self.recorded: Recorded[PyTree] = Recorded()
+        self._varied = 0.0, MIDDLE  # see `vary`
         self._traced: dict[tuple, Callable] = {}
         self.description = Description(
             function.kind,
             tuple(
-                Array(name, tuple(array.shape), "float64", name in function.trained)
+                Array(name, tuple(array.shape), _dtype(function, name), name in function.trained)
                 for name, array in self.arrays.items()
             ),
             function.notes + self.channels.notes,
@@ -55,6 +56,12 @@ class FunctionSubject:
         """Set the named parameters and buffers; others stay."""
         self.recorded.forget()
         self.arrays |= {name: jnp.asarray(array, jnp.float64) for name, array in arrays.items()}
+
+    def vary(self, nudge: float = 0.0, uniform: float = MIDDLE) -> None:
+        """Change what takes the place of rounding and of random numbers."""
+        self.recorded.forget()
+        self._traced.clear()
+        self._varied = nudge, uniform
 
     def trace(
         self,
@@ -71,7 +78,9 @@ class FunctionSubject:
             values = _sources(self.arrays, given)
             return program.trace(before, values, edits, NAMESPACE, keep, until)
         call = self._call(training, inputs)
-        interpreter, results, places = record(call, self.arrays, given, keep, until)
+        interpreter, results, places = record(
+            call, self.arrays, given, keep, until, *self._varied, self.function.root
+        )
         (outputs, buffers), places = (results, places) if results else (({}, {}), ({}, {}))
         changed = self._changed(buffers)
         trace = Trace(
@@ -197,7 +206,7 @@ class FunctionSubject:
         """Return the loss, with outputs and buffers, and its gradients."""
         key = (training, *inputs)
         if key not in self._traced:
-            call = lifted(self._call(training, inputs))
+            call = lifted(self._call(training, inputs), *self._varied)
 
             def loss(
                 trained: PyTree, fixed: PyTree, inputs: PyTree, weights: PyTree
@@ -216,6 +225,12 @@ class FunctionSubject:
     def _changed(self, buffers: Mapping[str, PyTree]) -> Arrays:
         known = {name: np.asarray(a) for name, a in buffers.items() if name in self.arrays}
         return {name: a for name, a in known.items() if not np.array_equal(a, self.arrays[name])}
+
+
+def _dtype(function: Function, name: str) -> str:
+    """Return float32 for a table that a model holds in it; parameters are float64."""
+    is_narrow = function.arrays[name].dtype in NARROW and name not in function.trained
+    return "float32" if is_narrow else "float64"
 
 
 def to_native(inputs: Inputs) -> dict[str, jax.Array]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from lightning_impl.verify.subject import ModuleSubject, to_native
+from lightning_impl.verify.subject import ModuleSubject, narrow_buffers, to_native
 from pipeline.errors import UserError
 from pipeline.verify.sides.channels import FIRST, Channels, open_in_layout
 from pipeline.verify.sides.subject import Inputs, Subject
@@ -40,12 +40,13 @@ def open_subject(
     # Below torch.compile, which keeps the module in one attribute.
     inner = getattr(made, "_orig_mod", made)
     model = inner if isinstance(inner, nn.Module) else made
+    narrow = narrow_buffers(model)
     model.double()
     model.eval()
 
     def attempt(taken: Channels) -> ModuleSubject:
         with torch.no_grad():  # before its parameters are listed: lazy ones get their shapes
             ModuleSubject.call(model, to_native(taken.turn(inputs)), keywords)
-        return ModuleSubject(model, keywords, taken)
+        return ModuleSubject(model, keywords, taken, narrow)
 
     return open_in_layout(attempt, type(model).__name__, inputs, layouts, FIRST)

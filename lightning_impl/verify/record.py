@@ -15,7 +15,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from lightning_impl.verify.replay import Operation, find_window, slotted, tensors, to_numpy
 from lightning_impl.verify.substitutes import SUBSTITUTES, substitute
 from pipeline.verify.replay.program import Operand, Program
+from pipeline.verify.sides.subject import MIDDLE
 from pipeline.verify.tags import tags, untag
+from pipeline.verify.trace.constants import nudged
 from pipeline.verify.trace.fingerprints import fingerprint
 from pipeline.verify.trace.graph import Draw, Op, Role, Use, Window
 
@@ -49,9 +51,9 @@ RANDOM = {
     "bernoulli": ("bernoulli", 1.0), "bernoulli_": ("bernoulli", 1.0),
     "rand": ("uniform", 0.5), "rand_like": ("uniform", 0.5), "uniform_": ("uniform", 0.5),
     "randn": ("normal", 1.0), "randn_like": ("normal", 1.0), "normal_": ("normal", 1.0),
-    "normal": ("normal", 1.0),
+    "normal": ("normal", 1.0), "exponential_": ("exponential", 1.0),
 }  # fmt: skip
-OTHER_RANDOM = {"randint", "randint_like", "randperm", "multinomial", "exponential_", "cauchy_",
+OTHER_RANDOM = {"randint", "randint_like", "randperm", "multinomial", "cauchy_",
     "geometric_", "log_normal_", "poisson", "rrelu_with_noise", "random_"}  # fmt: skip
 
 # Operations that move values, of parameters or not.
@@ -69,8 +71,10 @@ LIBRARY = Path(torch.__file__).parent.as_posix()
 class Neutral(TorchDispatchMode):
     """Replaces random numbers by constants, notes the draws, and lifts float32 to float64."""
 
-    def __init__(self) -> None:
+    def __init__(self, nudge: float = 0.0, uniform: float = MIDDLE) -> None:
+        """Take what takes the place of rounding and of random numbers, see `Subject.vary`."""
         super().__init__()
+        self.nudge, self.uniform = nudge, uniform
         self.draws: list[Draw] = []
         self.ops: list[Op] = []
 
@@ -85,8 +89,18 @@ class Neutral(TorchDispatchMode):
         name = short_name(func)
         if kwargs.get("dtype") in NARROW:
             kwargs = {**kwargs, "dtype": torch.float64}
+        if not name.endswith("_"):
+            args = self._lift(args)
         out = self._draw(name, args, kwargs)
         return func(*args, **kwargs) if out is None else out
+
+    def _lift(self, value: Any) -> Any:
+        """Return arguments with float64 in place of float32, in which a model may hold constants."""
+        if isinstance(value, torch.Tensor):
+            return lift(value, self.nudge) if value.dtype in NARROW else value
+        if isinstance(value, list | tuple):
+            return type(value)(map(self._lift, value))
+        return value
 
     def _draw(self, name: str, args: tuple, kwargs: Mapping[str, Any]) -> object:
         """Return constants in place of random numbers, and note the draw; None if it draws none."""
@@ -98,13 +112,16 @@ class Neutral(TorchDispatchMode):
             return x / (1 - float(rate)), torch.ones_like(x, dtype=torch.bool)
         if name in RANDOM:
             kind, value = RANDOM[name]
+            value = self.uniform if kind == "uniform" else value
             if name.endswith("_"):
                 out = args[0].fill_(value)
             elif args and isinstance(args[0], torch.Tensor):
                 out = torch.full_like(args[0], value, dtype=kwargs.get("dtype"))
             else:
                 out = torch.full(args[0], value, dtype=kwargs.get("dtype"))
-            number = next((float(a) for a in args[1:] if isinstance(a, int | float)), 0.5)
+            number = MIDDLE
+            if kind == "bernoulli":
+                number = next((float(a) for a in args[1:] if isinstance(a, int | float)), MIDDLE)
             if name == "bernoulli" and len(args) == 1:  # the probabilities are a tensor
                 number = float(args[0].max())
             self.draws.append(Draw(kind, number, out.numel(), len(self.ops)))
@@ -131,8 +148,10 @@ class Recorder(Neutral):
         inputs: Mapping[str, object],
         keep: Collection[int] = (),
         until: int | None = None,
+        nudge: float = 0.0,
+        uniform: float = MIDDLE,
     ) -> None:
-        super().__init__()
+        super().__init__(nudge, uniform)
         self.keep, self.until = keep, until
         self.kept: dict[int, np.ndarray] = {}
         self.ops: list[Op] = []
@@ -145,7 +164,7 @@ class Recorder(Neutral):
         self.is_fixed: list[bool] = []  # of a result: no input of the model leads to it
         self.program: Program[torch.Tensor] = Program()
         self.registers = WeakIdKeyDictionary()  # of a tensor, in the program
-        self.neutral = Neutral()  # executes the program
+        self.neutral = Neutral(nudge, uniform)  # executes the program
         first = 0
         for name, tensor in arrays.items():
             numbers = torch.arange(first, first + tensor.numel())
@@ -394,6 +413,14 @@ class Recorder(Neutral):
 
     def _leave(self, *_: object) -> None:
         self.layers.pop()
+
+
+def lift(tensor: torch.Tensor, nudge: float) -> torch.Tensor:
+    """Return a constant in float64; a number as it was written: 0.1, not 0.100000001."""
+    if not tensor.ndim and tensor.dtype is torch.float32:
+        number = np.format_float_scientific(np.float32(tensor.item()))
+        return torch.tensor(float(number), dtype=torch.float64)
+    return torch.from_numpy(nudged(tensor.double().numpy(), nudge))
 
 
 def short_name(func: Any) -> str:

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer
 from lightning_impl.verify.lanes import MODES, run_lane
-from lightning_impl.verify.record import Enough, Neutral, Recorder
+from lightning_impl.verify.record import NARROW, Enough, Neutral, Recorder
 from lightning_impl.verify.replay import NAMESPACE, to_numpy
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
@@ -21,7 +21,7 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.replay.program import Recorded, Source
 from pipeline.verify.sides.channels import Channels
 from pipeline.verify.sides.outputs import leaves
-from pipeline.verify.sides.subject import Edit, Inputs, Pass
+from pipeline.verify.sides.subject import MIDDLE, Edit, Inputs, Pass
 from pipeline.verify.trace.graph import Array, Description, Trace
 
 
@@ -33,16 +33,25 @@ class ModuleSubject:
         model: nn.Module,
         keywords: Mapping[str, object],
         channels: Channels | None = None,
+        narrow: Collection[str] = (),
     ) -> None:
+        """Take a model; `narrow` are the buffers that it has held in float32."""
+        narrow = {*narrow, *narrow_buffers(model)}
         self.model, self.keywords = model.double(), keywords
         self.channels = channels or Channels()
+        self._varied = 0.0, MIDDLE  # see `vary`
         self._seen: set[tuple[object, ...]] = set()  # modes and shapes of inputs that were run
         trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.recorded: Recorded[torch.Tensor] = Recorded()
         self.description = Description(
             "torch.nn.Module",
             tuple(
-                Array(name, tuple(tensor.shape), "float64", name in trained)
+                Array(
+                    name,
+                    tuple(tensor.shape),
+                    "float32" if name in narrow else "float64",
+                    name in trained,
+                )
                 for name, tensor in self.arrays.items()
             ),
             self.channels.notes,
@@ -72,6 +81,11 @@ class ModuleSubject:
         for name, array in arrays.items():
             tensors[name].copy_(torch.from_numpy(np.array(array, order="C")))
 
+    def vary(self, nudge: float = 0.0, uniform: float = MIDDLE) -> None:
+        """Change what takes the place of rounding and of random numbers."""
+        self.recorded.forget()
+        self._varied = nudge, uniform
+
     def trace(
         self,
         inputs: Inputs,
@@ -88,7 +102,7 @@ class ModuleSubject:
             with torch.no_grad():
                 return program.trace(before, values, edits, NAMESPACE, keep, until)
         self._fill_caches(given, training)
-        recorder = Recorder(self.arrays, given, keep, until)
+        recorder = Recorder(self.arrays, given, keep, until, *self._varied)
         with self._mode(training), torch.no_grad():
             before = self.values()
             hooks = list(recorder.watch(self.model))
@@ -128,7 +142,7 @@ class ModuleSubject:
         if edits:
             return self._rerun(inputs, training, weights, edits)
         before = self.values()
-        with self._mode(training), Neutral():
+        with self._mode(training), Neutral(*self._varied):
             loss, outputs = self._loss(self._tensors(inputs), weights)
             if loss.requires_grad:  # not that of a function without parameters
                 loss.backward()
@@ -179,7 +193,7 @@ class ModuleSubject:
         masks = {name: torch.from_numpy(mask) for name, mask in trained.items()}
         learning = [(name, p) for name, p in self.model.named_parameters() if name in masks]
         updates = build_optimizer(optimizer, learning) if learning else None
-        with self._mode(True), Neutral():
+        with self._mode(True), Neutral(*self._varied):
             for batch in batches:
                 loss, _ = self._loss(self._tensors(batch), weights)
                 if updates:
@@ -214,7 +228,7 @@ class ModuleSubject:
         self._seen.add(key)
         before = self.values()
         try:
-            with self._mode(training), torch.no_grad(), Neutral():
+            with self._mode(training), torch.no_grad(), Neutral(*self._varied):
                 self.call(self.model, given, self.keywords)
         finally:
             self._restore(before)
@@ -261,6 +275,11 @@ class ModuleSubject:
 
     def _tensors(self, inputs: Inputs) -> dict[str, torch.Tensor]:
         return to_native(self.channels.turn(inputs))
+
+
+def narrow_buffers(model: nn.Module) -> set[str]:
+    """Return the names of the buffers that a model holds in float32."""
+    return {name for name, buffer in model.named_buffers() if buffer.dtype in NARROW}
 
 
 def to_native(inputs: Inputs) -> dict[str, torch.Tensor]:

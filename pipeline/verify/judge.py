@@ -1,6 +1,6 @@
 """Check of two models: from their alignment, over passes and steps, to the verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 
@@ -20,10 +20,12 @@ from pipeline.verify.checks.exchanged import find_exchanged
 from pipeline.verify.checks.layer_table import layer_table
 from pipeline.verify.checks.leftovers import Leftovers, find_leftovers
 from pipeline.verify.checks.locate import locate
+from pipeline.verify.checks.narrow_noise import NarrowNoise, Noise
 from pipeline.verify.checks.randomness import (
     describe,
     first_other_rate,
     rates,
+    unfollowed,
     unknown_draws,
     unrepeatable,
 )
@@ -88,9 +90,10 @@ class Judge:
         self.checker.load(alignment.values)
         evaluation, self.training = self._trace(False), self._trace(True)
         self._match_outputs(evaluation)
-        if reason := unknown_draws(self.training):
+        if reason := self._unfollowed():
             return self._abstain(reason)
         leftovers = find_leftovers(self.checker, self.inputs)
+        self.narrow = NarrowNoise(self.checker, evaluation)
         verdict = (
             self._judge_leftovers(leftovers)
             or self._judge_names(evaluation)
@@ -100,6 +103,7 @@ class Judge:
             or self._judge_steps()
             or self._same()
         )
+        self._note_float32()
         self._add_details(alignment, evaluation)
         return verdict
 
@@ -183,8 +187,8 @@ class Judge:
                 self._draw_values(seed)
             for training in (False, True):
                 found = list(self.checker.compare_pass(inputs, training, seed))
-                if wrong := self._first(found, inputs[0], training, seed):
-                    return self._part(*locate(self.checker, wrong, inputs))
+                if verdict := self._judge_findings(found, inputs, training, seed):
+                    return verdict
         return None
 
     def _draw_values(self, seed: int) -> None:
@@ -193,17 +197,40 @@ class Judge:
         values = draw_values(self.left.values(), mapping.left, layers, mapping.is_used, seed)
         self.checker.load(values)
 
-    def _first(
-        self, found: Sequence[Finding], inputs: Inputs, training: bool, seed: int
-    ) -> Finding | None:
-        """Return the first difference that is no rounding, in the order of cause and effect."""
+    def _judge_findings(
+        self,
+        found: Sequence[Finding],
+        inputs: tuple[Inputs, Inputs],
+        training: bool,
+        seed: int,
+    ) -> Verdict | None:
+        """Judge by the first difference of a pass that is no rounding, in the order of cause and effect."""
         self._note(found)
         if all(finding.value <= BAR for finding in found):
             return None
-        noise = self.checker.noise_of_pass(inputs, training, seed)
+        noise = self.checker.noise_of_pass(inputs[0], training, seed)
         bars = {key: max(BAR, min(MOST_NOISE, MARGIN * value)) for key, value in noise.items()}
         wrong = [f for f in found if f.value > bars.get((f.part, f.name), BAR)]
-        return min(wrong, key=self._rank, default=None)
+        return self._judge_wrong(
+            wrong, inputs, partial(self.narrow.of_pass, inputs, training, seed)
+        )
+
+    def _judge_wrong(
+        self, wrong: Sequence[Finding], inputs: tuple[Inputs, Inputs], measure: Callable[[], Noise]
+    ) -> Verdict | None:
+        """Judge by the first difference that is not the rounding of constants in float32, as measured."""
+        drowned: Sequence[Finding] = ()
+        if wrong and self.narrow.is_there:
+            wrong, drowned = self.narrow.split(wrong, measure())
+        if wrong:
+            return self._part(*locate(self.checker, min(wrong, key=self._rank), inputs))
+        if drowned:
+            layers = ", ".join(self.narrow.layers[0] or self.narrow.layers[1])
+            return self._abstain(
+                f"the rounding of constants in float32 ({layers}) hides differences up to "
+                f"{max(finding.value for finding in drowned):.0e}: make them in float64"
+            )
+        return None
 
     def _rank(self, finding: Finding) -> tuple[int, int, int]:
         """Rank of a difference: an earlier step, part or layer first; of gradients the last layer."""
@@ -234,6 +261,31 @@ class Judge:
             self.verdict.notes.append(f"random draws in training: {words}")
         return None
 
+    def _unfollowed(self) -> str:
+        """Return why random numbers in training cannot be the same on both sides; nothing if they can."""
+        if reason := unknown_draws(self.training):
+            return reason
+        inputs, training = self.inputs, self.training
+        reasons = both(
+            partial(unfollowed, "left", self.left, inputs[0], training[0]),
+            partial(unfollowed, "right", self.right, inputs[1], training[1]),
+        )
+        return reasons[0] or reasons[1]
+
+    def _note_float32(self) -> None:
+        """Tell which layers hold constants in float32: they leave more than rounding in float64."""
+        for side, layers in zip(("left", "right"), self.narrow.layers, strict=True):
+            if layers:
+                more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+                self.verdict.notes.append(
+                    f"{side} holds constants in float32 ({', '.join(layers[:3])}{more})"
+                    + (
+                        f": {self.narrow.accepted:.0e} is accepted as their rounding"
+                        if self.narrow.accepted
+                        else ""
+                    )
+                )
+
     def _judge_sizes(self) -> Verdict | None:
         """Compare the outputs for inputs of other sizes, where both sides take them."""
         for name, variant in self.request.inputs.variants().items():
@@ -249,11 +301,11 @@ class Judge:
             self.sizes.append(name)
             for path, (other, _) in self.checker.layouts.items():
                 value = _difference(traces[0].outputs[path], traces[1].outputs[other])
-                if value > BAR:
+                found = [Finding(Part.forward, path, value)] if value > BAR else []
+                measure = partial(self.narrow.of_outputs, inputs)
+                if verdict := self._judge_wrong(found, inputs, measure):
                     self.verdict.notes.append(f"the difference shows with {name}")
-                    return self._part(
-                        *locate(self.checker, Finding(Part.forward, path, value), inputs)
-                    )
+                    return verdict
         return None
 
     def _judge_steps(self) -> Verdict | None:
@@ -269,8 +321,8 @@ class Judge:
             return None
         noise = self.checker.noise_of_steps([batch[0] for batch in batches], optimizer, seed)
         wrong = [f for f in found if f.value > max(BAR, MARGIN * noise[f.name])]
-        first = min(wrong, key=self._rank, default=None)
-        return self._part(*locate(self.checker, first, batches[0])) if first else None
+        measure = partial(self.narrow.of_steps, batches, optimizer, seed)
+        return self._judge_wrong(wrong, batches[0], measure)
 
     def _note(self, found: Sequence[Finding]) -> None:
         self.found += found

@@ -1,6 +1,6 @@
 """Check of matches by the values of a pass, and repair of those that are wrong."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from pipeline.verify.alignment.layers import MATRICES, Layer, root
 from pipeline.verify.alignment.match import Match
 from pipeline.verify.alignment.permutations import column_order, features_last
 from pipeline.verify.trace.fingerprints import distance
-from pipeline.verify.trace.graph import Op, Role, Trace
+from pipeline.verify.trace.graph import Role, Trace, ancestors
 
 TOLERANCE = 1e-5  # of values that are the same: float32 inside a model may leave that much
 MOST_TRIALS = 400  # runs of the right model in search of an alignment
@@ -147,15 +147,3 @@ class Repair:
 
 def _places(layer: Layer) -> set[int]:
     return {layer.op, layer.result}
-
-
-def ancestors(ops: Sequence[Op], places: Iterable[int]) -> set[int]:
-    """Return places with all that they depend on."""
-    seen: set[int] = set()
-    pending = list(places)
-    while pending:
-        place = pending.pop()
-        if place not in seen:
-            seen.add(place)
-            pending.extend(ops[place].inputs)
-    return seen

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.verify.trace.fingerprints import FIELDS, Index, is_informative
-from pipeline.verify.trace.graph import Op, Trace
+from pipeline.verify.trace.graph import Trace, ancestors
 
 SOURCES = ("parameter", "buffer", "input", "constant")
 
@@ -75,7 +75,9 @@ def first_place(trace: Trace, found: np.ndarray, wrong: Collection[str]) -> Plac
     ops = tuple(place for place in guilty if place <= end)
     inside = trace.ops[first].layer
     own = inside if _is_leaf(inside, layers.values()) else layers.get(first, "")
-    before = _last(layers, _ancestors(trace.ops, first), found)
+    before = _last(
+        layers, sorted(ancestors(trace.ops, trace.ops[first].inputs), reverse=True), found
+    )
     after = next(
         (layers[place] for place in guilty if place in layers and layers[place] != own), ""
     )
@@ -93,18 +95,6 @@ def _layers(trace: Trace) -> dict[int, str]:
 def _is_leaf(layer: str, layers: Collection[str]) -> bool:
     """True for a layer that holds parameters itself, and no layers that do."""
     return layer in layers and not any(other.startswith(f"{layer}.") for other in layers if layer)
-
-
-def _ancestors(ops: Sequence[Op], place: int) -> list[int]:
-    """Return the places that a result depends on, latest first."""
-    seen: set[int] = set()
-    pending = list(ops[place].inputs)
-    while pending:
-        at = pending.pop()
-        if at not in seen:
-            seen.add(at)
-            pending.extend(ops[at].inputs)
-    return sorted(seen, reverse=True)
 
 
 def _last(layers: dict[int, str], places: Sequence[int], found: np.ndarray) -> str:

@@ -7,11 +7,17 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.verify.sides.subject import Inputs, Subject
-from pipeline.verify.trace.graph import Draw, Op, Trace
+from pipeline.verify.trace.graph import Draw, Op, Trace, ancestors
 from pipeline.verify.verdict import First, Part
 
-KNOWN = ("bernoulli", "normal", "uniform")  # constants take their place on both sides
+KNOWN = (
+    "bernoulli",
+    "normal",
+    "uniform",
+    "exponential",
+)  # constants take their place on both sides
 SIDES = ("left", "right")
+LOWEST = 1e-9  # a uniform random number close to none
 
 Rates = Counter[tuple[str, float]]  # draws by kind and probability
 
@@ -53,9 +59,44 @@ def unknown_draws(traces: tuple[Trace, Trace]) -> str:
     return ""
 
 
+def unfollowed(side: str, subject: Subject, inputs: Inputs, trace: Trace) -> str:
+    """Return which random numbers of a model in training cannot be followed; nothing if all can.
+
+    Those of Python and NumPy, and those that choose which code runs, such as a layer to be dropped.
+    """
+    again = subject.trace(inputs, True)
+    if not _is_same(trace, again):
+        return f"{side} changes from call to call in training: it draws random numbers by itself"
+    leading = ancestors(trace.ops, trace.results.values())
+    loose = [draw for draw in trace.draws if draw.kind == "uniform" and draw.op not in leading]
+    for uniform in (LOWEST, 1 - LOWEST) if loose else ():
+        subject.vary(uniform=uniform)
+        other = subject.trace(inputs, True)
+        subject.vary()
+        if len(other.ops) != len(trace.ops):
+            place = place_of(trace, loose[0])
+            return f"{side} draws random numbers in {place} that choose which code runs"
+    return ""
+
+
+def _is_same(one: Trace, other: Trace) -> bool:
+    return len(one.ops) == len(other.ops) and all(
+        np.array_equal(array, other.outputs[path], equal_nan=True)
+        for path, array in one.outputs.items()
+    )
+
+
 def rates(trace: Trace) -> Rates:
-    """Count random draws by kind and probability; a mask that keeps everything counts for nothing."""
-    kept = [draw for draw in trace.draws if draw.kind != "bernoulli" or 0 < draw.number < 1]
+    """Count the random draws that lead to an output by kind and probability.
+
+    A mask that keeps everything counts for nothing.
+    """
+    leading = ancestors(trace.ops, trace.results.values())
+    kept = [
+        draw
+        for draw in trace.draws
+        if draw.op in leading and (draw.kind != "bernoulli" or 0 < draw.number < 1)
+    ]
     return Counter((draw.kind, round(draw.number, 12)) for draw in kept)
 
 

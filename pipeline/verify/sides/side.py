@@ -14,7 +14,7 @@ from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
 from pipeline.errors import RunFailed, UserError
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.sides.subject import Edit, Inputs, Pass
+from pipeline.verify.sides.subject import MIDDLE, Edit, Inputs, Pass
 from pipeline.verify.sides.worker import Opening
 from pipeline.verify.trace.graph import Description, Trace
 
@@ -65,6 +65,10 @@ class Side:
     def load(self, arrays: Arrays) -> None:
         """Set the named parameters and buffers."""
         self._call("load", arrays)
+
+    def vary(self, nudge: float = 0.0, uniform: float = MIDDLE) -> None:
+        """Change what takes the place of rounding and of random numbers."""
+        self._call("vary", nudge, uniform)
 
     def trace(
         self,

@@ -28,6 +28,7 @@ class Pass:
     narrow: str = ""  # of a lane in fp64: its first operation in a narrower type, if there is one
 
 
+MIDDLE = 0.5  # takes the place of a uniform random number
 OUTPUTS = -1  # in place of an operation: the outputs and the changed buffers
 
 
@@ -61,6 +62,13 @@ class Subject(Protocol):
 
     def load(self, arrays: Arrays) -> None:
         """Set the named parameters and buffers; others stay."""
+
+    def vary(self, nudge: float = 0.0, uniform: float = MIDDLE) -> None:
+        """Change what takes the place of rounding and of random numbers, in all passes from now on.
+
+        Constants that the model holds in float32 are moved by the fraction `nudge`, each up or down;
+        `uniform` is every uniform random number.
+        """
 
     def trace(
         self,

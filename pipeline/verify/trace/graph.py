@@ -4,7 +4,7 @@ Both sides are recorded below their layers, where all styles of writing a model 
 dispatched operations, JAX's primitives. The core reads only what is here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -54,7 +54,7 @@ class Op:
     numbers: tuple[float, ...] = ()  # numbers among its arguments: an epsilon, a scale
     settings: dict[str, str] = field(default_factory=dict)  # other arguments by name
     shape: tuple[int, ...] = ()
-    dtype: str = ""  # `float64`, …
+    dtype: str = ""  # `float64`, …; of a constant, that in which the model holds it
     layer: str = ""  # innermost module that executes it, by its dotted path
     source: str = ""  # line of the user's code: `my_models.py:12`
     only_moves: bool = False  # True if it changes the order, shape or type of values alone
@@ -103,6 +103,18 @@ class Trace:
         default_factory=dict
     )  # results that were asked for, by place
     updates: dict[str, int] = field(default_factory=dict)  # places in `ops` of the changed buffers
+
+
+def ancestors(ops: Sequence[Op], places: Iterable[int]) -> set[int]:
+    """Return places with all that they depend on."""
+    seen: set[int] = set()
+    pending = list(places)
+    while pending:
+        place = pending.pop()
+        if place not in seen:
+            seen.add(place)
+            pending.extend(ops[place].inputs)
+    return seen
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
-from pipeline.verify.names.row_search import find_rows, unmatched
 
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment_table import collapse_rows, shortened
 from pipeline.verify.names.notation import NotationError
 from pipeline.verify.names.parsing import parse_block, parse_transform
+from pipeline.verify.names.row_search import find_rows, unmatched
 from pipeline.verify.names.rows import Row, RowError, apply_rows
 from pipeline.verify.trace.graph import Array
 

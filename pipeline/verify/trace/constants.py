@@ -1,0 +1,40 @@
+"""Constants that a model holds in float32: tables of sines, masks, frequencies."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.rng import generator
+from pipeline.verify.trace.graph import Trace
+
+NARROW = ("float32", "float16", "bfloat16")
+UNIT = 2.0**-24  # half a unit in the last place of float32, relative
+
+
+def nudged(values: np.ndarray, size: float) -> np.ndarray:
+    """Return values moved by a fraction, each up or down; all arrays of a shape alike."""
+    if not size:
+        return values
+    random = generator(0, "nudge", str(values.shape))
+    return values * (1 + size * random.choice([-1.0, 1.0], values.shape))
+
+
+def narrow_constants(trace: Trace, arrays: Sequence[str] = ()) -> list[int]:
+    """Return the places of the constants in float32, but for single numbers, and of the named arrays."""
+    return [
+        place
+        for place, op in enumerate(trace.ops)
+        if (op.name == "constant" and op.dtype in NARROW and op.shape)
+        or (op.name == "parameter" and op.layer in arrays)
+    ]
+
+
+def users(trace: Trace, places: Sequence[int]) -> list[str]:
+    """Return the layers that first use these results, each once."""
+    known, found = set(places), []
+    for op in trace.ops:
+        used = known & set(op.inputs)
+        if used:
+            known -= used
+            found.append(op.layer or op.source or op.name)
+    return list(dict.fromkeys(found))

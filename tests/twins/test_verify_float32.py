@@ -1,0 +1,160 @@
+"""Tables that a model holds in float32 are told, and do not hide differences."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import flax_impl.verify
+import lightning_impl.verify
+from pipeline.verify.inputs import Described, parse
+from pipeline.verify.judge import Request, judge
+from pipeline.verify.verdict import Verdict
+
+WIDTH, LENGTH, BASE = 8, 12, 10_000.0
+SETTINGS = ("jax_enable_x64", "jax_platforms", "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def prepared(shared_machine):
+    """Both frameworks as a worker of the command prepares them; settings are restored after the test."""
+    before = {name: getattr(jax.config, name) for name in SETTINGS}
+    flax_impl.verify.prepare(1)
+    lightning_impl.verify.prepare(1)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    torch.set_default_dtype(torch.float32)
+    torch.use_deterministic_algorithms(False)
+
+
+def frequencies(base: float) -> np.ndarray:
+    return base ** (-np.arange(0, WIDTH, 2) / WIDTH)
+
+
+class TorchRotary(nn.Module):
+    """Rotates pairs of features by the angle of their position; the frequencies are in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rates = torch.tensor(frequencies(BASE), dtype=torch.float32)
+        self.register_buffer("rates", rates, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        angles = torch.arange(x.shape[1])[:, None] * self.rates
+        cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
+        left, right = x.chunk(2, -1)
+        return x * cos + torch.cat((-right, left), -1) * sin
+
+
+class TorchTable(nn.Module):
+    """Adds a table of sines, computed in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rates = torch.tensor(frequencies(BASE), dtype=torch.float32)
+        angles = torch.arange(LENGTH, dtype=torch.float32)[:, None] * rates
+        self.register_buffer("table", torch.cat((angles.sin(), angles.cos()), 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table[: x.shape[1]]
+
+
+class TorchMixer(nn.Module):
+    def __init__(self, positions: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Linear(3, WIDTH), nn.LayerNorm(WIDTH, 1e-5)
+        self.positions, self.query, self.key = (
+            positions(),
+            nn.Linear(WIDTH, WIDTH),
+            nn.Linear(WIDTH, WIDTH),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.embed(x))
+        query, key = self.positions(self.query(x)), self.positions(self.key(x))
+        return torch.softmax(query @ key.transpose(1, 2), -1) @ x
+
+
+def angles(base: float) -> np.ndarray:
+    return np.arange(LENGTH)[:, None] * frequencies(base)
+
+
+class FlaxRotary(linen.Module):
+    """The same with a table of float32, made by NumPy in float64."""
+
+    base: float = BASE
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        cos, sin = (f(np.tile(angles(self.base), 2)).astype(np.float32) for f in (np.cos, np.sin))
+        left, right = jnp.split(x, 2, -1)
+        return (
+            x * jnp.asarray(cos)[: x.shape[1]]
+            + jnp.concatenate((-right, left), -1) * jnp.asarray(sin)[: x.shape[1]]
+        )
+
+
+class FlaxTable(linen.Module):
+    base: float = BASE
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        turns = angles(self.base)
+        table = np.concatenate((np.sin(turns), np.cos(turns)), 1).astype(np.float32)
+        return x + jnp.asarray(table)[: x.shape[1]]
+
+
+class FlaxMixer(linen.Module):
+    kind: Callable[..., linen.Module]
+    epsilon: float = 1e-5
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        positions = self.kind(name="positions")
+        x = linen.LayerNorm(self.epsilon, name="norm")(linen.Dense(WIDTH, name="embed")(x))
+        query = positions(linen.Dense(WIDTH, name="query")(x))
+        key = positions(linen.Dense(WIDTH, name="key")(x))
+        return jax.nn.softmax(query @ key.swapaxes(1, 2)) @ x
+
+
+@dataclass(frozen=True)
+class Kind:
+    left: Callable[[], nn.Module]
+    right: Callable[..., linen.Module]
+
+
+ROTARY, TABLE = Kind(TorchRotary, FlaxRotary), Kind(TorchTable, FlaxTable)
+
+
+def verdict_of(kind: Kind, epsilon: float = 1e-5, **options: float) -> Verdict:
+    inputs = Described((parse(f"x=float32[2,{LENGTH - 1},3]"),))
+    given, _ = inputs.draw(0)
+    left = lightning_impl.verify.open_subject(TorchMixer(kind.left), given, {}, {})
+    made = FlaxMixer(partial(kind.right, **options), epsilon)
+    right = flax_impl.verify.open_subject(made, given, {}, {})
+    return judge(left, right, Request(inputs, seeds=(0,), steps=2))
+
+
+@pytest.mark.parametrize("kind", [ROTARY, TABLE], ids=["rotary", "sines"])
+def test_tables_in_float32_are_the_same_and_told_with_their_layer(kind):
+    verdict = verdict_of(kind)
+    assert verdict.verdict == "same", verdict.sentence
+    notes = [note for note in verdict.notes if "float32" in note]
+    assert len(notes) == 2
+    for side, note in zip(("left", "right"), notes, strict=True):
+        assert note.startswith(f"{side} holds constants in float32 (positions)"), note
+        assert "is accepted as their rounding" in note
+
+
+@pytest.mark.parametrize("kind", [ROTARY, TABLE], ids=["rotary", "sines"])
+def test_a_table_of_another_base_is_no_rounding(kind):
+    verdict = verdict_of(kind, base=BASE + 10)
+    assert verdict.verdict == "part"
+    assert (verdict.first.part, verdict.first.left) == ("forward", "positions"), verdict.sentence
