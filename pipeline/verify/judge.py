@@ -1,6 +1,6 @@
 """Check of two models: from their alignment, over passes and steps, to the verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 
@@ -29,11 +29,13 @@ from pipeline.verify.checks.randomness import (
     unknown_draws,
     unrepeatable,
 )
+from pipeline.verify.checks.shared_tables import SharedTables
 from pipeline.verify.inputs import Described, Drawn
 from pipeline.verify.lanes import Lanes
 from pipeline.verify.names.names_file import NamesFile
 from pipeline.verify.names.row_search import find_rows
 from pipeline.verify.sides.subject import Inputs, Subject
+from pipeline.verify.trace.constants import UNIT
 from pipeline.verify.trace.graph import Trace
 from pipeline.verify.verdict import MEANING, Answer, Cause, First, Part, Verdict
 
@@ -94,6 +96,9 @@ class Judge:
             return self._abstain(reason)
         leftovers = find_leftovers(self.checker, self.inputs)
         self.narrow = NarrowNoise(self.checker, evaluation)
+        self.tables = SharedTables(self.left, self.right, self.narrow.tables)
+        if self.narrow.is_there:
+            self.checker.right = self.tables
         verdict = (
             self._judge_leftovers(leftovers)
             or self._judge_names(evaluation)
@@ -162,6 +167,9 @@ class Judge:
             if names:
                 summands = ", ".join(names)
                 notes.append(f"{side} adds {summands} to what both add: held at zero in this check")
+        if leftovers.tables:
+            names = ", ".join(leftovers.tables)
+            notes.append(f"kept as they are, since the other side holds none such: {names}")
         if leftovers.unused:
             notes.append(f"left out, since no output depends on it: {', '.join(leftovers.unused)}")
         left, right = (", ".join(leftovers.needed[side]) for side in ("left", "right"))
@@ -209,22 +217,45 @@ class Judge:
         if all(finding.value <= BAR for finding in found):
             return None
         noise = self.checker.noise_of_pass(inputs[0], training, seed)
-        bars = {key: max(BAR, min(MOST_NOISE, MARGIN * value)) for key, value in noise.items()}
-        wrong = [f for f in found if f.value > bars.get((f.part, f.name), BAR)]
+
+        def above(found: Iterable[Finding]) -> list[Finding]:
+            bars = {key: max(BAR, min(MOST_NOISE, MARGIN * value)) for key, value in noise.items()}
+            return [f for f in found if f.value > bars.get((f.part, f.name), BAR)]
+
         return self._judge_wrong(
-            wrong, inputs, partial(self.narrow.of_pass, inputs, training, seed)
+            above(found),
+            inputs,
+            partial(self.narrow.of_pass, inputs, training, seed),
+            lambda: above(self.checker.compare_pass(inputs, training, seed)),
         )
 
     def _judge_wrong(
-        self, wrong: Sequence[Finding], inputs: tuple[Inputs, Inputs], measure: Callable[[], Noise]
+        self,
+        wrong: Sequence[Finding],
+        inputs: tuple[Inputs, Inputs],
+        measure: Callable[[float], Noise],
+        repeat: Callable[[], Sequence[Finding]] | None = None,
     ) -> Verdict | None:
-        """Judge by the first difference that is not the rounding of constants in float32, as measured."""
+        """Judge by the first difference that is not the rounding of constants in float32.
+
+        `measure` measures what follows from moving them; `repeat` compares again, with shared tables.
+        """
         drowned: Sequence[Finding] = ()
         if wrong and self.narrow.is_there:
-            wrong, drowned = self.narrow.split(wrong, measure())
+            others = wrong
+            if repeat:
+                is_complete = self.tables.share(inputs, wrong[0].training)
+                others = repeat()
+                if not is_complete:
+                    wrong = others
+            if others is wrong or not others:
+                size = max(UNIT, self.tables.difference)
+                wrong, drowned = self.narrow.split(wrong, measure(size))
+            else:
+                wrong = others
         if wrong:
             return self._part(*locate(self.checker, min(wrong, key=self._rank), inputs))
-        if drowned:
+        if drowned and not self.tables.is_complete:
             layers = ", ".join(self.narrow.layers[0] or self.narrow.layers[1])
             return self._abstain(
                 f"the rounding of constants in float32 ({layers}) hides differences up to "
@@ -274,39 +305,43 @@ class Judge:
 
     def _note_float32(self) -> None:
         """Tell which layers hold constants in float32: they leave more than rounding in float64."""
+        accepted = self.tables.difference if self.tables.is_complete else self.narrow.accepted
+        words = f": {accepted:.0e} is accepted as their rounding" if accepted else ""
         for side, layers in zip(("left", "right"), self.narrow.layers, strict=True):
             if layers:
                 more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-                self.verdict.notes.append(
-                    f"{side} holds constants in float32 ({', '.join(layers[:3])}{more})"
-                    + (
-                        f": {self.narrow.accepted:.0e} is accepted as their rounding"
-                        if self.narrow.accepted
-                        else ""
-                    )
-                )
+                names = f"{', '.join(layers[:3])}{more}"
+                self.verdict.notes.append(f"{side} holds constants in float32 ({names}){words}")
 
     def _judge_sizes(self) -> Verdict | None:
         """Compare the outputs for inputs of other sizes, where both sides take them."""
         for name, variant in self.request.inputs.variants().items():
             inputs = variant.draw(self.request.seeds[0])
             try:
-                traces = both(
-                    partial(self.left.trace, inputs[0], False),
-                    partial(self.right.trace, inputs[1], False),
-                )
+                found = self._compare_outputs(inputs)
             except Exception:  # any: that a side does not take a size is no difference
                 self.verdict.notes.append(f"not compared with {name}: a side does not take it")
                 continue
             self.sizes.append(name)
-            for path, (other, _) in self.checker.layouts.items():
-                value = _difference(traces[0].outputs[path], traces[1].outputs[other])
-                found = [Finding(Part.forward, path, value)] if value > BAR else []
-                measure = partial(self.narrow.of_outputs, inputs)
-                if verdict := self._judge_wrong(found, inputs, measure):
-                    self.verdict.notes.append(f"the difference shows with {name}")
-                    return verdict
+            measure = partial(self.narrow.of_outputs, inputs)
+            repeat = partial(self._compare_outputs, inputs)
+            if verdict := self._judge_wrong(found, inputs, measure, repeat):
+                self.verdict.notes.append(f"the difference shows with {name}")
+                return verdict
         return None
+
+    def _compare_outputs(self, inputs: tuple[Inputs, Inputs]) -> list[Finding]:
+        """Return the differences of the outputs in evaluation that are no rounding."""
+        left, right = both(
+            partial(self.checker.left.trace, inputs[0], False),
+            partial(self.checker.right.trace, inputs[1], False),
+        )
+        pairs = {path: other for path, (other, _) in self.checker.layouts.items()}
+        found = (
+            Finding(Part.forward, ours, _difference(left.outputs[ours], right.outputs[theirs]))
+            for ours, theirs in pairs.items()
+        )
+        return [finding for finding in found if finding.value > BAR]
 
     def _judge_steps(self) -> Verdict | None:
         """Compare the weights after each of some optimizer steps."""

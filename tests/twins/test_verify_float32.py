@@ -158,3 +158,10 @@ def test_a_table_of_another_base_is_no_rounding(kind):
     verdict = verdict_of(kind, base=BASE + 10)
     assert verdict.verdict == "part"
     assert (verdict.first.part, verdict.first.left) == ("forward", "positions"), verdict.sentence
+
+
+@pytest.mark.parametrize("kind", [ROTARY, TABLE], ids=["rotary", "sines"])
+def test_another_epsilon_does_not_hide_behind_the_rounding_of_a_table(kind):
+    verdict = verdict_of(kind, epsilon=1.01e-5)
+    assert verdict.verdict == "part"
+    assert (verdict.first.part, verdict.first.left) == ("forward", "norm"), verdict.sentence

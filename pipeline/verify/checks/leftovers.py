@@ -20,12 +20,13 @@ class Leftovers:
     """Parameters of both sides without a counterpart.
 
     Those in `redundant` add to others that have one, such as the second bias of torch's LSTM; they are
-    held at zero. Those in `unused` have no gradient.
+    held at zero. Those in `unused` have no gradient; `tables` are no parameters, and stay as they are.
     """
 
     named: dict[str, list[Leftover]] = field(default_factory=lambda: {"left": [], "right": []})
     needed: dict[str, list[str]] = field(default_factory=lambda: {"left": [], "right": []})
     redundant: dict[str, list[str]] = field(default_factory=lambda: {"left": [], "right": []})
+    tables: list[str] = field(default_factory=list)
 
     @property
     def unused(self) -> list[str]:
@@ -53,7 +54,11 @@ def find_leftovers(checker: Checker, inputs: tuple[Inputs, Inputs]) -> Leftovers
             if not free.any():
                 continue
             gradient = gradients.get(array.name, np.zeros(array.shape))[free]
-            is_used = bool(array.is_trained and gradient.any())
+            is_used = bool(gradient.any())
+            if not array.is_trained:
+                found.tables.append(array.name)
+                found.named[side].append(Leftover(array.name, array.shape))
+                continue
             leftover = Leftover(array.name, array.shape, is_used=is_used)
             if is_used and array.shape and len(array.shape) == 1 and _occurs(gradient, used):
                 found.redundant[side].append(array.name)

@@ -71,8 +71,10 @@ class NarrowNoise:
                 self.accepted = max(self.accepted, finding.value)
         return above, drowned
 
-    def of_pass(self, inputs: tuple[Inputs, Inputs], training: bool, seed: int) -> Noise:
-        """Return the differences of a pass; both sides' are added."""
+    def of_pass(
+        self, inputs: tuple[Inputs, Inputs], training: bool, seed: int, size: float = UNIT
+    ) -> Noise:
+        """Return the differences of a pass if constants move by a fraction; both sides' are added."""
         factors = self.checker.weights(seed)
 
         def run() -> tuple[Pass, Pass]:
@@ -82,7 +84,7 @@ class NarrowNoise:
             )
 
         one = run()
-        with self._moved():
+        with self._moved(size):
             other = run()
         sides = [_as_left(self.checker, *pair) for pair in (one, other)]
         forward = Part.training if training else Part.forward
@@ -98,7 +100,7 @@ class NarrowNoise:
                     noise[part, name] = noise.get((part, name), 0.0) + value
         return noise
 
-    def of_outputs(self, inputs: tuple[Inputs, Inputs]) -> Noise:
+    def of_outputs(self, inputs: tuple[Inputs, Inputs], size: float = UNIT) -> Noise:
         """Return the differences of the outputs in evaluation; both sides' are added."""
 
         def run() -> tuple[Trace, Trace]:
@@ -108,7 +110,7 @@ class NarrowNoise:
             )
 
         one = run()
-        with self._moved():
+        with self._moved(size):
             other = run()
         return {
             (Part.forward, path): sum(
@@ -119,7 +121,11 @@ class NarrowNoise:
         }
 
     def of_steps(
-        self, batches: Sequence[tuple[Inputs, Inputs]], optimizer: OptimizerConfig, seed: int
+        self,
+        batches: Sequence[tuple[Inputs, Inputs]],
+        optimizer: OptimizerConfig,
+        seed: int,
+        size: float = UNIT,
     ) -> Noise:
         """Return the largest differences of weights over some steps; both sides' are added."""
         factors, trained = self.checker.weights(seed), self.checker.trained
@@ -133,7 +139,7 @@ class NarrowNoise:
             return [[values for _, values in steps] for steps in both(*calls)]
 
         one = run()
-        with self._moved():
+        with self._moved(size):
             other = run()
         noise: Noise = {}
         for at, (steps, moved) in enumerate(zip(one, other, strict=True)):
@@ -149,12 +155,12 @@ class NarrowNoise:
         return noise
 
     @contextmanager
-    def _moved(self) -> Iterator[None]:
-        for size in (UNIT, 0.0):
+    def _moved(self, size: float) -> Iterator[None]:
+        for nudge in (size, 0.0):
             for side, tables in zip((self.left, self.right), self.tables, strict=True):
-                side.vary(nudge=size)
-                side.load({name: nudged(values, size) for name, values in tables.items()})
-            if size:
+                side.vary(nudge=nudge)
+                side.load({name: nudged(values, nudge) for name, values in tables.items()})
+            if nudge:
                 yield
 
 

@@ -1,6 +1,6 @@
 """Constants that a model holds in float32: tables of sines, masks, frequencies."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def nudged(values: np.ndarray, size: float) -> np.ndarray:
     return values * (1 + size * random.choice([-1.0, 1.0], values.shape))
 
 
-def narrow_constants(trace: Trace, arrays: Sequence[str] = ()) -> list[int]:
+def narrow_constants(trace: Trace, arrays: Collection[str] = ()) -> list[int]:
     """Return the places of the constants in float32, but for single numbers, and of the named arrays."""
     return [
         place
@@ -38,3 +38,19 @@ def users(trace: Trace, places: Sequence[int]) -> list[str]:
             known -= used
             found.append(op.layer or op.source or op.name)
     return list(dict.fromkeys(found))
+
+
+def fixed_results(trace: Trace, arrays: Collection[str] = ()) -> tuple[set[int], set[int]]:
+    """Return the places of results that no input or weight leads to, and those that float32 leads to.
+
+    The named arrays are tables of the model, no weights.
+    """
+    narrow = set(narrow_constants(trace, arrays))
+    fixed: set[int] = set()
+    for place, op in enumerate(trace.ops):
+        is_source = op.name in ("input", "parameter", "buffer") and place not in narrow
+        if not is_source and fixed.issuperset(op.inputs):
+            fixed.add(place)
+            if not narrow.isdisjoint(op.inputs):
+                narrow.add(place)
+    return fixed, narrow & fixed
