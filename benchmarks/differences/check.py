@@ -21,7 +21,8 @@ def measure_all(keys: Collection[str] = ()) -> dict[str, dict[Row, dict[str, Cel
     with float64():
         for name, rows in FAMILIES.items():
             found[name] = {row: measure(row) for row in rows if row.key in (keys or ROWS)}
-            jax.clear_caches()  # hundreds of compiled programs, a gigabyte
+            if not keys:
+                jax.clear_caches()  # of a thousand compiled programs, two gigabytes
     return {name: family for name, family in found.items() if family}
 
 

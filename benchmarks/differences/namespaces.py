@@ -80,8 +80,9 @@ def evaluate(code: Code, names: Mapping[str, object]) -> object:
 
 
 def to_native(framework: str, array: np.ndarray) -> "torch.Tensor | jax.Array":
-    """A copy of an array in a framework."""
-    return torch.tensor(array) if framework == "torch" else jnp.array(array)
+    """An array in a framework."""
+    # `jnp.array` would compile a program for each shape.
+    return torch.tensor(array) if framework == "torch" else jax.device_put(array)
 
 
 def to_numpy(value: object) -> np.ndarray:

@@ -98,7 +98,7 @@ ROWS = [
              f"trunc_normal_({W}, std=2.0)", "truncated_normal(2.0)",
              "truncated_normal(2.0, lower=-1, upper=1)"),
     Row(key="orthogonal", title="Orthogonal", torch="init.orthogonal_(torch.empty(100, 100))",
-        jax="initializers.orthogonal()(key, (100, 100), float)", play=quantiles, same=0.1, seeds=(0,)),
+        jax="initializers.orthogonal()(key, (100, 100), float)", play=quantiles, same=0.2, seeds=(0,)),
     Row(key="orthogonal-scale", title="Orthogonal: length of the rows",
         torch="init.orthogonal_(torch.empty(100, 100)).norm(dim=1)",
         jax="jnp.linalg.norm(initializers.orthogonal()(key, (100, 100), float), axis=0)", play=value,

@@ -93,7 +93,7 @@ ROWS = [
     optimizer("adafactor", "Adafactor", "optim.Adafactor(params, lr)", "optax.adafactor(lr)"),
     optimizer("muon", "Muon: orthogonalization in bfloat16",
               "optim.Muon(params[:1], lr, weight_decay=0.0)", "optax.contrib.muon(lr)",
-              play=steps(absent="bias", compiled=True), factor=10.0),
+              play=steps(absent="bias"), factor=10.0),
     optimizer("lion", "Lion: weight decay", TORCH.format("lion"), "optax.lion(lr)", "weight_decay=0.0"),
     optimizer("lamb", "LAMB", TORCH.format("lamb"), "optax.lamb(lr)"),
     optimizer("no-gradient", "A parameter without a gradient is decayed",
@@ -104,7 +104,7 @@ ROWS = [
     optimizer("accumulation", "Gradients of two batches: their sum or their mean",
               "optim.SGD(params, lr)", "optax.MultiSteps(optax.sgd(lr), 2).gradient_transformation()",
               "optax.MultiSteps(optax.chain(optax.scale(2.0), optax.sgd(lr)), 2)"
-              ".gradient_transformation()", play=steps(accumulate=2, compiled=True), same=2e-6),
+              ".gradient_transformation()", play=steps(accumulate=2), same=2e-6),
     optimizer("clip-norm", "Clipping by the global norm: 1e-6 in the denominator",
               "utils.clip_grad_norm_(params, 1.0)", "optax.clip_by_global_norm(1.0)",
               "optax.stateless(lambda g, _: jax.tree.map(lambda a: a * jnp.minimum(1, 1 / "

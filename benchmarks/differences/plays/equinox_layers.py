@@ -33,7 +33,7 @@ def run_equinox(
     module = eqx.combine(jax.tree.unflatten(structure, filled), rest)
     if isinstance(module, eqx.nn.BatchNorm):
         return _batch_norm(module, inputs[0], task)
-    return np.asarray(_apply(module, inputs))
+    return np.asarray(eqx.filter_jit(_apply)(module, inputs))
 
 
 def _is_weight(leaf: object) -> bool:
@@ -45,7 +45,7 @@ def _carry(module: eqx.Module, weights: Weights, path: list[str], array: jax.Arr
     carried = weights[name_of(path)]
     if isinstance(module, eqx.nn.ConvTranspose) and carried.ndim > 2:
         carried = np.flip(carried.swapaxes(0, 1), tuple(range(2, carried.ndim)))
-    return jnp.array(carried.reshape(array.shape))
+    return jax.device_put(carried.reshape(array.shape))
 
 
 def _apply(module: eqx.Module, inputs: list[jax.Array]) -> jax.Array:
@@ -76,14 +76,17 @@ def _scan(cell: eqx.Module, sequence: jax.Array) -> jax.Array:
 
 def _batch_norm(module: eqx.nn.BatchNorm, x: jax.Array, task: Task) -> np.ndarray:
     state = eqx.nn.State(module)
-    mapped = jax.vmap(module, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
     x = jnp.moveaxis(x, -1, 1)
     for scale in task.scales:
-        y, state = mapped(x * scale, state)
+        y, state = _over_batch(module, x * scale, state)
     if task.part in STATISTICS:
         index = module.ema_state_index if module.mode == "ema" else module.batch_state_index
         return np.asarray(state.get(index)[STATISTICS.index(task.part)])
     if task.part == "evaluation":
-        settled = eqx.nn.inference_mode(module)
-        y, _ = jax.vmap(settled, axis_name="batch", in_axes=(0, None), out_axes=(0, None))(x, state)
+        y, _ = _over_batch(eqx.nn.inference_mode(module), x, state)
     return np.asarray(jnp.moveaxis(y, 1, -1))
+
+
+@eqx.filter_jit
+def _over_batch(module: eqx.nn.BatchNorm, x: jax.Array, state: eqx.nn.State) -> tuple:
+    return jax.vmap(module, axis_name="batch", in_axes=(0, None), out_axes=(0, None))(x, state)

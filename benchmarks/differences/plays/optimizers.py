@@ -26,7 +26,6 @@ def steps(
     falling: bool = False,
     absent: str = "",
     accumulate: int = 1,
-    compiled: bool = False,
 ) -> Play:
     """Make the play of an optimizer: how far it moves the parameters in `count` steps.
 
@@ -39,7 +38,6 @@ def steps(
         scheduled: whether the learning rate is halved after a third of the steps.
         absent: a parameter that has no gradient: None in torch, zeros in JAX.
         accumulate: of how many gradients torch adds up each of its steps.
-        compiled: whether optax's update is compiled: worth it for one with control flow.
     """
 
     def played(code: Code, case: Case) -> np.ndarray:
@@ -51,7 +49,7 @@ def steps(
         if code.framework == "torch":
             end = _torch_steps(code, start, gradients, factors, absent, accumulate)
         else:
-            end = _optax_steps(code, start, gradients, factors, absent, compiled)
+            end = _optax_steps(code, start, gradients, factors, absent)
         return np.concatenate([(end[name] - start[name]).ravel() for name in SHAPES])
 
     return played
@@ -85,18 +83,17 @@ def _optax_steps(
     gradients: list[Tree],
     factors: list[float],
     absent: str,
-    compiled: bool,
 ) -> Tree:
     table = np.array(factors) * RATE
     scheduled = len(set(factors)) > 1
     rate = (lambda step: jnp.asarray(table)[step]) if scheduled else RATE
     transform = evaluate(code, {"lr": rate})
     assert isinstance(transform, optax.GradientTransformation)
-    params = {name: jnp.array(array) for name, array in start.items()}
+    params = {name: jax.device_put(array) for name, array in start.items()}
     state = transform.init(params)
-    update = jax.jit(transform.update) if compiled else transform.update
+    update = jax.jit(transform.update)
     for each in gradients:
-        native = {n: jnp.zeros_like(a) if n == absent else jnp.array(a) for n, a in each.items()}
+        native = {n: jax.device_put(0 * a if n == absent else a) for n, a in each.items()}
         updates, state = update(native, state, params)
         params = optax.apply_updates(params, updates)
     return {name: np.asarray(array) for name, array in params.items()}
@@ -114,7 +111,7 @@ def clipped(scale: float) -> Play:
             evaluate(code, {"params": params})
             return np.concatenate([parameter.grad.numpy().ravel() for parameter in params])
         transform = evaluate(code, {})
-        native = jax.tree.map(jnp.array, gradients)
+        native = jax.tree.map(jax.device_put, gradients)
         found, _ = transform.update(native, transform.init(native), native)
         return np.concatenate([np.asarray(found[name]).ravel() for name in SHAPES])
 
@@ -138,15 +135,15 @@ def averaged(code: Code, case: Case) -> np.ndarray:
             average.update_parameters(model)
             found.append(average.module.weight.detach().numpy().ravel().copy())
         return np.stack(found)
-    names = {"average": jnp.array(history[0]), "w": jnp.array(history[0])}
+    names = {"average": jax.device_put(history[0]), "w": jax.device_put(history[0])}
     transform = evaluate(code, names)
     if not isinstance(transform, optax.GradientTransformation):
         found = [history[0]]
         for weights in history[1:]:
-            found.append(evaluate(code, {"average": found[-1], "w": jnp.array(weights)}))
+            found.append(evaluate(code, {"average": found[-1], "w": jax.device_put(weights)}))
         return np.stack(found)
     state, found = transform.init(names["w"]), []
     for weights in history:
-        average, state = transform.update(jnp.array(weights), state)
+        average, state = transform.update(jax.device_put(weights), state)
         found.append(np.asarray(average))
     return np.stack(found)

