@@ -62,6 +62,7 @@ MOVES = (VIEWS | {"copy", "copy_", "repeat", "unfold", "roll", "constant_pad_nd"
     "stack",
 }
 
+EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted"}
 NARROW = (torch.float32, torch.float16, torch.bfloat16)
 
 HERE = Path(__file__).parent.as_posix()
@@ -92,6 +93,8 @@ class Neutral(TorchDispatchMode):
         if not name.endswith("_"):
             args = self._lift(args)
         out = self._draw(name, args, kwargs)
+        if name in EMPTY:  # whatever the memory holds
+            return func(*args, **kwargs).zero_()
         return func(*args, **kwargs) if out is None else out
 
     def _lift(self, value: Any) -> Any:

@@ -104,7 +104,8 @@ def slide(name: str, args: Sequence[Any], window: Window) -> Sequence[torch.Tens
     x, padding = args[0], [end for pair in window.padding[::-1] for end in pair]
     if window.kind == "max":
         x = functional.pad(x, padding, value=-torch.inf)
-        return aten.max_pool2d_with_indices(x, window.size, window.stride, [0, 0], window.dilation)
+        y = aten.max_pool2d_with_indices(x, window.size, window.stride, [0, 0], window.dilation)
+        return y if name == "max_pool2d_with_indices" else y[:1]
     if window.kind == "mean":
         pool = functional.avg_pool2d
         y = pool(functional.pad(x, padding), window.size, window.stride)

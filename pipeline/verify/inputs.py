@@ -94,7 +94,7 @@ class Described:
         return drawn, drawn
 
     def variants(self) -> dict[str, "Described"]:
-        """Return the same inputs in other sizes: one sample; an odd length or size."""
+        """Return the same inputs in other sizes: one sample; an odd length; twice the length and one."""
         found = {"one sample": self._resized(lambda shape: (1, *shape[1:]))}
         lengths = [spec.shape[1] for spec in self.specs if spec.kind.startswith(("int", "mask"))
                    and len(spec.shape) > 1]  # fmt: skip
@@ -102,6 +102,9 @@ class Described:
             # Of two lengths, such as an encoder's and a decoder's, each is shortened.
             found["shorter"] = self._resized(
                 lambda shape: (shape[0], *(n - 1 - n % 2 if n in lengths else n for n in shape[1:]))
+            )
+            found["longer"] = self._resized(
+                lambda shape: (shape[0], *(2 * n + 1 if n in lengths else n for n in shape[1:]))
             )
         return found
 

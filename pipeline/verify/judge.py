@@ -16,19 +16,19 @@ from pipeline.verify.both import both
 from pipeline.verify.causes import find_cause_of_leftovers
 from pipeline.verify.checks.checker import Checker, Finding
 from pipeline.verify.checks.differences import BAR, MARGIN, MOST_NOISE, Layout, relative
+from pipeline.verify.checks.draws import (
+    describe,
+    first_other_rate,
+    first_other_size,
+    rates,
+    shared_by_samples,
+)
 from pipeline.verify.checks.exchanged import find_exchanged
 from pipeline.verify.checks.layer_table import layer_table
 from pipeline.verify.checks.leftovers import Leftovers, find_leftovers
 from pipeline.verify.checks.locate import locate
 from pipeline.verify.checks.narrow_noise import NarrowNoise, Noise
-from pipeline.verify.checks.randomness import (
-    describe,
-    first_other_rate,
-    rates,
-    unfollowed,
-    unknown_draws,
-    unrepeatable,
-)
+from pipeline.verify.checks.randomness import unfollowed, unknown_draws, unrepeatable
 from pipeline.verify.checks.shared_tables import SharedTables
 from pipeline.verify.inputs import Described, Drawn
 from pipeline.verify.lanes import Lanes
@@ -285,8 +285,11 @@ class Judge:
     def _judge_draws(self) -> Verdict | None:
         """Compare the rates of dropout, which a norm behind it could hide from the outputs."""
         counted = [rates(trace) for trace in self.training]
-        if first := first_other_rate(self.training):
-            return self._part(first)
+        if found := first_other_rate(self.training) or first_other_size(self.training):
+            return self._part(*found)
+        if shared := shared_by_samples(self.training):
+            more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+            self.verdict.notes.append(f"a mask that samples or heads share: {shared[0]}{more}")
         if counted[0] != counted[1]:
             words = f"{describe(counted[0])} (left), {describe(counted[1])} (right)"
             self.verdict.notes.append(f"random draws in training: {words}")
@@ -337,6 +340,8 @@ class Judge:
             partial(self.checker.right.trace, inputs[1], False),
         )
         pairs = {path: other for path, (other, _) in self.checker.layouts.items()}
+        if not all(np.isfinite(left.outputs[path]).all() for path in pairs):
+            raise ValueError("outputs that are not finite")  # rows behind a table's end, in JAX
         found = (
             Finding(Part.forward, ours, _difference(left.outputs[ours], right.outputs[theirs]))
             for ours, theirs in pairs.items()

@@ -36,7 +36,7 @@ DROPOUT = {  # the first dropout, or that of the last block
     "mlp": "fc1|fc2", "cnn": "bn2|head", "vit": "pos_embed|layers.0.norm1 / layers.1.attn*",
     "gpt": "positions|tokens|layers.0.norm1 / layers.1.attn*", "bert": "norm|layers.0.attn* / layers.1.attn*",
     "unet": "down1*|down2.conv / down2*|up*", "lstm": "tokens|input", "gru": "tokens|input",
-    "mixer": "layers.{at}.token_mixing*|layers.{at}.norm2",
+    "mixer": "layers.{at}|layers.{at}.token_mixing*|layers.{at}.norm2",
 }  # fmt: skip
 TABLE = {"gpt": "tokens|positions|layers.0.norm1", "t5": "tokens|encoder.0.norm1",
          "llama": "tokens|layers.0.norm1"}  # fmt: skip

@@ -7,9 +7,10 @@ from time import monotonic
 import numpy as np
 
 from pipeline.verify.causes.candidate import Candidate, Family, spread
-from pipeline.verify.causes.flow import Flow
+from pipeline.verify.causes.flow import TOLERANCE, Flow
 from pipeline.verify.checks.checker import Checker, Finding
 from pipeline.verify.checks.differences import BAR, relative
+from pipeline.verify.checks.places import matched
 from pipeline.verify.sides.subject import OUTPUTS, Edit, Inputs
 from pipeline.verify.trace.graph import Trace
 from pipeline.verify.verdict import Part
@@ -85,12 +86,21 @@ class Trial:
             if print_ is None or not np.isfinite(print_).all():
                 return False
             hits = theirs.find(print_)
-            if not hits:
+            if not hits and end == ends[0]:
                 return False
             if any(theirs.found[place] == 0 for place in hits):
                 return True
             # A value that both sides have had before: what follows tells if it is used alike.
-        return bool(self._ends(ours, candidate)) and self.agrees(ours, candidate.edits)
+        return bool(self._ends(ours, candidate)) and (
+            self.agrees(ours, candidate.edits) or self._advances(ours, theirs, candidate)
+        )
+
+    def _advances(self, ours: Flow, theirs: Flow, candidate: Candidate) -> bool:
+        """True if the first wrong value of the other side that enters a layer is right with an edit."""
+        trace = self._traced(ours, candidate.edits) if theirs.exits else None
+        return trace is not None and bool(
+            matched(theirs.trace, trace, TOLERANCE)[theirs.exits[0]] == 1
+        )
 
     def _traced(self, ours: Flow, edits: Sequence[Edit], until: int | None = None) -> Trace | None:
         """Record a pass with more edits; None if they do not fit the operations."""

@@ -85,10 +85,10 @@ def kind_of(flow: Flow, places: Iterable[int]) -> str:
     return "norm" if places & flow.uses_arrays else "operation"
 
 
-def drawn(flow: Flow) -> set[int]:
+def drawn(flow: Flow, kind: str = "") -> set[int]:
     """Return the places of random numbers, and where they first meet what depends on the inputs."""
     found: set[int] = set()
-    pending = {draw.op for draw in flow.trace.draws}
+    pending = {draw.op for draw in flow.trace.draws if kind in ("", draw.kind)}
     while pending:
         found |= pending
         pending = {c for place in pending if not flow.depends[place]

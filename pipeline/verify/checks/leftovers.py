@@ -46,21 +46,22 @@ def find_leftovers(checker: Checker, inputs: tuple[Inputs, Inputs]) -> Leftovers
         SIDES, (checker.left, checker.right), (mapping.left, mapping.right), known, inputs, factors,
         strict=True,
     ):  # fmt: skip
-        gradients = subject.run(given, True, factor).gradients
-        used = _matched_gradients(gradients, owners, mask)
+        # A bias before a batch norm has a gradient in evaluation alone.
+        passes = [subject.run(given, training, factor).gradients for training in (True, False)]
+        used = [_matched_gradients(gradients, owners, mask) for gradients in passes]
         zeroed = {}
         for index, array in enumerate(owners.arrays):
             free = ~mask[owners.elements(index)]
             if not free.any():
                 continue
-            gradient = gradients.get(array.name, np.zeros(array.shape))[free]
-            is_used = bool(gradient.any())
+            own = [g.get(array.name, np.zeros(array.shape))[free] for g in passes]
+            is_used = any(gradient.any() for gradient in own)
             if not array.is_trained:
                 found.tables.append(array.name)
                 found.named[side].append(Leftover(array.name, array.shape))
                 continue
             leftover = Leftover(array.name, array.shape, is_used=is_used)
-            if is_used and array.shape and len(array.shape) == 1 and _occurs(gradient, used):
+            if is_used and len(array.shape) == 1 and all(map(_occurs, own, used)):
                 found.redundant[side].append(array.name)
                 zeroed[array.name] = np.where(free, 0.0, subject.values()[array.name])
             elif is_used:

@@ -63,7 +63,11 @@ def test_other_sizes_are_one_sample_and_an_odd_length():
         name: [array.shape for array in variant.draw(0)[0].values()]
         for name, variant in described.variants().items()
     }
-    assert shapes == {"one sample": [(1, 8), (1, 8)], "shorter": [(4, 7), (4, 7)]}
+    assert shapes == {
+        "one sample": [(1, 8), (1, 8)],
+        "shorter": [(4, 7), (4, 7)],
+        "longer": [(4, 17), (4, 17)],
+    }
 
 
 def test_a_function_may_give_each_side_its_own_inputs():

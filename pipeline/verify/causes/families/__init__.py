@@ -8,7 +8,7 @@ from pipeline.verify.causes.families.activations import (
 )
 from pipeline.verify.causes.families.attention import propose_feature_orders
 from pipeline.verify.causes.families.masks import propose_masks, propose_positions
-from pipeline.verify.causes.families.norms import propose_groups, propose_norms
+from pipeline.verify.causes.families.norms import propose_groups, propose_norms, propose_roots
 from pipeline.verify.causes.families.numbers import propose_numbers, propose_smoothing
 from pipeline.verify.causes.families.order import (
     propose_exchanges,
@@ -36,6 +36,7 @@ FAMILIES: tuple[Family, ...] = (
     propose_resizing,
     propose_pooling,
     propose_norms,
+    propose_roots,
     propose_groups,
     propose_smoothing,
     propose_ratios,

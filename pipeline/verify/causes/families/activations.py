@@ -79,6 +79,9 @@ def _functions(ours: Flow, theirs: Flow) -> Iterator[tuple[bool, Candidate]]:
                 continue
             candidate = _candidate(ours, theirs, (place, source, hits[0]), own, choice)
             yield own is not None, candidate
+        before = ours.ops[source].fingerprint
+        if own and before is not None and (hits := theirs.find(before)):
+            yield True, _candidate(ours, theirs, (place, source, hits[0]), own, ("identity", ()))
 
 
 def images(flow: Flow, source: int, numbers: set[float]) -> Mapping[Choice, Fingerprint]:
@@ -130,6 +133,8 @@ def _candidate(
 
 def _name(own: Choice | None, new: Choice) -> str:
     kinds = {choice[0] for choice in (own, new) if choice}
+    if "identity" in kinds:
+        return "missing softmax" if kinds & {"softmax", "log_softmax"} else "missing activation"
     if kinds <= GELUS and kinds == {"gelu", "gelu_tanh"}:
         return "GELU exact or tanh"
     if kinds == {"leaky_relu"}:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import at
+from pipeline.verify.checks.places import SOURCES
 from pipeline.verify.sides.subject import Edit
 from pipeline.verify.trace.graph import Role
 
@@ -14,7 +15,10 @@ OFFSETS = (1, -1, 2, -2)
 def propose_masks(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose another causal mask: one more position, one less, the other half."""
     del theirs
-    masks = [p for p in ours.surroundings if _is_square(ours.ops[p].shape) and not ours.depends[p]]
+    masks = [
+        p for p in ours.surroundings
+        if _is_square(ours.ops[p].shape) and not ours.depends[p] and ours.ops[p].name not in SOURCES
+    ]  # fmt: skip
     for mask in masks[::-1][:6]:
         for rows in (1, -1):
             edit = Edit(mask, function="causal", arguments=(rows,))

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.families.activations import is_same, numbers_near
 from pipeline.verify.causes.flow import Flow
-from pipeline.verify.causes.words import SUMS, at, number
+from pipeline.verify.causes.words import ROOTS, SUMS, at, number
 from pipeline.verify.replay.functions import DEVIATIONS, NUMPY, deviation, mean
 from pipeline.verify.sides.subject import Edit
 from pipeline.verify.trace.fingerprints import Fingerprint, fingerprint
@@ -32,6 +32,26 @@ def propose_norms(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
                 continue
             seen.add(source)
             yield from _of_source(ours, theirs, source)
+
+
+def propose_roots(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose epsilon outside the root of a variance that is kept, such as a running one."""
+    del theirs
+    for place in ours.surroundings:
+        op = ours.ops[place]
+        inputs = [ours.ops[p] for p in op.inputs]
+        if op.name not in ROOTS or len(inputs) != 1 or inputs[0].name not in SUMS:
+            continue
+        numbers, before = inputs[0].numbers, [p for p in inputs[0].inputs if ours.ops[p].shape]
+        epsilon = next((n for n in numbers if 0 < n < 0.5), None)
+        if epsilon is None or not before:
+            continue
+        function = "root_outside" if op.name == "sqrt" else "inverse_root_outside"
+        edit = Edit(place, function=function, inputs=(before[0],), arguments=(epsilon,))
+        inside = f"{at(ours, place)} adds epsilon {number(epsilon)} inside the root"
+        difference = f"{inside}, the other side outside"
+        remedy = f"epsilon outside the root on the {ours.name}"
+        yield Candidate("epsilon inside or outside the root", (edit,), difference, remedy)
 
 
 def propose_groups(ours: Flow, theirs: Flow) -> Iterator[Candidate]:

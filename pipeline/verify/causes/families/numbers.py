@@ -211,6 +211,8 @@ def kind_of_number(flow: Flow, place: int) -> str:
     near = {place, *flow.consumers.get(place, ()), *flow.ops[place].inputs}
     if flow.updates & set(flow.roots) and flow.updates & flow.within(place, 3):
         return "running statistics momentum"
+    if near & drawn(flow, "normal"):
+        return "size of noise"
     if near & drawn(flow):
         return "dropout rate"
     if (name in SUMS and (after & ROOTS or before & ROOTS)) or (name == "max" and after & ROOTS):

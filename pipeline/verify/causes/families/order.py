@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from pipeline.verify.causes.candidate import Candidate, spread
-from pipeline.verify.causes.flow import Flow
+from pipeline.verify.causes.families.ratios import kind_of_factor, ratio
+from pipeline.verify.causes.flow import MATRICES, Flow
 from pipeline.verify.causes.words import PRODUCTS, SUMS, WAVES, at, kind_of
 from pipeline.verify.sides.subject import OUTPUTS, Edit
 from pipeline.verify.trace.fingerprints import fingerprint
@@ -45,9 +48,7 @@ def propose_skips(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             else:
                 where = f"{'the ' if kind != 'operation' else ''}{kind} of {at(ours, place)}"
             edit = Edit(place, function="identity", inputs=(source,))
-            name = (
-                _mask_name(ours, group) if kind == "mask" else ADDITIONAL.get(kind, _missing(kind))
-            )
+            name = _skip_name(ours, place, source, group, kind)
             difference = f"{ours.name} applies {where}, which {theirs.name} lacks"
             remedy = f"it left out on the {ours.name}"
             yield Candidate(name, (edit,), difference, remedy)
@@ -72,8 +73,47 @@ def propose_part_of_masks(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             yield Candidate(name, (edit,), difference, f"it left out on the {ours.name}")
 
 
-def _missing(kind: str) -> str:
+def _skip_name(flow: Flow, place: int, source: int, group: set[int], kind: str) -> str:
+    """Name the cause of an operation, or several, that one side alone has."""
+    if kind == "mask":
+        return _mask_name(flow, group)
+    matrices = [use for use in flow.trace.uses if use.op in group and use.role in MATRICES]
+    if matrices:
+        others = [use.elements.ravel() for use in flow.trace.uses if use.op not in group]
+        known = np.concatenate(others) if others else np.zeros(0, int)
+        is_known = all(np.isin(use.elements, known).all() for use in matrices)
+        return "repeated layer" if is_known else "missing layer"
+    prints = flow.ops[source].fingerprint, flow.ops[place].fingerprint
+    if (
+        kind in ("scale", "operation", "product")
+        and prints[0] is not None
+        and prints[1] is not None
+    ):
+        factor = ratio(prints[0], prints[1])
+        name = kind_of_factor(flow, place, factor) if factor else "constant factor"
+        if name != "constant factor":
+            return name
+    batch = flow.ops[source].shape[:1]
+    if (
+        kind in ("operation", "product", "summand")
+        and batch
+        and _mixes_samples(flow, group, batch[0])
+    ):
+        return "statistics of the batch"
+    if kind in ADDITIONAL:
+        return ADDITIONAL[kind]
     return "missing operation" if kind in ("operation", "product") else "missing activation"
+
+
+def _mixes_samples(flow: Flow, group: set[int], batch: int) -> bool:
+    """True if a group reduces the first axis."""
+    return any(
+        "mean" in flow.ops[place].name or "sum" in flow.ops[place].name
+        for place in group
+        for other in flow.ops[place].inputs
+        if flow.ops[other].shape[:1] == (batch,) and batch > 1
+        and (flow.ops[place].shape[:1] == (1,) or flow.ops[place].shape == flow.ops[other].shape[1:])
+    )  # fmt: skip
 
 
 def _mask_name(flow: Flow, group: set[int]) -> str:

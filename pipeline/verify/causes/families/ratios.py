@@ -1,5 +1,6 @@
 """Causes: a value that differs by a constant factor or summand."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -48,7 +49,8 @@ def propose_shifted_arrays(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
         if use.role in (Role.scale, Role.other, Role.shift) and use.op in region
         for place in ours.ops[use.op].inputs
         if ours.ops[place].name in SOURCES and ours.ops[place].name != "constant"
-    }
+        and sum(size > 1 for size in ours.ops[place].shape) == 1
+    }  # fmt: skip
     for place in sorted(arrays):
         name = ours.ops[place].layer
         for summand, words in ((1.0, "1 + its factor"), (-1.0, "its factor without the 1")):
@@ -96,8 +98,8 @@ def _scaled(ours: Flow, theirs: Flow, place: int, other: int, factor: float) -> 
     name = kind_of_factor(ours, place, factor)
     if name == "constant factor":
         name = kind_of_factor(theirs, other, 1 / factor)
-    if name == "dropout rate" and not (ours.trace.draws and theirs.trace.draws):
-        name = "missing dropout"
+    if name == "dropout rate":
+        name = _name_of_dropout(ours, theirs)
     difference = f"{at(ours, place)} is {number(1 / factor)} times {at(theirs, other)}"
     edit = Edit(place, function="scale", arguments=(factor,))
     return Candidate(name, (edit,), difference, f"a factor of {number(factor)} on the {ours.name}")
@@ -113,13 +115,27 @@ def _shifted(ours: Flow, theirs: Flow, place: int, other: int, summand: float) -
     return Candidate(name, (edit,), difference, remedy)
 
 
+def _name_of_dropout(ours: Flow, theirs: Flow) -> str:
+    """Tell dropout of another rate from one that is missing, or does not scale what it keeps."""
+    rates = [
+        Counter(round(draw.number, 12) for draw in flow.trace.draws if draw.kind == "bernoulli")
+        for flow in (ours, theirs)
+    ]
+    if rates[0] == rates[1]:
+        return "dropout scale"
+    return "missing dropout" if not all(rates) or set(rates[0]) == set(rates[1]) else "dropout rate"
+
+
 def kind_of_factor(flow: Flow, place: int, factor: float) -> str:
     """Name a missing or additional factor of a result by what the result is for."""
     after = names_after(flow, place)
+    size = next((n for n in (factor, 1 / factor) if n > 1 and is_near(n, round(n))), 0)
+    if size and np.prod(flow.ops[place].shape) == 1 and flow.depends[place]:
+        return "loss reduction"
     count = 1 / (factor - 1) if abs(factor - 1) > 1e-12 else 0.0
     inverse = 1 / (1 / factor - 1) if abs(factor - 1) > 1e-12 else 0.0
     is_unbiased = any(n > 1 and abs(n - round(n)) < 1e-5 * n for n in (count, inverse))
-    if is_unbiased and flow.updates & flow.within(place, 4):
+    if is_unbiased and flow.updates & flow.within(place, 6):
         return "biased running variance"
     if is_unbiased and (after & ROOTS or flow.ops[place].name in ROOTS):
         return "biased variance"

@@ -34,9 +34,7 @@ def propose_running_statistics(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
 
 
 def _uses_buffers(flow: Flow) -> bool:
-    region = set(flow.region)
-    buffers = set(_buffers(flow))
-    return any(set(flow.ops[place].inputs) & buffers for place in region)
+    return bool(set(flow.surroundings) & set(_buffers(flow)))
 
 
 def _buffers(flow: Flow) -> list[int]:

@@ -44,7 +44,9 @@ def _changes(mine: Window, other: Window) -> Iterator[Window]:
     """Yield windows of ours with what the other side has."""
     kinds = mine.kind, other.kind
     if kinds == ("conv", "conv"):
-        changes = [other] if mine.size == other.size else []
+        # The padding may be an operation of its own on one side.
+        steps = replace(mine, stride=other.stride, dilation=other.dilation)
+        changes = [other, steps] if mine.size == other.size else []
     elif "conv" in kinds or (mine.kind == "sum" and other.kind != "sum"):
         changes = []
     else:
@@ -130,11 +132,15 @@ def _paddings(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
                     continue
                 seen.add((place, source, change))
                 edit = Edit(place, window=change, operands={data[0]: source})
+                others = (change.stride != window.stride, change.dilation != window.dilation)
+                cause = "stride" if others[0] else "dilation" if others[1] else name
                 words = f"zeros, {_pairs(change)}"
+                if any(others):
+                    words += f", stride {_each(change.stride)}, dilation {_each(change.dilation)}"
                 difference = (
                     f"{at(ours, place)} pads in another way than {theirs.name}, which has {words}"
                 )
-                yield Candidate(name, (edit,), difference, f"{words} on the {ours.name}")
+                yield Candidate(cause, (edit,), difference, f"{words} on the {ours.name}")
 
 
 def _with_zeros(
