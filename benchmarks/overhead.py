@@ -60,7 +60,7 @@ def bare(backend: str, steps: int, devices: int, gpu: bool) -> float:
     data = sources.load(SyntheticConfig())
     device = {"torch": "cuda", "jax": "gpu"}[backend] if gpu else "cpu"
     train = importlib.import_module(f"bare_{backend}").train
-    images, labels = data.train.inputs, data.train.targets
+    images, labels = data.train.fields["image"], data.train.fields["label"]
     return train(images, labels, data.outputs, BATCH, steps, WARMUP, device, devices)
 
 

@@ -23,7 +23,7 @@ from flax_impl.state import by_path, from_canonical, initial_state
 from flax_impl.step import TrainState, make_apply_fn
 from flax_impl.transfer import export_checkpoint, import_checkpoint
 from pipeline.config.models import OwnConfig
-from pipeline.data.dataset import Task
+from pipeline.data.dataset import Form
 from pipeline.errors import UserError
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import Checkpoint, first_readable
@@ -117,10 +117,10 @@ def versions() -> dict[str, str]:
 def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
     """Build the state at step 0, in the run's dtype, and the canonical layout of its arrays."""
     config, data = experiment.config, experiment.plan.data
-    shape = data.train.inputs.shape[1:]
+    shape = data.input_shape
     dtypes = {"dtype": device.compute_dtype, "param_dtype": device.dtype}
     model = build_model(config.model, shape, data.outputs, **dtypes)
-    kind = jnp.int32 if data.task is Task.language else device.dtype
+    kind = jnp.int32 if data.form is Form.tokens else device.dtype
     layout = layout_of(model, jax.ShapeDtypeStruct((1, *shape), kind), names_of(config.model))
     if isinstance(config.model, OwnConfig) and not layout:
         raise UserError("model.jax", config.model.jax, problem="it has no parameters to train")

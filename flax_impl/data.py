@@ -10,28 +10,24 @@ import numpy as np
 from flax_impl.device import Device, DType, PyTree
 from flax_impl.sharding import WHOLE, axis_spec, put_on_devices, shard
 from pipeline.data.batch_plan import BatchPlan
-from pipeline.data.dataset import Split, Task
+from pipeline.data.dataset import Split
 
 # Arrays up to this size are kept on the device; larger ones stay memory-mapped.
 RESIDENT_BYTES = 4 * 2**30
 
 
+Batch = dict[str, jax.Array]  # the fields by name
 # Samples of a batch: indices into a resident split, or the rows themselves.
-BatchRows = jax.Array | tuple[jax.Array, jax.Array]
+BatchRows = jax.Array | Batch
 
 
 class Samples(NamedTuple):
-    """A split on the device, and the constants that normalise it. A pytree: compiled steps take it whole.
+    """A split on the device, and the constants that normalise it. A pytree: compiled steps take it whole."""
 
-    `inputs` are uint8 `[samples, height, width, channels]`, numbers `[samples, features]`, or tokens, uint8
-    `[samples, length]`; `targets` are classes `[samples]`, values `[samples, outputs]`, or tokens
-    `[samples, length]`. Both are None for a split that is not resident.
-    """
-
-    inputs: jax.Array | None
-    targets: jax.Array | None
-    mean: jax.Array
-    scale: jax.Array  # reciprocal of each channel's deviation
+    fields: Batch | None  # all samples of each field; None for a split that is not resident
+    moments: dict[
+        str, tuple[jax.Array, jax.Array]
+    ]  # mean, and reciprocal of each channel's deviation
 
 
 class _LazyRows:
@@ -57,20 +53,19 @@ class _ResidentSplit:
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device) -> None:
         self.split, self.device = split, device
-        smooth = np.issubdtype(split.inputs.dtype, np.floating)
-        # Tokens keep their own, small type until they are gathered.
-        types = {Task.regression: device.dtype, Task.classification: np.int32}
-        self.columns = (
-            (split.inputs, device.dtype if smooth else split.inputs.dtype),
-            (split.targets, types.get(plan.data.task, split.targets.dtype)),
-        )
-        self.resident = split.inputs.nbytes <= RESIDENT_BYTES
-        inputs = targets = None
+        self.types = {name: _device_type(array, device) for name, array in split.fields.items()}
+        self.resident = split.nbytes <= RESIDENT_BYTES
+        fields = None
         if self.resident:
-            inputs, targets = (self._on_devices(array, dtype) for array, dtype in self.columns)
-        mean = self._on_devices(plan.data.mean, device.dtype)
-        scale = self._on_devices(1 / plan.data.std, device.dtype)
-        self.samples = Samples(inputs, targets, mean, scale)
+            fields = {n: self._on_devices(a, self.types[n]) for n, a in split.fields.items()}
+        moments = {
+            name: (
+                self._on_devices(moments.mean, device.dtype),
+                self._on_devices(1 / moments.std, device.dtype),
+            )
+            for name, moments in plan.data.moments.items()
+        }
+        self.samples = Samples(fields, moments)
 
     def _on_devices(self, array: np.ndarray, dtype: DType) -> jax.Array:
         return put_on_devices(array.astype(dtype, copy=False), self.device.everywhere)
@@ -82,32 +77,42 @@ class _ResidentSplit:
         """
         if self.resident:
             return shard(indices.astype(np.int32), self.device, axis)
-        inputs, targets = (
-            shard(_LazyRows(array, indices, dtype), self.device, axis)
-            for array, dtype in self.columns
-        )
-        return inputs, targets
+        return {
+            name: shard(_LazyRows(array, indices, self.types[name]), self.device, axis)
+            for name, array in self.split.fields.items()
+        }
+
+
+def _device_type(array: np.ndarray, device: Device) -> DType:
+    """Type of a field on the device; small integers keep theirs until they are gathered."""
+    if np.issubdtype(array.dtype, np.floating):
+        return device.dtype
+    return np.dtype(np.int32) if array.dtype.itemsize > 4 else array.dtype
 
 
 def gather_batch(
-    samples: Samples, chosen: BatchRows, draws: jax.Array | None = None, padding: int = 0
-) -> tuple[jax.Array, jax.Array]:
-    """Gather samples as stored, and their targets; without `draws` images are not augmented.
+    samples: Samples,
+    chosen: BatchRows,
+    draws: jax.Array | None = None,
+    augmented: tuple[str, ...] = (),
+    padding: int = 0,
+) -> Batch:
+    """Gather samples as stored; without `draws` images are not augmented.
 
-    Images are uint8 `[batch, height, width, channels]`, tokens `[batch, length]`. Target tokens are returned
-    as classes. `draws` and `padding` are those of `crop`.
+    Images are uint8 `[batch, height, width, channels]`; `draws` and `padding` are those of `crop`, and
+    `augmented` names the images.
     """
-    if isinstance(chosen, tuple):
-        inputs, targets = chosen
+    if isinstance(chosen, dict):
+        batch = chosen
     else:
-        assert samples.inputs is not None
-        assert samples.targets is not None
-        inputs, targets = samples.inputs[chosen], samples.targets[chosen]
-    targets = targets if jnp.issubdtype(targets.dtype, jnp.floating) else targets.astype(jnp.int32)
-    return (inputs if draws is None else crop(inputs, draws, padding)), targets
+        assert samples.fields is not None
+        batch = {name: field[chosen] for name, field in samples.fields.items()}
+    if draws is not None:
+        batch = batch | {name: crop(batch[name], draws, padding) for name in augmented}
+    return batch
 
 
-def gather_batch_per_device(device: Device, padding: int = 0, axis: int = 0) -> Callable:
+def gather_batch_per_device(device: Device, plan: BatchPlan, axis: int = 0) -> Callable:
     """Make a `gather_batch` for compiled steps: each device prepares its own samples and sends none.
 
     `axis` is that of the batch; the axes before it are kept. Only here: a torch process has one device.
@@ -117,20 +122,26 @@ def gather_batch_per_device(device: Device, padding: int = 0, axis: int = 0) -> 
     def prepare(samples: Samples, chosen: BatchRows, draws: jax.Array | None) -> PyTree:
         shape = jax.tree.leaves(chosen)[0].shape[: axis + 1]
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[axis + 1 :]), (chosen, draws))
-        prepared = gather_batch(samples, flat[0], flat[1], padding)
+        prepared = gather_batch(samples, flat[0], flat[1], plan.augmented, plan.padding)
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), prepared)
 
     return jax.shard_map(prepare, mesh=device.mesh, in_specs=(WHOLE, own, own), out_specs=own)
 
 
-def normalised(samples: Samples, inputs: jax.Array) -> jax.Array:
-    """Subtract the mean and divide by the deviation; images stay `[batch, height, width, channels]`.
+def normalised(samples: Samples, batch: Batch) -> Batch:
+    """Return a batch as the model and the loss take it.
 
-    Tokens stay integers, int32 `[batch, length]`.
+    Where a field has moments, the mean is subtracted, and the result divided by the deviation. Images stay
+    `[batch, height, width, channels]`, and integers become int32.
     """
-    if inputs.ndim == 2 and not jnp.issubdtype(inputs.dtype, jnp.floating):
-        return inputs.astype(jnp.int32)
-    return (inputs.astype(samples.mean.dtype) - samples.mean) * samples.scale
+
+    def prepared(name: str, field: jax.Array) -> jax.Array:
+        if name not in samples.moments:
+            return field if jnp.issubdtype(field.dtype, jnp.floating) else field.astype(jnp.int32)
+        mean, scale = samples.moments[name]
+        return (field.astype(mean.dtype) - mean) * scale
+
+    return {name: prepared(name, field) for name, field in batch.items()}
 
 
 def crop(images: jax.Array, draws: jax.Array, padding: int) -> jax.Array:
@@ -158,7 +169,7 @@ class TrainBatches:
     def __init__(self, plan: BatchPlan, device: Device, accumulate: int) -> None:
         self.plan, self.device, self.accumulate = plan, device, accumulate
         self.home = _ResidentSplit(plan.data.train, plan, device)
-        self._raw = jax.jit(gather_batch, static_argnums=3, out_shardings=device.everywhere)
+        self._raw = jax.jit(gather_batch, static_argnums=(3, 4), out_shardings=device.everywhere)
 
     def __call__(self, first: int, count: int) -> tuple[Samples, BatchRows, jax.Array | None]:
         """Return the arguments of `count` steps after `first` updates.
@@ -178,15 +189,16 @@ class TrainBatches:
         together = np.stack(batches)
         return together.reshape(len(batches), self.accumulate, -1, *together.shape[2:])
 
-    def augmented(self, step: int) -> tuple[jax.Array, jax.Array]:
+    def augmented(self, step: int) -> Batch:
         """Return the whole batch after `step` updates, augmented, before normalisation."""
         draws = self.plan.draws(step)
         draws = None if draws is None else shard(draws.astype(np.int32), self.device)
         chosen = self.home.find(self.plan.indices(step))
-        return self._raw(self.home.samples, chosen, draws, self.plan.padding)
+        plan = self.plan
+        return self._raw(self.home.samples, chosen, draws, plan.augmented, plan.padding)
 
     def digest(self) -> str:
-        """SHA-256 of the pixels and targets of the first batches, as the device receives them."""
+        """SHA-256 of the first batches, as the device receives them."""
         return self.plan.digest(lambda step: jax.device_get(self.augmented(step)))
 
 

@@ -15,12 +15,11 @@ from flax_impl.sharding import shard
 from flax_impl.state import parameters_of
 from flax_impl.step import StepContext, TrainState, make_eval_step, make_train_step
 from flax_impl.step_trace import Watch, Watched, observe_step
-from pipeline.data.dataset import Split, Task
+from pipeline.data.dataset import Split
 from pipeline.errors import Interrupted
 from pipeline.run.experiment import Experiment
 from pipeline.run.recorder import Recorder
 from pipeline.storage.run_folder import CHECKPOINTS
-from pipeline.training.metrics import SUMS
 from pipeline.verify.names.names_file import names_of
 
 # The order of a step, the same as in `lightning_impl.loop`. It must not change: weights, recorder state
@@ -78,10 +77,8 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
 def evaluate(
     experiment: Experiment, device: Device, state: TrainState
 ) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """Return the sums over the test set, and a classifier's prediction for each sample."""
-    data = experiment.plan.data
-    each = data.task is Task.classification
-    return _make_evaluation(experiment, device, data.test, each)(state)
+    """Return the sums over the test set, and the predictions for each sample, if the task has any."""
+    return _make_evaluation(experiment, device, experiment.plan.data.test, each=True)(state)
 
 
 def _compile_step(
@@ -125,7 +122,8 @@ def _make_evaluation(
 ) -> Callable[[TrainState], tuple[Mapping[str, float], np.ndarray | None]]:
     """Make a function that evaluates a split; it is compiled at its first call.
 
-    It returns the sums over all samples, and with `each` a classifier's predictions, otherwise None.
+    It returns the sums over all samples, and with `each` the predictions for each sample, if the task has
+    any.
     """
     plan, config = experiment.plan, experiment.config
     batches = EvalBatches(split, plan, device, config.train.eval_batch)
@@ -134,7 +132,8 @@ def _make_evaluation(
     def evaluate_split(state: TrainState) -> tuple[Mapping[str, float], np.ndarray | None]:
         done = [step(state, *batch) for batch in batches]
         totals = device.read([values for values, _ in done]).sum(axis=0).tolist()
-        rows = batches.in_order(device.read([rows for _, rows in done])) if each else None
-        return dict(zip(SUMS[plan.data.task], totals, strict=True)), rows
+        predicted = [rows for _, rows in done if rows is not None]
+        rows = batches.in_order(device.read(predicted)) if predicted else None
+        return dict(zip(plan.data.task.sums, totals, strict=True)), rows
 
     return evaluate_split

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from inspect import signature
 from operator import itemgetter
 from typing import NamedTuple
@@ -14,18 +14,17 @@ import optax
 from flax import struct
 from flax.training import train_state
 
-from flax_impl.data import BatchRows, Samples, gather_batch_per_device, normalised
+from flax_impl.data import Batch, BatchRows, Samples, gather_batch_per_device, normalised
 from flax_impl.device import Device, PyTree
-from flax_impl.losses import mean_over, per_sample, sums
 from flax_impl.randomness import step_key
 from flax_impl.sharding import shardings
+from flax_impl.tasks import TaskLoss, build_loss
 from pipeline.config.experiment import Config
 from pipeline.config.train import TrainConfig
 from pipeline.data.batch_plan import BatchPlan
-from pipeline.training.metrics import SUMS
 
-Part = tuple[jax.Array, jax.Array, jax.Array]  # index in the batch, inputs, targets
-Batch = tuple[BatchRows, jax.Array | None, jax.Array]  # samples, augmentation, learning rate
+MicroBatch = tuple[jax.Array, Batch]  # with its position in the batch
+StepInputs = tuple[BatchRows, jax.Array | None, jax.Array]  # samples, augmentation, learning rate
 
 
 class TrainState(train_state.TrainState):
@@ -56,23 +55,23 @@ class TrainState(train_state.TrainState):
 
 @dataclass(frozen=True)
 class StepContext:
-    """The constants of a compiled step; `plan` gives the task, the crop's padding, the targets' mean."""
+    """The constants of a compiled step."""
 
     config: Config
     plan: BatchPlan
     device: Device
 
-    @property
-    def center(self) -> jax.Array:
-        """Mean of the training targets, in the dtype of losses."""
-        return jnp.asarray(self.plan.target_mean, self.device.dtype)
+    @cached_property
+    def loss(self) -> TaskLoss:
+        """The loss of the task."""
+        return build_loss(self.config, self.plan.data, self.device)
 
 
 class _Gradients(NamedTuple):
     """Gradients of a whole batch, and the other results of its forward passes."""
 
     grads: PyTree  # of the mean loss
-    sums: jax.Array  # `[values]`, in the order of `metrics.SUMS`
+    sums: jax.Array  # `[values]`, in the order of `Task.sums`
     batch_stats: PyTree  # running statistics after the batch
 
 
@@ -86,7 +85,7 @@ def make_apply_fn(model: nn.Module, groups: PyTree, device: Device) -> Callable:
 
     # Not the model's bound method, which is hashed by the model's fields.
     def apply_fn(
-        variables: dict, inputs: jax.Array, train: bool = False, **options: PyTree
+        variables: dict, *inputs: jax.Array, train: bool = False, **options: PyTree
     ) -> PyTree:
         # Gathered on every device; otherwise the compiler might send the activations instead.
         variables = jax.lax.with_sharding_constraint(variables, device.everywhere)
@@ -96,43 +95,47 @@ def make_apply_fn(model: nn.Module, groups: PyTree, device: Device) -> Callable:
             variables["params"],
         )
         options |= {"train": train} if takes_train else {}
-        return model.apply({**variables, "params": params}, inputs, **options)
+        return model.apply({**variables, "params": params}, *inputs, **options)
 
     return apply_fn
 
 
 def loss(
-    context: StepContext, state: TrainState, part: Part, batch_stats: PyTree, params: PyTree
+    context: StepContext, state: TrainState, part: MicroBatch, batch_stats: PyTree, params: PyTree
 ) -> tuple[jax.Array, tuple[jax.Array, PyTree, PyTree]]:
     """Return the mean loss of one micro-batch.
 
     With it come the sums over the micro-batch, the running statistics after it, and nothing to observe.
     """
-    index, inputs, targets = part
-    outputs, changed = state.apply_fn(
+    index, batch = part
+    outputs, changed = context.loss.outputs(
+        state.apply_fn,
         {"params": params, "batch_stats": batch_stats},
-        inputs,
+        batch,
         train=True,
         rngs={"dropout": step_key(context.config, state.step, index)},
         mutable=["batch_stats"],
     )
-    task, smoothing = context.plan.data.task, context.config.train.label_smoothing
-    values = sums(task, outputs, targets, context.center, smoothing)
-    mean = values[0] / mean_over(task, targets)
+    values = context.loss.sums(outputs, batch, training=True)
+    mean = values[0] / context.loss.terms(batch)
     return mean, (jnp.stack(values), changed.get("batch_stats", {}), {})
 
 
 def accumulate_gradients(
-    context: StepContext, samples: Samples, state: TrainState, batch: Batch, loss: Callable = loss
+    context: StepContext,
+    samples: Samples,
+    state: TrainState,
+    inputs: StepInputs,
+    loss: Callable = loss,
 ) -> tuple[_Gradients, PyTree]:
     """Sum the gradients over the micro-batches; join the observations of `loss` along the batch."""
-    rows, draws, _ = batch
+    rows, draws, _ = inputs
     parts = context.config.train.accumulate
-    prepare = gather_batch_per_device(context.device, context.plan.padding, axis=1)
+    prepare = gather_batch_per_device(context.device, context.plan, axis=1)
 
-    def add(total: _Gradients, part: Part) -> tuple[_Gradients, PyTree]:
-        index, inputs, targets = part
-        part = index, normalised(samples, inputs), targets
+    def add(total: _Gradients, part: MicroBatch) -> tuple[_Gradients, PyTree]:
+        index, batch = part
+        part = index, normalised(samples, batch)
         differentiate = jax.value_and_grad(
             partial(loss, context, state, part, total.batch_stats), has_aux=True
         )
@@ -141,11 +144,10 @@ def accumulate_gradients(
         return _Gradients(grads, total.sums + values, batch_stats), seen
 
     nothing = jax.tree.map(jnp.zeros_like, state.params)
-    values = jnp.zeros(len(SUMS[context.plan.data.task]), context.center.dtype)
+    values = jnp.zeros(len(context.loss.task.sums), context.device.dtype)
     start = _Gradients(nothing, values, state.batch_stats)
-    total, seen = _repeat(
-        context.device, add, start, (jnp.arange(parts), *prepare(samples, rows, draws))
-    )
+    batches = jnp.arange(parts), prepare(samples, rows, draws)
+    total, seen = _repeat(context.device, add, start, batches)
     return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
 
 
@@ -180,11 +182,11 @@ def update(
 
 
 def _train_step(
-    context: StepContext, samples: Samples, state: TrainState, batch: Batch
+    context: StepContext, samples: Samples, state: TrainState, inputs: StepInputs
 ) -> tuple[TrainState, jax.Array]:
     """Take one step; return the state and values of `update`."""
-    gradients, _ = accumulate_gradients(context, samples, state, batch)
-    return update(context, state, gradients, batch[2])[:2]
+    gradients, _ = accumulate_gradients(context, samples, state, inputs)
+    return update(context, state, gradients, inputs[2])[:2]
 
 
 def make_train_step(context: StepContext, step: Callable = _train_step) -> jax.stages.Wrapped:
@@ -215,19 +217,19 @@ def make_eval_step(context: StepContext, each: bool = False) -> Callable:
     The result is a jitted function of (state, samples, rows, counted). It returns the sums over the batch
     `[values]`, and with `each` the prediction for each sample `[batch, values]`, otherwise None.
     """
-    prepare = gather_batch_per_device(context.device)
+    prepare = gather_batch_per_device(context.device, context.plan)
+    loss = context.loss
 
     @partial(jax.jit, out_shardings=context.device.everywhere)
     def step(
         state: TrainState, samples: Samples, rows: BatchRows, counted: jax.Array
     ) -> tuple[jax.Array, jax.Array | None]:
-        inputs, targets = prepare(samples, rows, None)
+        batch = normalised(samples, prepare(samples, rows, None))
         params = state.params if state.averages is None else state.averages
         variables = {"params": params, "batch_stats": state.batch_stats}
-        outputs = state.apply_fn(variables, normalised(samples, inputs))
-        center = context.center
-        predictions = per_sample(outputs, targets, center.dtype) if each else None
-        values = sums(context.plan.data.task, outputs, targets, center, counted=counted)
+        outputs = loss.outputs(state.apply_fn, variables, batch)
+        predictions = loss.per_sample(outputs, batch) if each else None
+        values = loss.sums(outputs, batch, counted=counted)
         return jnp.stack(values), predictions
 
     return step

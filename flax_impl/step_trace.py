@@ -11,7 +11,15 @@ from flax_impl.data import Samples
 from flax_impl.device import PyTree
 from flax_impl.layers import Layout
 from flax_impl.state import to_canonical, to_portable
-from flax_impl.step import Batch, Part, StepContext, TrainState, accumulate_gradients, loss, update
+from flax_impl.step import (
+    MicroBatch,
+    StepContext,
+    StepInputs,
+    TrainState,
+    accumulate_gradients,
+    loss,
+    update,
+)
 from pipeline.run.step_observer import Observer, Trace
 
 
@@ -64,10 +72,10 @@ class Watched:
     def show(self, state: TrainState, learning_rate: float) -> None:
         """Show the last step, the only one of its call, with its learning rate and the state after it."""
         values, seen = jax.tree.map(lambda array: np.asarray(array[0]), jax.device_get(self.last))
-        (inputs, targets), (grads, clipped) = seen["batch"], seen["gradients"]
+        grads, clipped = seen["gradients"]
         trace = Trace(
             step=int(state.step),
-            batch={"inputs": inputs, "targets": targets},
+            batch=seen["batch"],
             forward={name: seen["forward"][name] for name in self.watch.order},
             values=values,
             learning_rate=learning_rate,
@@ -79,21 +87,21 @@ class Watched:
 
 
 def observe_step(
-    watch: Watch, context: StepContext, samples: Samples, state: TrainState, batch: Batch
+    watch: Watch, context: StepContext, samples: Samples, state: TrainState, inputs: StepInputs
 ) -> tuple[TrainState, tuple[jax.Array, dict[str, PyTree]]]:
     """Take one step; return its values and its trace."""
     observe_loss = partial(_observe_loss, watch)
-    gradients, seen = accumulate_gradients(context, samples, state, batch, observe_loss)
-    state, values, clipped = update(context, state, gradients, batch[2])
+    gradients, seen = accumulate_gradients(context, samples, state, inputs, observe_loss)
+    state, values, clipped = update(context, state, gradients, inputs[2])
     return state, (values, {**seen, "gradients": (gradients.grads, clipped)})
 
 
 def _observe_loss(
-    watch: Watch, context: StepContext, state: TrainState, part: Part, *arguments: PyTree
+    watch: Watch, context: StepContext, state: TrainState, part: MicroBatch, *arguments: PyTree
 ) -> tuple[jax.Array, tuple[jax.Array, PyTree, dict[str, PyTree]]]:
     """Compute `loss`; return the batch and the modules' inputs and outputs too."""
     watch.seen = {}
     with nn.intercept_methods(watch.intercept):
         mean, (values, batch_stats, _) = loss(context, state, part, *arguments)
     watch.order, forward = list(watch.seen), watch.seen
-    return mean, (values, batch_stats, {"batch": part[1:], "forward": forward})
+    return mean, (values, batch_stats, {"batch": part[1], "forward": forward})

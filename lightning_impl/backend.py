@@ -111,7 +111,7 @@ def versions() -> dict[str, str]:
 def build(experiment: Experiment, device: Device) -> TrainingModule:
     """Build the module with its weights at step 0, in the run's dtype."""
     config, data = experiment.config, experiment.plan.data
-    model = build_model(config.model, data.train.inputs.shape[1:], data.outputs)
+    model = build_model(config.model, data.input_shape, data.outputs)
     if names := names_of(config.model):
         check_names(names, shapes_of(model))
     if device.devices > 1 and config.accelerator.sync_batchnorm:

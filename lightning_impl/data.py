@@ -8,9 +8,9 @@ import torch
 
 from lightning_impl.device import Device
 from pipeline.data.batch_plan import BatchPlan
-from pipeline.data.dataset import Split, Task
+from pipeline.data.dataset import Split
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = dict[str, torch.Tensor]  # the fields by name
 
 # Arrays up to this size are kept on the device; larger ones stay memory-mapped.
 RESIDENT_BYTES = 4 * 2**30
@@ -21,43 +21,55 @@ class Samples:
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device) -> None:
         self.device = device.torch_device
-        home = self.device if split.inputs.nbytes <= RESIDENT_BYTES else torch.device("cpu")
-        inputs, targets = _as_tensor(split.inputs), _as_tensor(split.targets)
-        if inputs.is_floating_point():  # vectors; images and tokens stay bytes until they are used
-            inputs = inputs.to(device.dtype)
-        if plan.data.task is Task.regression:
-            targets = targets.to(device.dtype)
-        self.inputs, self.targets = inputs.to(home), targets.to(home)
-        self.mean = torch.as_tensor(plan.data.mean, dtype=device.dtype, device=self.device)
-        self.scale = torch.as_tensor(1 / plan.data.std, dtype=device.dtype, device=self.device)
+        home = self.device if split.nbytes <= RESIDENT_BYTES else torch.device("cpu")
+        fields = {name: _as_tensor(array) for name, array in split.fields.items()}
+        # Integers keep their own, small type until they are gathered.
+        self.fields = {
+            name: field.to(home, device.dtype if field.is_floating_point() else None)
+            for name, field in fields.items()
+        }
+        self.moments = {
+            name: tuple(
+                torch.as_tensor(array, dtype=device.dtype, device=self.device)
+                for array in (moments.mean, 1 / moments.std)
+            )
+            for name, moments in plan.data.moments.items()
+        }
+        self.augmented = plan.augmented
 
 
 def gather_batch(
     samples: Samples, indices: np.ndarray, draws: np.ndarray | None = None, padding: int = 0
 ) -> Batch:
-    """Gather samples as stored, and their targets; without `draws` images are not augmented.
+    """Gather samples as stored; without `draws` images are not augmented.
 
-    Images are uint8 `[batch, height, width, channels]`, tokens `[batch, length]`. Target tokens are returned
-    as classes. `draws` and `padding` are those of `crop`.
+    Images are uint8 `[batch, height, width, channels]`; `draws` and `padding` are those of `crop`.
     """
-    device, chosen = samples.device, torch.from_numpy(indices).to(samples.inputs.device)
-    inputs = samples.inputs.index_select(0, chosen).to(device)
-    targets = samples.targets.index_select(0, chosen).to(device)
-    targets = targets if targets.is_floating_point() else targets.long()
+    batch, device = {}, samples.device
+    for name, field in samples.fields.items():
+        chosen = torch.from_numpy(indices).to(field.device)
+        batch[name] = field.index_select(0, chosen).to(device)
     if draws is not None:
-        inputs = crop(inputs, torch.from_numpy(draws).to(device), padding)
-    return inputs, targets
+        placed = torch.from_numpy(draws).to(device)
+        batch |= {name: crop(batch[name], placed, padding) for name in samples.augmented}
+    return batch
 
 
-def normalised(samples: Samples, inputs: torch.Tensor) -> torch.Tensor:
-    """Subtract the mean and divide by the deviation; images become `[batch, channels, height, width]`.
+def normalised(samples: Samples, batch: Batch) -> Batch:
+    """Return a batch as the model and the loss take it.
 
-    Tokens stay integers, int64 `[batch, length]`.
+    Where a field has moments, the mean is subtracted, and the result divided by the deviation. Images become
+    `[batch, channels, height, width]`, and integers int64.
     """
-    if inputs.ndim == 2 and not inputs.is_floating_point():
-        return inputs.long()
-    inputs = (inputs.to(samples.mean.dtype) - samples.mean) * samples.scale
-    return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs
+
+    def prepared(name: str, field: torch.Tensor) -> torch.Tensor:
+        if name not in samples.moments:
+            return field if field.is_floating_point() else field.long()
+        mean, scale = samples.moments[name]
+        field = (field.to(mean.dtype) - mean) * scale
+        return field.permute(0, 3, 1, 2) if field.ndim == 4 else field
+
+    return {name: prepared(name, field) for name, field in batch.items()}
 
 
 def crop(images: torch.Tensor, draws: torch.Tensor, padding: int) -> torch.Tensor:
@@ -101,9 +113,10 @@ class TrainBatches:
     def __iter__(self) -> Iterator[Batch]:
         first, steps_per_epoch, parts = self.step(), self.plan.steps_per_epoch, self.accumulate
         for step in range(first, first - first % steps_per_epoch + steps_per_epoch):
-            inputs, targets = self.augmented(step, self.rows)
-            inputs = normalised(self.samples, inputs)
-            yield from zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
+            batch = normalised(self.samples, self.augmented(step, self.rows))
+            chunks = {name: field.chunk(parts) for name, field in batch.items()}
+            for part in range(parts):
+                yield {name: fields[part] for name, fields in chunks.items()}
 
     def augmented(self, step: int, rows: np.ndarray | slice = slice(None)) -> Batch:
         """Return rows of the batch after `step` updates, augmented, before normalisation."""
@@ -112,11 +125,10 @@ class TrainBatches:
         return gather_batch(self.samples, indices[rows], draws, self.plan.padding)
 
     def digest(self) -> str:
-        """SHA-256 of the pixels and targets of the first batches, as the device receives them."""
+        """SHA-256 of the first batches, as the device receives them."""
 
-        def arrays(step: int) -> tuple[np.ndarray, np.ndarray]:
-            inputs, targets = self.augmented(step)
-            return inputs.cpu().numpy(), targets.cpu().numpy()
+        def arrays(step: int) -> dict[str, np.ndarray]:
+            return {name: field.cpu().numpy() for name, field in self.augmented(step).items()}
 
         return self.plan.digest(arrays)
 
@@ -132,12 +144,12 @@ class TrainBatches:
 class EvalBatches:
     """Every sample of a split once, in order, each batch split over all devices; the last may be smaller.
 
-    All devices take the same number of batches. A device without a sample in a batch gets an input without
-    a target.
+    All devices take the same number of batches. A device without a sample in a batch gets inputs without
+    targets.
     """
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device, batch_size: int) -> None:
-        self.samples = Samples(split, plan, device)
+        self.samples, self.targets = Samples(split, plan, device), plan.data.task.targets
         batches = np.array_split(np.arange(len(split)), range(batch_size, len(split), batch_size))
         self.batches = [(batch, batch[device.share(len(batch))]) for batch in batches]
 
@@ -146,8 +158,9 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch, mine in self.batches:
-            inputs, targets = gather_batch(self.samples, mine if mine.size else batch[:1])
-            yield normalised(self.samples, inputs), targets[: mine.size]
+            fields = gather_batch(self.samples, mine if mine.size else batch[:1])
+            fields |= {name: fields[name][: mine.size] for name in self.targets}
+            yield normalised(self.samples, fields)
 
     def in_order(self, rows: torch.Tensor) -> torch.Tensor:
         """Put this device's rows of all batches in the order of the split; other devices' rows are zero."""

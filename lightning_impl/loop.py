@@ -17,7 +17,6 @@ from lightning_impl.profiling import Profiler
 from lightning_impl.sharding import trainer_options
 from lightning_impl.state import parameters_of
 from lightning_impl.step import TrainingModule
-from pipeline.data.dataset import Task
 from pipeline.errors import UserError
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import remove_unfinished_saves, run_signature
@@ -95,12 +94,12 @@ def train(
 def evaluate(
     experiment: Experiment, device: Device, module: TrainingModule
 ) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """Return the sums over the test set, and a classifier's prediction for each sample."""
+    """Return the sums over the test set, and the predictions for each sample, if the task has any."""
     plan, config = experiment.plan, experiment.config.train
     batches = EvalBatches(plan.data.test, plan, device, config.eval_batch)
     trainer_on(device, module).test(module, dataloaders=batches, verbose=False)
     sums, rows = module.evaluation_sums(), None
-    if plan.data.task is Task.classification:
+    if module.predictions:
         rows = device.read([batches.in_order(torch.cat(module.predictions))])[0]
     return sums, rows
 

@@ -12,16 +12,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lightning_impl.data import Batch
 from lightning_impl.device import Device
 from lightning_impl.layers import layer_kinds
-from lightning_impl.losses import mean_over, per_sample, sums
 from lightning_impl.optimizers import build_optimizer
 from lightning_impl.randomness import step_key, use_key
 from lightning_impl.sharding import shard, whole
+from lightning_impl.tasks import build_loss
 from pipeline.config.experiment import Config
 from pipeline.data.batch_plan import BatchPlan
-from pipeline.data.dataset import Task
 from pipeline.errors import UserError
 from pipeline.run.recorder import Recorder
-from pipeline.training.metrics import SUMS
 from pipeline.training.param_groups import param_groups
 
 
@@ -32,14 +30,14 @@ class TrainingModule(LightningModule):
     `TrainState`. `recorder` gives the learning rates and the steps at which gradient norms are logged.
     """
 
-    center: torch.Tensor
     norm: torch.Tensor
 
     def __init__(
         self, model: nn.Module, config: Config, plan: BatchPlan, recorder: Recorder, device: Device
     ) -> None:
         super().__init__()
-        self.model, self.config, self.task, self.recorder = model, config, plan.data.task, recorder
+        self.model, self.config, self.recorder = model, config, recorder
+        self.loss = build_loss(config, plan.data, device)
         self.run_device = device  # `device` is Lightning's
         shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         self.groups = param_groups(shapes, layer_kinds(model), config)
@@ -49,9 +47,7 @@ class TrainingModule(LightningModule):
         if (decay := config.train.ema) is not None:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
             self.average.requires_grad_(False)
-        center = torch.as_tensor(plan.target_mean, dtype=device.dtype)
-        self.register_buffer("center", center, persistent=False)
-        self.register_buffer("norm", center.new_zeros(()), persistent=False)
+        self.register_buffer("norm", torch.zeros((), dtype=device.dtype), persistent=False)
         self.parts: list[torch.Tensor] = []  # sums of the batch's micro-batches so far
         self.evaluated: list[torch.Tensor] = []  # sums of the evaluation's batches so far
         self.predictions: list[torch.Tensor] = []  # of the test batches so far
@@ -81,14 +77,16 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the mean loss of one micro-batch; its sums stay on the device."""
-        inputs, targets = batch
-        smoothing, rank = self.config.train.label_smoothing, self.run_device.world.rank
+        rank = self.run_device.world.rank
         key = step_key(self.config, self.trainer.global_step, len(self.parts), rank)
         if key is not None:
             use_key(self.model, key, rank)
-        part = sums(self.task, self.model(inputs), targets, self.center, smoothing)
-        self.parts.append(torch.stack([value.detach().to(self.center.dtype) for value in part]))
-        return part[0] / mean_over(self.task, targets)
+        part = self.loss.sums(self.loss.outputs(self.model, batch), batch, training=True)
+        self.parts.append(self._stacked(part))
+        return part[0] / self.loss.terms(batch)
+
+    def _stacked(self, sums: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([value.detach().to(self.norm.dtype) for value in sums])
 
     def zero_loss(self) -> torch.Tensor:
         """Return zero, as a function of all trained parameters."""
@@ -157,25 +155,26 @@ class TrainingModule(LightningModule):
         self._evaluate(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add one batch to the sums, and keep a classifier's prediction for each sample."""
-        outputs = self._evaluate(batch)
-        if self.task is Task.classification:
-            self.predictions.append(per_sample(outputs, batch[1], self.center.dtype))
+        """Add one batch to the sums, and keep the predictions for its samples, if the task has any."""
+        predictions = self.loss.per_sample(self._evaluate(batch), batch)
+        if predictions is not None:
+            self.predictions.append(predictions)
 
     def _evaluate(self, batch: Batch) -> torch.Tensor:
         """Return the model's outputs for a batch, and add the batch to the sums."""
-        inputs, targets = batch
         model = self.model if self.average is None else self.average
-        outputs = model(inputs)[: len(targets)]
-        part = sums(self.task, outputs, targets, self.center)
-        self.evaluated.append(torch.stack([value.to(self.center.dtype) for value in part]))
+        samples = len(
+            batch[self.loss.task.targets[0]]
+        )  # on a device without one, fewer than inputs
+        outputs = self.loss.outputs(model, batch)[:samples]
+        self.evaluated.append(self._stacked(self.loss.sums(outputs, batch)))
         return outputs
 
     def evaluation_sums(self) -> Mapping[str, float]:
         """Return the sums over all batches evaluated since the last call, read from the devices."""
         totals = self.run_device.read(self.evaluated).sum(axis=0).tolist()
         self.evaluated = []
-        return dict(zip(SUMS[self.task], totals, strict=True))
+        return dict(zip(self.loss.task.sums, totals, strict=True))
 
 
 def _check_gradients(model: nn.Module, config: Config) -> None:

@@ -58,8 +58,7 @@ class Watched(TrainingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Take the step, and keep the batch."""
-        inputs, targets = batch
-        self.batches.append((_copy(inputs), _copy(targets)))
+        self.batches.append({name: _copy(field) for name, field in batch.items()})
         self.watch.begin()
         return super().training_step(batch, batch_idx)
 
@@ -83,12 +82,11 @@ class Watched(TrainingModule):
 
     def show(self, values: torch.Tensor) -> None:
         """Show the last step, with the state after it."""
-        inputs, targets = (torch.cat(parts).numpy() for parts in zip(*self.batches, strict=True))
-        self.batches = []
+        parts, self.batches = self.batches, []
         group, state = self.optimizer.param_groups[0], self._state()
         trace = Trace(
             step=state.step,
-            batch={"inputs": inputs, "targets": targets},
+            batch={name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]},
             forward=self.watch.take(),
             values=_copy(values).numpy(),
             learning_rate=group["lr"] / group["lr_factor"],

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.compare.comparison import Comparison
-from pipeline.training.metrics import direction
+from pipeline.tasks import direction
 
 COLOURS = 8  # on the page, few enough to tell apart
 

@@ -16,7 +16,7 @@ from pipeline.compare.records import Record, collect, parities
 from pipeline.compare.statistics import Effect, Estimate, corrected, effect, estimate
 from pipeline.config.train import Precision
 from pipeline.parity.lockstep import BARS
-from pipeline.training.metrics import direction
+from pipeline.tasks import direction
 
 METRICS = "metrics.jsonl"
 POINTS = 240_000  # points of all curves together: limits the size of the page

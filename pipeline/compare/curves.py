@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.training.metrics import direction
+from pipeline.tasks import direction
 
 SECONDS = "perf/seconds"  # wall time of the run so far, the x-axis of plots over time
 

@@ -7,7 +7,7 @@ from pipeline.compare.comparison import Comparison
 from pipeline.compare.records import Record
 from pipeline.compare.statistics import Effect
 from pipeline.formatting import format_number
-from pipeline.training.metrics import direction
+from pipeline.tasks import direction
 
 
 def sentences(made: Comparison) -> list[str]:

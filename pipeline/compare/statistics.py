@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.formatting import format_number
-from pipeline.training.metrics import direction
+from pipeline.tasks import direction
 
 LEVEL = 0.95  # of an interval
 ROUNDING = 1e-9  # relative; below it two runs are the same

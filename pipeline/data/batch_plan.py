@@ -3,14 +3,14 @@
 It depends only on the seed and the step (the epoch follows), so resuming needs only the step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from pipeline.config.experiment import Config
-from pipeline.data.dataset import Data, Form, Task
+from pipeline.data.dataset import Data, Form, form_of
 from pipeline.digest import digest
 from pipeline.errors import UserError
 from pipeline.rng import generator
@@ -36,13 +36,6 @@ class BatchPlan:
     augmentation: Augmentation | None
 
     @property
-    def target_mean(self) -> np.ndarray:
-        """Mean of the training targets of a regression, `[outputs]`; one zero for other tasks."""
-        if self.data.task is not Task.regression:
-            return np.zeros(1)
-        return np.asarray(self.data.train.targets, dtype=np.float64).mean(axis=0)
-
-    @property
     def steps_per_epoch(self) -> int:
         """Number of full batches in the training set."""
         return len(self.data.train) // self.batch_size
@@ -52,15 +45,25 @@ class BatchPlan:
         """Pixels of zeros on each side of a training image before the crop."""
         return self.augmentation.padding if self.augmentation else 0
 
-    def digest(self, batch: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> str:
+    @property
+    def augmented(self) -> tuple[str, ...]:
+        """Names of the fields that are cropped and mirrored: the images, if any are."""
+        fields = self.data.train.fields if self.augmentation else {}
+        return tuple(name for name, array in fields.items() if form_of(array) is Form.images)
+
+    def digest(self, batch: Callable[[int], Mapping[str, np.ndarray]]) -> str:
         """SHA-256 of the first batches as a backend feeds them.
 
-        `batch` maps a step to the inputs (augmented, not normalised) and targets of its batch.
+        `batch` maps a step to the fields of its batch, augmented, not normalised.
         """
         arrays = {}
         for step in range(min(DIGESTED_STEPS, self.steps_per_epoch)):
-            arrays[f"inputs/{step}"], targets = batch(step)
-            arrays[f"targets/{step}"] = targets.astype(np.float64)
+            for name, array in batch(step).items():
+                # Backends keep the numbers of a field, not the type of its integers.
+                stored = self.data.train.fields[name].dtype
+                arrays[f"{name}/{step}"] = array.astype(
+                    np.uint8 if stored == np.uint8 else np.float64
+                )
         return digest(arrays)
 
     def indices(self, step: int) -> np.ndarray:
@@ -83,7 +86,7 @@ def make_batch_plan(config: Config, data: Data) -> BatchPlan:
     """Make the batch plan of an experiment, which can augment only images."""
     augmentation = None
     if config.dataset.augment:
-        if data.train.form is not Form.images:
+        if not any(form_of(array) is Form.images for array in data.train.fields.values()):
             allowed = f"false for {data.name}, whose samples are not images"
             raise UserError("dataset.augment", True, allowed)
         augmentation = Augmentation(config.dataset.crop_padding, config.dataset.flip)

@@ -4,9 +4,10 @@ from typing import TypedDict
 
 import numpy as np
 
-from pipeline.data.dataset import Data, Split, Task
+from pipeline.data.dataset import Data, Moments, Split
+from pipeline.tasks import TASKS
 
-ShapeAndType = tuple[list[int], str]
+ShapeAndType = tuple[tuple[int, ...], str]
 
 
 class DataSpec(TypedDict):
@@ -15,25 +16,20 @@ class DataSpec(TypedDict):
     name: str
     task: str
     outputs: int
-    features: int  # length of `Data.mean`
-    inputs: ShapeAndType  # of one sample
-    targets: ShapeAndType  # of one target
+    fields: dict[str, ShapeAndType]  # of one sample
+    channels: dict[str, int]  # of each normalised field
     samples: dict[str, int]  # of each split
 
 
 def data_spec(data: Data) -> DataSpec:
     """Describe a data set."""
-
-    def describe(array: np.ndarray) -> ShapeAndType:
-        return list(array.shape[1:]), array.dtype.name
-
+    fields = data.train.fields.items()
     return DataSpec(
         name=data.name,
         task=data.task.name,
         outputs=data.outputs,
-        features=len(data.mean),
-        inputs=describe(data.train.inputs),
-        targets=describe(data.train.targets),
+        fields={name: (array.shape[1:], str(array.dtype)) for name, array in fields},
+        channels={name: len(moments.mean) for name, moments in data.moments.items()},
         samples={"train": len(data.train), "val": len(data.val), "test": len(data.test)},
     )
 
@@ -42,13 +38,13 @@ def placeholder_data(spec: DataSpec) -> Data:
     """Make a data set of zeros with the shapes and types of `spec`, which takes no memory."""
 
     def zeros(split: str) -> Split:
-        arrays = (
-            np.broadcast_to(np.zeros((), dtype), (spec["samples"][split], *shape))
-            for shape, dtype in (spec["inputs"], spec["targets"])
+        return Split(
+            {
+                name: np.broadcast_to(np.zeros((), dtype), (spec["samples"][split], *shape))
+                for name, (shape, dtype) in spec["fields"].items()
+            }
         )
-        return Split(*arrays)
 
     train, val, test = zeros("train"), zeros("val"), zeros("test")
-    mean, std = np.zeros(spec["features"]), np.ones(spec["features"])
-    task, outputs = Task[spec["task"]], spec["outputs"]
-    return Data(spec["name"], task, train, val, test, outputs, mean, std)
+    moments = {name: Moments(np.zeros(n), np.ones(n)) for name, n in spec["channels"].items()}
+    return Data(spec["name"], TASKS[spec["task"]], train, val, test, spec["outputs"], moments)

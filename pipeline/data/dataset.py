@@ -1,15 +1,13 @@
-"""A loaded data set: plain arrays and their metadata."""
+"""A loaded data set: named arrays and their metadata."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
-
-class Task(Enum):
-    classification = "classification"
-    regression = "regression"
-    language = "language"  # the next token at every position of a sequence
+from pipeline.tasks import Shapes, Task
 
 
 class Form(Enum):
@@ -22,32 +20,44 @@ class Form(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Samples and their targets, in a fixed order.
+    """Samples as named arrays of one length, in a fixed order.
 
-    Inputs and targets of each kind (uint8 arrays may be memory-mapped read-only):
+    Fields of the data sets here (uint8 arrays may be memory-mapped read-only):
 
-    - images: uint8 [n, height, width, channels], and classes from 0, int64 [n]
-    - vectors: float64 [n, features], and float64 [n, outputs]
-    - tokens: uint8 [n, length], and the next tokens, uint8 [n, length]
+    - `image`: uint8 [n, height, width, channels], with `label`: classes from 0, int64 [n]
+    - `features`: float64 [n, features], with `target`: float64 [n, outputs]
+    - `tokens`: uint8 [n, length], with `next`: the token after each, uint8 [n, length]
     """
 
-    inputs: np.ndarray
-    targets: np.ndarray
+    fields: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
-        return len(self.targets)
-
-    @property
-    def form(self) -> Form:
-        """Kind of the samples, from the shape and type of the inputs."""
-        if self.inputs.ndim == 4:
-            return Form.images
-        is_integer = np.issubdtype(self.inputs.dtype, np.integer)
-        return Form.tokens if is_integer and self.inputs.ndim == 2 else Form.vectors
+        return len(next(iter(self.fields.values())))
 
     def __getitem__(self, part: slice) -> "Split":
         """A contiguous part of the samples, as a view: memory-mapped arrays stay on disk."""
-        return Split(self.inputs[part], self.targets[part])
+        return Split({name: array[part] for name, array in self.fields.items()})
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all arrays."""
+        return sum(array.nbytes for array in self.fields.values())
+
+    def shapes(self, samples: int | None = None) -> Shapes:
+        """Return the shapes of the fields for so many samples, or for all."""
+        count = len(self) if samples is None else samples
+        return {name: (count, *array.shape[1:]) for name, array in self.fields.items()}
+
+
+class Moments(NamedTuple):
+    """Mean and population standard deviation of each channel of a field: float64 [channels].
+
+    They are those of the whole training set (before any split or limit), in raw units (0..255; 0..16 for
+    digits); the deviation of a constant channel is 1.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +66,7 @@ class Data:
 
     Attributes:
         outputs: number of classes, width of the target, or size of the vocabulary.
-        mean: float64 [channels], of the inputs of the whole training set (before any split or
-            limit), in raw units (0..255; 0..16 for digits). Zeros [features] for vectors and [1]
-            for tokens, which are not normalised.
-        std: as `mean`, the population standard deviation; 1 where a channel is constant, and for
-            vectors and tokens.
+        moments: of the fields that are normalised.
         classes: names of the classes, if known.
     """
 
@@ -70,11 +76,33 @@ class Data:
     val: Split
     test: Split
     outputs: int
-    mean: np.ndarray
-    std: np.ndarray
+    moments: Mapping[str, Moments]
     classes: tuple[str, ...] | None = None
 
     @property
-    def values_per_sample(self) -> int:
-        """Terms that a sample adds to a mean loss or an accuracy: its tokens, or one."""
-        return self.train.targets.shape[1] if self.task is Task.language else 1
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the fields that a model takes, in the order of its arguments."""
+        return tuple(name for name in self.train.fields if name not in self.task.targets)
+
+    @property
+    def example(self) -> np.ndarray:
+        """The model's first input, of the training samples."""
+        return self.train.fields[self.inputs[0]]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample of the model's first input."""
+        return self.example.shape[1:]
+
+    @property
+    def form(self) -> Form:
+        """Kind of the samples, from the shape and type of the model's first input."""
+        return form_of(self.example)
+
+
+def form_of(array: np.ndarray) -> Form:
+    """Tell the kind of samples in an array."""
+    if array.ndim == 4:
+        return Form.images
+    is_integer = np.issubdtype(array.dtype, np.integer)
+    return Form.tokens if is_integer and array.ndim == 2 else Form.vectors

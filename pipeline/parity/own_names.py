@@ -52,7 +52,7 @@ def opening(config: Config, data: Data, backend: str) -> tuple[str, Opening]:
     """Return what a process needs to make the user's model of a backend."""
     model = config.model
     assert isinstance(model, OwnConfig)
-    is_image = data.train.form is Form.images
+    is_image = data.form is Form.images
     given = Opening(
         f"model.{backend}",
         str(getattr(model, backend)),
@@ -61,14 +61,14 @@ def opening(config: Config, data: Data, backend: str) -> tuple[str, Opening]:
         {"x": example(data, config.seed)},
         {"x": "NHWC"} if is_image else {},
         config.accelerator.threads or 1,
-        arguments=(data.train.inputs.shape[1:], data.outputs),
+        arguments=(data.input_shape, data.outputs),
     )
     return backend, given
 
 
 def example(data: Data, seed: int) -> np.ndarray:
     """Return a small batch as a model sees it: drawn, or the first tokens of the data set."""
-    inputs = data.train.inputs
-    if data.train.form is Form.tokens:
+    inputs = data.example
+    if data.form is Form.tokens:
         return np.asarray(inputs[:SAMPLES], np.int64)
     return generator(seed, "verify", "x").standard_normal((SAMPLES, *inputs.shape[1:]))

@@ -60,7 +60,7 @@ class Backend(Protocol):
     ) -> tuple[Mapping[str, float], np.ndarray | None]:
         """Test the weights of a checkpoint.
 
-        Returns the sums over the test set, by the names of `metrics.SUMS`; and for a classification
+        Returns the sums over the test set, by the names of `Task.sums`; and for a classification
         `predictions.COLUMNS` of each sample in order, float64 `[samples, values]`.
         """
 

@@ -1,10 +1,18 @@
 """Best evaluation of a run, early stopping, and learning-rate reductions on a plateau."""
 
+import math
+
 from pipeline.config.experiment import Config
-from pipeline.data.dataset import Task
 from pipeline.storage.recorder_state import Best, RecorderState
-from pipeline.training.metrics import MONITOR, is_better
+from pipeline.tasks import Task
 from pipeline.training.reduce_on_plateau import make_plateau
+
+
+def is_better(value: float, best: float | None, mode: str) -> bool:
+    """Return whether `value` strictly improves on `best`; NaN never does."""
+    if math.isnan(value):
+        return False
+    return best is None or (value > best if mode == "max" else value < best)
 
 
 class BestTracker:
@@ -19,7 +27,7 @@ class BestTracker:
     """
 
     def __init__(self, config: Config, task: Task) -> None:
-        self.metric, self.mode = MONITOR[task]
+        self.metric, self.mode = f"val/{task.monitor}", task.mode
         self.patience = config.train.early_stopping
         self.plateau = make_plateau(config.schedule, config.optimizer, self.mode)
         self.best: Best | None = None

@@ -7,7 +7,6 @@ import numpy as np
 from pipeline.data.dataset import Data
 from pipeline.errors import Diverged
 from pipeline.run.backends import Device
-from pipeline.training.metrics import SUMS, compute_metrics
 
 
 class MetricWindow:
@@ -18,7 +17,7 @@ class MetricWindow:
 
     def __init__(self, data: Data, batch_size: int) -> None:
         self._data, self._batch_size = data, batch_size
-        self._names = SUMS[data.task]
+        self._names = data.task.sums
         self.values = np.empty((0, len(self._names) + 1))  # read so far, `[steps, values]`
         self.peak_memory_mb = 0.0  # of one device
         # Samples per second, without the first line, which contains warm-up; None until the second.
@@ -62,7 +61,8 @@ class MetricWindow:
         """
         steps, count = step - self._first, len(self._names)
         sums = dict(zip(self._names, self.values[:, :count].sum(axis=0).tolist(), strict=True))
-        metrics = compute_metrics(self._data, sums, len(self.values) * self._batch_size)
+        shapes = self._data.train.shapes(len(self.values) * self._batch_size)
+        metrics = self._data.task.metrics(sums, shapes)
         if self._device:
             self.peak_memory_mb = max(self.peak_memory_mb, self._device.peak_memory_mb())
         if self._lines:

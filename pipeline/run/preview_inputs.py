@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.atomic_files import replacing
 from pipeline.config.experiment import Config
 from pipeline.data.batch_plan import BatchPlan
-from pipeline.data.dataset import Data, Form, Split
+from pipeline.data.dataset import Data, Form, Moments, Split
 from pipeline.data.image_grid import caption_height, corners, grid, to_displayable_uint8
 from pipeline.errors import Interrupted
 from pipeline.run.backends import Backend, Device
@@ -72,7 +72,7 @@ def preview_inputs(backend: Backend, experiment: Experiment, device: Device) -> 
     from matplotlib.figure import Figure  # late: takes half a second; draws without a display
 
     figure = Figure(layout="constrained")
-    DRAWN[samples.form](figure, figure.add_subplot(), samples, data)
+    DRAWN[data.form](figure, figure.add_subplot(), samples, data)
     figure.suptitle(f"{data.name}: inputs of the model", fontsize="medium")
     path = experiment.folder / FILE
     with replacing(path) as aside:
@@ -86,21 +86,31 @@ def first_inputs(backend: Backend, experiment: Experiment, device: Device) -> Sp
     assert isinstance(observer, InputPreview)
     with suppress(Enough):
         backend.train(experiment, device)
-    inputs, targets = (
-        np.concatenate([batch[part] for batch in observer.batches])[:MAX_SAMPLES]
-        for part in ("inputs", "targets")
+    return Split(
+        {
+            name: as_stored(
+                np.concatenate([batch[name] for batch in observer.batches])[:MAX_SAMPLES],
+                stored,
+                data.moments.get(name),
+            )
+            for name, stored in data.train.fields.items()
+        }
     )
-    stored = data.train
-    if stored.form is Form.images:
-        if inputs.shape[1:] != stored.inputs.shape[1:]:  # [n, channels, height, width]
-            inputs = np.moveaxis(inputs, 1, -1)
-        inputs = np.rint(inputs * data.std + data.mean)
-    return Split(inputs.astype(stored.inputs.dtype), targets.astype(stored.targets.dtype))
+
+
+def as_stored(values: np.ndarray, stored: np.ndarray, moments: Moments | None) -> np.ndarray:
+    """Return a field of a batch in the units, layout and type of the data set."""
+    if values.ndim == 4 and values.shape[1:] != stored.shape[1:]:  # [n, channels, height, width]
+        values = np.moveaxis(values, 1, -1)
+    if moments is not None:
+        values = np.rint(values * moments.std + moments.mean)
+    return values.astype(stored.dtype)
 
 
 def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
     """Draw images in a grid, with their classes above them."""
-    images = to_displayable_uint8(samples.inputs, int(data.test.inputs.max()))
+    name = data.inputs[0]
+    images = to_displayable_uint8(samples.fields[name], int(data.test.fields[name].max()))
     if images.shape[-1] != 3:
         images = images[..., :1]  # imshow takes three channels or one
     shape, columns = images.shape[1:3], min(COLUMNS, len(images))
@@ -109,7 +119,7 @@ def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> N
     figure.set_dpi(min(max(shape[1], 100), 300))  # at least one dot per pixel
     axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     places = corners(len(images), shape, columns)
-    for target, (row, column) in zip(samples.targets, places, strict=True):
+    for target, (row, column) in zip(samples.fields["label"], places, strict=True):
         above = row - 0.5 - caption_height(shape) / 8
         name = str(target) if data.classes is None else data.classes[target]
         style = {"ha": "center", "fontsize": 8, "parse_math": False}
@@ -119,9 +129,9 @@ def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> N
 
 def draw_vectors(_: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
     """Plot the first target over each input."""
-    targets = samples.targets.reshape(len(samples), -1)[:, 0]
-    for index, values in enumerate(samples.inputs.T[:COLUMNS]):
-        axes.plot(values, targets, "o", label=f"input {index}")
+    inputs, targets = (samples.fields[name] for name in (data.inputs[0], *data.task.targets[:1]))
+    for index, values in enumerate(inputs.T[:COLUMNS]):
+        axes.plot(values, targets.reshape(len(samples), -1)[:, 0], "o", label=f"input {index}")
     axes.set(xlabel="input", ylabel="target")
     axes.legend()
 
@@ -129,7 +139,7 @@ def draw_vectors(_: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
 def draw_tokens(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
     """Write the beginnings of the first texts and of their targets."""
     lines = []
-    pairs = zip(samples.inputs[:MAX_TEXTS], samples.targets[:MAX_TEXTS], strict=True)
+    pairs = zip(*(samples.fields[name][:MAX_TEXTS] for name in ("tokens", "next")), strict=True)
     for inputs, targets in pairs:
         lines += [f"in   {as_text(inputs)}", f"out  {as_text(targets)}", ""]
     figure.set_size_inches(0.07 * MAX_LETTERS + 0.5, 0.15 * len(lines) + 0.5)

@@ -19,7 +19,6 @@ from pipeline.storage.recorder_state import Best, RecorderState
 from pipeline.storage.run_result import RunResult
 from pipeline.training.intervals import make_intervals
 from pipeline.training.lr_schedules import make_schedule
-from pipeline.training.metrics import compute_metrics
 
 
 class Recorder:
@@ -104,7 +103,7 @@ class Recorder:
         """Keep the values of the update (or updates) that ended at `step`; log if a line is due.
 
         `values` are on the device, `[values]` or `[steps, values]`: the sums of the batch in the order of
-        `metrics.SUMS`, then the gradient norm.
+        the names of `Task.sums`, then the gradient norm.
 
         Raises:
             Diverged: a loss since the last line is not finite.
@@ -133,10 +132,10 @@ class Recorder:
     def record_evaluation(self, step: int, sums: Mapping[str, float]) -> dict[str, float]:
         """Log an evaluation of the whole validation set, and compare it with the best so far.
 
-        `sums` are over all samples, by the names of `metrics.SUMS`.
+        `sums` are over all samples, by the names of `Task.sums`.
         """
         self.observer.evaluated(step, sums)
-        metrics = compute_metrics(self.data, sums, len(self.data.val))
+        metrics = self.data.task.metrics(sums, self.data.val.shapes())
         values = {f"val/{key}": value for key, value in metrics.items()}
         self._log(step, values)
         self.evaluations.add(step, values[self.evaluations.metric])
@@ -192,7 +191,7 @@ class Recorder:
 
     def record_test(self, step: int, sums: Mapping[str, float]) -> dict[str, float]:
         """Log the test of the weights at `step` as the last line; `sums` as for `record_evaluation`."""
-        metrics = compute_metrics(self.data, sums, len(self.data.test))
+        metrics = self.data.task.metrics(sums, self.data.test.shapes())
         values = {f"test/{key}": value for key, value in metrics.items()}
         self.tracker.log(max(step, self.step), values | {"perf/seconds": self.stopwatch.elapsed})
         return values

@@ -282,7 +282,9 @@ def test(
     recorder.resume("eval")
     metrics = recorder.record_test(step, sums)
     if rows is not None and prepared.world.is_main:
-        predictions_of(data.test, rows, data.classes).write(experiment.folder)
+        fields = data.test.fields
+        predictions = predictions_of(fields[data.inputs[0]], fields["label"], rows, data.classes)
+        predictions.write(experiment.folder)
     return replace(result, status="completed", test=metrics)
 
 

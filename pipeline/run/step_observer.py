@@ -21,9 +21,9 @@ class Trace:
 
     step: int  # optimizer updates done, this one included; 0: before the first
     state: PortableState  # after the update
-    batch: Arrays = field(default_factory=dict)  # `inputs` and `targets`
+    batch: Arrays = field(default_factory=dict)  # the fields, as the model and the loss take them
     forward: Arrays = field(default_factory=dict)
-    # Sums of the batch by `metrics.SUMS`, then the gradient norm.
+    # Sums of the batch by `Task.sums`, then the gradient norm.
     values: np.ndarray = field(default_factory=lambda: np.zeros(0))
     learning_rate: float = 0.0
     gradients: Arrays = field(default_factory=dict)  # before clipping
@@ -43,4 +43,4 @@ class Observer:
         """Receive a step; called only if `watching`."""
 
     def evaluated(self, step: int, sums: Mapping[str, float]) -> None:
-        """Receive the sums of the validation set after `step`, by the names of `metrics.SUMS`."""
+        """Receive the sums of the validation set after `step`, by the names of `Task.sums`."""

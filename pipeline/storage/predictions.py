@@ -7,7 +7,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from pipeline.atomic_files import replacing
-from pipeline.data.dataset import Form, Split
+from pipeline.data.dataset import Form, form_of
 from pipeline.data.image_grid import to_displayable_uint8
 from pipeline.storage.run_folder import PREDICTIONS
 
@@ -58,15 +58,18 @@ def read_predictions(folder: Path) -> Predictions | None:
 
 
 def predictions_of(
-    split: Split, rows: np.ndarray, classes: tuple[str, ...] | None = None
+    samples: np.ndarray,
+    targets: np.ndarray,
+    rows: np.ndarray,
+    classes: tuple[str, ...] | None = None,
 ) -> Predictions:
-    """Make the predictions for a split of a classification; `rows` are `COLUMNS` of each sample [n, 3]."""
+    """Make the predictions for samples and their classes; `rows` are `COLUMNS` of each sample [n, 3]."""
     predicted, loss, confidence = np.ascontiguousarray(rows.T)
     worst = highest_loss(loss)
     images = None
-    if split.form is Form.images:
-        images = to_displayable_uint8(split.inputs[worst], int(split.inputs.max()))
-    target = np.asarray(split.targets, np.int64)
+    if form_of(samples) is Form.images:
+        images = to_displayable_uint8(samples[worst], int(samples.max()))
+    target = np.asarray(targets, np.int64)
     names = None if classes is None else np.array(classes)
     return Predictions(target, predicted.astype(np.int64), loss, confidence, worst, images, names)
 

@@ -6,15 +6,14 @@ from pathlib import Path
 from pipeline.config.datasets import DatasetConfig
 from pipeline.data import sources
 from pipeline.storage.run_folder import RunFolder
-from pipeline.training.metrics import MONITOR
 
 BEST = "optimization_results.yaml"  # result of a search, named as by Hydra's plugins
 
 
 def monitored(dataset: DatasetConfig) -> tuple[str, str]:
     """Return the metric of a search on a data set, and `maximize` or `minimize`."""
-    metric, mode = MONITOR[sources.task(dataset)]
-    return metric, f"{mode}imize"
+    task = sources.task(dataset)
+    return f"val/{task.monitor}", f"{task.mode}imize"
 
 
 def objective(folder: Path) -> float | None:

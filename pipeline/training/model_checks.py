@@ -8,8 +8,9 @@ from typing import Any
 from pipeline.config import models
 from pipeline.config.experiment import Config
 from pipeline.config.fields import require
-from pipeline.data.dataset import Data, Form, Task
+from pipeline.data.dataset import Data, Form
 from pipeline.errors import UserError
+from pipeline.tasks import Regression, Shapes, Task
 
 # Samples that a model accepts; a model that is not listed accepts any. Errors suggest the first model
 # that accepts the samples.
@@ -31,7 +32,7 @@ def check_model(config: Config, data: Data) -> None:
         UserError: the model does not fit; the hint names one that does.
     """
     model, train, dataset = config.model, config.train, data.name
-    form, shape = data.train.form, data.train.inputs.shape[1:]
+    form, shape = data.form, data.input_shape
     if form not in ACCEPTED_INPUTS.get(model.name, Form):
         fitting = [name for name, forms in ACCEPTED_INPUTS.items() if form in forms]
         samples = f"{form.value} of {'×'.join(map(str, shape))}"
@@ -77,7 +78,7 @@ def check_model(config: Config, data: Data) -> None:
             "one image has one value per channel in the end, and batch normalisation needs two",
         )
     smoothing, allowed = train.label_smoothing, f"0 for dataset={dataset}, which has no classes"
-    is_allowed = not smoothing or data.task is not Task.regression
+    is_allowed = not smoothing or not isinstance(data.task, Regression)
     require(is_allowed, "train.label_smoothing", smoothing, allowed)
 
 
@@ -106,16 +107,11 @@ def import_user_model(
         raise UserError(key, path, problem=problem, hint=hint) from error
 
 
-def check_outputs(outputs: object, targets: tuple[int, ...], task: Task) -> None:
-    """Refuse outputs of a user's model that are no array of the shape that its task needs.
-
-    `targets` is the shape of the batch's targets. Regression needs the same; the other tasks need one more
-    axis, for classes.
-    """
-    shape = tuple(getattr(outputs, "shape", ()))
-    fits = shape == targets if task is Task.regression else shape[:-1] == targets
-    if not (shape and fits):
-        sizes = [*targets] if task is Task.regression else [*targets, "classes"]
+def check_outputs(outputs: object, shapes: Shapes, task: Task) -> None:
+    """Refuse outputs of a user's model that are no array of the shape that its task needs for a batch."""
+    shape, sizes = tuple(getattr(outputs, "shape", ())), task.outputs_shape(shapes)
+    fits = all(size in (got, str(size)) for size, got in zip(sizes, shape, strict=False))
+    if not (shape and len(shape) == len(sizes) and fits):
         wanted = f"an array [{', '.join(map(str, sizes))}]"
         got = f"[{', '.join(map(str, shape))}]" if shape else f"a {type(outputs).__name__}"
         problem = f"for this batch it returns {got}, and the loss needs {wanted}"

@@ -177,8 +177,8 @@ def test_a_data_spec_is_enough_to_build_a_model(configure):
     told = json.loads(json.dumps(data_spec(data)))
     again = placeholder_data(told)
     assert json.loads(json.dumps(data_spec(again))) == told
-    assert again.train.inputs.shape == data.train.inputs.shape
-    assert again.train.inputs.strides == (0, 0, 0, 0), "which takes no memory"
+    assert again.train.fields["image"].shape == data.train.fields["image"].shape
+    assert again.train.fields["image"].strides == (0, 0, 0, 0), "which takes no memory"
     assert (again.task, again.outputs, again.train.form) == (
         data.task,
         data.outputs,

@@ -5,7 +5,6 @@ import pytest
 
 from pipeline.config.models import Initializer
 from pipeline.data.batch_plan import make_batch_plan
-from pipeline.data.dataset import Task
 from pipeline.data.sources import load
 from pipeline.training.initializers import initial_parameters
 
@@ -23,14 +22,17 @@ LINE = "dataset=line train.batch_size=5"
 
 def features(split, data):
     """Normalised samples, flattened channels first: float64 `[samples, features]`."""
-    inputs = (split.inputs - data.mean) / data.std
+    inputs = split.fields[data.inputs[0]]
+    if data.moments:
+        mean, std = data.moments["image"]
+        inputs = (inputs - mean) / std
     return (inputs.transpose(0, 3, 1, 2) if inputs.ndim == 4 else inputs).reshape(len(split), -1)
 
 
 def metrics_and_gradient(task, outputs, targets):
     """Metrics, and the gradient of the mean loss with respect to the outputs."""
     rows = np.arange(len(targets))
-    if task is Task.classification:
+    if task.name == "classification":
         shifted = outputs - outputs.max(axis=1, keepdims=True)
         logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         gradient = np.exp(logs)
@@ -48,7 +50,8 @@ def by_hand(config):
     """Every number that one step of gradient descent on a linear model logs."""
     data = load(config.dataset)
     batch = make_batch_plan(config, data).indices(0)
-    inputs, targets = features(data.train, data)[batch], data.train.targets[batch]
+    (target,) = data.task.targets
+    inputs, targets = features(data.train, data)[batch], data.train.fields[target][batch]
     shapes = {"fc.weight": (data.outputs, inputs.shape[1]), "fc.bias": (data.outputs,)}
     weight, bias = initial_parameters(
         shapes, {"fc": "linear"}, config.seed, Initializer.torch
@@ -62,7 +65,7 @@ def by_hand(config):
 
     for name, split in (("val", data.val), ("test", data.test)):
         metrics, _ = metrics_and_gradient(
-            data.task, features(split, data) @ weight.T + bias, split.targets
+            data.task, features(split, data) @ weight.T + bias, split.fields[target]
         )
         expected |= {f"{name}/{key}": value for key, value in metrics.items()}
     return expected

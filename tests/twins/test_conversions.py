@@ -161,11 +161,14 @@ def test_the_readme_loads_the_weights_into_plain_torch_and_plain_flax(
     exec(on_flax, names)
 
     data = sources.load(configure("").dataset)
-    images = ((data.test.inputs - data.mean) / data.std).astype(np.float32)
+    mean, std = data.moments["image"]
+    images = ((data.test.fields["image"] - mean) / std).astype(np.float32)
     with torch.no_grad():
         ours = model(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
     theirs = PlainFlax().apply({"params": names["params"]}, images)
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
     expected = RunFolder(tmp_path / "first").result.test["test/accuracy"]
     for logits in (ours, np.asarray(theirs)):
-        assert np.mean(logits.argmax(1) == data.test.targets) == pytest.approx(expected, abs=1e-3)
+        assert np.mean(logits.argmax(1) == data.test.fields["label"]) == pytest.approx(
+            expected, abs=1e-3
+        )

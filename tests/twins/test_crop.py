@@ -73,32 +73,38 @@ def test_augmented_batches_are_the_same_bytes_in_every_epoch(batches, monkeypatc
         monkeypatch.setattr(torch_data, "RESIDENT_BYTES", 0)
         monkeypatch.setattr(flax_data, "RESIDENT_BYTES", 0)
     plan, torch_batches, flax_batches = batches(f"{AUGMENTED} dataset.flip={flip}")
-    train, seen, raw = plan.data.train, set(), jax.jit(flax_data.gather_batch, static_argnums=3)
+    train, seen, raw = (
+        plan.data.train,
+        set(),
+        jax.jit(flax_data.gather_batch, static_argnums=(3, 4)),
+    )
     for step in range(2 * plan.steps_per_epoch):
         chosen, draws = plan.indices(step), plan.draws(step)
-        expected = cropped(train.inputs[chosen], draws, 2)
+        expected = cropped(train.fields["image"][chosen], draws, 2)
         seen |= set(draws[:, 2])
         with_torch = torch_batches.augmented(step)
         samples, *call = flax_batches(step, 1)
-        with_jax = raw(samples, *jax.tree.map(lambda array: array[0, 0], call), 2)
-        for inputs, targets in (with_torch, with_jax):
-            assert np.asarray(inputs).dtype == np.uint8
-            np.testing.assert_array_equal(np.asarray(inputs), expected)
-            np.testing.assert_array_equal(np.asarray(targets), train.targets[chosen])
+        with_jax = raw(samples, *jax.tree.map(lambda array: array[0, 0], call), ("image",), 2)
+        for batch in (with_torch, with_jax):
+            assert np.asarray(batch["image"]).dtype == np.uint8
+            np.testing.assert_array_equal(np.asarray(batch["image"]), expected)
+            np.testing.assert_array_equal(np.asarray(batch["label"]), train.fields["label"][chosen])
     assert seen == ({0, 1} if flip == "true" else {0})
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
 def test_normalised_inputs_are_the_same_numbers(batches, precision):
     plan, torch_batches, flax_batches = batches(f"{AUGMENTED} train.precision={precision}")
-    inputs, _ = torch_batches.augmented(0)
+    batch = torch_batches.augmented(0)
     samples, *_ = flax_batches(0, 1)
-    with_torch = torch_data.normalised(torch_batches.samples, inputs)
+    with_torch = torch_data.normalised(torch_batches.samples, batch)["image"]
     with_torch = with_torch.permute(0, 2, 3, 1).numpy()
-    with_jax = np.asarray(flax_data.normalised(samples, jnp.asarray(inputs.numpy())))
+    images = batch["image"].numpy()
+    with_jax = np.asarray(flax_data.normalised(samples, {"image": jnp.asarray(images)})["image"])
     assert with_torch.dtype == with_jax.dtype == {"fp32": np.float32, "fp64": np.float64}[precision]
     np.testing.assert_array_equal(with_torch, with_jax)
-    expected = (inputs.numpy() - plan.data.mean) / plan.data.std
+    mean, std = plan.data.moments["image"]
+    expected = (images - mean) / std
     np.testing.assert_allclose(with_torch, expected, rtol=1e-5 if precision == "fp32" else 1e-12)
 
 

@@ -17,15 +17,14 @@ from gradients import (
     with_jax,
     with_torch,
 )
+from losses import losses
 
 from flax_impl import layers as flax_layers
-from flax_impl import losses as flax_losses
 from flax_impl import models as flax_models
 from lightning_impl import layers as torch_layers
-from lightning_impl import losses as torch_losses
 from lightning_impl import models as torch_models
 from pipeline.config.models import Activation, CNNConfig, LinearConfig, MLPConfig, SimpleCNNConfig
-from pipeline.data.dataset import Task
+from pipeline.tasks import TASKS
 
 pytestmark = pytest.mark.usefixtures("float64")
 RANDOM = np.random.default_rng(0)
@@ -94,17 +93,15 @@ def test_cross_entropy_matches_its_definition(smoothing, scale):
     outputs, targets = RANDOM.normal(size=(6, 5)) * scale, np.array([0, 1, 2, 3, 4, 0])
     total, gradient = cross_entropy(outputs, targets, smoothing)
     expected = (total, (outputs.argmax(axis=1) == targets).sum())
-    task = Task.classification
+    ours, theirs = losses("classification", smoothing, label=targets)
     tensor = torch.tensor(outputs, requires_grad=True)
-    sums = torch_losses.sums(
-        task, tensor, torch.tensor(targets), torch.zeros(1).double(), smoothing
-    )
+    sums = ours.sums(tensor, {"label": torch.tensor(targets)}, training=True)
     sums[0].backward()
     assert [value.item() for value in sums] == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(tensor.grad.numpy(), gradient, rtol=1e-12, atol=1e-14)
 
     def loss(outputs):
-        sums = flax_losses.sums(task, outputs, jnp.asarray(targets), jnp.zeros(1), smoothing)
+        sums = theirs.sums(outputs, {"label": jnp.asarray(targets)}, training=True)
         return sums[0], sums
 
     by_outputs, sums = compiled(jax.grad(loss, has_aux=True))(outputs)
@@ -117,54 +114,57 @@ def test_cross_entropy_of_tokens_equals_that_of_as_many_samples(smoothing):
     outputs, targets = RANDOM.normal(size=(4, 3, 5)), RANDOM.integers(0, 5, (4, 3))
     total, gradient = cross_entropy(outputs.reshape(12, 5), targets.ravel(), smoothing)
     expected = (total, (outputs.argmax(axis=2) == targets).sum())
-    task = Task.language
-    tensor, tokens = torch.tensor(outputs, requires_grad=True), torch.tensor(targets)
-    sums = torch_losses.sums(task, tensor, tokens, torch.zeros(1).double(), smoothing)
-    (sums[0] / torch_losses.mean_over(task, tokens)).backward()
+    ours, theirs = losses("language", smoothing, next=targets)
+    tensor, batch = torch.tensor(outputs, requires_grad=True), {"next": torch.tensor(targets)}
+    sums = ours.sums(tensor, batch, training=True)
+    (sums[0] / ours.terms(batch)).backward()
     assert [value.item() for value in sums] == pytest.approx(expected, rel=1e-12)
     by_mean = gradient.reshape(outputs.shape) / 12
     np.testing.assert_allclose(tensor.grad.numpy(), by_mean, rtol=1e-12, atol=1e-14)
 
-    def loss(outputs, targets):
-        sums = flax_losses.sums(task, outputs, targets, jnp.zeros(1), smoothing)
-        return sums[0] / flax_losses.mean_over(task, targets), sums
+    def loss(outputs, batch):
+        sums = theirs.sums(outputs, batch, training=True)
+        return sums[0] / theirs.terms(batch), sums
 
-    by_outputs, sums = compiled(jax.grad(loss, has_aux=True))(outputs, jnp.asarray(targets))
+    batch = {"next": jnp.asarray(targets)}
+    by_outputs, sums = compiled(jax.grad(loss, has_aux=True))(outputs, batch)
     assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(by_outputs, by_mean, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
-    ("task", "shape", "expected"),
+    ("task", "target", "shape", "expected"),
     [
-        (Task.classification, (4,), 4),
-        (Task.regression, (4, 3), 4),
-        (Task.language, (4, 3), 12),
+        ("classification", "label", (4,), 4),
+        ("regression", "target", (4, 3), 4),
+        ("language", "next", (4, 3), 12),
     ],
 )
-def test_the_mean_loss_is_over_samples_and_for_a_language_task_over_tokens(task, shape, expected):
-    assert torch_losses.mean_over(task, torch.zeros(shape)) == expected
-    assert flax_losses.mean_over(task, jnp.zeros(shape)) == expected
+def test_the_mean_loss_is_over_samples_and_for_a_language_task_over_tokens(
+    task, target, shape, expected
+):
+    ours, theirs = losses(task, **{target: np.zeros(shape)})
+    assert ours.terms({target: torch.zeros(shape)}) == expected
+    assert theirs.terms({target: jnp.zeros(shape)}) == expected
 
 
 def test_squared_error_matches_its_definition_without_a_factor_of_one_half():
     outputs, targets = RANDOM.normal(size=(6, 2)), RANDOM.normal(size=(6, 2))
-    center = targets.mean(axis=0) + 0.5
+    center = targets[:4].mean(axis=0)
     error, away = outputs - targets, targets - center
     expected = ((error**2).mean(1).sum(), np.abs(error).sum(), away.sum(), (away**2).sum())
-    sums = torch_losses.sums(Task.regression, *map(torch.tensor, (outputs, targets, center)))
+    ours, theirs = losses("regression", target=targets[:4])
+    sums = ours.sums(torch.tensor(outputs), {"target": torch.tensor(targets)})
     assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
-    sums = flax_losses.sums(Task.regression, *map(jnp.asarray, (outputs, targets, center)))
+    sums = theirs.sums(jnp.asarray(outputs), {"target": jnp.asarray(targets)})
     assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_first_of_equal_outputs_is_the_predicted_class():
     outputs, targets = np.array([[1.0, 3, 3], [2, 2, 2], [0, 0, 5]]), np.array([2, 0, 2])
-    task = Task.classification
-    sums = torch_losses.sums(task, *map(torch.tensor, (outputs, targets, [0.0])))
-    assert sums[1] == 2
-    sums = flax_losses.sums(task, *map(jnp.asarray, (outputs, targets, [0.0])))
-    assert sums[1] == 2
+    ours, theirs = losses("classification", label=targets)
+    assert ours.sums(torch.tensor(outputs), {"label": torch.tensor(targets)})[1] == 2
+    assert theirs.sums(jnp.asarray(outputs), {"label": jnp.asarray(targets)})[1] == 2
 
 
 # Not offered by a key, but what a loss of one's own may be made of (row M5 of the specification).
@@ -190,15 +190,15 @@ def test_other_loss_functions_are_the_same_on_both_backends(part):
     )
 
 
-@pytest.mark.parametrize("task", list(Task), ids=lambda task: task.name)
+@pytest.mark.parametrize("task", TASKS)
 def test_padding_of_the_last_batch_is_not_counted(task):
-    outputs = jnp.asarray(RANDOM.normal(size=(5, 2, 3) if task is Task.language else (5, 3)))
-    targets = {
-        Task.classification: jnp.arange(5) % 3,
-        Task.regression: outputs * 0.5 + 1,
-        Task.language: jnp.arange(10).reshape(5, 2) % 3,
+    outputs = jnp.asarray(RANDOM.normal(size=(5, 2, 3) if task == "language" else (5, 3)))
+    fields = {
+        "classification": {"label": jnp.arange(5) % 3},
+        "regression": {"target": outputs * 0.5 + 1},
+        "language": {"next": jnp.arange(10).reshape(5, 2) % 3},
     }[task]
-    center, counted = jnp.ones(3), jnp.array([1.0, 1, 1, 0, 0])
-    found = flax_losses.sums(task, outputs, targets, center, counted=counted)
-    expected = flax_losses.sums(task, outputs[:3], targets[:3], center)
+    _, theirs = losses(task, **fields)
+    found = theirs.sums(outputs, fields, counted=jnp.array([1.0, 1, 1, 0, 0]))
+    expected = theirs.sums(outputs[:3], {name: field[:3] for name, field in fields.items()})
     np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -114,7 +114,7 @@ def test_devices_share_each_part_of_a_batch_in_blocks(laid_out, monkeypatch, res
     experiment, device, _ = laid_out(f"{MLP} {AUGMENTED} train.accumulate=2 accelerator.devices=4")
     plan = experiment.plan
     samples, chosen, draws = TrainBatches(plan, device, 2)(3, 2)
-    assert (samples.inputs is None) is not resident
+    assert (samples.fields is None) is not resident
     for step, part, place in np.ndindex(2, 2, 4):
         rows = slice(8 * part + 2 * place, 8 * part + 2 * place + 2)
         wanted = plan.indices(3 + step)[rows]
@@ -125,9 +125,9 @@ def test_devices_share_each_part_of_a_batch_in_blocks(laid_out, monkeypatch, res
             assert parts.shape == (2, 2, 2)
             np.testing.assert_array_equal(parts[step, part], wanted)
         else:
-            inputs, targets = jax.tree.map(itemgetter((step, part)), parts)
-            np.testing.assert_array_equal(inputs, plan.data.train.inputs[wanted])
-            np.testing.assert_array_equal(targets, plan.data.train.targets[wanted])
+            batch = jax.tree.map(itemgetter((step, part)), parts)
+            for name, array in batch.items():
+                np.testing.assert_array_equal(array, plan.data.train.fields[name][wanted])
         drawn = draws.addressable_shards[place].data[step, part]
         np.testing.assert_array_equal(drawn, plan.draws(3 + step)[rows])
 
@@ -155,10 +155,9 @@ def test_devices_evaluate_each_sample_once(laid_out, batch_size):
     found, rows = [], []
     for samples, chosen, counted in batches:
         assert len(chosen) % 4 == 0
-        _, targets = gather_batch(samples, chosen)
-        rows.append(np.asarray(targets))
+        rows.append(np.asarray(gather_batch(samples, chosen)["label"]))
         found += rows[-1][np.asarray(counted) == 1].tolist()
-    assert found == split.targets.tolist()
+    assert found == split.fields["label"].tolist()
     assert batches.in_order(np.concatenate(rows)).tolist() == found
 
 

@@ -177,9 +177,9 @@ def test_devices_evaluate_each_sample_once_in_equally_many_batches(plan, batch_s
     split = plan.data.val
     ranks = [list(EvalBatches(split, plan, device_of(rank), batch_size)) for rank in range(SIZE)]
     assert len({len(batches) for batches in ranks}) == 1
-    assert all(len(inputs) >= max(1, len(targets)) for rank in ranks for inputs, targets in rank)
-    found = np.concatenate([targets for batch in zip(*ranks, strict=True) for _, targets in batch])
-    assert found.tolist() == split.targets.tolist()
+    assert all(len(b["image"]) >= max(1, len(b["label"])) for batches in ranks for b in batches)
+    found = np.concatenate([b["label"] for batch in zip(*ranks, strict=True) for b in batch])
+    assert found.tolist() == split.fields["label"].tolist()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 50, 1000])
@@ -187,9 +187,9 @@ def test_predictions_of_all_devices_add_up_in_the_order_of_the_split(plan, batch
     split, placed = plan.data.val, []
     for rank in range(SIZE):
         batches = EvalBatches(split, plan, device_of(rank), batch_size)
-        own = torch.cat([targets + 1 for _, targets in batches])
+        own = torch.cat([batch["label"] + 1 for batch in batches])
         placed.append(batches.in_order(torch.stack([own, -own], dim=1)))
-    wanted = torch.as_tensor(split.targets + 1)
+    wanted = torch.as_tensor(split.fields["label"] + 1)
     assert torch.equal(sum(placed), torch.stack([wanted, -wanted], dim=1))
 
 

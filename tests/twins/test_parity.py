@@ -106,7 +106,8 @@ def relabelled(change):
     def mutate(patch):
         class Home(flax_impl.data._ResidentSplit):
             def __init__(self, split, plan, device):
-                split = replace(split, targets=change(split.targets.copy()))
+                label = change(split.fields["label"].copy())
+                split = replace(split, fields=split.fields | {"label": label})
                 super().__init__(split, plan, device)
 
         patch.setattr(flax_impl.data, "_ResidentSplit", Home)
@@ -212,12 +213,12 @@ SLIPS = {
     "another weight decay": Slip(less_decay, MLP, UPDATE, "layers.0.weight"),
     "a learning rate off by one": Slip(rate_of_the_next_step, MLP, RATE, "learning rate"),
     "two labels swapped in the data set": Slip(
-        relabelled(swap_two_samples), MLP, BATCH, "targets", None
+        relabelled(swap_two_samples), MLP, BATCH, "label", None
     ),
     "SAME padding at stride 2": Slip(same_padding, RESNET, FORWARD, "layer2.0.conv1"),
     "another BatchNorm momentum": Slip(other_momentum, RESNET, BUFFERS, "bn1.running_mean"),
     # Our own.
-    "two classes swapped": Slip(relabelled(swap_two_classes), MLP, BATCH, "targets"),
+    "two classes swapped": Slip(relabelled(swap_two_classes), MLP, BATCH, "label"),
     "a square kernel transposed": Slip(transposed_kernel, MLP, WEIGHTS, "layers.1.weight", 0),
     "no decay of biases on one side": Slip(
         other_groups(lambda name: name.endswith("bias"), decay=False), MLP, UPDATE, "layers.0.bias"
@@ -241,7 +242,7 @@ def test_equal_backends_are_reported_as_the_same_in_every_part(compared, overrid
     names = {
         part: {quantity.name for quantity in found} for part, found in comparison.parts.items()
     }
-    assert {"inputs", "targets"} == names[BATCH]
+    assert {"image", "label"} == names[BATCH]
     assert len(names[FORWARD]) > 3
     assert names[GRADIENT] == names[UPDATE] == names[WEIGHTS] == names[CLIPPED]
 

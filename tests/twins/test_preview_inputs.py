@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pipeline.config.experiment import BackendConfig, Config, Mode
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
-from pipeline.data.dataset import Data, Split, Task
+from pipeline.data.dataset import Data, Split
 from pipeline.devices.stop_signals import StopSignal
 from pipeline.errors import UserError
 from pipeline.run import backends
@@ -23,6 +23,7 @@ from pipeline.run.preview_inputs import FILE, InputPreview, draw_images, first_i
 from pipeline.run.recorder import Recorder
 from pipeline.run.runner import run as run_experiment
 from pipeline.storage.run_folder import RunFolder
+from pipeline.tasks import Classification
 
 LOOK = "debug=look accelerator=cpu"
 BACKENDS = ["torch", "jax"]
@@ -75,10 +76,12 @@ def test_the_shown_samples_are_the_augmented_images_of_the_batch_plan(seen, back
         for index, draw in zip(plan.indices(step), plan.draws(step), strict=True)
     ][:64]
     train = plan.data.train
-    expected = [cropped(train.inputs[row[0]], plan.padding, *row[1:]) for row in rows]
-    assert found.inputs.dtype == np.uint8
-    np.testing.assert_array_equal(found.inputs, np.stack(expected))
-    np.testing.assert_array_equal(found.targets, train.targets[[row[0] for row in rows]])
+    expected = [cropped(train.fields["image"][row[0]], plan.padding, *row[1:]) for row in rows]
+    assert found.fields["image"].dtype == np.uint8
+    np.testing.assert_array_equal(found.fields["image"], np.stack(expected))
+    np.testing.assert_array_equal(
+        found.fields["label"], train.fields["label"][[row[0] for row in rows]]
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -87,10 +90,10 @@ def test_vectors_and_tokens_are_shown_as_stored(seen, backend, case):
     found, plan = seen(backend, case)
     steps = min(8, plan.steps_per_epoch)
     indices = np.concatenate([plan.indices(step) for step in range(steps)])[:64]
-    for part in ("inputs", "targets"):
-        stored = getattr(plan.data.train, part)
-        assert getattr(found, part).dtype == stored.dtype
-        np.testing.assert_array_equal(getattr(found, part), stored[indices])
+    assert found.fields.keys() == plan.data.train.fields.keys()
+    for name, stored in plan.data.train.fields.items():
+        assert found.fields[name].dtype == stored.dtype
+        np.testing.assert_array_equal(found.fields[name], stored[indices])
 
 
 @pytest.mark.slow
@@ -149,12 +152,12 @@ def press_ctrl_c():
 
 @pytest.mark.parametrize("classes", [None, ("cat", r"$\dog$", "bird")])
 def test_the_class_name_is_shown_above_an_image(classes):
-    images = Split(np.zeros((4, 5, 6, 3), np.uint8), np.array([2, 0, 1, 2]))
-    data = Data("animals", Task.classification, *3 * [images], 3, np.zeros(3), np.ones(3), classes)
+    images = Split({"image": np.zeros((4, 5, 6, 3), np.uint8), "label": np.array([2, 0, 1, 2])})
+    data = Data("animals", Classification(), *3 * [images], 3, {}, classes)
     figure = Figure()
     axes = figure.add_subplot()
     draw_images(figure, axes, images, data)
-    names = [classes[target] if classes else str(target) for target in images.targets]
+    names = [classes[target] if classes else str(target) for target in images.fields["label"]]
     assert [text.get_text() for text in axes.texts] == names
     figure.savefig(BytesIO())  # no letter of a name is taken for a formula
 
@@ -163,7 +166,7 @@ def test_the_class_name_is_shown_above_an_image(classes):
 def test_the_picture_shows_whether_images_are_augmented(seen, augment):
     found, plan = seen("jax", f"model=linear dataset.augment={augment}".lower())
     indices = np.concatenate([plan.indices(step) for step in range(2)])
-    same = np.array_equal(found.inputs, plan.data.train.inputs[indices])
+    same = np.array_equal(found.fields["image"], plan.data.train.fields["image"][indices])
     assert same is not augment
 
 

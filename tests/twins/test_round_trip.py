@@ -16,7 +16,6 @@ from lightning_impl import state as torch_state
 from lightning_impl.models import MODELS
 from pipeline.data.batch_plan import make_batch_plan
 from pipeline.data.data_spec import placeholder_data
-from pipeline.data.dataset import Task
 from pipeline.digest import digest
 from pipeline.run.experiment import Experiment
 from pipeline.run.recorder import Recorder
@@ -34,13 +33,13 @@ SMALL = {
     "own": "model.torch=own_models:TorchNet model.jax=own_models:FlaxNet",
 }
 IMAGES = {
-    "name": "made", "task": Task.classification.name, "outputs": 5, "features": 3,
-    "inputs": [[8, 8, 3], "uint8"], "targets": [[], "int64"],
+    "name": "made", "task": "classification", "outputs": 5, "channels": {"image": 3},
+    "fields": {"image": ([8, 8, 3], "uint8"), "label": ([], "int64")},
     "samples": {"train": 32, "val": 8, "test": 8},
 }  # fmt: skip
 TOKENS = IMAGES | {
-    "task": Task.language.name, "outputs": 11, "features": 1,
-    "inputs": [[6], "uint8"], "targets": [[6], "uint8"],
+    "task": "language", "outputs": 11, "channels": {},
+    "fields": {"tokens": ([6], "uint8"), "next": ([6], "uint8")},
 }  # fmt: skip
 ODD = [np.nan, np.inf, -np.inf, -0.0, 5e-324, 1e-45]  # nothing is computed with them, so they stay
 

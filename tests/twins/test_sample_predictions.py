@@ -34,12 +34,12 @@ def test_predictions_are_the_same_on_both_backends_and_match_the_metrics(
     found = {backend: read_predictions(tmp_path / backend) for backend in finished}
     for backend, said in found.items():
         metrics = finished[backend].result.test
-        np.testing.assert_array_equal(said.target, test.targets)
+        np.testing.assert_array_equal(said.target, test.fields["label"])
         assert len(test) == 359  # which neither the batch nor half of it divides
         assert said.loss.mean() == pytest.approx(metrics["test/loss"], rel=1e-12)
         assert np.mean(said.predicted == said.target) == metrics["test/accuracy"]
         assert said.confusion(10).trace() / len(test) == metrics["test/accuracy"]
-        assert said.confusion(10).sum(axis=1).tolist() == np.bincount(test.targets).tolist()
+        assert said.confusion(10).sum(axis=1).tolist() == np.bincount(test.fields["label"]).tolist()
     by_torch, by_jax = found.values()
     assert_predictions_close(by_torch, by_jax)
     assert by_torch.worst_images.max() == 255
@@ -51,12 +51,15 @@ def test_each_prediction_is_that_of_its_own_sample(finished, configure, tmp_path
     state = torch.load(result.best.checkpoint, weights_only=True)["state_dict"]
     weight, bias = (state[f"model.fc.{name}"].numpy() for name in ("weight", "bias"))
     data = sources.load(configure(FP64).dataset)
-    inputs = ((data.test.inputs - data.mean) / data.std).transpose(0, 3, 1, 2)
+    mean, std = data.moments["image"]
+    inputs = ((data.test.fields["image"] - mean) / std).transpose(0, 3, 1, 2)
     logits = inputs.reshape(len(inputs), -1) @ weight.T + bias
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     rows = np.arange(len(chances))
     np.testing.assert_array_equal(said.predicted, chances.argmax(axis=1))
-    np.testing.assert_allclose(said.loss, -np.log(chances[rows, data.test.targets]), rtol=1e-10)
+    np.testing.assert_allclose(
+        said.loss, -np.log(chances[rows, data.test.fields["label"]]), rtol=1e-10
+    )
     np.testing.assert_allclose(said.confidence, chances.max(axis=1), rtol=1e-10)
 
 

@@ -51,22 +51,25 @@ def test_training_batches_have_the_windows_of_the_plan_on_both_backends(plan, de
     for step in range(plan.steps_per_epoch):
         chosen = plan.indices(step)
         first, second = parts[2 * step : 2 * step + 2]
-        inputs, targets = (torch.cat(halves) for halves in zip(first, second, strict=True))
+        inputs, targets = (torch.cat([first[name], second[name]]) for name in ("tokens", "next"))
         assert (inputs.dtype, targets.dtype) == (torch.int64, torch.int64)
-        np.testing.assert_array_equal(inputs, plan.data.train.inputs[chosen])
-        np.testing.assert_array_equal(targets, plan.data.train.targets[chosen])
+        np.testing.assert_array_equal(inputs, plan.data.train.fields["tokens"][chosen])
+        np.testing.assert_array_equal(targets, plan.data.train.fields["next"][chosen])
         np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
 
         samples, chosen, draws = by_jax(step, 1)
-        rows = chosen if samples.inputs is None else (samples.inputs, samples.targets)
-        assert {array.dtype for array in rows} == {np.dtype(np.uint8)}  # a byte on the device
-        for part, (inputs, targets) in enumerate(parts[2 * step : 2 * step + 2]):
+        rows = chosen if samples.fields is None else samples.fields
+        assert {array.dtype for array in rows.values()} == {
+            np.dtype(np.uint8)
+        }  # a byte on the device
+        for part, wanted in enumerate(parts[2 * step : 2 * step + 2]):
             of_part = jax.tree.map(itemgetter((0, part)), chosen)
-            stored, classes = flax_impl.data.gather_batch(samples, of_part, draws)
-            tokens = flax_impl.data.normalised(samples, stored)
-            assert (tokens.dtype, classes.dtype) == (jnp.int32, jnp.int32)
-            np.testing.assert_array_equal(tokens, inputs)
-            np.testing.assert_array_equal(classes, targets)
+            stored = flax_impl.data.gather_batch(samples, of_part, draws)
+            batch = flax_impl.data.normalised(samples, stored)
+            assert batch.keys() == wanted.keys()
+            for name, array in batch.items():
+                assert array.dtype == jnp.int32
+                np.testing.assert_array_equal(array, wanted[name])
 
 
 def test_the_digest_is_the_same_on_both_backends_and_depends_on_the_text(plan, devices):
@@ -77,9 +80,9 @@ def test_the_digest_is_the_same_on_both_backends_and_depends_on_the_text(plan, d
         }
 
     (one,) = digests(plan)
-    edited = plan.data.train.inputs.copy()
+    edited = plan.data.train.fields["tokens"].copy()
     edited[plan.indices(0)[0], 0] ^= 1
-    train = Split(edited, plan.data.train.targets)
+    train = Split({"tokens": edited, "next": plan.data.train.fields["next"]})
     changed = dataclasses.replace(plan, data=dataclasses.replace(plan.data, train=train))
     (other,) = digests(changed)
     assert one != other
@@ -87,17 +90,18 @@ def test_the_digest_is_the_same_on_both_backends_and_depends_on_the_text(plan, d
 
 def test_an_evaluation_sees_every_window_once_on_both_backends(plan, devices):
     split = plan.data.test
-    wanted = Counter(map(bytes, np.c_[split.inputs, split.targets]))
+    wanted = Counter(map(bytes, np.c_[split.fields["tokens"], split.fields["next"]]))
     assert len(split) % BATCH
 
     seen = Counter()
-    for inputs, targets in lightning_impl.data.EvalBatches(split, plan, devices[0], BATCH):
-        seen.update(map(bytes, np.c_[inputs, targets].astype(np.uint8)))
+    for batch in lightning_impl.data.EvalBatches(split, plan, devices[0], BATCH):
+        seen.update(map(bytes, np.c_[batch["tokens"], batch["next"]].astype(np.uint8)))
     assert seen == wanted
 
     seen = Counter()
     for samples, indices, counted in flax_impl.data.EvalBatches(split, plan, devices[1], BATCH):
-        inputs, targets = flax_impl.data.gather_batch(samples, indices)
+        batch = flax_impl.data.gather_batch(samples, indices)
+        inputs, targets = batch["tokens"], batch["next"]
         rows = np.c_[flax_impl.data.normalised(samples, inputs), targets].astype(np.uint8)
         seen.update(bytes(row) for row, count in zip(rows, counted, strict=True) if count)
     assert seen == wanted

@@ -10,16 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from losses import losses
 
-from flax_impl import losses as flax_losses
 from flax_impl import models as flax_models
 from flax_impl.layers import layout_of
 from flax_impl.state import from_canonical, to_canonical
-from lightning_impl import losses as torch_losses
 from lightning_impl import models as torch_models
 from lightning_impl.state import from_portable
 from pipeline.config.models import Activation, MLPConfig
-from pipeline.data.dataset import Task
 from pipeline.storage.portable_state import PortableState
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "by_hand.md").read_text()
@@ -54,9 +52,9 @@ def with_torch(x, y, parameters):
     """Mean loss and its gradients, by torch."""
     model = torch_models.build_model(mlp(parameters), x.shape[1:], y.shape[1]).double()
     from_portable(PortableState(0, parameters), model)
-    targets = torch.tensor(y)
-    sums = torch_losses.sums(Task.regression, model(torch.tensor(x)), targets, targets.mean(0))
-    loss = sums[0] / torch_losses.mean_over(Task.regression, targets)
+    rule, _ = losses("regression", features=x, target=y)
+    batch = {"features": torch.tensor(x), "target": torch.tensor(y)}
+    loss = rule.sums(rule.outputs(model, batch), batch)[0] / rule.terms(batch)
     loss.backward()
     return loss.item(), [parameter.grad.numpy() for parameter in model.parameters()]
 
@@ -67,10 +65,12 @@ def with_jax(x, y, parameters):
     model = build(mlp(parameters), x.shape[1:], y.shape[1])
     layout = layout_of(model, jax.ShapeDtypeStruct(x.shape, float))
 
+    _, rule = losses("regression", features=x, target=y)
+    batch = {"features": jnp.asarray(x), "target": jnp.asarray(y)}
+
     def loss(params):
-        outputs = model.apply({"params": params}, x)
-        sums = flax_losses.sums(Task.regression, outputs, jnp.asarray(y), jnp.asarray(y.mean(0)))
-        return sums[0] / flax_losses.mean_over(Task.regression, y)
+        outputs = rule.outputs(model.apply, {"params": params}, batch)
+        return rule.sums(outputs, batch)[0] / rule.terms(batch)
 
     value, gradients = jax.value_and_grad(loss)(from_canonical(parameters, layout))
     gradients = to_canonical(gradients, layout)

@@ -1,15 +1,16 @@
 """The data sets as plain NumPy arrays, independent of the library that decoded them.
 
-To add one, write a module with `load(config) -> Data`, a row in `LOADERS` (and in `TASKS`, if it is no
-classification), a dataclass in `pipeline/config/datasets.py`, and a YAML file in `conf/dataset/`.
+To add one, write a module with `load(config) -> Data`, a row in `LOADERS` (and in `OTHER_TASKS`, if it is
+no classification), a dataclass in `pipeline/config/datasets.py`, and a YAML file in `conf/dataset/`.
 """
 
 from collections.abc import Callable
 
 from pipeline.config.datasets import DatasetConfig
-from pipeline.data.dataset import Data, Task
+from pipeline.data.dataset import Data
 from pipeline.data.sources import digits, images, line, synthetic, text
 from pipeline.errors import UserError
+from pipeline.tasks import Classification, Language, Regression, Task
 
 LOADERS: dict[str, Callable[..., Data]] = {
     "digits": digits.load,
@@ -19,12 +20,12 @@ LOADERS: dict[str, Callable[..., Data]] = {
     **{name: images.load for name in images.CLASSES},
 }
 
-TASKS = {"line": Task.regression, "text": Task.language}
+OTHER_TASKS: dict[str, Task] = {"line": Regression(), "text": Language()}
 
 
 def task(config: DatasetConfig) -> Task:
     """Return the task of a data set without loading it."""
-    return TASKS.get(config.name, Task.classification)
+    return OTHER_TASKS.get(config.name, Classification())
 
 
 def load(config: DatasetConfig) -> Data:

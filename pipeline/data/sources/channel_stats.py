@@ -2,13 +2,15 @@
 
 import numpy as np
 
+from pipeline.data.dataset import Moments
 
-def channel_moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population standard deviation of uint8 images [n, height, width, channels].
 
-    Both are float64 [channels], in the images' units. The deviation of a constant channel is 1, so
-    that dividing by it is safe. They are computed from counts of the 256 values, so the sums are
-    integers: the result depends neither on the order of the images nor on how NumPy sums.
+def channel_moments(images: np.ndarray) -> Moments:
+    """Moments of uint8 images [n, height, width, channels].
+
+    The deviation of a constant channel is 1, so that dividing by it is safe. They are computed from
+    counts of the 256 values, so the sums are integers: the result depends neither on the order of the
+    images nor on how NumPy sums.
     """
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)
@@ -22,4 +24,4 @@ def channel_moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     total, first, second = counts[0].sum(), counts @ values, counts @ values**2
     mean = (first / total).astype(np.float64)
     variance = ((total * second - first**2) / total**2).astype(np.float64)
-    return mean, np.where(variance == 0, 1.0, np.sqrt(variance))
+    return Moments(mean, np.where(variance == 0, 1.0, np.sqrt(variance)))

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.datasets import DatasetConfig
-from pipeline.data.dataset import Data, Split, Task
+from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.channel_stats import channel_moments
 from pipeline.data.sources.stratified_split import (
     split_train_val,
     stratified_order,
     stratified_split,
 )
+from pipeline.tasks import Classification
 
 TEST_FRACTION = 0.2
 
@@ -25,12 +26,15 @@ def load(config: DatasetConfig) -> Data:
     # The file is read here, since importing scikit-learn takes a second.
     package = Path(find_spec("sklearn").origin).parent  # pyrefly: ignore[missing-attribute]
     file = package / "datasets/data/digits.csv.gz"  # rows of 64 pixels and a class
-    pixels, classes = np.split(np.loadtxt(file, dtype=np.int64, delimiter=","), [-1], axis=1)
-    inputs, targets = pixels.reshape(-1, 8, 8, 1).astype(np.uint8), classes.ravel()
+    pixels, labels = np.split(np.loadtxt(file, dtype=np.int64, delimiter=","), [-1], axis=1)
+    fields = {"image": pixels.reshape(-1, 8, 8, 1).astype(np.uint8), "label": labels.ravel()}
 
-    kept, held_out = stratified_split(targets, TEST_FRACTION)
-    kept = kept[stratified_order(targets[kept])]
-    training, test = (Split(inputs[part], targets[part]) for part in (kept, held_out))
+    kept, held_out = stratified_split(fields["label"], TEST_FRACTION)
+    kept = kept[stratified_order(fields["label"][kept])]
+    training, test = (
+        Split({name: array[part] for name, array in fields.items()}) for part in (kept, held_out)
+    )
     train, val = split_train_val(training, config)
-    mean, std = channel_moments(training.inputs)
-    return Data("digits", Task.classification, train, val, test, 10, mean, std, tuple("0123456789"))
+    moments = {"image": channel_moments(training.fields["image"])}
+    classes = tuple("0123456789")
+    return Data("digits", Classification(), train, val, test, 10, moments, classes)

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.datasets import ImagesConfig
-from pipeline.data.dataset import Data, Split, Task
+from pipeline.data.dataset import Data, Moments, Split
 from pipeline.data.sources.array_cache import Arrays, load_or_build
 from pipeline.data.sources.channel_stats import channel_moments
 from pipeline.data.sources.decode_subprocess import decode
 from pipeline.data.sources.stratified_split import split_train_val, stratified_order
 from pipeline.errors import UserError
+from pipeline.tasks import Classification
 
 CLASSES = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100}
 
@@ -38,14 +39,17 @@ def load(config: ImagesConfig) -> Data:
         return arrays | training | {"mean": mean, "std": std}
 
     arrays = load_or_build(root, f"{config.name}-{config.source.name}-v1", build)
-    training = Split(arrays["train_inputs"], arrays["train_targets"])
-    test = Split(arrays["test_inputs"], arrays["test_targets"])
-    mean, std = (np.array(arrays[name]) for name in ("mean", "std"))  # not mapped: a few numbers
+    training, test = (
+        Split({"image": arrays[f"{part}_inputs"], "label": arrays[f"{part}_targets"]})
+        for part in ("train", "test")
+    )
+    # Not mapped: a few numbers.
+    moments = {"image": Moments(np.array(arrays["mean"]), np.array(arrays["std"]))}
     train, val = split_train_val(training, config)
     # Older caches have no names of classes.
     classes = tuple(arrays["classes"].tolist()) if "classes" in arrays else None
     outputs = CLASSES[config.name]
-    return Data(config.name, Task.classification, train, val, test, outputs, mean, std, classes)
+    return Data(config.name, Classification(), train, val, test, outputs, moments, classes)
 
 
 def check_root(config: ImagesConfig) -> Path:

@@ -3,12 +3,15 @@
 import numpy as np
 
 from pipeline.config.datasets import DatasetConfig
-from pipeline.data.dataset import Data, Split, Task
+from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.stratified_split import limit_train
+from pipeline.tasks import Regression
 
 
 def load(config: DatasetConfig) -> Data:
-    """x = 1..5 and y = x - 1, float64 [5, 1] each; each split holds all five points."""
-    points = Split(np.arange(1.0, 6.0)[:, None], np.arange(0.0, 5.0)[:, None])
+    """features = 1..5 and target = features - 1, float64 [5, 1] each; each split holds all five points."""
+    points = Split(
+        {"features": np.arange(1.0, 6.0)[:, None], "target": np.arange(0.0, 5.0)[:, None]}
+    )
     train = limit_train(points, config)
-    return Data("line", Task.regression, train, points, points, 1, np.zeros(1), np.ones(1))
+    return Data("line", Regression(), train, points, points, 1, {})

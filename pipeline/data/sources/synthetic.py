@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 from pipeline.config.datasets import SyntheticConfig
-from pipeline.data.dataset import Data, Split, Task
+from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.channel_stats import channel_moments
 from pipeline.data.sources.stratified_split import KEY, limit_train
+from pipeline.tasks import Classification
 
 # One Philox stream each, so a larger training set begins with the smaller one.
 PATTERNS, TRAIN, VAL, TEST = (KEY + stream for stream in range(4))
@@ -25,9 +26,9 @@ def load(config: SyntheticConfig) -> Data:
     training = draw(TRAIN, config.samples, patterns)
     val, test = draw(VAL, quarter, patterns), draw(TEST, quarter, patterns)
 
-    mean, std = channel_moments(training.inputs)
+    moments = {"image": channel_moments(training.fields["image"])}
     train = limit_train(training, config)
-    return Data("synthetic", Task.classification, train, val, test, config.classes, mean, std)
+    return Data("synthetic", Classification(), train, val, test, config.classes, moments)
 
 
 def draw(key: int, n: int, patterns: np.ndarray) -> Split:
@@ -36,7 +37,7 @@ def draw(key: int, n: int, patterns: np.ndarray) -> Split:
     images = noise(key, (n, *patterns.shape[1:]))
     images >>= 1  # in place, as the sum: a benchmark may use gigabytes
     images += (patterns >> 1)[targets]
-    return Split(images, targets)
+    return Split({"image": images, "label": targets})
 
 
 def noise(key: int, shape: tuple[int, ...]) -> np.ndarray:

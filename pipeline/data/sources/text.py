@@ -12,20 +12,21 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.datasets import TextConfig
-from pipeline.data.dataset import Data, Split, Task
+from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.array_cache import Arrays, load_or_build
 from pipeline.data.sources.stratified_split import held_out_count, split_train_val
 from pipeline.errors import UserError
+from pipeline.tasks import Language
 
 VOCABULARY = 256
 CHUNK = 2**20  # bytes read at once
 
 
 def load(config: TextConfig) -> Data:
-    """Windows of the text in its order, and the byte after each byte as targets: uint8 [n, length].
+    """Windows of the text in its order, and the byte after each byte: uint8 [n, length].
 
-    The text is cut into windows of `length + 1` bytes; a partial last one is dropped. Inputs are all
-    bytes of a window but the last, targets all but the first, so no byte is in two splits. The first
+    The text is cut into windows of `length + 1` bytes; a partial last one is dropped. `tokens` are all
+    bytes of a window but the last, `next` all but the first, so no byte is in two splits. The first
     windows are for training, the next for validation, the last for testing.
 
     All splits are views of one array, `<root>/cache/text-<digest of its bytes>-v1/`.
@@ -51,7 +52,7 @@ def load(config: TextConfig) -> Data:
     text = load_or_build(root, f"text-{digest.hexdigest()[:16]}-v1", build)["text"]
     training, test = split_text(text, config)
     train, val = split_train_val(training, config)
-    return Data("text", Task.language, train, val, test, VOCABULARY, np.zeros(1), np.ones(1))
+    return Data("text", Language(), train, val, test, VOCABULARY, {})
 
 
 def text_files(config: TextConfig) -> list[Path]:
@@ -115,7 +116,7 @@ def split_text(text: np.ndarray, config: TextConfig) -> tuple[Split, Split]:
     size, others = config.length + 1, 2 if config.val_fraction > 0 else 1
     count = len(text) // size
     windows = text[: count * size].reshape(count, size)
-    whole = Split(windows[:, :-1], windows[:, 1:])
+    whole = Split({"tokens": windows[:, :-1], "next": windows[:, 1:]})
     rest = count - held_out_count(count, config.test_fraction)
     if rest < others:
         allowed = f"small enough to leave {others} of the {count} samples for the other splits"

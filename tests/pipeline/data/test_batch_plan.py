@@ -12,19 +12,17 @@ from pipeline.data.batch_plan import (
     make_batch_plan,
     permutation,
 )
-from pipeline.data.dataset import Data, Split, Task
+from pipeline.data.dataset import Data, Split
 from pipeline.errors import UserError
+from pipeline.tasks import Classification, Regression
 
 SEEDS, EPOCHS, SIZES = st.integers(0, 2**63 - 1), st.integers(0, 1000), st.integers(1, 300)
 
 
-def plan(samples, batch, seed=0, augmentation=None, task=Task.classification):
-    inputs = np.zeros((samples, 2, 2, 1), np.uint8)
-    targets = np.zeros(samples, np.int64)
-    if task is Task.regression:
-        targets = np.arange(2.0 * samples).reshape(samples, 2)
-    split = Split(inputs, targets)
-    data = Data("test", task, split, split, split, 2, np.zeros(1), np.ones(1))
+def plan(samples, batch, seed=0, augmentation=None):
+    images = np.zeros((samples, 2, 2, 1), np.uint8)
+    split = Split({"image": images, "label": np.zeros(samples, np.int64)})
+    data = Data("test", Classification(), split, split, split, 2, {})
     return BatchPlan(data, seed, batch, augmentation)
 
 
@@ -106,11 +104,6 @@ def test_the_orders_of_two_epochs_are_cached():
     assert permutation.cache_info().misses == 2
 
 
-def test_the_target_mean_of_a_regression_is_that_of_its_targets():
-    np.testing.assert_array_equal(plan(3, 1, task=Task.regression).target_mean, [2.0, 3.0])
-    np.testing.assert_array_equal(plan(3, 1).target_mean, [0.0])
-
-
 def test_the_plan_follows_the_config(configure):
     config = configure(
         "dataset.augment=true dataset.crop_padding=3 dataset.flip=false seed=5 train.batch_size=9"
@@ -124,7 +117,7 @@ def test_the_plan_follows_the_config(configure):
 
 def test_augmenting_vectors_is_refused(configure):
     config = configure("model=linear dataset=line dataset.augment=true")
-    vectors = Split(np.zeros((5, 1)), np.zeros(5))
-    data = Data("line", Task.regression, vectors, vectors, vectors, 1, np.zeros(1), np.ones(1))
+    vectors = Split({"features": np.zeros((5, 1)), "target": np.zeros((5, 1))})
+    data = Data("line", Regression(), vectors, vectors, vectors, 1, {})
     with pytest.raises(UserError, match=r"dataset\.augment=True: must be false for line"):
         make_batch_plan(config, data)

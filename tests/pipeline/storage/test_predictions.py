@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from pipeline.data.dataset import Split
 from pipeline.storage.predictions import WORST, highest_loss, predictions_of, read_predictions
 from pipeline.storage.run_folder import PREDICTIONS
 
@@ -12,11 +11,11 @@ NAMES = ["target", "predicted", "loss", "confidence", "worst", "worst_images"]
 
 @pytest.fixture
 def split():
-    """Forty distinct images of three classes, with pixels up to 16."""
+    """Forty distinct images with pixels up to 16, and their three classes."""
     random = np.random.default_rng(0)
     images = random.integers(0, 17, (40, 2, 3, 1), np.uint8)
     images[7, 0, 0] = 16
-    return Split(images, random.integers(0, 3, 40))
+    return images, random.integers(0, 3, 40)
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def said():
 
 
 def test_predictions_are_read_back_and_load_with_plain_numpy(split, said, tmp_path):
-    ours = predictions_of(split, said)
+    ours = predictions_of(*split, said)
     ours.write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [PREDICTIONS], "nothing is left aside"
     again = read_predictions(tmp_path)
@@ -40,12 +39,12 @@ def test_predictions_are_read_back_and_load_with_plain_numpy(split, said, tmp_pa
     floats = dict.fromkeys(("loss", "confidence"), "float64")
     whole = dict.fromkeys(("target", "predicted", "worst"), "int64")
     assert types == floats | whole | {"worst_images": "uint8"}
-    np.testing.assert_array_equal(ours.target, split.targets)
+    np.testing.assert_array_equal(ours.target, split[1])
     np.testing.assert_array_equal(np.stack([ours.predicted, ours.loss, ours.confidence], 1), said)
 
 
 def test_classes_are_named_as_in_the_data_set(split, said, tmp_path):
-    predictions_of(split, said, ("cat", "naïve dog", "bird", "frog")).write(tmp_path)
+    predictions_of(*split, said, ("cat", "naïve dog", "bird", "frog")).write(tmp_path)
     with np.load(tmp_path / PREDICTIONS, allow_pickle=False) as file:
         assert file.files == [*NAMES, "classes"]
         assert file["classes"].tolist() == ["cat", "naïve dog", "bird", "frog"]
@@ -53,21 +52,19 @@ def test_classes_are_named_as_in_the_data_set(split, said, tmp_path):
 
 
 def test_classes_without_names_are_named_by_their_numbers(split, said, tmp_path):
-    predictions_of(split, said).write(tmp_path)
+    predictions_of(*split, said).write(tmp_path)
     assert read_predictions(tmp_path).names == ["0", "1", "2"]
 
 
 def test_the_worst_samples_come_with_images_scaled_for_display(split, said):
-    found = predictions_of(split, said)
+    found = predictions_of(*split, said)
     assert found.worst.tolist() == np.argsort(-said[:, 1])[:WORST].tolist()
     assert found.worst_images.shape == (WORST, 2, 3, 1)
-    np.testing.assert_array_equal(
-        found.worst_images, np.rint(split.inputs[found.worst] * (255 / 16))
-    )
+    np.testing.assert_array_equal(found.worst_images, np.rint(split[0][found.worst] * (255 / 16)))
 
 
 def test_vectors_have_no_images_and_all_of_a_few_samples_are_worst(said, tmp_path):
-    found = predictions_of(Split(np.zeros((5, 2)), np.zeros(5, np.int64)), said[:5])
+    found = predictions_of(np.zeros((5, 2)), np.zeros(5, np.int64), said[:5])
     found.write(tmp_path)
     assert read_predictions(tmp_path).worst_images is None
     assert sorted(found.worst) == [0, 1, 2, 3, 4]
@@ -82,7 +79,7 @@ def test_highest_loss_puts_nan_first_and_keeps_the_order_of_ties():
 def test_confusion_matrix_has_true_classes_as_rows():
     targets, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 2, 2])
     said = np.stack([predicted, np.zeros(6), np.ones(6)], axis=1)
-    found = predictions_of(Split(np.zeros((6, 1)), targets), said).confusion(4)
+    found = predictions_of(np.zeros((6, 1)), targets, said).confusion(4)
     assert found.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
     assert found.dtype == np.int64
 
@@ -90,7 +87,7 @@ def test_confusion_matrix_has_true_classes_as_rows():
 @pytest.mark.parametrize("kept", [0, 10, 500, -1])
 def test_a_truncated_or_corrupted_file_reads_as_none(split, said, tmp_path, kept):
     assert read_predictions(tmp_path) is None
-    predictions_of(split, said).write(tmp_path)
+    predictions_of(*split, said).write(tmp_path)
     whole = (tmp_path / PREDICTIONS).read_bytes()
     (tmp_path / PREDICTIONS).write_bytes(whole[:kept])
     assert read_predictions(tmp_path) is None

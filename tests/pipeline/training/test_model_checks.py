@@ -14,8 +14,9 @@ from pipeline.config.models import (
     Stem,
     ViTConfig,
 )
-from pipeline.data.dataset import Data, Form, Split, Task
+from pipeline.data.dataset import Data, Form, Split
 from pipeline.errors import UserError
+from pipeline.tasks import Classification, Language, Regression
 from pipeline.training.model_checks import (
     ACCEPTED_INPUTS,
     check_model,
@@ -26,17 +27,17 @@ from pipeline.training.model_checks import (
 )
 
 SAMPLES = {
-    Form.images: (np.zeros((3, 9, 8, 2), np.uint8), Task.classification, "images of 9×8×2"),
-    Form.vectors: (np.zeros((3, 5)), Task.regression, "vectors of 5"),
-    Form.tokens: (np.zeros((3, 7), np.uint8), Task.language, "token sequences of 7"),
+    Form.images: (np.zeros((3, 9, 8, 2), np.uint8), Classification(), "images of 9×8×2"),
+    Form.vectors: (np.zeros((3, 5)), Regression(), "vectors of 5"),
+    Form.tokens: (np.zeros((3, 7), np.uint8), Language(), "token sequences of 7"),
 }
 
 
 def data_of(form):
     """A data set with samples of a form."""
     inputs, task, _ = SAMPLES[form]
-    split = Split(inputs, inputs)
-    return Data("test", task, split, split, split, 4, np.zeros(1), np.ones(1))
+    split = Split({"inputs": inputs, task.targets[0]: inputs})
+    return Data("test", task, split, split, split, 4, {})
 
 
 @dataclass(kw_only=True)
@@ -178,21 +179,21 @@ def test_a_users_model_that_cannot_be_created_is_reported_in_one_message(tmp_pat
 @pytest.mark.parametrize(
     ("outputs", "targets", "task", "problem"),
     [
-        (np.zeros((8, 10)), (8,), Task.classification, ""),
-        (np.zeros((8, 5, 256)), (8, 5), Task.language, ""),
-        (np.zeros((8, 1)), (8, 1), Task.regression, ""),
+        (np.zeros((8, 10)), (8,), Classification(), ""),
+        (np.zeros((8, 5, 256)), (8, 5), Language(), ""),
+        (np.zeros((8, 1)), (8, 1), Regression(), ""),
         (
             np.zeros((8, 1)),
             (8, 2),
-            Task.regression,
+            Regression(),
             r"\[8, 1\], and the loss needs an array \[8, 2\]",
         ),
-        (np.zeros((8, 10, 4)), (8,), Task.classification, r"\[8, 10, 4\].* \[8, classes\]"),
-        ({"logits": 1}, (8,), Task.classification, "returns a dict"),
+        (np.zeros((8, 10, 4)), (8,), Classification(), r"\[8, 10, 4\].* \[8, classes\]"),
+        ({"logits": 1}, (8,), Classification(), "returns a dict"),
     ],
 )
 def test_outputs_of_a_users_model_must_have_the_shape_that_the_loss_needs(
     outputs, targets, task, problem
 ):
     with pytest.raises(UserError, match=problem) if problem else nullcontext():
-        check_outputs(outputs, targets, task)
+        check_outputs(outputs, {task.targets[0]: targets}, task)

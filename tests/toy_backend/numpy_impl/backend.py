@@ -64,8 +64,9 @@ def train(experiment: Experiment, device: Device) -> None:
         recorder.describe(weights, plan.digest(lambda step: batch(plan, step)))
     recorder.begin(start, device)
     for step in range(start + 1, recorder.intervals.total + 1):
-        inputs, targets = batch(plan, step - 1)
-        sums, gradients = loss_and_gradients(weights, normalised(plan.data, inputs), targets)
+        chosen = batch(plan, step - 1)
+        images = normalised(plan.data, chosen["image"])
+        sums, gradients = loss_and_gradients(weights, images, chosen["label"])
         norm = np.sqrt(sum(np.sum(array**2) for array in gradients.values()))
         rate = recorder.learning_rate(step - 1)
         weights = {name: array - rate * gradients[name] for name, array in weights.items()}
@@ -110,20 +111,21 @@ def versions() -> dict[str, str]:
 
 def initial_weights(data: Data, config: Config) -> Weights:
     """Draw the weights at step 0, as every backend does."""
-    features = int(np.prod(data.train.inputs.shape[1:]))
+    features = int(np.prod(data.input_shape))
     shapes = {"fc.weight": (data.outputs, features), "fc.bias": (data.outputs,)}
     return initial_parameters(shapes, {"fc": "linear"}, config.seed, config.model.init)
 
 
-def batch(plan: BatchPlan, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the raw samples and targets of the batch after `step` updates."""
+def batch(plan: BatchPlan, step: int) -> dict[str, np.ndarray]:
+    """Return the raw fields of the batch after `step` updates."""
     indices = plan.indices(step)
-    return plan.data.train.inputs[indices], plan.data.train.targets[indices]
+    return {name: array[indices] for name, array in plan.data.train.fields.items()}
 
 
 def normalised(data: Data, inputs: np.ndarray) -> np.ndarray:
     """Return normalised samples, flattened: float64 `[batch, features]`."""
-    return ((inputs - data.mean) / data.std).reshape(len(inputs), -1)
+    mean, std = data.moments["image"]
+    return ((inputs - mean) / std).reshape(len(inputs), -1)
 
 
 def log_probabilities(weights: Weights, inputs: np.ndarray) -> np.ndarray:
@@ -153,10 +155,10 @@ def sums_of(logs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
 
 def evaluate(weights: Weights, data: Data, split: Split) -> tuple[dict[str, float], np.ndarray]:
     """Return sums over a split, and the predictions for its samples."""
-    logs = log_probabilities(weights, normalised(data, split.inputs))
-    losses = -logs[np.arange(len(logs)), split.targets]
+    logs = log_probabilities(weights, normalised(data, split.fields["image"]))
+    losses = -logs[np.arange(len(logs)), split.fields["label"]]
     rows = np.stack([logs.argmax(axis=1), losses, np.exp(logs.max(axis=1))], axis=1)
-    return sums_of(logs, split.targets), rows
+    return sums_of(logs, split.fields["label"]), rows
 
 
 def write_checkpoint(run: Path, step: int, weights: Weights, state: RecorderState) -> None:

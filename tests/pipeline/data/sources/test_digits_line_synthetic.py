@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 
 from pipeline.config.datasets import DigitsConfig, LineConfig, SyntheticConfig
 from pipeline.data import sources
-from pipeline.data.dataset import Task
 from pipeline.data.sources.stratified_split import stratified_order, stratified_split
 from pipeline.errors import UserError
+from pipeline.tasks import Classification, Regression
 
 some_targets = st.lists(st.integers(0, 6), min_size=1, max_size=120).map(np.array)
 
@@ -47,16 +47,20 @@ def test_the_split_depends_on_the_key_and_is_frozen():
 
 def test_digits_are_split_into_fixed_stratified_parts():
     data = sources.load(DigitsConfig())
-    assert (data.name, data.task, data.outputs) == ("digits", Task.classification, 10)
+    assert (data.name, type(data.task), data.outputs) == ("digits", Classification, 10)
     assert data.classes == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
     assert [len(data.train), len(data.val), len(data.test)] == [1294, 144, 359]
-    assert data.train.inputs.shape == (1294, 8, 8, 1)
-    assert (data.train.inputs.dtype, data.train.targets.dtype) == (np.uint8, np.int64)
-    assert data.train.inputs.max() == 16
-    assert (data.mean.shape, data.mean.dtype) == ((1,), np.float64)
+    assert data.train.fields["image"].shape == (1294, 8, 8, 1)
+    assert (data.train.fields["image"].dtype, data.train.fields["label"].dtype) == (
+        np.uint8,
+        np.int64,
+    )
+    assert data.train.fields["image"].max() == 16
+    mean, _ = data.moments["image"]
+    assert (mean.shape, mean.dtype) == ((1,), np.float64)
     for split in (data.train, data.val, data.test):
-        assert np.ptp(np.bincount(split.targets, minlength=10) / len(split)) < 0.02
-    parts = b"".join(split.inputs.tobytes() for split in (data.train, data.val, data.test))
+        assert np.ptp(np.bincount(split.fields["label"], minlength=10) / len(split)) < 0.02
+    parts = b"".join(split.fields["image"].tobytes() for split in (data.train, data.val, data.test))
     assert hashlib.sha256(parts).hexdigest().startswith("c59c0e78fb741fb372bd243e6d6b38cd")
 
 
@@ -64,7 +68,7 @@ def test_the_splits_of_digits_are_complete_and_disjoint():
     from sklearn.datasets import load_digits
 
     data = sources.load(DigitsConfig())
-    got = np.concatenate([split.inputs for split in (data.train, data.val, data.test)])
+    got = np.concatenate([split.fields["image"] for split in (data.train, data.val, data.test)])
     rows = sorted(map(bytes, got.reshape(len(got), -1)))
     assert rows == sorted(map(bytes, load_digits().data.astype(np.uint8)))
 
@@ -72,16 +76,16 @@ def test_the_splits_of_digits_are_complete_and_disjoint():
 def test_the_test_set_and_moments_do_not_depend_on_val_fraction_or_limit():
     one = sources.load(DigitsConfig())
     two = sources.load(DigitsConfig(val_fraction=0.5, limit=10))
-    np.testing.assert_array_equal(one.test.inputs, two.test.inputs)
+    np.testing.assert_array_equal(one.test.fields["image"], two.test.fields["image"])
     np.testing.assert_array_equal(one.mean, two.mean)
     np.testing.assert_array_equal(one.std, two.std)
 
 
 def test_a_limit_keeps_the_first_samples_and_all_classes():
     whole, few = sources.load(DigitsConfig()), sources.load(DigitsConfig(limit=20))
-    np.testing.assert_array_equal(few.train.inputs, whole.train.inputs[:20])
-    assert set(few.train.targets) == set(range(10))
-    np.testing.assert_array_equal(few.val.inputs, whole.val.inputs)
+    np.testing.assert_array_equal(few.train.fields["image"], whole.train.fields["image"][:20])
+    assert set(few.train.fields["label"]) == set(range(10))
+    np.testing.assert_array_equal(few.val.fields["image"], whole.val.fields["image"])
 
 
 def test_validation_is_the_training_set_if_val_fraction_is_zero():
@@ -106,34 +110,44 @@ def test_too_large_a_limit_or_val_fraction_is_refused_with_the_available_size(co
 
 def test_the_line_is_the_same_five_points_in_every_split():
     data = sources.load(LineConfig())
-    assert (data.task, data.outputs) == (Task.regression, 1)
+    assert (type(data.task), data.outputs) == (Regression, 1)
     for split in (data.train, data.val, data.test):
-        np.testing.assert_array_equal(split.inputs, [[1.0], [2.0], [3.0], [4.0], [5.0]])
-        np.testing.assert_array_equal(split.targets, [[0.0], [1.0], [2.0], [3.0], [4.0]])
-        assert (split.inputs.dtype, split.targets.dtype) == (np.float64, np.float64)
-    assert (data.mean.tolist(), data.std.tolist()) == ([0.0], [1.0])
+        np.testing.assert_array_equal(split.fields["features"], [[1.0], [2.0], [3.0], [4.0], [5.0]])
+        np.testing.assert_array_equal(split.fields["target"], [[0.0], [1.0], [2.0], [3.0], [4.0]])
+        assert (split.fields["features"].dtype, split.fields["target"].dtype) == (
+            np.float64,
+            np.float64,
+        )
+    assert data.moments == {}
 
 
 def test_synthetic_images_have_the_requested_shape_and_are_reproducible():
     config = SyntheticConfig(samples=42, shape=[5, 7, 2], classes=3)
     one, two = sources.load(config), sources.load(config)
     assert [len(one.train), len(one.val), len(one.test)] == [42, 10, 10]
-    assert (one.train.inputs.shape, one.outputs) == ((42, 5, 7, 2), 3)
-    assert (one.train.inputs.dtype, one.train.targets.dtype) == (np.uint8, np.int64)
+    assert (one.train.fields["image"].shape, one.outputs) == ((42, 5, 7, 2), 3)
+    assert (one.train.fields["image"].dtype, one.train.fields["label"].dtype) == (
+        np.uint8,
+        np.int64,
+    )
     for split in ("train", "val", "test"):
-        np.testing.assert_array_equal(getattr(one, split).inputs, getattr(two, split).inputs)
-    assert not np.array_equal(one.val.inputs, one.test.inputs)
+        np.testing.assert_array_equal(
+            getattr(one, split).fields["image"], getattr(two, split).fields["image"]
+        )
+    assert not np.array_equal(one.val.fields["image"], one.test.fields["image"])
     assert len(sources.load(SyntheticConfig(samples=1, shape=[1, 1, 1])).val) == 1
 
 
 def test_a_larger_synthetic_set_starts_with_the_smaller_one():
     small = sources.load(SyntheticConfig(samples=10, shape=[3, 3, 1]))
     large = sources.load(SyntheticConfig(samples=50, shape=[3, 3, 1]))
-    np.testing.assert_array_equal(small.train.inputs, large.train.inputs[:10])
+    np.testing.assert_array_equal(small.train.fields["image"], large.train.fields["image"][:10])
 
 
 def test_synthetic_images_can_be_learned():
     data = sources.load(SyntheticConfig(samples=400, shape=[8, 8, 1]))
-    flat = [split.inputs.reshape(len(split), -1) / 255 for split in (data.train, data.test)]
-    model = LogisticRegression(max_iter=200).fit(flat[0], data.train.targets)
-    assert model.score(flat[1], data.test.targets) > 0.9
+    flat = [
+        split.fields["image"].reshape(len(split), -1) / 255 for split in (data.train, data.test)
+    ]
+    model = LogisticRegression(max_iter=200).fit(flat[0], data.train.fields["label"])
+    assert model.score(flat[1], data.test.fields["label"]) > 0.9

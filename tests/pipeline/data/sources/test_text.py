@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pipeline.config.datasets import TextConfig
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
-from pipeline.data.dataset import Form, Task
+from pipeline.data.dataset import Form
 from pipeline.data.sources.text import split_text, standard_library
 from pipeline.errors import UserError
+from pipeline.tasks import Language
 
 
 def splits(data):
@@ -39,11 +40,15 @@ def test_every_target_is_the_next_byte_and_splits_share_none(length, windows, ex
     text = np.arange(size, dtype=np.uint32)  # each byte tells its place
     config = TextConfig(length=length, test_fraction=test_fraction)
     training, test = split_text(text, config)
-    seen = [np.c_[split.inputs, split.targets[:, -1:]] for split in (training, test)]
+    seen = [
+        np.c_[split.fields["tokens"], split.fields["next"][:, -1:]] for split in (training, test)
+    ]
     for split, windows in zip((training, test), seen, strict=True):
-        assert split.inputs.shape == split.targets.shape == (len(split), length)
-        np.testing.assert_array_equal(split.targets, split.inputs + 1)
-        assert np.shares_memory(split.inputs, text) & np.shares_memory(split.targets, text)
+        assert split.fields["tokens"].shape == split.fields["next"].shape == (len(split), length)
+        np.testing.assert_array_equal(split.fields["next"], split.fields["tokens"] + 1)
+        assert np.shares_memory(split.fields["tokens"], text) & np.shares_memory(
+            split.fields["next"], text
+        )
         np.testing.assert_array_equal(windows.ravel(), np.arange(windows.size) + windows[0, 0])
     used = np.concatenate(seen).ravel()
     np.testing.assert_array_equal(used, np.arange(size // (length + 1) * (length + 1)))
@@ -52,9 +57,12 @@ def test_every_target_is_the_next_byte_and_splits_share_none(length, windows, ex
 def test_a_text_is_cut_into_training_validation_and_test_blocks(load, tmp_path):
     text = bytes(range(256)) * 10
     data = load(path=written(tmp_path / "a.txt", text), length=15)
-    assert (data.name, data.task, data.outputs) == ("text", Task.language, 256)
+    assert (data.name, type(data.task), data.outputs) == ("text", Language, 256)
     assert [len(split) for split in splits(data)] == [130, 14, 16]
-    joined = [np.c_[split.inputs, split.targets[:, -1:]].tobytes() for split in splits(data)]
+    joined = [
+        np.c_[split.fields["tokens"], split.fields["next"][:, -1:]].tobytes()
+        for split in splits(data)
+    ]
     assert b"".join(joined) == text
     assert {split.form for split in splits(data)} == {Form.tokens}
     assert data.values_per_sample == 15
@@ -62,15 +70,17 @@ def test_a_text_is_cut_into_training_validation_and_test_blocks(load, tmp_path):
 
 def test_windows_are_views_of_one_memory_mapped_file(load, tmp_path):
     data = load(path=written(tmp_path / "a.txt", bytes(1000)), length=9, limit=20)
-    arrays = [part for split in splits(data) for part in (split.inputs, split.targets)]
+    arrays = [
+        part for split in splits(data) for part in (split.fields["tokens"], split.fields["next"])
+    ]
     for array in arrays:
         assert isinstance(array, np.memmap)
         assert (array.dtype, array.flags.writeable) == (np.uint8, False)
     assert len({Path(array.filename) for array in arrays}) == 1
     assert len(data.train) == 20
-    assert np.shares_memory(data.train.inputs, data.train.targets)
-    assert not np.shares_memory(data.train.targets, data.val.inputs)
-    assert not np.shares_memory(data.val.targets, data.test.inputs)
+    assert np.shares_memory(data.train.fields["tokens"], data.train.fields["next"])
+    assert not np.shares_memory(data.train.fields["next"], data.val.fields["tokens"])
+    assert not np.shares_memory(data.val.fields["next"], data.test.fields["tokens"])
 
 
 def test_files_of_a_folder_are_joined_in_the_order_of_their_names(load, tmp_path):
@@ -80,7 +90,9 @@ def test_files_of_a_folder_are_joined_in_the_order_of_their_names(load, tmp_path
 
     def text(pattern):
         data = load(path=str(folder), pattern=pattern, length=1, val_fraction=0.2)
-        return b"".join(np.c_[split.inputs, split.targets].tobytes() for split in splits(data))
+        return b"".join(
+            np.c_[split.fields["tokens"], split.fields["next"]].tobytes() for split in splits(data)
+        )
 
     assert text("*.txt") == b"aaaaaabbbbbb"
     assert text("**/*.txt") == b"aaaaaabbbbbbdddddd"
@@ -92,14 +104,14 @@ def test_max_bytes_limits_the_text(load, tmp_path):
         written(tmp_path / "texts" / name, name[:1].encode() * 50)
     data = load(path=str(tmp_path / "texts"), length=9, max_bytes=70)
     assert sum(map(len, splits(data))) == 7
-    assert bytes(data.test.inputs[0]) == b"b" * 9
-    assert bytes(data.train.inputs[0]) == b"a" * 9
+    assert bytes(data.test.fields["tokens"][0]) == b"b" * 9
+    assert bytes(data.train.fields["tokens"][0]) == b"a" * 9
 
 
 def test_an_edited_file_gets_a_new_cache_and_an_unchanged_one_reuses_it(load, tmp_path):
     path = written(tmp_path / "a.txt", b"one " * 100)
     caches = tmp_path / "root" / "cache"
-    assert bytes(load(path=path, length=7).train.inputs[0]) == b"one one"
+    assert bytes(load(path=path, length=7).train.fields["tokens"][0]) == b"one one"
     (first,) = caches.glob("*/text.npy")
     before = first.stat().st_mtime_ns
     load(path=path, length=11, val_fraction=0.3)  # other windows of the same bytes
@@ -109,7 +121,7 @@ def test_an_edited_file_gets_a_new_cache_and_an_unchanged_one_reuses_it(load, tm
     stat = os.stat(path)
     written(tmp_path / "a.txt", b"two " * 100)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as long, and as old
-    assert bytes(load(path=path, length=7).train.inputs[0]) == b"two two"
+    assert bytes(load(path=path, length=7).train.fields["tokens"][0]) == b"two two"
     assert len(list(caches.glob("*/text.npy"))) == 2
 
 
@@ -126,9 +138,9 @@ def test_the_default_text_is_pythons_standard_library(load):
     size = sum(file.stat().st_size for file in standard_library())
     assert 3e6 < size < 8e6
     assert sum(map(len, splits(data))) == size // 129
-    assert data.train.inputs.shape[1] == 128
+    assert data.train.fields["tokens"].shape[1] == 128
     assert len(data.test) == pytest.approx(size / 129 * 0.1, rel=0.01)
-    assert bytes(data.train.inputs[0]) == standard_library()[0].read_bytes()[:128]
+    assert bytes(data.train.fields["tokens"][0]) == standard_library()[0].read_bytes()[:128]
     names = [file.name for file in standard_library()]
     assert names == sorted(names)
     assert "ast.py" in names

@@ -63,10 +63,14 @@ def test_class_names_are_those_of_tfds_or_the_archive(name, classes, third, mirr
 def test_a_folder_prepared_by_tfds_elsewhere_is_read_as_it_is(images, tmp_path):
     prepare(tmp_path, "array_record", *images["cifar10", "train"], *images["cifar10", "test"])
     data = sources.load(config("cifar10", tmp_path, val_fraction=0.0))
-    assert isinstance(data.train.inputs, np.memmap)
-    assert pairs(data.train.inputs, data.train.targets) == pairs(*images["cifar10", "train"])
-    assert pairs(data.test.inputs, data.test.targets) == pairs(*images["cifar10", "test"])
-    np.testing.assert_array_equal(data.val.inputs, data.train.inputs)
+    assert isinstance(data.train.fields["image"], np.memmap)
+    assert pairs(data.train.fields["image"], data.train.fields["label"]) == pairs(
+        *images["cifar10", "train"]
+    )
+    assert pairs(data.test.fields["image"], data.test.fields["label"]) == pairs(
+        *images["cifar10", "test"]
+    )
+    np.testing.assert_array_equal(data.val.fields["image"], data.train.fields["image"])
     assert data.classes == tuple("0123456789"), "it was prepared without names"
 
 
@@ -111,7 +115,7 @@ def test_two_concurrent_loads_download_and_decode_once(mirror, tmp_path):
     code = (
         "import sys; from pipeline.data import sources; from pipeline.config.datasets import *;"
         "data = sources.load(ImagesConfig(name='cifar10', root=sys.argv[1], download=True,"
-        "source=Source.tfds)); print(int(data.train.inputs.sum()), len(data.train));"
+        "source=Source.tfds)); print(int(data.train.fields['image'].sum()), len(data.train));"
         "print(sorted({'torch', 'jax', 'tensorflow_datasets'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "data")]

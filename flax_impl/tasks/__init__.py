@@ -1,0 +1,22 @@
+"""The losses of the tasks; see `pipeline.tasks`."""
+
+from flax_impl.device import Device
+from flax_impl.tasks.classification import ClassificationLoss
+from flax_impl.tasks.language import LanguageLoss
+from flax_impl.tasks.regression import RegressionLoss
+from flax_impl.tasks.task_loss import Batch, TaskLoss
+from pipeline.config.experiment import Config
+from pipeline.data.dataset import Data
+
+__all__ = ["Batch", "TaskLoss", "build_loss"]
+
+LOSSES: dict[str, type[TaskLoss]] = {
+    "classification": ClassificationLoss,
+    "regression": RegressionLoss,
+    "language": LanguageLoss,
+}
+
+
+def build_loss(config: Config, data: Data, device: Device) -> TaskLoss:
+    """Build the loss of the data set's task."""
+    return LOSSES[data.task.name](data, device, config.train.label_smoothing)

@@ -1,0 +1,36 @@
+"""Classification: one class for each sample."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flax_impl.tasks.task_loss import Batch, TaskLoss
+
+
+class ClassificationLoss(TaskLoss):
+    """Cross-entropy of logits `[batch, classes]`, and the samples whose likeliest class is right."""
+
+    def sum_terms(
+        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+    ) -> list[jax.Array]:
+        """Return the sums."""
+        return cross_entropy(outputs, batch["label"], smoothing, counted)
+
+    def per_sample(self, outputs: jax.Array, batch: Batch) -> jax.Array:
+        """Return the likeliest class, the loss and the probability of the class."""
+        outputs = outputs.astype(self.dtype)
+        loss = optax.softmax_cross_entropy_with_integer_labels(outputs, batch["label"])
+        confidence = jax.nn.softmax(outputs).max(axis=-1)
+        return jnp.stack([outputs.argmax(axis=-1).astype(self.dtype), loss, confidence], axis=-1)
+
+
+def cross_entropy(
+    logits: jax.Array, targets: jax.Array, smoothing: float, counted: jax.Array
+) -> list[jax.Array]:
+    """Return the sum of the cross-entropies, and the number of right predictions."""
+    if smoothing:
+        soft = optax.smooth_labels(jax.nn.one_hot(targets, logits.shape[-1]), smoothing)
+        loss = optax.softmax_cross_entropy(logits, soft.astype(logits.dtype))
+    else:
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return [(loss * counted).sum(), ((logits.argmax(axis=-1) == targets) * counted).sum()]

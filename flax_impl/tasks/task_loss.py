@@ -1,0 +1,66 @@
+"""The loss of a task, and what else is summed over a batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from flax_impl.device import Device, PyTree
+from pipeline.data.dataset import Data
+from pipeline.training.model_checks import check_outputs
+
+Batch = Mapping[str, jax.Array]  # the fields by name
+
+
+class TaskLoss(ABC):
+    """The loss of a task; losses are computed in the dtype of the parameters."""
+
+    def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
+        self.task, self.inputs = data.task, data.inputs
+        self.dtype, self.smoothing = device.dtype, smoothing
+
+    def outputs(
+        self, apply_fn: Callable, variables: PyTree, batch: Batch, **options: PyTree
+    ) -> PyTree:
+        """Return a model's outputs for a batch."""
+        return apply_fn(variables, *(batch[name] for name in self.inputs), **options)
+
+    def terms(self, batch: Batch) -> int:
+        """Return the number of terms of a batch's mean loss."""
+        return self.task.terms({name: field.shape for name, field in batch.items()})
+
+    def sums(
+        self,
+        outputs: jax.Array,
+        batch: Batch,
+        training: bool = False,
+        counted: jax.Array | None = None,
+    ) -> list[jax.Array]:
+        """Return the sums over a batch, in the order of the task's `sums`; smoothing is for training.
+
+        `counted` is 1 for a sample, 0 for padding `[batch]`. Only here: a compiled evaluation needs batches
+        of one size; torch takes a smaller last one.
+        """
+        check_outputs(outputs, {name: f.shape for name, f in batch.items()}, self.task)
+        if counted is None:
+            counted = jnp.ones(len(outputs), self.dtype)
+        smoothing = self.smoothing if training else 0.0
+        return self.sum_terms(outputs.astype(self.dtype), batch, smoothing, counted)
+
+    @abstractmethod
+    def sum_terms(
+        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+    ) -> list[jax.Array]:
+        """Return the sums.
+
+        `smoothing` is the fraction of each target that is spread evenly over all classes (Szegedy et al.
+        2016).
+        """
+
+    def per_sample(self, outputs: jax.Array, batch: Batch) -> jax.Array | None:
+        """Return predictions of each sample `[batch, values]`, as `storage.predictions.COLUMNS`.
+
+        None if the task has none.
+        """
+        return None

@@ -1,0 +1,53 @@
+"""The loss of a task, and what else is summed over a batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from lightning_impl.device import Device
+from pipeline.data.dataset import Data
+from pipeline.training.model_checks import check_outputs
+
+Batch = Mapping[str, torch.Tensor]  # the fields by name
+
+
+class TaskLoss(ABC):
+    """The loss of a task; losses are computed in the dtype of the parameters."""
+
+    def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
+        self.task, self.inputs = data.task, data.inputs
+        self.dtype, self.smoothing = device.dtype, smoothing
+
+    def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return a model's outputs for a batch."""
+        return model(*(batch[name] for name in self.inputs))
+
+    def terms(self, batch: Batch) -> int:
+        """Return the number of terms of a batch's mean loss."""
+        return self.task.terms({name: tuple(field.shape) for name, field in batch.items()})
+
+    def sums(
+        self, outputs: torch.Tensor, batch: Batch, training: bool = False
+    ) -> list[torch.Tensor]:
+        """Return the sums over a batch, in the order of the task's `sums`; smoothing is for training."""
+        check_outputs(outputs, {name: tuple(f.shape) for name, f in batch.items()}, self.task)
+        return self.sum_terms(outputs.to(self.dtype), batch, self.smoothing if training else 0.0)
+
+    @abstractmethod
+    def sum_terms(
+        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+    ) -> list[torch.Tensor]:
+        """Return the sums.
+
+        `smoothing` is the fraction of each target that is spread evenly over all classes (Szegedy et al.
+        2016).
+        """
+
+    def per_sample(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor | None:
+        """Return predictions of each sample `[batch, values]`, as `storage.predictions.COLUMNS`.
+
+        None if the task has none.
+        """
+        return None

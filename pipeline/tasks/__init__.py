@@ -1,0 +1,20 @@
+"""Tasks: what is learned from the fields of a batch, and the metrics of it.
+
+To add one, write a file with a subclass of `Task` here, its row in `TASKS`, and its twin in `tasks/` of each
+backend, which has the loss.
+"""
+
+from pipeline.tasks.classification import Classification
+from pipeline.tasks.language import Language
+from pipeline.tasks.regression import Regression
+from pipeline.tasks.task import Shapes, Task
+
+__all__ = ["TASKS", "Classification", "Language", "Regression", "Shapes", "Task", "direction"]
+
+TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Language())}
+
+
+def direction(key: str) -> str:
+    """Return `max` if a higher value of a metric such as `val/accuracy` is better, else `min`."""
+    metric = key.rpartition("/")[2]
+    return "max" if any(metric in task.maximized for task in TASKS.values()) else "min"

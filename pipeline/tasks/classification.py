@@ -1,0 +1,24 @@
+"""Classification: one class for each sample."""
+
+from collections.abc import Mapping
+
+from pipeline.tasks.task import Shapes, Task
+
+
+class Classification(Task):
+    """Cross-entropy of the logits `[batch, classes]`, in nats, with the class `label` `[batch]`."""
+
+    name = "classification"
+    targets = ("label",)
+    sums = ("loss", "correct")
+    monitor = "accuracy"
+    maximized = frozenset({"accuracy"})
+
+    def metrics(self, sums: Mapping[str, float], shapes: Shapes) -> dict[str, float]:
+        """Return the mean loss, and the share of samples whose likeliest class is right."""
+        terms = self.terms(shapes)
+        return {"loss": sums["loss"] / terms, "accuracy": sums["correct"] / terms}
+
+    def outputs_shape(self, shapes: Shapes) -> tuple[int | str, ...]:
+        """Return the shape of logits."""
+        return (*shapes["label"], "classes")

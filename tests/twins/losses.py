@@ -1,0 +1,27 @@
+"""The loss of a task on both backends, for tests."""
+
+import jax
+import numpy as np
+
+import flax_impl.device
+import flax_impl.tasks
+import lightning_impl.device
+import lightning_impl.tasks
+from pipeline.config.train import Precision
+from pipeline.data.dataset import Data, Split
+from pipeline.tasks import TASKS
+
+
+def losses(task, smoothing=0.0, **fields):
+    """Losses of torch and of JAX, in float64, for a data set whose training samples are `fields`."""
+    split = Split({name: np.asarray(array) for name, array in fields.items()})
+    data = Data("made", TASKS[task], split, split, split, 1, {})
+    mesh = jax.sharding.Mesh(jax.devices("cpu")[:1], (flax_impl.device.DATA,))
+    return (
+        lightning_impl.tasks.LOSSES[task](
+            data, lightning_impl.device.Device("cpu", Precision.fp64, ""), smoothing
+        ),
+        flax_impl.tasks.LOSSES[task](
+            data, flax_impl.device.Device("cpu", Precision.fp64, 1, "", mesh), smoothing
+        ),
+    )
