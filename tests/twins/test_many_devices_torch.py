@@ -160,11 +160,11 @@ def test_devices_share_each_part_of_a_batch_in_blocks(plan):
     step = iter(TrainBatches(plan, device_of(0, size=1), 2, lambda: 3))
     whole = [next(step), next(step)]
     steps = [iter(TrainBatches(plan, device_of(rank), 2, lambda: 3)) for rank in range(SIZE)]
-    for inputs, targets in whole:
+    for batch in whole:
         parts = [next(step) for step in steps]
-        assert [len(part[1]) for part in parts] == [4] * SIZE
-        assert torch.equal(torch.cat([part[0] for part in parts]), inputs)
-        assert torch.equal(torch.cat([part[1] for part in parts]), targets)
+        assert [len(part["label"]) for part in parts] == [4] * SIZE
+        for name, field in batch.items():
+            assert torch.equal(torch.cat([part[name] for part in parts]), field)
 
 
 def test_batch_digests_are_the_same_on_all_devices(plan):

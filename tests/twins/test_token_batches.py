@@ -100,9 +100,9 @@ def test_an_evaluation_sees_every_window_once_on_both_backends(plan, devices):
 
     seen = Counter()
     for samples, indices, counted in flax_impl.data.EvalBatches(split, plan, devices[1], BATCH):
-        batch = flax_impl.data.gather_batch(samples, indices)
-        inputs, targets = batch["tokens"], batch["next"]
-        rows = np.c_[flax_impl.data.normalised(samples, inputs), targets].astype(np.uint8)
+        stored = flax_impl.data.gather_batch(samples, indices)
+        batch = flax_impl.data.normalised(samples, stored)
+        rows = np.c_[batch["tokens"], batch["next"]].astype(np.uint8)
         seen.update(bytes(row) for row, count in zip(rows, counted, strict=True) if count)
     assert seen == wanted
 

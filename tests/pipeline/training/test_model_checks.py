@@ -47,7 +47,7 @@ class Named(ModelConfig):
 
 @pytest.mark.parametrize("form", SAMPLES)
 def test_the_form_of_samples_follows_from_their_shape_and_type(form):
-    assert data_of(form).train.form is form
+    assert data_of(form).form is form
 
 
 @pytest.mark.parametrize("form", SAMPLES)
