@@ -179,10 +179,10 @@ def test_a_data_spec_is_enough_to_build_a_model(configure):
     assert json.loads(json.dumps(data_spec(again))) == told
     assert again.train.fields["image"].shape == data.train.fields["image"].shape
     assert again.train.fields["image"].strides == (0, 0, 0, 0), "which takes no memory"
-    assert (again.task, again.outputs, again.train.form) == (
+    assert (again.task, again.outputs, again.form) == (
         data.task,
         data.outputs,
-        data.train.form,
+        data.form,
     )
 
 
