@@ -179,8 +179,8 @@ def test_a_data_spec_is_enough_to_build_a_model(configure):
     assert json.loads(json.dumps(data_spec(again))) == told
     assert again.train.fields["image"].shape == data.train.fields["image"].shape
     assert again.train.fields["image"].strides == (0, 0, 0, 0), "which takes no memory"
-    assert (again.task, again.outputs, again.form) == (
-        data.task,
+    assert (again.task.name, again.outputs, again.form) == (
+        data.task.name,
         data.outputs,
         data.form,
     )
