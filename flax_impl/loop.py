@@ -91,7 +91,7 @@ def _compile_step(
         return _CompiledStep(make_train_step(context), recorder)
     watch = Watch(module_names(layout) if names_of(experiment.config.model) else {})
     step = _CompiledStep(make_train_step(context, partial(observe_step, watch)), recorder)
-    return Watched(step, watch, observer, layout)
+    return Watched(step, watch, observer, layout, context.plan.data.task)
 
 
 class _CompiledStep:

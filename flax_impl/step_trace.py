@@ -21,6 +21,7 @@ from flax_impl.step import (
     update,
 )
 from pipeline.run.step_observer import Observer, Trace
+from pipeline.tasks import Task
 
 
 class Watch:
@@ -56,8 +57,11 @@ class Watch:
 class Watched:
     """A training step, compiled from `observe_step` with the same watch, that shows its steps."""
 
-    def __init__(self, step: Callable, watch: Watch, observer: Observer, layout: Layout) -> None:
-        self.step, self.watch, self.observer, self.layout = step, watch, observer, layout
+    def __init__(
+        self, step: Callable, watch: Watch, observer: Observer, layout: Layout, task: Task
+    ) -> None:
+        self.step, self.watch, self.observer = step, watch, observer
+        self.layout, self.task = layout, task
 
     def __call__(self, state: TrainState, *batches: object) -> tuple[TrainState, jax.Array]:
         """Take a step; return the state and the values of the plain one."""
@@ -78,6 +82,7 @@ class Watched:
             batch=seen["batch"],
             forward={name: seen["forward"][name] for name in self.watch.order},
             values=values,
+            terms=self.task.terms({name: array.shape for name, array in seen["batch"].items()}),
             learning_rate=learning_rate,
             gradients=to_canonical(grads, self.layout),
             clipped=to_canonical(clipped, self.layout),

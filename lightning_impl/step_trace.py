@@ -83,12 +83,14 @@ class Watched(TrainingModule):
     def show(self, values: torch.Tensor) -> None:
         """Show the last step, with the state after it."""
         parts, self.batches = self.batches, []
+        batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         group, state = self.optimizer.param_groups[0], self._state()
         trace = Trace(
             step=state.step,
-            batch={name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]},
+            batch={name: field.numpy() for name, field in batch.items()},
             forward=self.watch.take(),
             values=_copy(values).numpy(),
+            terms=self.loss.terms(batch),
             learning_rate=group["lr"] / group["lr_factor"],
             gradients=self.gradients,
             clipped=self.clipped,

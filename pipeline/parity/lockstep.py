@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision
 from pipeline.parity.differences import Difference, differences, evaluation_differences
@@ -152,6 +150,4 @@ def compare(
 
 def mean_loss(trace: Trace) -> float:
     """Return the mean loss of a step over its samples, or over all their tokens."""
-    targets = trace.batch["targets"]
-    classes = np.issubdtype(targets.dtype, np.integer)
-    return float(trace.values[0]) / (targets.size if classes else len(targets))
+    return float(trace.values[0]) / trace.terms

@@ -25,6 +25,7 @@ class Trace:
     forward: Arrays = field(default_factory=dict)
     # Sums of the batch by `Task.sums`, then the gradient norm.
     values: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    terms: int = 1  # of the mean loss of the batch
     learning_rate: float = 0.0
     gradients: Arrays = field(default_factory=dict)  # before clipping
     clipped: Arrays = field(default_factory=dict)  # gradients after clipping
