@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from pipeline.config.hydra_errors import explain
 from pipeline.console import print_and_log
 from pipeline.devices.process_exit import fast_exit
 from pipeline.errors import RunFailed, UserError
@@ -17,23 +16,31 @@ from pipeline.verify.names.rows import Row
 from pipeline.verify.report import reasons, table_of_differences, table_of_lanes, write_json
 from pipeline.verify.verdict_page.page import write_page
 
+SEE_MORE = (
+    "HYDRA_FULL_ERROR=1 shows the traceback; python -m pipeline.verify --help shows every argument."
+)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code: 0 same, 1 part (or bad input), 2 abstain."""
-    asked = parse_arguments(arguments)
     try:
+        asked = parse_arguments(arguments)
         verdict = verify(asked)
         if asked.json:
             write_json(asked.json, verdict)
         pages = write_page(verdict, asked.page) if asked.page else []
-    except (UserError, RunFailed) as error:
+    except (UserError, RunFailed, OSError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(explain(error), file=sys.stderr)
+        print(f"error: {error}\n{SEE_MORE}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: no verdict", file=sys.stderr)
+        return 130
     if verdict.alignment and "left" in verdict.alignment[0]:
         print_and_log(alignment_table(Row(**row) for row in verdict.alignment))
-    print_and_log(table_of_differences(verdict))
+    if verdict.differences:
+        print_and_log(table_of_differences(verdict))
     if verdict.lanes:
         print_and_log(table_of_lanes(verdict))
     for reason in reasons(verdict):

@@ -1,12 +1,15 @@
 """Command line of `python -m pipeline.verify`."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 
+from pipeline.config.suggestions import nearest
 from pipeline.errors import BadArgument
 from pipeline.verify.inputs import GRAMMAR
 
@@ -49,14 +52,64 @@ class Arguments:
         return self.right_options, self.right_keywords
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are those of any other bad input: exit code 2 is a verdict."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error that a message tells of.
+
+        Raises:
+            BadArgument: always.
+        """
+        if found := re.fullmatch(r"argument ([^:]+): (.*)", message):
+            raise BadArgument(found[1], problem=found[2])
+        _, _, names = message.partition(": ")
+        if message.startswith("unrecognized"):
+            known = [key for action in self._actions for key in action.option_strings]
+            close = nearest(names.split()[0], known)
+            hint = f"Did you mean {close}?" if close else "--help shows all arguments."
+            raise BadArgument(names, problem="there is no such argument", hint=hint)
+        hint = "Write LEFT and RIGHT first: python -m pipeline.verify LEFT RIGHT --inputs …"
+        verb = "they are" if "," in names else "it is"
+        raise BadArgument(names, problem=f"{verb} missing", hint=hint)
+
+
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
-    """Parse the command line; end with exit code 2 and a message if it is none."""
-    parser = argparse.ArgumentParser(
+    """Parse the command line.
+
+    Raises:
+        BadArgument: it is none.
+    """
+    asked = make_parser().parse_args(arguments)
+    both, call = _mapping("--options", asked.options), _mapping("--call", asked.call)
+    return Arguments(
+        asked.left,
+        asked.right,
+        tuple(asked.inputs),
+        {**both, **_mapping("--left-options", asked.left_options)},
+        {**both, **_mapping("--right-options", asked.right_options)},
+        {**call, **_mapping("--left-call", asked.left_call)},
+        {**call, **_mapping("--right-call", asked.right_call)},
+        asked.optimizer,
+        asked.steps,
+        asked.seeds,
+        json=asked.json,
+        names=asked.names,
+        write_names=asked.write_names,
+        lanes=asked.lanes,
+        page=asked.page,
+    )
+
+
+def make_parser() -> Parser:
+    """Make the parser of the command line."""
+    parser = Parser(
         "python -m pipeline.verify",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"An input is described as {GRAMMAR}\nor is a function of a seed, module:function, that "
         "returns a dictionary of arrays, or a pair of them.",
+        allow_abbrev=False,
     )
     parser.add_argument("left", metavar="LEFT")
     parser.add_argument("right", metavar="RIGHT")
@@ -101,25 +154,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         metavar="FOLDER",
         help="write verdict.html and verdict.png there; or FILE.html",
     )
-    asked = parser.parse_args(arguments)
-    both, call = _mapping("--options", asked.options), _mapping("--call", asked.call)
-    return Arguments(
-        asked.left,
-        asked.right,
-        tuple(asked.inputs),
-        {**both, **_mapping("--left-options", asked.left_options)},
-        {**both, **_mapping("--right-options", asked.right_options)},
-        {**call, **_mapping("--left-call", asked.left_call)},
-        {**call, **_mapping("--right-call", asked.right_call)},
-        asked.optimizer,
-        asked.steps,
-        asked.seeds,
-        json=asked.json,
-        names=asked.names,
-        write_names=asked.write_names,
-        lanes=asked.lanes,
-        page=asked.page,
-    )
+    return parser
 
 
 def _mapping(key: str, text: str) -> dict[str, object]:
@@ -128,13 +163,13 @@ def _mapping(key: str, text: str) -> dict[str, object]:
     Raises:
         BadArgument: they are no mapping.
     """
+    hint = "Write it like {width: 32, bias: false}."
     try:
         found = yaml.safe_load(text) if text else {}
     except yaml.YAMLError as error:
-        raise BadArgument(f"{key} '{text}'", problem=f"it is no YAML: {error}") from None
-    if not isinstance(found, dict):
-        hint = "Write it like {width: 32, bias: false}."
-        raise BadArgument(
-            f"{key} '{text}'", problem="it is no mapping of names to values", hint=hint
-        )
+        problem = f"it is no YAML: {getattr(error, 'problem', None) or error}"
+        raise BadArgument(f"{key} '{text}'", problem=problem, hint=hint) from None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        problem = "it is no mapping of names to values"
+        raise BadArgument(f"{key} '{text}'", problem=problem, hint=hint)
     return found

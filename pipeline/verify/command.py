@@ -1,16 +1,16 @@
 """The check that a command line, or a test, asks for."""
 
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
 from functools import partial
-from importlib import import_module
 from os import getcwd
 from pathlib import Path
 
 from pipeline.config.fields import require
 from pipeline.config.optimizers import OPTIMIZERS
-from pipeline.errors import BadArgument
+from pipeline.errors import BadArgument, UserError
 from pipeline.verify.arguments import Arguments
 from pipeline.verify.inputs import Described, Drawn, parse
 from pipeline.verify.judge import Request, judge
@@ -18,6 +18,7 @@ from pipeline.verify.names.names_file import read_names, write_names
 from pipeline.verify.names.rows import Row, apply_rows
 from pipeline.verify.recordings.comparison import compare_recordings
 from pipeline.verify.recordings.recorder import SUFFIX
+from pipeline.verify.sides.import_path import import_attribute
 from pipeline.verify.sides.side import Side
 from pipeline.verify.sides.worker import Opening
 from pipeline.verify.verdict import Verdict
@@ -32,6 +33,7 @@ def verify(asked: Arguments) -> Verdict:
         UserError: an input is bad, or a side does not take it.
     """
     start = time.monotonic()
+    check_results(asked)
     if are_recordings(asked.left, asked.right):
         verdict = compare_recordings(Path(asked.left), Path(asked.right))
         verdict.seconds = time.monotonic() - start
@@ -47,7 +49,10 @@ def verify(asked: Arguments) -> Verdict:
         Side("right", opening("right", asked.right, *asked.of("right"), inputs[1])) as right,
     ):
         sides = left.wait_until_open(), right.wait_until_open()
-        verdict = judge(*sides, request)
+        try:
+            verdict = judge(*sides, request)
+        except UserError as error:
+            raise with_path(error, asked) from error
     if asked.write_names and verdict.alignment:
         descriptions = [side.description for side in sides]
         rows = [Row(**row) for row in verdict.alignment]
@@ -55,6 +60,39 @@ def verify(asked: Arguments) -> Verdict:
         write_names(asked.write_names, mapping, *descriptions)
     verdict.seconds = time.monotonic() - start
     return verdict
+
+
+def check_results(asked: Arguments) -> None:
+    """Refuse a file that cannot be written before anything is computed.
+
+    Raises:
+        UserError: its folder does not exist, or is closed; or it is a folder itself.
+    """
+    for key, path in (("--json", asked.json), ("--write-names", asked.write_names)):
+        if path is None:
+            continue
+        require(not path.is_dir(), key, path, "a file", f"Name a file in it: {path / 'NAME'}.")
+        _check_folder(key, path, path.parent)
+    if asked.page is not None:
+        is_file = asked.page.suffix == ".html"
+        is_made = is_file or not asked.page.is_dir()
+        _check_folder("--page", asked.page, asked.page.parent if is_made else asked.page)
+
+
+def _check_folder(key: str, path: Path, folder: Path) -> None:
+    if not folder.is_dir():
+        problem = f"there is no folder {folder}"
+        raise UserError(key, path, problem=problem, hint=f"Make it first: mkdir -p {folder}")
+    if not os.access(folder, os.W_OK):
+        hint = "Name another folder."
+        raise UserError(key, path, problem=f"the folder {folder} cannot be written to", hint=hint)
+
+
+def with_path(error: UserError, asked: Arguments) -> UserError:
+    """Return an error about a side with the import path that the user has given for it."""
+    if error.key not in ("left", "right"):
+        return error
+    return UserError(**error.parts | {"value": getattr(asked, error.key)})
 
 
 def are_recordings(left: str, right: str) -> bool:
@@ -89,24 +127,32 @@ def make_request(asked: Arguments) -> Request:
 
 
 def make_inputs(given: tuple[str, ...]) -> Described | Drawn:
-    """Return inputs from their descriptions, or from the user's function."""
-    if len(given) == 1 and "=" not in given[0]:
-        return Drawn(import_function(given[0]), {})
-    return Described(tuple(map(parse, given)))
+    """Return inputs from their descriptions, or from the user's function.
+
+    Raises:
+        BadArgument: there is no such function, or two inputs have one name.
+    """
+    if len(given) == 1 and "=" not in given[0] and ":" in given[0]:
+        return import_inputs(given[0])
+    specs = tuple(map(parse, given))
+    for name, count in Counter(spec.name for spec in specs).items():
+        if count > 1:
+            problem, hint = f"{name} is described {count} times", "Describe each input once."
+            raise BadArgument(f"--inputs {name}", problem=problem, hint=hint)
+    return Described(specs)
 
 
-def import_function(path: str) -> Callable[[int], object]:
+def import_inputs(path: str) -> Drawn:
     """Import the user's function that draws inputs.
 
     Raises:
-        BadArgument: there is none.
+        UserError: there is none.
     """
-    module, _, name = path.partition(":")
     sys.path.insert(0, getcwd())
-    hint = "Name a function of a seed as module:function, or describe the inputs: x=float32[8,3,32,32] NCHW"
     try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadArgument(f"--inputs {path}", problem=str(error).lower(), hint=hint) from error
+        function = import_attribute(path, "--inputs")
     finally:
         sys.path.pop(0)
+    hint = "Name a function of a seed, or describe the inputs: 'x=float32[8,3,32,32] NCHW'."
+    require(callable(function), "--inputs", path, "a function", hint)
+    return Drawn(function, {}, path)

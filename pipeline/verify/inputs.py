@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from pipeline.errors import BadArgument
 from pipeline.rng import generator
+from pipeline.verify.sides.refusals import shortened
 from pipeline.verify.sides.subject import Inputs
 
 GRAMMAR = """NAME=TYPE[SHAPE] and, where it matters, a range or a layout:
@@ -17,8 +19,9 @@ GRAMMAR = """NAME=TYPE[SHAPE] and, where it matters, a range or a layout:
   flags=bool[2,16]               true or false"""
 PATTERN = re.compile(
     r"(?P<name>\w+)=(?P<kind>[a-z]+\d*)\[(?P<shape>[\d,\s]*)\]"
-    r"(?:\s+(?P<low>-?\d+)\.\.(?P<high>-?\d+))?(?:\s+(?P<layout>N[A-Z]+))?\s*"
+    r"(?:\s+(?P<low>-?\d+)\.\.(?P<high>-?\d+))?(?:\s+(?P<layout>[A-Z]+))?\s*"
 )
+LAYOUTS = ("NCHW", "NHWC", "NCL", "NLC", "NCDHW", "NDHWC")
 KINDS = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "bool", "mask")
 
 
@@ -71,6 +74,11 @@ def parse(text: str) -> Spec:
     if low >= high:
         raise BadArgument(f"--inputs '{text}'", problem=f"the range {low}..{high} is empty")
     layout = found["layout"] or ""
+    if layout and layout not in LAYOUTS:
+        problem = f"{layout} is no layout"
+        raise BadArgument(
+            f"--inputs '{text}'", problem=problem, hint=f"Known: {', '.join(LAYOUTS)}."
+        )
     if layout and len(layout) != len(sizes):
         problem = f"{layout} names {len(layout)} axes, the shape has {len(sizes)}"
         raise BadArgument(f"--inputs '{text}'", problem=problem)
@@ -118,20 +126,37 @@ class Drawn:
 
     function: Callable[[int], object]
     layouts: Mapping[str, str]
+    path: str = ""  # of the function, for messages
 
     def draw(self, seed: int) -> tuple[Inputs, Inputs]:
         """Draw the inputs of both sides.
 
         Raises:
-            BadArgument: the function returns something else.
+            BadArgument: the function raises, or returns something else.
         """
-        drawn = self.function(seed)
+        try:
+            drawn = self.function(seed)
+        except Exception as error:  # of the user's code: of any kind
+            problem = f"the function, called with the seed {seed}, raises {shortened(error)}"
+            hint = "Mend it: it takes a seed and returns a dictionary of NumPy arrays, or a pair of them."
+            raise BadArgument(
+                f"--inputs {self.path}".rstrip(), problem=problem, hint=hint
+            ) from error
         sides = drawn if isinstance(drawn, Sequence) else (drawn, drawn)
         if len(sides) != 2 or not all(isinstance(side, Mapping) for side in sides):
             problem = f"the function returns {type(drawn).__name__}"
             hint = "Return a dictionary of NumPy arrays by input name, or a pair of them."
-            raise BadArgument("--inputs", problem=problem, hint=hint)
-        return tuple({k: np.asarray(v) for k, v in side.items()} for side in sides)  # pyrefly: ignore
+            raise BadArgument(f"--inputs {self.path}".rstrip(), problem=problem, hint=hint)
+        return self._arrays(sides[0]), self._arrays(sides[1])
+
+    def _arrays(self, side: Any) -> Inputs:
+        arrays = {name: np.asarray(value) for name, value in side.items()}
+        for name, array in arrays.items():
+            if array.dtype.kind not in "biuf":
+                problem = f"its {name} has the type {array.dtype}"
+                hint = "Return arrays of numbers: floats, integers or booleans."
+                raise BadArgument(f"--inputs {self.path}".rstrip(), problem=problem, hint=hint)
+        return arrays
 
     def variants(self) -> dict[str, "Drawn"]:
         """Return no other sizes: the function decides."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.config.optimizers import AdamConfig, OptimizerConfig
 from pipeline.errors import UserError
+from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.align import Aligner, Alignment
 from pipeline.verify.alignment.draw import draw_values
 from pipeline.verify.alignment.layers import find_layers
@@ -24,6 +25,7 @@ from pipeline.verify.checks.draws import (
     shared_by_samples,
 )
 from pipeline.verify.checks.exchanged import find_exchanged
+from pipeline.verify.checks.finite import require_finite
 from pipeline.verify.checks.layer_table import layer_table
 from pipeline.verify.checks.leftovers import Leftovers, find_leftovers
 from pipeline.verify.checks.locate import locate
@@ -62,6 +64,7 @@ class Judge:
 
     def __init__(self, left: Subject, right: Subject, request: Request) -> None:
         self.left, self.right, self.request = left, right, request
+        self.sides = ("left", left), ("right", right)
         self.inputs = request.inputs.draw(request.seeds[0])
         self.found: list[Finding] = []
         self.sizes: list[str] = []  # other sizes of the inputs that were compared
@@ -91,6 +94,8 @@ class Judge:
         self.checker = Checker(self.left, self.right, alignment)
         self.checker.load(alignment.values)
         evaluation, self.training = self._trace(False), self._trace(True)
+        for side, trace, inputs in zip(self.sides, self.training, self.inputs, strict=True):
+            require_finite(*side, trace, inputs, training=True)
         self._match_outputs(evaluation)
         if reason := self._unfollowed():
             return self._abstain(reason)
@@ -147,11 +152,9 @@ class Judge:
         try:
             self.checker.match_outputs(left, right)
         except ValueError as error:
-            problem = "an output has another shape on either side"
-            raise UserError("outputs", str(error), problem=problem) from None
+            raise self._other_outputs(left, right, str(error)) from None
         if not self.checker.layouts:
-            problem = "the outputs of the two sides have nothing in common"
-            raise UserError("outputs", f"{_shapes(left)} and {_shapes(right)}", problem=problem)
+            raise self._other_outputs(left, right, "no array of the one fits one of the other")
         theirs = {other for other, _ in self.checker.layouts.values()}
         for side, outputs, known in (
             ("left", left, self.checker.layouts),
@@ -159,6 +162,11 @@ class Judge:
         ):
             if more := [path for path in outputs if path not in known]:
                 self.verdict.notes.append(f"{side} alone returns {', '.join(more)}: not compared")
+
+    def _other_outputs(self, left: Arrays, right: Arrays, problem: str) -> UserError:
+        told = f"left returns {_shapes(left)}; right returns {_shapes(right)}"
+        hint = "Compare what both return: a function can return a model whose call picks it."
+        return UserError("outputs", told, problem=problem, hint=hint)
 
     def _judge_leftovers(self, leftovers: Leftovers) -> Verdict | None:
         """Judge parameters that one side alone has."""
@@ -385,7 +393,7 @@ class Judge:
         )
         self.verdict.reason = (
             f"the same: outputs, gradients and buffers{after} agree to {max(largest, 1e-16):.0e} "
-            f"with {len(self.request.seeds)} seeds"
+            f"with {len(self.request.seeds)} seed{'s' * (len(self.request.seeds) > 1)}"
         )
         return self.verdict
 
@@ -394,8 +402,8 @@ class Judge:
         return self.verdict
 
 
-def _shapes(outputs: dict[str, np.ndarray]) -> str:
-    return ", ".join(f"{path} {list(array.shape)}" for path, array in outputs.items()) or "nothing"
+def _shapes(outputs: Arrays) -> str:
+    return ", ".join(f"{p} {list(array.shape)}" for p, array in outputs.items()) or "no array"
 
 
 def _difference(left: np.ndarray, right: np.ndarray) -> float:

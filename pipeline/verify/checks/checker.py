@@ -12,6 +12,7 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.align import Alignment
 from pipeline.verify.both import both
 from pipeline.verify.checks.differences import Layout, by_name, match_outputs, relative
+from pipeline.verify.checks.finite import require_finite_gradients
 from pipeline.verify.sides.subject import Inputs, Pass, Subject
 from pipeline.verify.verdict import Part
 
@@ -75,6 +76,7 @@ class Checker:
             partial(self.left.run, inputs[0], training, factors[0]),
             partial(self.right.run, inputs[1], training, factors[1]),
         )
+        require_finite_gradients({"left": ours, "right": theirs})
         yield from self.compare_passes(ours, theirs, training, seed)
 
     def compare_passes(

@@ -132,8 +132,9 @@ def shared_by_samples(traces: tuple[Trace, Trace]) -> list[str]:
 
 
 def place_of(trace: Trace, draw: Draw) -> str:
-    """Return the layer that draws, or its line of code."""
-    return name_of(trace.ops[min(draw.op, len(trace.ops) - 1)])
+    """Return the layer that draws, or a line of code: of what takes the numbers, if it has none."""
+    ops = trace.ops[draw.op :] or trace.ops[-1:]
+    return name_of(next((op for op in ops if op.layer or op.source), ops[0]))
 
 
 def name_of(op: Op) -> str:

@@ -4,10 +4,10 @@ from itertools import zip_longest
 
 import numpy as np
 
-from pipeline.errors import UserError
 from pipeline.verify.checks.draws import name_of, place_of
+from pipeline.verify.checks.finite import require_finite
 from pipeline.verify.sides.subject import Inputs, Subject
-from pipeline.verify.trace.graph import Op, Trace, ancestors
+from pipeline.verify.trace.graph import Trace, ancestors
 
 KNOWN = (
     "bernoulli",
@@ -30,11 +30,7 @@ def unrepeatable(side: str, subject: Subject, inputs: Inputs) -> str:
     if first.draws:
         draw = first.draws[0]
         return f"{start}: {place_of(first, draw)} draws random numbers ({draw.kind})"
-    for path, array in first.outputs.items():
-        if not np.isfinite(array).all():
-            bad = next((op for op in first.ops if not _is_finite(op)), first.ops[-1])
-            problem = f"its output {path} is not finite; the first such result is in {name_of(bad)}"
-            raise UserError(side, subject.description.kind, problem=problem)
+    require_finite(side, subject, first, inputs, training=False)
     for op, other in zip_longest(first.ops, again.ops):
         if op is None or other is None or op.fingerprint is None or other.fingerprint is None:
             continue
@@ -81,7 +77,3 @@ def _is_same(one: Trace, other: Trace) -> bool:
         np.array_equal(array, other.outputs[path], equal_nan=True)
         for path, array in one.outputs.items()
     )
-
-
-def _is_finite(op: Op) -> bool:
-    return op.fingerprint is None or bool(np.isfinite(op.fingerprint).all())

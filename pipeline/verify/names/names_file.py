@@ -128,7 +128,7 @@ def read_names(path: Path | str, key: str) -> NamesFile:
         root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        hint = "Write one with: python -m pipeline.verify LEFT RIGHT"
+        hint = "Write one with: python -m pipeline.verify LEFT RIGHT --write-names FILE"
         raise UserError(key, path, problem=f"it cannot be read: {reason}", hint=hint) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -7,10 +7,10 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.verify.sides.refusals import InputsRefused, is_out_of_memory
 from pipeline.verify.sides.subject import Inputs, Subject
 
 FIRST, LAST = "NCHW", "NHWC"
-LONGEST = 300  # characters of a model's own error
 
 Opened = TypeVar("Opened", bound=Subject)
 
@@ -59,7 +59,8 @@ def open_in_layout(
     `attempt` opens the model in a layout and runs it once; `name` is the model's.
 
     Raises:
-        UserError: the model refuses the inputs in every layout.
+        InputsRefused: the model refuses the inputs in every layout.
+        MemoryError: the memory does not suffice.
     """
     layouts: Sequence[str] = (FIRST, LAST) if preferred == FIRST else (LAST, FIRST)
     errors: list[Exception] = []
@@ -69,16 +70,9 @@ def open_in_layout(
         except UserError:
             raise
         except Exception as error:  # of the user's model: of any kind
+            if is_out_of_memory(error):
+                raise MemoryError from error
             errors.append(error)
     shapes = Channels(given, layouts[0]).turn(inputs)
-    told = ", ".join(f"{key}={array.dtype}{list(array.shape)}" for key, array in shapes.items())
-    problem = f"{name} refuses them: {first_line(errors[0])}"
     hint = "Images were tried with channels first and last." if given else ""
-    raise UserError("inputs", told, problem=problem, hint=hint) from errors[0]
-
-
-def first_line(error: Exception) -> str:
-    """Return an error's type and the first line of its message, shortened."""
-    lines = str(error).strip().splitlines() or [""]
-    line = lines[0] if len(lines[0]) <= LONGEST else f"{lines[0][:LONGEST]}…"
-    return f"{type(error).__name__}: {line.rstrip('. ')}" if line else type(error).__name__
+    raise InputsRefused(name, shapes, hint, errors[0]) from errors[0]

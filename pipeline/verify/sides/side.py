@@ -14,6 +14,7 @@ from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
 from pipeline.errors import RunFailed, UserError
 from pipeline.storage.portable_state import Arrays
+from pipeline.verify.sides.refusals import describe_arrays
 from pipeline.verify.sides.subject import MIDDLE, Edit, Inputs, Pass
 from pipeline.verify.sides.worker import Opening
 from pipeline.verify.trace.graph import Description, Trace
@@ -47,6 +48,8 @@ class Side:
 
     def __exit__(self, *failure: object) -> None:
         self.connection.close()
+        if failure[0] is not None:  # it may be in the middle of something long
+            self.process.kill()
         try:
             self.process.wait(timeout=2)
         except subprocess.TimeoutExpired:
@@ -114,7 +117,14 @@ class Side:
 
     def _call(self, method: str, *args: object, **kwargs: object):  # noqa: ANN202
         self._send(method, args, kwargs)
-        return self._receive()
+        return self._receive(f" {self._mode_of(method, *args)}")
+
+    @staticmethod
+    def _mode_of(method: str, *args: object) -> str:
+        """Tell what a model does in a call, for messages."""
+        if method in ("trace", "run", "lane"):
+            return "in training mode" if args[1] else "in evaluation mode"
+        return "in an optimizer step" if method == "train" else f"in {method}"
 
     def _send(self, *message: object) -> None:
         try:
@@ -122,7 +132,7 @@ class Side:
         except (BrokenPipeError, ConnectionResetError):
             raise self._died() from None
 
-    def _receive(self):  # noqa: ANN202
+    def _receive(self, when: str = ""):  # noqa: ANN202
         try:
             state, value = self.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -133,8 +143,8 @@ class Side:
             raise UserError(**value)
         if state == "memory":
             raise self._too_large()
-        shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in self.opening.inputs.items())
-        raise UserError(self.name, self.opening.path, problem=f"{value}; inputs: {shapes}")
+        problem = f"it fails{when} with {describe_arrays(self.opening.inputs)}: {value}"
+        raise UserError(self.name, self.opening.path, problem=problem)
 
     def _died(self) -> Exception:
         code = self.process.wait()

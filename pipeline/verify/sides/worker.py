@@ -5,25 +5,34 @@
 Started by `pipeline.verify.sides.side`.
 """
 
+import inspect
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.backend_specs import BACKENDS, BackendSpec
 from pipeline.errors import UserError
+from pipeline.verify.sides.import_path import import_attribute
+from pipeline.verify.sides.refusals import (
+    InputsRefused,
+    describe_arrays,
+    describe_call,
+    describe_signature,
+    is_out_of_memory,
+    shortened,
+)
 from pipeline.verify.sides.subject import Inputs, Subject
 from pipeline.verify.time_limit import time_limit
 
 LIMITS = {"lane": 300.0}  # seconds of a call: a compiler may take for ever
-HINT = "Name it as module:attribute, from this folder or PYTHONPATH."
 
 
 @dataclass(frozen=True)
@@ -45,36 +54,80 @@ def open_model(opening: Opening) -> Subject:
     """Import a model, make it, and hand it to the adapter of its kind.
 
     Raises:
-        UserError: there is no such model, it cannot be made, or nobody knows its kind.
+        UserError: there is no such model, it cannot be made, or it refuses its inputs.
+        MemoryError: it does not fit the memory.
     """
     made = make(opening)
     spec = spec_of(made)
     if spec is None:
         kinds = "a torch.nn.Module, a Flax linen or NNX module, an Equinox module, or (init, apply)"
-        raise UserError(opening.key, opening.path, kinds, f"It is a {type(made).__qualname__}.")
+        hint = f"It is of type {type(made).__qualname__}."
+        raise UserError(opening.key, opening.path, kinds, hint)
     backend = import_module(f"{spec.package}.verify")
-    return backend.open_subject(made, opening.inputs, opening.keywords, opening.layouts)
+    try:
+        return backend.open_subject(made, opening.inputs, opening.keywords, opening.layouts)
+    except InputsRefused as error:
+        raise refused(opening, made, error) from error
+
+
+def refused(opening: Opening, made: object, refusal: InputsRefused) -> UserError:
+    """Make the error for inputs on which a model does not run, with the way out."""
+    keywords = describe_call((), opening.keywords) if opening.keywords else ""
+    called = describe_arrays(refusal.inputs) + (f", {keywords}" if keywords else "")
+    hints = [refusal.hint]
+    integers = {
+        name: array
+        for name, array in refusal.inputs.items()
+        if np.issubdtype(array.dtype, np.integer) and array.size
+    }
+    if isinstance(refusal.error, IndexError) and integers:
+        hints.append(hint_of_range(integers, submodules(made)))
+    elif isinstance(refusal.error, TypeError):
+        taken = signature_of_call(made)
+        hints.append(f"Its call takes {taken}: name them in --inputs and --call." if taken else "")
+    else:
+        hints.append("Describe what it takes with --inputs 'NAME=TYPE[SHAPE]'.")
+    problem = f"it refuses {called}: {shortened(refusal.error)}"
+    return UserError(opening.key, opening.path, problem=problem, hint=" ".join(filter(None, hints)))
+
+
+def hint_of_range(integers: Inputs, modules: Iterable[object]) -> str:
+    """Return the way out for integers beyond the end of a table."""
+    most = ", ".join(f"those of {name} go up to {array.max()}" for name, array in integers.items())
+    tables = sorted({rows for rows in map(rows_of, modules) if rows})
+    name, array = next(iter(integers.items()))
+    shape = ",".join(map(str, array.shape))
+    has = f"; its tables have {', '.join(map(str, tables))} rows" if tables else ""
+    end = tables[0] if tables else "ROWS"
+    return f"Of the integers {most}{has}. Set the range: --inputs '{name}=int32[{shape}] 0..{end}'."
+
+
+def submodules(made: object) -> Iterable[object]:
+    """Return the modules inside a model, where its kind lists them."""
+    modules = getattr(made, "modules", None)
+    return modules() if callable(modules) else ()
+
+
+def rows_of(module: object) -> int | None:
+    """Return the number of rows of a table."""
+    rows = getattr(module, "num_embeddings", None)
+    return rows if isinstance(rows, int) else None
+
+
+def signature_of_call(made: Any) -> str:
+    """Return the names of a model's inputs, with those that have a default in brackets."""
+    call = made[-1] if isinstance(made, tuple) else getattr(made, "forward", made)
+    try:
+        parameters = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    return ", ".join(p.name if p.default is p.empty else f"[{p.name}]" for p in parameters)
 
 
 def make(opening: Opening) -> Any:
     """Import what the path names; call it with the options if it is a class or a function."""
-    module, _, attribute = opening.path.partition(":")
-    if not module or not attribute:
-        raise UserError(opening.key, opening.path, problem="it is no import path", hint=HINT)
     sys.path[:] = [*opening.folders, *(path for path in sys.path if path not in opening.folders)]
-    try:
-        found: Any = import_module(module)
-        for name in attribute.split("."):
-            found = getattr(found, name)
-    except ModuleNotFoundError as error:
-        raise UserError(opening.key, opening.path, problem=str(error).lower(), hint=HINT) from error
-    except AttributeError as error:
-        known = [name for name in vars(import_module(module)) if not name.startswith("_")]
-        hint = f"It has {', '.join(known[:12])}."
-        raise UserError(opening.key, opening.path, problem=str(error), hint=hint) from error
-    except Exception as error:
-        problem = f"its module cannot be imported: {shortened(error)}"
-        raise UserError(opening.key, opening.path, problem=problem) from error
+    found = import_attribute(opening.path, opening.key)
     for spec in BACKENDS.values():
         if any(framework in sys.modules for framework in spec.frameworks):
             import_module(f"{spec.package}.verify").prepare(opening.threads)
@@ -83,11 +136,16 @@ def make(opening: Opening) -> Any:
         return found
     try:
         return found(*opening.arguments, **opening.options)
-    except Exception as error:
-        given = [*map(repr, opening.arguments)]
-        given += [f"{name}={value!r}" for name, value in opening.options.items()]
-        problem = f"called with {', '.join(given) or 'nothing'}: {shortened(error)}"
-        raise UserError(opening.key, opening.path, problem=problem) from error
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise MemoryError from error
+        called = describe_call(opening.arguments, opening.options)
+        problem = f"called with {called}: {shortened(error)}"
+        takes = describe_signature(found, f"--options or --{opening.key}-options")
+        hint = (
+            takes if isinstance(error, TypeError) else f"Mend it, or give it other options. {takes}"
+        )
+        raise UserError(opening.key, opening.path, problem=problem, hint=hint) from error
 
 
 def spec_of(made: object) -> BackendSpec | None:
@@ -112,45 +170,40 @@ def spec_of(made: object) -> BackendSpec | None:
     )
 
 
-def shortened(error: BaseException) -> str:
-    """Return an error's type and first line, with its place in the user's code."""
-    lines = str(error).strip().splitlines() or [""]
-    ours = ("site-packages", f"{os.sep}pipeline{os.sep}verify", "importlib")
-    traced = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in traced if not any(part in frame.filename for part in ours)]
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {lines[0][:300]}{place}"
-
-
 def serve(connection: Connection) -> None:
     """Answer calls until the other end is closed: `("open", opening)`, then `(method, args, kwargs)`."""
     subject: Subject | None = None
     while True:
         try:
             call, *rest = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         try:
             if call == "open":
                 subject = open_model(rest[0])
-                connection.send(("done", subject.description))
+                answer = "done", subject.description
             else:
                 args, kwargs = rest
                 with time_limit(LIMITS.get(call)):
-                    answer = getattr(subject, call)(*args, **kwargs)
-                connection.send(("done", answer))
+                    answer = "done", getattr(subject, call)(*args, **kwargs)
         except UserError as error:
-            connection.send(("user error", error.parts))
-        except MemoryError:
-            connection.send(("memory", ""))
+            answer = "user error", error.parts
         except Exception as error:
             full = traceback.format_exc() if os.environ.get("HYDRA_FULL_ERROR") == "1" else ""
-            connection.send(("error", full or shortened(error)))
+            kind = "memory" if is_out_of_memory(error) else "error"
+            answer = kind, full or shortened(error)
+        try:
+            connection.send(answer)
+        except OSError:  # nobody waits for it any more
+            return
 
 
 def main() -> None:
     """Serve the process that has started this one; prints of the user's code go to stderr."""
     connection = Connection(int(sys.argv[1]))
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C: the other process ends, and then this one
     sys.stdout = sys.stderr
     sys.path.insert(0, os.getcwd())
     np.seterr(all="ignore")

@@ -1,0 +1,101 @@
+"""Import of what the user names, `module:attribute`, with an error that says how to name it."""
+
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.verify.sides.refusals import is_out_of_memory, shortened
+
+MOST_NAMES = 8
+
+
+def import_attribute(path: str, key: str) -> Any:
+    """Import an attribute of a module; `key` is the argument that names it.
+
+    Raises:
+        UserError: there is no such module or attribute, or the module cannot be imported.
+        MemoryError: the memory does not suffice for the import.
+    """
+    module, _, attribute = path.partition(":")
+    if is_file(module):
+        hint = f"Name the module: {module_of(module)}:{attribute or 'ATTRIBUTE'}."
+        raise UserError(key, path, problem="it names a file", hint=hint)
+    if not module or not attribute:
+        hint = "Write it as module:attribute, such as my_models:Net."
+        raise UserError(key, path, problem="it is no import path", hint=hint)
+    try:
+        loaded = import_module(module)
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise MemoryError from error
+        raise _not_imported(path, key, module, error) from error
+    found: Any = loaded
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise _no_attribute(path, key, loaded, attribute, found, name)
+        found = getattr(found, name)
+    return found
+
+
+def is_file(module: str) -> bool:
+    """Return True for a path of a file in place of a module's name."""
+    return module.endswith(".py") or "/" in module
+
+
+def module_of(file: str) -> str:
+    """Return the name of the module in a file of the working folder."""
+    return ".".join(part for part in Path(file).with_suffix("").parts if part not in (".", "/"))
+
+
+def _not_imported(path: str, key: str, module: str, error: BaseException) -> UserError:
+    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if not missing:
+        problem = f"its module cannot be imported: {shortened(error)}"
+        return UserError(key, path, problem=problem, hint="Mend the module, or name another.")
+    if module != missing and not module.startswith(f"{missing}."):
+        problem = f"its module imports {missing}, which is not installed: {shortened(error)}"
+        return UserError(key, path, problem=problem, hint=f"Install {missing}.")
+    here = sorted(
+        {file.stem for file in Path.cwd().glob("*.py")}
+        | {file.parent.name for file in Path.cwd().glob("*/__init__.py")}
+    )
+    close = _nearest(missing, here)
+    known = f"The modules of this folder: {_listed(here)}." if here else ""
+    hint = f"Did you mean {close}:{path.partition(':')[2]}?" if close else known
+    problem = f"there is no module {missing} in this folder, on PYTHONPATH, or installed"
+    return UserError(key, path, problem=problem, hint=hint)
+
+
+def _no_attribute(
+    path: str, key: str, loaded: ModuleType, attribute: str, holder: object, name: str
+) -> UserError:
+    own = [known for known in vars(holder) if not known.startswith("_")]
+    if holder is loaded:  # without what it has imported
+        own = [
+            known
+            for known in own
+            if not isinstance(value := vars(loaded)[known], ModuleType)
+            and getattr(value, "__module__", loaded.__name__) == loaded.__name__
+        ]
+    close = _nearest(name, own)
+    start = attribute.rpartition(".")[0]
+    right = f"{path.partition(':')[0]}:{start + '.' if start else ''}{close}"
+    hint = f"Did you mean {right}?" if close else f"It has {_listed(own) or 'nothing of its own'}."
+    where = getattr(holder, "__name__", type(holder).__name__)
+    file = getattr(sys.modules.get(loaded.__name__), "__file__", None)
+    place = f" ({Path(file).name})" if file and holder is loaded else ""
+    return UserError(key, path, problem=f"{where}{place} has no {name}", hint=hint)
+
+
+def _nearest(word: str, names: Iterable[str]) -> str:
+    return next(iter(get_close_matches(word, [*names], 1)), "")
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
