@@ -1,6 +1,6 @@
 """Arrays of any framework as NumPy arrays by name, without importing one."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,57 +21,52 @@ class Recorded:
     array: np.ndarray
     dtype: str
 
+    @property
+    def is_float(self) -> bool:
+        """True of real and complex numbers, False of integers."""
+        return self.array.dtype.kind in "fc"
+
 
 def is_module(value: object) -> bool:
     """True for a torch module, or whatever names its parameters like one."""
     return callable(getattr(value, "named_parameters", None)) and not isinstance(value, type)
 
 
-def weights_of(value: object) -> dict[str, Recorded]:
+def weights_of(value: Any) -> dict[str, Recorded]:
     """Return the parameters and buffers of a model, or of its state: floating-point arrays by name.
 
     Raises:
         UserError: there are none in it.
     """
     if is_module(value):
-        found = convert([*_parameters(value), *_buffers(value)])
+        named = [*value.named_parameters(), *getattr(value, "named_buffers", list)()]
     elif hasattr(value, "opt_state"):  # a TrainState: its optimizer's arrays are no weights
-        fields = {name: item for name, item in vars(value).items() if name != "opt_state"}
-        found = convert(leaves(fields, _is_array))
+        named = leaves({n: v for n, v in vars(value).items() if n != "opt_state"}, _is_array)
     else:
-        found = convert(leaves(value, _is_array))
-    weights = {name: one for name, one in found.items() if one.array.dtype.kind in "fc"}
+        named = leaves(value, _is_array)
+    weights = {name: one for name, one in convert(named).items() if one.is_float}
     if not weights:
-        raise UserError(
-            "record", type(value).__name__, problem="it holds no weights", hint=f"Give {EXAMPLES}."
-        )
+        problem, hint = "it holds no weights", f"Give {EXAMPLES}."
+        raise UserError("record", type(value).__name__, problem=problem, hint=hint)
     return weights
 
 
-def gradients_of(module: object) -> dict[str, Recorded]:
+def gradients_of(module: Any) -> dict[str, Recorded]:
     """Return the gradients of a torch module's parameters; those that are None are left out."""
-    gradients = ((name, getattr(p, "grad", None)) for name, p in _parameters(module))
+    gradients = ((name, getattr(p, "grad", None)) for name, p in module.named_parameters())
     return convert((name, gradient) for name, gradient in gradients if gradient is not None)
 
 
-def arrays_of(value: object, name: str = "") -> dict[str, Recorded]:
+def arrays_of(value: object, name: str) -> dict[str, Recorded]:
     """Return the arrays and numbers in anything nested, by their paths; a single one is called `name`."""
-    if value is None:
-        return {}
-    found = convert(leaves(value, _has_values))
-    return (
-        {name or path: one for path, one in found.items()} if list(found) == ["output"] else found
-    )
+    found = leaves(value, lambda one: isinstance(one, int | float) or _is_array(one))
+    return convert((name if path == "output" else path, one) for path, one in found)
 
 
 def convert(named: Iterable[tuple[str, object]]) -> dict[str, Recorded]:
     """Copy arrays into NumPy; what has no numbers, such as a random key, is left out."""
-    found = {}
-    for name, value in named:
-        recorded = to_numpy(value)
-        if recorded is not None:
-            found[name] = recorded
-    return found
+    found = {name: to_numpy(value) for name, value in named}
+    return {name: recorded for name, recorded in found.items() if recorded is not None}
 
 
 def to_numpy(value: Any) -> Recorded | None:
@@ -90,11 +85,8 @@ def to_numpy(value: Any) -> Recorded | None:
     except (TypeError, ValueError):  # a key of JAX's random numbers
         return None
     if array.dtype.kind == "V":  # bfloat16 and float8 of JAX
-        dtype = array.dtype.name
-        array = array.astype(np.float32)
-    if array.dtype.kind not in "fciub":
-        return None
-    return Recorded(array, dtype or array.dtype.name)
+        dtype, array = array.dtype.name, array.astype(np.float32)
+    return Recorded(array, dtype or array.dtype.name) if array.dtype.kind in "fciub" else None
 
 
 def name_gradients(given: object, weights: dict[str, Recorded]) -> dict[str, Recorded]:
@@ -107,27 +99,24 @@ def name_gradients(given: object, weights: dict[str, Recorded]) -> dict[str, Rec
         UserError: none of these.
     """
     found = convert(leaves(given, _is_array))  # no numbers: those are settings of a module's class
-    gradients = {name: one for name, one in found.items() if one.array.dtype.kind in "fc"}
-    for prefix in _prefixes(weights):
-        named = {f"{prefix}{name}": one for name, one in gradients.items()}
-        if all(name in weights and _fits(one, weights[name]) for name, one in named.items()):
+    gradients = {name: one for name, one in found.items() if one.is_float}
+    parts = [name.split(".") for name in weights]
+    prefixes = {".".join(part[:count]) + "." for part in parts for count in range(1, len(part))}
+    choices = [
+        {f"{prefix}{n}": g for n, g in gradients.items()} for prefix in ("", *sorted(prefixes))
+    ]
+    if all(map(str.isdecimal, gradients)) and len(gradients) <= len(weights):
+        # A torch module names its buffers last.
+        choices.append(dict(zip(weights, gradients.values(), strict=False)))
+    for named in choices:
+        if all(n in weights and g.array.shape == weights[n].array.shape for n, g in named.items()):
             return named
-    # A torch module names its buffers last.
-    pairs = list(zip(weights, gradients.values(), strict=False))
-    is_list = all(name.isdecimal() for name in gradients) and len(gradients) <= len(weights)
-    if is_list and all(_fits(one, weights[name]) for name, one in pairs):
-        return dict(pairs)
     problem = (
         f"{len(gradients)} gradients ({_some(gradients)}) do not belong to the "
         f"{len(weights)} weights ({_some(weights)})"
     )
-    raise UserError(
-        "gradients", "…", problem=problem, hint="Give them as nested as the weights are."
-    )
-
-
-def _fits(gradient: Recorded, weight: Recorded) -> bool:
-    return gradient.array.shape == weight.array.shape
+    hint = "Give them as nested as the weights are."
+    raise UserError("gradients", "…", problem=problem, hint=hint)
 
 
 def _some(arrays: dict[str, Recorded]) -> str:
@@ -135,27 +124,7 @@ def _some(arrays: dict[str, Recorded]) -> str:
     return ", ".join([*shown, "…"] if len(arrays) > 3 else shown) or "none"
 
 
-def _prefixes(names: Iterable[str]) -> Iterator[str]:
-    """Yield nothing, and each beginning of a dotted name."""
-    parts = [name.split(".") for name in names]
-    found = {".".join(part[:count]) + "." for part in parts for count in range(1, len(part))}
-    yield from ("", *sorted(found))
-
-
-def _has_values(value: object) -> bool:
-    return isinstance(value, int | float) or _is_array(value)
-
-
 def _is_array(value: object) -> bool:
     """True for arrays and tensors; a description of an array has no values."""
     is_array = hasattr(value, "shape") and hasattr(value, "dtype")
     return is_array and (hasattr(value, "__array__") or hasattr(value, "detach"))
-
-
-def _parameters(module: Any) -> Iterable[tuple[str, object]]:
-    return module.named_parameters()
-
-
-def _buffers(module: Any) -> Iterable[tuple[str, object]]:
-    named: Callable[[], Iterable[tuple[str, object]]] = getattr(module, "named_buffers", list)
-    return named()

@@ -56,9 +56,8 @@ class Recorder:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self.start_arrays is None:
             self._archive.close()
-            problem = "nothing was recorded"
             hint = "Call log.start(model) before the first step and log.step(model, …) after each."
-            nothing = UserError("record", self.path, problem=problem, hint=hint)
+            nothing = self._refusal("nothing was recorded", hint)
             self._files.__exit__(UserError, nothing, None)  # leaves no file
             if error is None:
                 raise nothing
@@ -74,10 +73,7 @@ class Recorder:
         `model` is a torch module, or the state of one: nested dictionaries, lists and dataclasses of arrays.
         """
         if self.start_arrays is not None:
-            problem = "log.start was called twice"
-            raise UserError(
-                "record", self.path, problem=problem, hint="Call it once, before the loop."
-            )
+            raise self._refusal("log.start was called twice", "Call it once, before the loop.")
         self.manifest["is_ordered"] = is_module(model)
         self.start_arrays = self._write_weights("start", weights_of(model))
 
@@ -97,54 +93,42 @@ class Recorder:
         left out is not compared.
         """
         if self.start_arrays is None:
-            problem = "log.step was called before log.start"
-            hint = (
-                "Call log.start(model) before the first step: it records the weights at the start."
-            )
-            raise UserError("record", self.path, problem=problem, hint=hint)
+            hint = "Call log.start(model) first: it records the weights before the first step."
+            raise self._refusal("log.step was called before log.start", hint)
         self.steps_seen += 1
         is_due = self.steps_seen == 1 or self.steps_seen % self.every == 0
         if not is_due or len(self.steps) == self.most:
             return
         weights = weights_of(model)
-        at = f"step{self.steps_seen}"
+        given = {"batch": batch, "outputs": outputs, "loss": loss, "learning_rate": learning_rate}
+        parts = {part: arrays_of(value, part) for part, value in given.items()}
         if gradients is not None:
-            found = name_gradients(gradients, weights)
-        else:
-            found = gradients_of(model) if is_module(model) else None
+            parts["gradients"] = name_gradients(gradients, weights)
+        elif is_module(model):
+            parts["gradients"] = gradients_of(model)
+        at = f"step{self.steps_seen}"
         step: dict[str, object] = {"step": self.steps_seen}
-        for part, arrays in (
-            ("batch", arrays_of(batch, "batch")),
-            ("outputs", arrays_of(outputs, "outputs")),
-            ("loss", arrays_of(loss, "loss")),
-            ("learning_rate", arrays_of(learning_rate, "learning rate")),
-            ("gradients", found),
-        ):
+        for part, arrays in parts.items():
             if arrays:
-                step[part] = self._write_all(f"{at}/{part}", arrays)
+                step[part] = {n: self._entry(f"{at}/{part}/{n}", one) for n, one in arrays.items()}
         step["weights"] = self._write_weights(at, weights)
         self.steps.append(step)
 
     def _write_weights(self, at: str, weights: Mapping[str, Recorded]) -> dict[str, dict[str, str]]:
         """Write weights; of those that have not changed, the name of what was written before."""
-        entries = {}
         for name, recorded in weights.items():
             digest = blake2b(np.ascontiguousarray(recorded.array).data, digest_size=16).digest()
-            known = self._written.get(name)
-            if not known or known[0] != digest:
-                entry = self._write_all(f"{at}/weights", {name: recorded})[name]
-                known = self._written[name] = (digest, entry)
-            entries[name] = known[1]
-        return entries
+            if name not in self._written or self._written[name][0] != digest:
+                self._written[name] = digest, self._entry(f"{at}/weights/{name}", recorded)
+        return {name: self._written[name][1] for name in weights}
 
-    def _write_all(self, folder: str, arrays: Mapping[str, Recorded]) -> dict[str, dict[str, str]]:
-        entries = {}
-        for name, recorded in arrays.items():
-            member = f"{folder}/{name}"
-            self._write(member, recorded.array)
-            entries[name] = {"member": member, "dtype": recorded.dtype}
-        return entries
+    def _entry(self, member: str, recorded: Recorded) -> dict[str, str]:
+        self._write(member, recorded.array)
+        return {"member": member, "dtype": recorded.dtype}
 
     def _write(self, member: str, array: np.ndarray) -> None:
         with self._archive.open(f"{member}.npy", "w", force_zip64=True) as file:
             np.lib.format.write_array(file, array, allow_pickle=False)  # type: ignore[arg-type]
+
+    def _refusal(self, problem: str, hint: str) -> UserError:
+        return UserError("record", self.path, problem=problem, hint=hint)
