@@ -1,9 +1,9 @@
 """Pairs of the arrays of a batch, of outputs and of losses of two recordings."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.names import similarity
@@ -41,7 +41,7 @@ class Fields:
         """Return the pairs of a step."""
         ours, theirs = ({n: np.asarray(a, np.float64) for n, a in s.items()} for s in (left, right))
         if not self.names:
-            self.names = dict(_matched(ours, theirs))
+            self.names = _matched(ours, theirs)
             matched = set(self.names.values())
             self.alone = {
                 "left": [name for name in ours if name not in self.names],
@@ -62,38 +62,18 @@ class Fields:
             return FieldPair(ours, theirs, left.ravel(), right.ravel())
 
 
-def _matched(left: Arrays, right: Arrays) -> Iterator[tuple[str, str]]:
-    """Yield names that belong together: of the same values, else of similar names, else in order."""
-    prints = ({n: fingerprint(as_classes(a)) for n, a in side.items()} for side in (left, right))
-    ours, theirs = prints
-    free = list(right)
-
-    def are_same(name: str, other: str) -> bool:
-        near = distance(ours[name], theirs[other]) <= ALIKE
-        return near and is_informative(ours[name]) and left[name].size == right[other].size
-
-    pending = []
-    for name in left:
-        same = [other for other in free if are_same(name, other)]
-        if same:
-            best = max(same, key=lambda other: similarity(name, other))
-            free.remove(best)
-            yield name, best
-        else:
-            pending.append(name)
-    unnamed = []
-    for name in pending:
-        if name in free or any(similarity(name, other) > 0 for other in free):
-            best = max(free, key=lambda other: (name == other, similarity(name, other)))
-            free.remove(best)
-            yield name, best
-        else:
-            unnamed.append(name)
-    for name in unnamed:
-        like = [other for other in free if left[name].size == right[other].size] or free
-        if like:
-            free.remove(like[0])
-            yield name, like[0]
+def _matched(left: Arrays, right: Arrays) -> dict[str, str]:
+    """Match names: those of the same values, else similar ones, else those of a size, else in order."""
+    sides = [{n: as_classes(array) for n, array in side.items()} for side in (left, right)]
+    ours, theirs = ([(n, a.size, fingerprint(a)) for n, a in side.items()] for side in sides)
+    gain = np.zeros((len(left), len(right)))
+    for i, (name, size, print_) in enumerate(ours):
+        for j, (other, other_size, other_print) in enumerate(theirs):
+            is_near = is_informative(print_) and distance(print_, other_print) <= ALIKE
+            gain[i, j] = 10 * (is_near and size == other_size) + (name == other)
+            gain[i, j] += similarity(name, other) + 0.1 * (size == other_size) - 1e-3 * abs(i - j)
+    pairs = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
+    return {ours[i][0]: theirs[j][0] for i, j in pairs}
 
 
 def as_classes(array: np.ndarray) -> np.ndarray:

@@ -1,18 +1,17 @@
 """Two recordings as pairs of steps, in the names and layouts of the left one."""
 
-from dataclasses import asdict
-from functools import cached_property
-
 import numpy as np
 
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.alignment.mapping import Mapping
-from pipeline.verify.names.row_search import find_rows
 from pipeline.verify.recordings.fields import Fields
-from pipeline.verify.recordings.matching import Matcher, Matching, Weights
-from pipeline.verify.recordings.precision import PRECISIONS, Precision, precision_of, rounded
-from pipeline.verify.recordings.recording import Recording, Step
+from pipeline.verify.recordings.matching import Matcher, Weights
+from pipeline.verify.recordings.precision import lowest, rounded
+from pipeline.verify.recordings.recording import Recording
 from pipeline.verify.recordings.steps import StepPair
+from pipeline.verify.verdict import Part
+
+# Parts of a step by their name in a recording.
+FIELDS = {Part.batch: "batch", Part.training: "outputs", Part.loss: "loss"}
 
 
 class Pairing:
@@ -22,53 +21,39 @@ class Pairing:
         self.left, self.right = left, right
         self.numbers = [number for number in left.numbers if number in set(right.numbers)]
         self.precision = max(left.precision, right.precision, key=lambda one: one.bar)
-        self.batch, self.outputs, self.loss = Fields(), Fields(), Fields()
+        # Of the weights before the first step.
+        self.start_precision = lowest([*left.dtypes.values(), *right.dtypes.values()])
+        self.fields = {part: Fields() for part in FIELDS}
+        ours, theirs = self._weights(left), self._weights(right)
+        for arrays, others in zip(ours.later, theirs.later, strict=True):
+            if not arrays or not others:  # gradients that one side alone has tell nothing
+                arrays.clear()
+                others.clear()
+        self.matching = Matcher(ours, theirs).match()
+        self.mapping = self.matching.mapping
+        self.names = self._names()
 
-    @cached_property
-    def start_precision(self) -> Precision:
-        """The lower precision of the weights before the first step."""
-        types = {*self.left.dtypes.values(), *self.right.dtypes.values()}
-        return max(filter(None, map(precision_of, types)), key=lambda one: one.bar)
+    def _weights(self, recording: Recording) -> Weights:
+        start = {n: rounded(a, self.start_precision) for n, a in recording.start().items()}
+        weights = Weights(start)
+        for number in dict.fromkeys([*self.numbers[:1], *self.numbers[-1:]]):
+            step = recording.step(number)
+            weights.later += [_normalised(step["gradients"]), step["weights"]]
+        return weights
 
-    @cached_property
-    def matching(self) -> Matching:
-        """The match of the weights of both sides."""
-        sides: list[Weights] = []
-        for recording in (self.left, self.right):
-            start = recording.start()
-            weights = Weights({n: rounded(a, self.start_precision) for n, a in start.items()})
-            for number in dict.fromkeys([*self.numbers[:1], *self.numbers[-1:]]):
-                step = recording.step(number)
-                weights.later += [_normalised(step.gradients or {}), step.weights]
-            sides.append(weights)
-        for at, (ours, theirs) in enumerate(zip(sides[0].later, sides[1].later, strict=True)):
-            if not ours or not theirs:  # gradients that one side alone has tell nothing
-                sides[0].later[at] = sides[1].later[at] = {}
-        return Matcher(*sides).match()
-
-    @cached_property
-    def names(self) -> dict[str, str]:
+    def _names(self) -> dict[str, list[str]]:
         """Right arrays by the left array that shares elements with them."""
-        mapping = self.matching.mapping
-        found: dict[str, list[str]] = {}
-        for index, array in enumerate(mapping.right.arrays):
-            sources = mapping.source[mapping.right.elements(index)]
-            for name in mapping.left.names(sources[sources >= 0]):
-                found.setdefault(name, []).append(array.name)
-        order = [array.name for array in mapping.left.arrays if array.name in found]
-        return {name: ", ".join(found[name]) for name in order}
+        found: dict[str, list[str]] = {array.name: [] for array in self.mapping.left.arrays}
+        for index, array in enumerate(self.mapping.right.arrays):
+            sources = self.mapping.source[self.mapping.right.elements(index)]
+            for name in self.mapping.left.names(sources[sources >= 0]):
+                found[name].append(array.name)
+        return {name: others for name, others in found.items() if others}
 
-    @cached_property
-    def units(self) -> dict[str, float]:
-        """Distance of neighbouring numbers of each left weight, in the lower of both precisions."""
-        found = {}
-        for name, others in self.names.items():
-            types = [
-                self.left.dtypes[name],
-                *(self.right.dtypes[one] for one in others.split(", ")),
-            ]
-            found[name] = max((precision_of(t) or PRECISIONS["float32"]).unit for t in types)
-        return found
+    def unit(self, name: str) -> float:
+        """Distance of neighbouring numbers of a left weight, in the lower of both sides' precisions."""
+        types = [self.left.dtypes[name], *(self.right.dtypes[one] for one in self.names[name])]
+        return lowest(types).unit
 
     def start(self) -> tuple[Arrays, Arrays]:
         """Return the weights of both sides before the first step."""
@@ -77,58 +62,50 @@ class Pairing:
     def step(self, number: int, earlier: StepPair | None) -> StepPair:
         """Return a step; `earlier` is the recorded one before it."""
         ours, theirs = self.left.step(number), self.right.step(number)
+        gradients, missing = None, (set(), set())
+        if ours["gradients"] and theirs["gradients"]:
+            # Those of tied weights are added up; one that is missing is zero.
+            sums = self.mapping.sums_to_left(theirs["gradients"])
+            gradients = self._mapped(ours["gradients"], {})[0], {n: sums[n] for n in self.names}
+            missing = (
+                set(self.names) - set(ours["gradients"]),
+                {
+                    n
+                    for n, others in self.names.items()
+                    if not set(others) & set(theirs["gradients"])
+                },
+            )
         return StepPair(
             number,
             self.precision,
-            self.names,
+            {name: ", ".join(others) for name, others in self.names.items()},
+            {name: self.unit(name) for name in self.names},
             earlier.after if earlier else self.start(),
-            self._mapped(ours.weights, theirs.weights),
-            self.units,
-            self._gradients(ours, theirs),
-            self._missing(ours, theirs),
-            (_number(ours.learning_rate), _number(theirs.learning_rate)),
-            self.batch.pair(ours.batch, theirs.batch),
-            self.outputs.pair(ours.outputs, theirs.outputs),
-            self.loss.pair(ours.loss, theirs.loss),
+            self._mapped(ours["weights"], theirs["weights"]),
+            {
+                p: fields.pair(ours[FIELDS[p]], theirs[FIELDS[p]])
+                for p, fields in self.fields.items()
+            },
+            gradients,
+            missing,
+            (_number(ours["learning_rate"]), _number(theirs["learning_rate"])),
             dict(earlier.noise) if earlier else {},
             earlier,
         )
 
     def _mapped(self, left: Arrays, right: Arrays) -> tuple[Arrays, Arrays]:
-        """Return the weights of both sides by left names, in double precision."""
-        mapped = self.matching.mapping.to_left(right, left)
-        ours = {name: np.asarray(left[name], np.float64) for name in self.names}
+        """Return arrays of both sides by left names, in double precision; zeros where there are none."""
+        shapes = {array.name: array.shape for array in self.mapping.left.arrays}
+        zeros = {name: np.zeros(shapes[name]) for name in self.names}
+        ours = {n: np.asarray(left.get(n, zero), np.float64) for n, zero in zeros.items()}
+        mapped = self.mapping.to_left(right, left)
         return ours, {name: mapped[name] for name in self.names}
-
-    def _gradients(self, left: Step, right: Step) -> tuple[Arrays, Arrays] | None:
-        """Return the gradients of both sides: the sum of tied weights', zero where there is none."""
-        if left.gradients is None or right.gradients is None:
-            return None
-        found = self.matching.mapping.sums_to_left(right.gradients)
-        theirs = {name: found[name] for name in self.names}
-        ours = {n: left.gradients.get(n, np.zeros(a.shape)) for n, a in theirs.items()}
-        return {name: np.asarray(a, np.float64) for name, a in ours.items()}, theirs
-
-    def _missing(self, left: Step, right: Step) -> tuple[frozenset[str], frozenset[str]]:
-        """Names of the weights without a gradient on either side."""
-        ours, theirs = left.gradients or {}, right.gradients or {}
-        return (
-            frozenset(name for name in self.names if name not in ours),
-            frozenset(
-                n for n, other in self.names.items() if not set(other.split(", ")) & set(theirs)
-            ),
-        )
 
 
 def _normalised(gradients: Arrays) -> Arrays:
     """Return gradients over their norm: one side may have clipped them."""
     norm = np.sqrt(sum(float(np.vdot(a, a)) for a in gradients.values()))
     return {name: a / norm for name, a in gradients.items()} if 0 < norm < np.inf else gradients
-
-
-def describe(mapping: Mapping) -> list[dict[str, str]]:
-    """Return which array of the left is which of the right, and how it is laid out there."""
-    return [asdict(row) for row in find_rows(mapping)]
 
 
 def _number(arrays: Arrays) -> float | None:

@@ -1,5 +1,6 @@
 """Precision of recorded numbers, and what differs by rounding alone."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,11 @@ def precision_of(dtype: str) -> Precision | None:
     if dtype.startswith("float8"):
         return PRECISIONS["bfloat16"]
     return PRECISIONS.get({"complex64": "float32", "complex128": "float64"}.get(dtype, dtype))
+
+
+def lowest(dtypes: Iterable[str]) -> Precision:
+    """Return the lowest precision among types of which one is a floating-point type."""
+    return max(filter(None, map(precision_of, dtypes)), key=lambda one: one.bar)
 
 
 def rounded(array: np.ndarray, precision: Precision) -> np.ndarray:

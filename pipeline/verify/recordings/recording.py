@@ -1,7 +1,6 @@
 """A recording of a training loop, as its file has it."""
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -9,23 +8,12 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.recordings.precision import Precision, precision_of
+from pipeline.verify.recordings.precision import Precision, lowest
 from pipeline.verify.recordings.recorder import FORMAT, MANIFEST
 
+PARTS = ("batch", "outputs", "loss", "gradients", "learning_rate")  # of a step, beside weights
+
 Entries = dict[str, dict[str, str]]  # `member` and `dtype` by an array's name
-
-
-@dataclass(frozen=True)
-class Step:
-    """What was recorded of one optimizer step; arrays by name, as they were."""
-
-    number: int  # from 1
-    batch: Arrays = field(default_factory=dict)
-    outputs: Arrays = field(default_factory=dict)
-    loss: Arrays = field(default_factory=dict)
-    learning_rate: Arrays = field(default_factory=dict)
-    gradients: Arrays | None = None  # None: they were not recorded
-    weights: Arrays = field(default_factory=dict)  # after the step
 
 
 class Recording:
@@ -67,36 +55,25 @@ class Recording:
     @property
     def precision(self) -> Precision:
         """The lowest precision of what is computed: weights, outputs, loss and gradients."""
-        entries = [*self._start.values()]
-        for step in self._steps.values():
-            for part in ("outputs", "loss", "gradients", "weights"):
-                entries += step.get(part, {}).values()
-        found = (precision_of(entry["dtype"]) for entry in entries)
-        return max((one for one in found if one), key=lambda one: one.bar)
+        parts = ("outputs", "loss", "gradients", "weights")
+        computed = [step.get(part, {}) for step in self._steps.values() for part in parts]
+        return lowest(e["dtype"] for entries in (self._start, *computed) for e in entries.values())
 
     def start(self) -> Arrays:
         """Return the weights before the first step."""
         return self._read(self._start)
 
-    def step(self, number: int) -> Step:
-        """Return what was recorded of a step."""
-        entries = self._steps[number]
-        found = {
-            part: self._read(entries.get(part, {}))
-            for part in ("batch", "outputs", "loss", "learning_rate", "weights")
-        }
-        gradients = self._read(entries["gradients"]) if "gradients" in entries else None
-        return Step(number, gradients=gradients, **found)
-
-    def _read(self, entries: Entries) -> Arrays:
-        return {name: self._array(entry["member"]) for name, entry in entries.items()}
-
-    def _array(self, member: str) -> np.ndarray:
-        array = self._file[member]
-        if array.dtype.kind == "c":
-            return np.stack([array.real, array.imag], -1)
-        return array
+    def step(self, number: int) -> dict[str, Arrays]:
+        """Return what was recorded of a step, by part: `weights` after it, and of `PARTS` what was given."""
+        return {part: self._read(self._steps[number].get(part, {})) for part in ("weights", *PARTS)}
 
     def has(self, part: str) -> bool:
         """True if every step has this part."""
         return all(part in step for step in self._steps.values())
+
+    def _read(self, entries: Entries) -> Arrays:
+        arrays = {name: self._file[entry["member"]] for name, entry in entries.items()}
+        is_complex = {name: array.dtype.kind == "c" for name, array in arrays.items()}
+        return {
+            n: np.stack([a.real, a.imag], -1) if is_complex[n] else a for n, a in arrays.items()
+        }

@@ -1,14 +1,12 @@
 """Judgement of one recorded step, part by part in the order of cause and effect."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.verify.checks.differences import by_name
-from pipeline.verify.recordings.fields import FieldPair
 from pipeline.verify.recordings.precision import Precision
 from pipeline.verify.recordings.reasons.causes import find_cause
 from pipeline.verify.recordings.reasons.gradient_causes import gradient_ratio
-from pipeline.verify.recordings.reasons.regression import remains
+from pipeline.verify.recordings.reasons.proportions import remains
 from pipeline.verify.recordings.reasons.wording import UNKNOWN, listed, reason
 from pipeline.verify.recordings.steps import StepPair
 from pipeline.verify.verdict import Answer, Cause, First, Part
@@ -51,72 +49,37 @@ class StepJudge:
 
     def judge(self) -> Judgement:
         """Return the first difference that is no rounding, with its cause."""
-        pair = self.pair
-        for part, fields, bar in (
-            (Part.batch, pair.batch, self.precision.bar),
-            (Part.training, pair.outputs, self.bar),
-            (Part.loss, pair.loss, self.bar),
-        ):
-            if self._part_at_fields(part, fields, bar):
-                return self.judgement
-        if wrong := self._wrong(Part.buffers, pair.buffer_differences(), self.bar):
-            self._part(Part.buffers, wrong, find_cause(Part.buffers, pair, list(wrong)))
-        elif not self._judge_gradients():
-            self._judge_update()
-        return self.judgement
+        pair, found = self.pair, self.judgement
+        if pair.is_finite == (False, False):
+            found.stop = "on both sides, numbers are no longer finite"
+            return found
+        for part, fields in pair.fields.items():
+            bar = self.precision.bar if part is Part.batch else self.bar
+            if self._parts(part, {one.left_name: one.difference for one in fields}, bar):
+                return found
+        if self._parts(Part.buffers, pair.buffer_differences(), self.bar) or self._gradients_part():
+            return found
+        self._parts(Part.update, pair.update_differences(), self._update_bar)
+        if found.answer is Answer.same and found.followed > self.precision.most:
+            found.stop = f"rounding has grown to {found.followed:.0e}"
+        return found
 
-    def weights_differ(self) -> float:
-        """Return the difference of the weights after the step, but for those that rounding alone moves."""
+    def _gradients_part(self) -> bool:
+        """Judge the gradients; those that are recorded before clipping on one side are no difference."""
         pair = self.pair
-        ours, theirs = ({n: a[n] * pair.is_told(n) for n in pair.trained} for a in pair.after)
-        return max(by_name(ours, theirs).values(), default=0.0)
-
-    def _part_at_fields(self, part: Part, fields: Sequence[FieldPair], bar: float) -> bool:
-        wrong = self._wrong(part, {one.left_name: one.difference for one in fields}, bar)
-        if wrong:
-            at = [one for one in fields if one.left_name in wrong]
-            names = {one.left_name: one.right_name for one in fields}
-            self._part(part, wrong, find_cause(part, self.pair, list(wrong)), names, at)
-        return bool(wrong)
-
-    def _judge_gradients(self) -> bool:
-        """Judge the gradients; return True if there is nothing more to judge."""
-        pair = self.pair
-        if pair.gradients is None:
-            return False
-        ours, theirs = ({name: side[name] for name in pair.trained} for side in pair.gradients)
-        differs = by_name(ours, theirs, self.precision.negligible)
-        is_wrong = max(differs.values(), default=0.0) > self.bar
-        ratio = gradient_ratio(pair) if is_wrong else None
+        differs = pair.gradient_differences()
+        ratio = gradient_ratio(pair) if max(differs.values(), default=0.0) > self.bar else None
         pair.add_noise(ratio or 1.0)
         if ratio and self._is_recorded_elsewhere(ratio):
             self.judgement.ratio = ratio
             return False
-        wrong = self._wrong(Part.gradient, differs, self.bar)
-        if not wrong:
-            return False
-        cause = find_cause(Part.gradient, pair, list(wrong))
-        self._part(Part.gradient, wrong, cause)
-        first = self.judgement.first
-        is_small = max(wrong.values()) <= self.precision.growth * self.bar
-        if first and cause is None and is_small and self.precision.name != "float64":
-            words = (
-                f"the gradient of {first.left} differs by {first.difference:.1e} at step {pair.number}, "
-                f"which may be rounding in {self.precision.name}"
-            )
-            self.judgement.first = None
-            if pair.earlier is None:
-                self._abstain(f"{words}: record in float64 to tell")
-            else:
-                self.judgement.answer, self.judgement.stop = Answer.same, words
-        return True
+        return self._parts(Part.gradient, differs, self.bar)
 
     def _is_recorded_elsewhere(self, ratio: float) -> bool:
         """True for gradients in a constant ratio that the updates do not have: clipped later on one side."""
         pair = self.pair
         wrong = [n for n, value in pair.update_differences().items() if value > self._update_bar]
-        sides = [[side[name] for name in wrong] for side in pair.updates]
-        has_ratio = remains(ratio, *sides) < 1e-3
+        has_ratio = remains(ratio, *pair.lists(pair.updates, wrong)) < 1e-3
         return not wrong or (not has_ratio and find_cause(Part.update, pair, wrong) is not None)
 
     @property
@@ -124,50 +87,47 @@ class StepJudge:
         """Bar of updates: how far gradients differ, if it is known, is in the tolerance of each element."""
         last = self.pair.earlier.number if self.pair.earlier else 0
         is_known = self.pair.gradients is not None and self.pair.number == last + 1
-        return max(
-            self.precision.update_bar, (1.0 if is_known else self.precision.growth) * self.grown
-        )
+        growth = 1.0 if is_known else self.precision.growth
+        return max(self.precision.update_bar, growth * self.grown)
 
-    def _judge_update(self) -> None:
-        pair = self.pair
-        differs = pair.update_differences()
-        wrong = self._wrong(Part.update, differs, self._update_bar)
-        if not wrong:
-            return
-        cause = find_cause(Part.update, pair, list(wrong))
-        sizes = {name: pair.before[0][name].size for name in differs}
-        is_part = 2 * sum(sizes[name] for name in wrong) < sum(sizes.values())
-        if cause is None and pair.gradients is None and is_part:
-            self._abstain(
-                f"the updates of {listed(list(wrong))} differ at step {pair.number}; {UNKNOWN}"
-            )
-        else:
-            self._part(Part.update, wrong, cause)
-
-    def _wrong(self, part: Part, differs: Mapping[str, float], bar: float) -> dict[str, float]:
-        """Note the largest difference of a part; return those above the bar, by the left name."""
+    def _parts(self, part: Part, differs: Mapping[str, float], bar: float) -> bool:
+        """Note how far a part differs, by the left names; return True if that decides the verdict."""
         if differs:
             self.judgement.values[part] = max(differs.values())
-        return {name: value for name, value in differs.items() if value > bar}
-
-    def _part(
-        self,
-        part: Part,
-        wrong: Mapping[str, float],
-        cause: Cause | None,
-        names: Mapping[str, str] | None = None,
-        fields: Sequence[FieldPair] = (),
-    ) -> None:
-        """Note that they part at the first array, of gradients at the last; in no order, at the worst."""
-        is_ordered = self.is_ordered or part in (Part.batch, Part.training, Part.loss)
-        name = max(wrong, key=lambda name: wrong[name])
-        if is_ordered:
-            name = list(wrong)[-1 if part is Part.gradient else 0]
-        other = (self.pair.names if names is None else names)[name]
-        found = self.judgement
-        found.answer, found.cause = Answer.part, cause
-        found.first = First(part, name, other, wrong[name], self.pair.number)
+        wrong = {name: value for name, value in differs.items() if value > bar}
+        if not wrong:
+            return False
+        pair, found = self.pair, self.judgement
+        fields = [one for one in pair.fields.get(part, ()) if one.left_name in wrong]
+        names = {one.left_name: one.right_name for one in fields} if fields else pair.names
+        # At the first array, of gradients at the last; if weights are in no order, at the worst.
+        name = list(wrong)[-1 if part is Part.gradient else 0]
+        if not (fields or self.is_ordered):
+            name = max(wrong, key=lambda name: wrong[name])
+        found.answer, found.cause = Answer.part, find_cause(part, pair, list(wrong))
+        found.first = First(part, name, names[name], wrong[name], pair.number)
         found.reason = reason(part, (Part.weights, *found.values), fields)
+        if found.cause is None:
+            self._doubt(found.first, wrong)
+        return True
 
-    def _abstain(self, words: str) -> None:
-        self.judgement.answer, self.judgement.reason = Answer.abstain, words
+    def _doubt(self, first: First, wrong: Mapping[str, float]) -> None:
+        """Take back what may be rounding: small differences of gradients, and of a part of the updates."""
+        pair, precision, found = self.pair, self.precision, self.judgement
+        is_small = max(wrong.values()) <= precision.growth * self.bar
+        if first.part == Part.gradient and is_small and precision.name != "float64":
+            found.first = None
+            words = (
+                f"the gradient of {first.left} differs by {first.difference:.1e} at step {pair.number}, "
+                f"which may be rounding in {precision.name}"
+            )
+            if pair.earlier is None:
+                found.answer, found.reason = Answer.abstain, f"{words}: record in float64 to tell"
+            else:
+                found.answer, found.stop = Answer.same, words
+        sizes = {name: pair.before[0][name].size for name in pair.trained}
+        is_part = 2 * sum(sizes.get(name, 0) for name in wrong) < sum(sizes.values())
+        if first.part == Part.update and is_part and pair.gradients is None:
+            names = listed(list(wrong))
+            found.answer, found.first = Answer.abstain, None
+            found.reason = f"the updates of {names} differ at step {pair.number}; {UNKNOWN}"

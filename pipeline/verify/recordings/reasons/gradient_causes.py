@@ -5,9 +5,8 @@ from math import isfinite, log2, sqrt
 
 import numpy as np
 
-from pipeline.storage.portable_state import Arrays
 from pipeline.verify.checks.differences import largest
-from pipeline.verify.recordings.reasons.regression import is_round, proportion, remains
+from pipeline.verify.recordings.reasons.proportions import is_round, proportion, remains
 from pipeline.verify.recordings.reasons.wording import SIDES, listed
 from pipeline.verify.recordings.steps import StepPair
 from pipeline.verify.verdict import Cause
@@ -17,11 +16,17 @@ def gradient_ratio(pair: StepPair) -> float | None:
     """Return the constant ratio of the right gradients to the left ones, or None."""
     if pair.gradients is None:
         return None
-    sides = [[side[name] for name in pair.trained] for side in pair.gradients]
+    sides = pair.lists(pair.gradients)
     ratio = proportion(*sides)
     rest = remains(ratio, *sides)
     is_ratio = rest <= 10 * pair.precision.bar and abs(ratio - 1) > 10 * rest and ratio > 0
     return ratio if is_ratio and isfinite(ratio) else None
+
+
+def gradient_norms(pair: StepPair) -> list[float]:
+    """Return the norm of all gradients of either side."""
+    sides = pair.lists(pair.gradients) if pair.gradients else ([], [])
+    return [sqrt(sum(float(np.vdot(a, a)) for a in side)) for side in sides]
 
 
 def absent(pair: StepPair, names: Sequence[str]) -> Cause | None:
@@ -39,16 +44,14 @@ def absent(pair: StepPair, names: Sequence[str]) -> Cause | None:
 def constant_ratio(pair: StepPair, names: Sequence[str]) -> Cause | None:
     """Gradients in a constant ratio: clipped, scaled, summed."""
     ratio = gradient_ratio(pair)
-    if ratio is None or pair.gradients is None:
+    if ratio is None:
         return None
-    smaller, larger = (0, 1) if ratio > 1 else (1, 0)
-    factor = max(ratio, 1 / ratio)
-    small, large = SIDES[smaller], SIDES[larger]
-    norms = [norm(side, pair.trained) for side in pair.gradients]
-    if is_round(norms[smaller]):
+    factor, norms = max(ratio, 1 / ratio), sorted(gradient_norms(pair))
+    small, large = SIDES if ratio > 1 else SIDES[::-1]
+    if is_round(norms[0]):
         remedy = (
-            f"The {small} gradients have the norm {norms[smaller]:.3g}, the {large} ones "
-            f"{norms[larger]:.3g}: clip both to {norms[smaller]:.2g}, and record both after it."
+            f"The {small} gradients have the norm {norms[0]:.3g}, the {large} ones "
+            f"{norms[1]:.3g}: clip both to {norms[0]:.2g}, and record both after it."
         )
         return Cause("gradient clipping", remedy, True)
     words = f"The {large} gradients are {factor:.5g} times the {small} ones"
@@ -68,24 +71,20 @@ def clipped_values(pair: StepPair, names: Sequence[str]) -> Cause | None:
     """Gradients clipped element by element on one side."""
     if pair.gradients is None:
         return None
-    bounds = [max(largest(side[name]) for name in pair.trained) for side in pair.gradients]
+    sides = pair.lists(pair.gradients)
+    bounds = [max(map(largest, side)) for side in sides]
     small = int(bounds[1] < bounds[0])
     bound = bounds[small]
-    if bounds[1 - small] < 1.01 * bound:
+    rest = (
+        largest(np.clip(large, -bound, bound) - clipped)
+        for clipped, large in zip(sides[small], sides[1 - small], strict=True)
+    )
+    if bounds[1 - small] < 1.01 * bound or max(rest) > 10 * pair.precision.bar * bound:
         return None
-    for name in pair.trained:
-        clipped = np.clip(pair.gradients[1 - small][name], -bound, bound)
-        if largest(clipped - pair.gradients[small][name]) > 10 * pair.precision.bar * bound:
-            return None
     remedy = (
         f"The {SIDES[small]} gradients are clipped to ±{bound:.3g} element by element: clip both."
     )
     return Cause("gradient clipping", remedy, True)
-
-
-def norm(gradients: Arrays, names: Sequence[str]) -> float:
-    """Return the norm of all gradients together."""
-    return sqrt(sum(float(np.vdot(gradients[name], gradients[name])) for name in names))
 
 
 GRADIENT_CAUSES = (absent, constant_ratio, clipped_values)

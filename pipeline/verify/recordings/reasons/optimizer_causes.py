@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from pipeline.verify.recordings.reasons.adaptive import (
     AdaptiveFit,
     BetasFit,
     fit_adaptive,
     fit_betas,
 )
-from pipeline.verify.recordings.reasons.explanation import CLOSE, difference, elements, is_plain
+from pipeline.verify.recordings.reasons.proportions import CLOSE, is_plain, update_difference
 from pipeline.verify.recordings.reasons.rate_causes import known_ratio
 from pipeline.verify.recordings.reasons.wording import SIDES
 from pipeline.verify.recordings.steps import StepPair
@@ -22,10 +20,10 @@ def optimizer(pair: StepPair, names: Sequence[str]) -> Cause | None:
     if pair.number != 1 or pair.gradients is None:
         return None
     plain = [is_plain(pair, at) for at in (0, 1)]
-    left, right = (None if plain[at] else fit_adaptive(*elements(pair, at)) for at in (0, 1))
+    left, right = (None if plain[at] else fit_adaptive(*pair.elements(at)) for at in (0, 1))
     if left and right:
         # What a fit does not tell explains no difference of that size.
-        is_told = max(left.rest, right.rest) < 0.1 * difference(pair, names)
+        is_told = max(left.rest, right.rest) < 0.1 * update_difference(pair, names)
         return _settings(left, right) if is_told else None
     if (plain[0] and right) or (plain[1] and left):
         side, other = SIDES if plain[0] else SIDES[::-1]
@@ -73,10 +71,9 @@ def betas(pair: StepPair, names: Sequence[str]) -> Cause | None:
         return None
     found: list[BetasFit] = []
     for at in (0, 1):
-        fit = fit_adaptive(*elements(first, at))
-        last = np.concatenate([first.gradients[at][n].ravel() for n in pair.trained])
-        fitted = fit_betas(fit, last, *elements(pair, at)) if fit else None
-        if fitted is None or fitted.rest > 0.1 * difference(pair, names):
+        fit = fit_adaptive(*first.elements(at))
+        fitted = fit_betas(fit, first.elements(at)[1], *pair.elements(at)) if fit else None
+        if fitted is None or fitted.rest > 0.1 * update_difference(pair, names):
             return None
         found.append(fitted)
     left, right = found

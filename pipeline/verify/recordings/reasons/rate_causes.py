@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from math import sqrt
 
-from pipeline.verify.recordings.reasons.explanation import CLOSE, explains, is_plain
-from pipeline.verify.recordings.reasons.gradient_causes import norm
-from pipeline.verify.recordings.reasons.regression import is_round, proportion
+from pipeline.verify.recordings.reasons.gradient_causes import gradient_norms
+from pipeline.verify.recordings.reasons.proportions import CLOSE, explained, is_plain, is_round
 from pipeline.verify.recordings.reasons.wording import SIDES, listed
 from pipeline.verify.recordings.steps import StepPair
 from pipeline.verify.verdict import Cause
@@ -23,9 +22,9 @@ KNOWN = {
 
 def learning_rate(pair: StepPair, names: Sequence[str]) -> Cause | None:
     """Updates in a constant ratio."""
-    ours, theirs = pair.updates
-    ratio = proportion([ours[name] for name in names], [theirs[name] for name in names])
-    if ratio <= 0 or not explains(pair, names, {n: ratio * ours[n] for n in names}):
+    ours = pair.updates[0]
+    ratio = 1 + (explained(pair, names, ours) or -1)
+    if ratio <= 0:
         return None
     left, right = pair.rates
     if left and right and abs(right / left / ratio - 1) < CLOSE:
@@ -74,7 +73,7 @@ def _nesterov(pair: StepPair, ratio: float) -> Cause | None:
 def _clipping(pair: StepPair, ratio: float) -> Cause | None:
     if pair.gradients is None or is_round(ratio) or not is_plain(pair):
         return None
-    clipped = norm(pair.gradients[0], pair.trained) / max(ratio, 1 / ratio)
+    clipped = gradient_norms(pair)[0] / max(ratio, 1 / ratio)
     if not is_round(clipped):
         return None
     remedy = (

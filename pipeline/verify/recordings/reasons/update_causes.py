@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.verify.recordings.reasons.explanation import elements, explains
 from pipeline.verify.recordings.reasons.optimizer_causes import betas, optimizer
+from pipeline.verify.recordings.reasons.proportions import explained, proportion
 from pipeline.verify.recordings.reasons.rate_causes import learning_rate
-from pipeline.verify.recordings.reasons.regression import proportion
 from pipeline.verify.recordings.reasons.wording import SIDES, listed
 from pipeline.verify.recordings.steps import StepPair
 from pipeline.verify.verdict import Cause
@@ -30,10 +29,9 @@ def decay_of_unused(pair: StepPair, names: Sequence[str]) -> Cause | None:
 
 def weight_decay(pair: StepPair, names: Sequence[str]) -> Cause | None:
     """Updates whose difference is a part of the weights."""
-    ours, theirs = pair.updates
-    weights = pair.before[0]
-    factor = proportion([weights[n] for n in names], [theirs[n] - ours[n] for n in names])
-    if not factor or not explains(pair, names, {n: ours[n] + factor * weights[n] for n in names}):
+    (ours, theirs), weights = pair.updates, pair.before[0]
+    factor = explained(pair, names, weights)
+    if factor is None:
         return None
     side, share = ("right" if factor < 0 else "left"), abs(factor)
     others = [
@@ -56,7 +54,7 @@ def decay_in_gradient(pair: StepPair, names: Sequence[str]) -> Cause | None:
     """An Adam whose steps have the sign of gradient + decay · weight on one side alone."""
     if pair.number != 1 or pair.gradients is None:
         return None
-    decays = [_decay_in_sign(*elements(pair, at)) for at in (0, 1)]
+    decays = [_decay_in_sign(*pair.elements(at)) for at in (0, 1)]
     if None in decays or (decays[0] == 0) == (decays[1] == 0):
         return None
     at = int(decays[1] != 0)
@@ -87,15 +85,12 @@ def momentum(pair: StepPair, names: Sequence[str]) -> Cause | None:
     """Updates whose difference is a part of the update before, or of the gradient."""
     if pair.number != 2 or pair.earlier is None:
         return None
-    ours, theirs = pair.updates
     sources = {"The first update": pair.earlier.updates[0]}
     if pair.gradients is not None:
         sources["The gradient"] = pair.gradients[0]
     for source, arrays in sources.items():
-        factor = proportion([arrays[n] for n in names], [theirs[n] - ours[n] for n in names])
-        if not factor or not explains(
-            pair, names, {n: ours[n] + factor * arrays[n] for n in names}
-        ):
+        factor = explained(pair, names, arrays)
+        if factor is None:
             continue
         is_larger = factor > 0 if source == "The first update" else factor < 0
         remedy = (

@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from pipeline.verify.recordings.fields import FieldPair
-from pipeline.verify.recordings.pairing import Pairing
+from pipeline.verify.recordings.pairing import FIELDS, Pairing
 from pipeline.verify.verdict import Part
 
 SIDES = ("left", "right")
-PARTS = ("batch", "outputs", "loss", "gradients")  # of a recorded step, beside the weights
 WORDS = {
     Part.weights: "weights",
     Part.batch: "batch",
@@ -51,7 +50,7 @@ def notes_on_files(pairing: Pairing) -> list[str]:
             notes.append(f"{side}: the script ended with {recording.error}")
         if more := len(recording.numbers) - len(pairing.numbers):
             notes.append(f"{side} alone has {more} more step{'s' * (more > 1)}: not compared")
-    for part in PARTS:
+    for part in ("batch", "outputs", "loss", "gradients"):
         absent = [side for side, recording in recordings.items() if not recording.has(part)]
         if absent:
             notes.append(
@@ -62,10 +61,9 @@ def notes_on_files(pairing: Pairing) -> list[str]:
 
 def notes_on_fields(pairing: Pairing) -> list[str]:
     """Say which arrays of a batch, of outputs or of a loss one side alone has."""
-    found = {"batch": pairing.batch, "outputs": pairing.outputs, "loss": pairing.loss}
     return [
-        f"{side} alone has in its {part}: {', '.join(names)}: not compared"
-        for part, fields in found.items()
+        f"{side} alone has in its {FIELDS[part]}: {', '.join(names)}: not compared"
+        for part, fields in pairing.fields.items()
         for side, names in fields.alone.items()
         if names
     ]
