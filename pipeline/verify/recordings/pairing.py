@@ -4,10 +4,11 @@ import numpy as np
 
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.recordings.fields import Fields
-from pipeline.verify.recordings.matching import Matcher, Weights
+from pipeline.verify.recordings.matching import Matcher
 from pipeline.verify.recordings.precision import lowest, rounded
 from pipeline.verify.recordings.recording import Recording
 from pipeline.verify.recordings.steps import StepPair
+from pipeline.verify.recordings.weights import Weights
 from pipeline.verify.verdict import Part
 
 # Parts of a step by their name in a recording.
@@ -24,22 +25,23 @@ class Pairing:
         # Of the weights before the first step.
         self.start_precision = lowest([*left.dtypes.values(), *right.dtypes.values()])
         self.fields = {part: Fields() for part in FIELDS}
-        ours, theirs = self._weights(left), self._weights(right)
-        for arrays, others in zip(ours.later, theirs.later, strict=True):
+        later = [self._later(left), self._later(right)]
+        for arrays, others in zip(*later, strict=True):
             if not arrays or not others:  # gradients that one side alone has tell nothing
                 arrays.clear()
                 others.clear()
-        self.matching = Matcher(ours, theirs).match()
+        sides = [
+            Weights({n: rounded(a, self.start_precision) for n, a in side.start().items()}, arrays)
+            for side, arrays in zip((left, right), later, strict=True)
+        ]
+        self.matching = Matcher(*sides).match()
         self.mapping = self.matching.mapping
         self.names = self._names()
 
-    def _weights(self, recording: Recording) -> Weights:
-        start = {n: rounded(a, self.start_precision) for n, a in recording.start().items()}
-        weights = Weights(start)
-        for number in dict.fromkeys([*self.numbers[:1], *self.numbers[-1:]]):
-            step = recording.step(number)
-            weights.later += [_normalised(step["gradients"]), step["weights"]]
-        return weights
+    def _later(self, recording: Recording) -> list[Arrays]:
+        """Gradients and weights of the first and of the last step."""
+        steps = map(recording.step, dict.fromkeys([*self.numbers[:1], *self.numbers[-1:]]))
+        return [array for s in steps for array in (_normalised(s["gradients"]), s["weights"])]
 
     def _names(self) -> dict[str, list[str]]:
         """Right arrays by the left array that shares elements with them."""
