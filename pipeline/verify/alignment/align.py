@@ -58,7 +58,7 @@ class Aligner:
         self.matching = match_layers(*free)
         self.matching.matches += kept
         self._apply()
-        match_whole_arrays(self.matching, self.mapping)
+        match_whole_arrays(self.matching, self.mapping, layers)
         self.matching.matches.sort(key=lambda match: match.right[0].op)
         self._apply()
         self.own = self.left.values(), self.right.values()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -36,9 +37,12 @@ class Layer:
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """What a layer of the other side must share, but for its number of outputs."""
+        """What a layer of the other side must share, but for its number of outputs.
+
+        A convolution may be written as a product with patches.
+        """
         if self.role in (Role.dot, Role.conv):
-            return (self.role, *self.elements.shape[1:])
+            return (Role.dot, prod(self.elements.shape[1:]))
         return (self.role, *self.elements.shape)
 
     @property

@@ -52,6 +52,8 @@ class Match:
         if self.rows is not None:
             left = left[self.rows]
         if self.columns is not None:
+            if left.ndim > 1 and len(self.columns) != left.shape[1]:
+                left = left.reshape(len(left), -1)
             left = left[:, self.columns] if left.ndim > 1 else left[self.columns]
         ours, theirs = [left.ravel()], [right.ravel()]
         shifts = _shifts(self.left), _shifts(self.right)
@@ -65,11 +67,10 @@ class Match:
 
 
 def _stacked(layers: Sequence[Layer]) -> np.ndarray:
-    return (
-        np.concatenate([layer.elements for layer in layers])
-        if len(layers) > 1
-        else layers[0].elements
-    )
+    parts = [layer.elements for layer in layers]
+    if len({part.shape[1:] for part in parts}) > 1:  # kernels, and matrices of patches
+        parts = [part.reshape(len(part), -1) for part in parts]
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def _shifts(layers: Sequence[Layer]) -> np.ndarray:
@@ -128,7 +129,9 @@ def make_fans(layers: Iterable[Layer]) -> Iterable[Fan]:
 def _fans_in_order(left: Sequence[Fan], right: Sequence[Fan]) -> list[tuple[int, int]]:
     def gain(i: int, j: int) -> tuple[float, float]:
         is_matrix = left[i].layers[0].role in MATRICES
-        return (4.0 if is_matrix else 1.0, 0.1 * (len(left[i].layers) == len(right[j].layers)))
+        shapes = left[i].layers[0].elements.shape[1:], right[j].layers[0].elements.shape[1:]
+        alike = (len(left[i].layers) == len(right[j].layers)) + (shapes[0] == shapes[1])
+        return (4.0 if is_matrix else 1.0, 0.1 * alike)
 
     return in_order(
         ([fan.key for fan in left], [fan.key for fan in right]),

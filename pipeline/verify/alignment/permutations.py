@@ -5,6 +5,8 @@ from itertools import permutations
 
 import numpy as np
 
+from pipeline.verify.trace.graph import Window
+
 MOST_PARTS = 4  # of a fused projection whose orders are all tried
 
 
@@ -56,6 +58,22 @@ def features_last(array: np.ndarray, axes: Sequence[int]) -> np.ndarray:
     others = [axis for axis in range(array.ndim) if axis not in axes]
     size = int(np.prod([array.shape[axis] for axis in axes]))
     return array.transpose(*others, *axes).reshape(-1, size)
+
+
+def patches(array: np.ndarray, window: Window, channels: int, counts: Sequence[int]) -> np.ndarray:
+    """Return the patches that a convolution takes, as `[n, values]`: channels first, then the places.
+
+    `counts` are the sizes of a kernel: input channels of a group, and its length along each axis.
+    """
+    array = np.moveaxis(array, channels, 1)
+    array = np.pad(array, [(0, 0), (0, 0), *((max(0, low), max(0, high)) for low, high in window.padding)])
+    axes = tuple(range(2, array.ndim))
+    reach = [1 + (size - 1) * step for size, step in zip(counts[1:], window.dilation, strict=True)]
+    every = np.lib.stride_tricks.sliding_window_view(array, reach, axes)
+    step = tuple(slice(None, None, step) for step in window.stride)
+    inner = tuple(slice(None, None, step) for step in window.dilation)
+    every = every[:, :, *step][(..., *inner)]
+    return np.moveaxis(every, 1, len(axes) + 1).reshape(-1, int(np.prod(counts)))
 
 
 def row_orders(sizes: Sequence[int]) -> Iterator[np.ndarray]:

@@ -7,9 +7,9 @@ import numpy as np
 from pipeline.verify.alignment.alternatives import Alternatives, alike
 from pipeline.verify.alignment.layers import MATRICES, Layer, root
 from pipeline.verify.alignment.match import Match
-from pipeline.verify.alignment.permutations import column_order, features_last
-from pipeline.verify.trace.fingerprints import distance
-from pipeline.verify.trace.graph import Role, Trace, ancestors
+from pipeline.verify.alignment.permutations import column_order, features_last, patches
+from pipeline.verify.trace.fingerprints import distance, is_informative
+from pipeline.verify.trace.graph import Role, Trace, Window, ancestors
 
 TOLERANCE = 1e-5  # of values that are the same: float32 inside a model may leave that much
 MOST_TRIALS = 400  # runs of the right model in search of an alignment
@@ -37,14 +37,12 @@ class Repair:
         at = 0
         while at < len(self.matches) and self.trials < MOST_TRIALS:
             match = self.matches[at]
-            if not self._takes_the_same(match, self.right) and not self._is_confirmed(match):
-                fixed = self._try_others(at)
-            elif not self._gives_the_same(match):
-                fixed = self._reorder(match)
-            else:
+            takes = self._takes_the_same(match, self.right) or self._is_confirmed(match)
+            if (takes and self._gives_the_same(match)) or self._is_shown_later(at):
                 match.is_confirmed = True
                 at += 1
                 continue
+            fixed = self._reorder(match) if takes else self._try_others(at)
             if not fixed:
                 return
             self.right = self.run()
@@ -79,6 +77,24 @@ class Repair:
             is_matrix and len(match.left) == len(match.right) == 1 and self._gives_the_same(match)
         )
 
+    def _is_shown_later(self, at: int) -> bool:
+        """True if what follows from a match is the same: one side may split what the other does at once."""
+        place = self.matches[at].right[0].op
+        followers = [
+            match
+            for match in self.matches[at + 1 :]
+            if match.left[0].role in MATRICES and self._is_informative(match.right[0].data)
+            if self._takes_the_same(match, self.right)
+        ]
+        data = [match.right[0].data for match in followers]
+        if any(place in ancestors(self.right.ops, [at]) for at in data if at is not None):
+            return True
+        return self._returns_the_same(self.right)
+
+    def _is_informative(self, place: int | None) -> bool:
+        print_ = None if place is None else self.right.ops[place].fingerprint
+        return print_ is not None and is_informative(print_)
+
     def _returns_the_same(self, right: Trace) -> bool:
         """Compare the outputs that both sides name, or all of them in order."""
         ours, theirs = self.left.results, right.results
@@ -99,10 +115,14 @@ class Repair:
             return False
         if ours.role not in (Role.dot, Role.conv):
             return False
-        left, right = self.keep[0](ours.data), self.keep[1](theirs.data)
-        order = column_order(
-            features_last(left, ours.data_axes), features_last(right, theirs.data_axes), TOLERANCE
+        is_patched = ours.elements.shape[1:] != theirs.elements.shape[1:]
+        left, right = (
+            _features(keep(place), layer, trace.ops[layer.op].window if is_patched else None)
+            for keep, place, layer, trace in zip(
+                self.keep, (ours.data, theirs.data), (ours, theirs), (self.left, self.right), strict=True
+            )
         )
+        order = column_order(left, right, TOLERANCE)
         if order is None or (order == np.arange(len(order))).all():
             return False
         for other in alike(self.matches, match):
@@ -143,6 +163,13 @@ class Repair:
             for match in self.matches[:at][::-1]
             if any(_places(layer) & guilty for layer in match.right)
         ]
+
+
+def _features(data: np.ndarray, layer: Layer, window: Window | None) -> np.ndarray:
+    """Return the values that a matrix takes, `[n, values]`; of a convolution the channels, or patches."""
+    if window is None:
+        return features_last(data, layer.data_axes)
+    return patches(data, window, layer.data_axes[0], layer.elements.shape[1:])
 
 
 def _places(layer: Layer) -> set[int]:

@@ -16,11 +16,12 @@ from pipeline.verify.alignment.match import Match, Matching, in_order
 from pipeline.verify.trace.graph import Role
 
 
-def match_whole_arrays(matching: Matching, mapping: Mapping) -> None:
-    """Match the arrays of the layers that are left by their shapes, up to the order of axes."""
-    used = mapping.is_used, mapping.source >= 0
-    ours = _whole(matching.left, mapping.left, used[0])
-    theirs = _whole(matching.right, mapping.right, used[1])
+def match_whole_arrays(
+    matching: Matching, mapping: Mapping, layers: tuple[Sequence[Layer], Sequence[Layer]]
+) -> None:
+    """Match the arrays that are left by their shapes, up to the order of axes; `layers` are all."""
+    ours = _whole(layers[0], mapping.left, mapping.is_used)
+    theirs = _whole(layers[1], mapping.right, mapping.source >= 0)
     names = [layer.arrays[0] for layer in ours], [layer.arrays[0] for layer in theirs]
     keys = [_key(layer) for layer in ours], [_key(layer) for layer in theirs]
     matched = [(ours[i], theirs[j]) for i, j in in_order(keys, names)]
@@ -28,8 +29,8 @@ def match_whole_arrays(matching: Matching, mapping: Mapping) -> None:
         set(side) for side in zip(*((a.arrays[0], b.arrays[0]) for a, b in matched), strict=True)
     ]
     matching.matches += [_match(*pair) for pair in matched]
-    for layers, names in zip((matching.left, matching.right), found, strict=False):
-        layers[:] = [layer for layer in layers if not set(layer.arrays) <= names]
+    for left, names in zip((matching.left, matching.right), found, strict=False):
+        left[:] = [layer for layer in left if not set(layer.arrays) <= names]
 
 
 def axis_orders(left: Sequence[int], right: Sequence[int]) -> list[tuple[int, ...]]:
@@ -51,8 +52,9 @@ def _whole(layers: Sequence[Layer], owners: Owners, used: np.ndarray) -> list[La
             if not used[elements].any():
                 elements = np.atleast_1d(np.squeeze(elements))
                 whole = replace(
-                    layer, role=Role.other, elements=elements, shift=None, arrays=(name,)
-                )
+                    layer, role=Role.other, elements=elements, shift=None, arrays=(name,),
+                    shape=elements.shape,
+                )  # fmt: skip
                 found.setdefault(name, whole)
     return list(found.values())
 

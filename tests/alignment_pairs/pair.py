@@ -1,0 +1,54 @@
+"""A pair of models that compute the same, written in two styles."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+
+from flax_impl.device import PyTree
+from flax_impl.verify import equinox, functions, linen, nnx
+from flax_impl.verify.subject import FunctionSubject, to_native
+from lightning_impl.verify.subject import ModuleSubject
+from pipeline.verify.sides.subject import Inputs, Subject
+
+ADAPTERS = (linen, nnx, equinox, functions)
+Shapes = Mapping[str, tuple[int, ...]]
+Apply = Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Factories of both sides, the shape of their input, and the arrays without a counterpart."""
+
+    left: Callable[[], object]
+    right: Callable[[], object]
+    shape: tuple[int, ...]
+    tokens: int = 0  # of a vocabulary; 0: the input is of floats
+    alone: tuple[frozenset[str], frozenset[str]] = field(default=(frozenset(), frozenset()))
+    trials: int = 1  # at most, runs of the right side
+
+    def inputs(self) -> Inputs:
+        """Draw the input."""
+        random = np.random.default_rng(0)
+        if self.tokens:
+            return {"x": random.integers(0, self.tokens, self.shape)}
+        return {"x": random.standard_normal(self.shape)}
+
+
+def subject(made: object, inputs: Inputs) -> Subject:
+    """Open a model of any kind."""
+    adapter = next((adapter for adapter in ADAPTERS if adapter.matches(made)), None)
+    if adapter is None:
+        return ModuleSubject(made, {})
+    return FunctionSubject(adapter.adapt(made, to_native(inputs), {}))
+
+
+def function(apply: Apply, **shapes: tuple[int, ...]) -> Callable[[], tuple[Callable, Apply]]:
+    """Return the factory of a plain function of JAX whose parameters have these shapes."""
+
+    def init() -> PyTree:
+        random = np.random.default_rng(1)
+        return {name: random.standard_normal(shape) for name, shape in shapes.items()}
+
+    return lambda: (init, apply)
