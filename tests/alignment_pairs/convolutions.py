@@ -4,10 +4,11 @@ import flax.linen as fnn
 import jax
 import jax.numpy as jnp
 import torch
-from alignment_pairs.pair import Pair, function
 from flax import nnx
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
+
+from alignment_pairs.pair import Pair, function
 
 WIDTH = 8
 IMAGES, VECTORS = (2, 4, 6, 10), (3, 6)

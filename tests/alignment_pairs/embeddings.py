@@ -4,9 +4,10 @@ import flax.linen as fnn
 import jax
 import jax.numpy as jnp
 import torch
-from alignment_pairs.pair import Pair, function
 from torch import nn
 from torch.nn import functional as F
+
+from alignment_pairs.pair import Pair, function
 
 WIDTH, LENGTH, ROWS, LAST = 8, 5, 11, 40
 IMAGES = (2, 3, 8, 12)

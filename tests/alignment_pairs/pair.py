@@ -1,7 +1,7 @@
 """A pair of models that compute the same, written in two styles."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -19,14 +19,16 @@ Apply = Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
 
 @dataclass(frozen=True)
 class Pair:
-    """Factories of both sides, the shape of their input, and the arrays without a counterpart."""
+    """Factories of both sides, and the shape of their input.
+
+    `alone` are how many arrays each side has without a counterpart.
+    """
 
     left: Callable[[], object]
     right: Callable[[], object]
     shape: tuple[int, ...]
     tokens: int = 0  # of a vocabulary; 0: the input is of floats
-    alone: tuple[frozenset[str], frozenset[str]] = field(default=(frozenset(), frozenset()))
-    trials: int = 1  # at most, runs of the right side
+    alone: tuple[int, int] = (0, 0)
 
     def inputs(self) -> Inputs:
         """Draw the input."""

@@ -1,14 +1,19 @@
 """Alignment of models that do the same in other ways, whose names say nothing."""
 
+import jax
 import numpy as np
 import pytest
 import torch
+from alignment_pairs import convolutions, embeddings, recurrent
+from alignment_pairs.pair import subject
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from lightning_impl.verify.subject import ModuleSubject
 from pipeline.verify.alignment.align import Aligner
+from pipeline.verify.checks.checker import Checker
+from pipeline.verify.checks.leftovers import find_leftovers
 
 WIDTH, HEADS, LENGTH, ROWS = 8, 2, 5, 11
 
@@ -228,6 +233,28 @@ def test_a_real_difference_costs_no_trials_and_leaves_the_alignment_by_structure
     assert difference > 1e-4
     assert alignment.trials == 1
     assert (alignment.mapping.source == np.arange(len(alignment.mapping.source))).all()
+
+
+PAIRS = {**convolutions.PAIRS, **embeddings.PAIRS, **recurrent.PAIRS}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_port_in_another_style_is_aligned_without_names(name):
+    jax.config.update("jax_enable_x64", True)
+    torch.set_default_dtype(torch.float32)
+    pair = PAIRS[name]
+    inputs = pair.inputs()
+    sides = subject(pair.left(), inputs), subject(pair.right(), inputs)
+    alignment = Aligner(*sides, (inputs, inputs), 0).align()
+    checker = Checker(*sides, alignment)
+    checker.load(alignment.values)
+    outputs = [side.trace(inputs, False).outputs for side in sides]
+    checker.match_outputs(*outputs)
+    leftovers = find_leftovers(checker, (inputs, inputs))
+    assert leftovers.needed == {"left": [], "right": []}
+    assert (len(leftovers.named["left"]), len(leftovers.named["right"])) == pair.alone
+    for finding in checker.compare_pass((inputs, inputs), False, 0):
+        assert finding.value < 1e-11, finding
 
 
 class Caching(nn.Module):

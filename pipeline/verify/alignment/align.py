@@ -8,7 +8,8 @@ import numpy as np
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.draw import draw_values
 from pipeline.verify.alignment.fixed import fixed_matches
-from pipeline.verify.alignment.layers import find_layers
+from pipeline.verify.alignment.gradients import Part, match_elements, matches_of, neutral
+from pipeline.verify.alignment.layers import Owners, find_layers
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment.match import Matching, match_layers
 from pipeline.verify.alignment.repair import Repair
@@ -16,6 +17,8 @@ from pipeline.verify.alignment.whole_arrays import match_whole_arrays
 from pipeline.verify.both import both
 from pipeline.verify.sides.subject import Inputs, Subject
 from pipeline.verify.trace.graph import Trace
+
+MOST_TURNS = 5  # of matching by gradients: each may show elements that had none before
 
 
 @dataclass
@@ -54,25 +57,70 @@ class Aligner:
             find_layers(traces[0], self.fixed.left),
             find_layers(traces[1], self.fixed.right),
         )
+        self.layers = layers
         kept, *free = fixed_matches(self.fixed, *layers)
         self.matching = match_layers(*free)
         self.matching.matches += kept
         self._apply()
-        match_whole_arrays(self.matching, self.mapping, layers)
-        self.matching.matches.sort(key=lambda match: match.right[0].op)
-        self._apply()
         self.own = self.left.values(), self.right.values()
-        self.values = draw_values(
-            self.own[0], self.mapping.left, layers[0], self.mapping.is_used, self.seed
-        )
-        self.left.load(self.values)
+        self.trials = 0
+        match_whole_arrays(self.matching, self.mapping, layers, vectors=False)
+        self._repair()
+        found = self._match_by_gradients()
+        if match_whole_arrays(self.matching, self.mapping, layers) or found:
+            self._repair()
+        self.values = self._drawn()
+        return Alignment(self.mapping, self.matching, self.values, self.trials)
+
+    def _repair(self) -> None:
+        """Check the matches, and repair those that are wrong."""
+        self.matching.matches.sort(key=lambda match: match.right[0].op)
+        self._load()
         trace = self.left.trace(self.inputs[0], False)
         repair = Repair(
             self.matching.matches, trace, self._run, (self._keep_left, self._keep_right)
         )
         repair.repair()
+        self.trials += repair.trials
         self._apply()
-        return Alignment(self.mapping, self.matching, self.values, repair.trials)
+
+    def _match_by_gradients(self) -> bool:
+        """Match elements that are left, as long as more are found; return True if any was."""
+        found = False
+        for turn in range(MOST_TURNS):
+            self._load()
+            self.right.load(self.mapping.to_right(self.values, self.own_neutral))
+            known = self.mapping.is_used, self.mapping.source >= 0
+            pairs = match_elements(
+                Part(self.left, self.inputs[0], self.mapping.left, ~known[0]),
+                Part(self.right, self.inputs[1], self.mapping.right, ~known[1]),
+                self.seed + turn,
+            )
+            if pairs is None or not len(pairs[0]):
+                break
+            found = True
+            self.matching.matches += matches_of(*pairs, self.layers)
+            self._apply()
+        return found
+
+    def _drawn(self) -> Arrays:
+        return draw_values(
+            self.own[0], self.mapping.left, self.layers[0], self.mapping.is_used, self.seed
+        )
+
+    def _load(self) -> None:
+        """Draw values of the left side; on both sides, elements without a counterpart are neutral."""
+        self._apply()
+        self.values = self._drawn()
+        sides = (
+            (self.values, self.mapping.left, self.layers[0], self.mapping.is_used),
+            (self.own[1], self.mapping.right, self.layers[1], self.mapping.source >= 0),
+        )
+        self.values, self.own_neutral = (
+            _neutralised(values, owners, ~known, neutral(layers, owners))
+            for values, owners, layers, known in sides
+        )
+        self.left.load(self.values)
 
     def _apply(self) -> None:
         """Make the mapping from the matches."""
@@ -84,7 +132,7 @@ class Aligner:
     def _run(self, until: int | None) -> Trace:
         """Run the right model with the left model's values."""
         self._apply()
-        self.right.load(self.mapping.to_right(self.values, self.own[1]))
+        self.right.load(self.mapping.to_right(self.values, self.own_neutral))
         return self.right.trace(self.inputs[1], False, until=until)
 
     def _keep_left(self, place: int) -> np.ndarray:
@@ -92,3 +140,12 @@ class Aligner:
 
     def _keep_right(self, place: int) -> np.ndarray:
         return self.right.trace(self.inputs[1], False, keep=[place]).kept[place]
+
+
+def _neutralised(values: Arrays, owners: Owners, free: np.ndarray, neutral: np.ndarray) -> Arrays:
+    """Return arrays with the neutral values of free elements."""
+    found = {}
+    for index, array in enumerate(owners.arrays):
+        numbers = owners.elements(index)
+        found[array.name] = np.where(free[numbers], neutral[numbers], values[array.name])
+    return found

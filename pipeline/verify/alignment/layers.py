@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.verify.trace.graph import Array, Op, Role, Trace, Use
 
-PRODUCTS = ("mul", "mul_")  # operations that multiply two values, as both frameworks call them
+# Operations that multiply or add two values, as both frameworks call them.
+PRODUCTS, SUMS = ("mul", "mul_"), ("add", "add_", "sub", "sub_", "add_any")
 MATRICES = (Role.dot, Role.conv, Role.lookup)
 # Operations of torch that take no more than shape and type from their operand.
 FILLED = ("new_full", "new_zeros", "new_ones", "full_like", "zeros_like", "ones_like")
@@ -107,9 +108,11 @@ def find_layers(trace: Trace, owners: Owners) -> list[Layer]:
         arrays = owners.names(use.elements)
         if shift is not None:
             arrays += owners.names(shift)
+        op = trace.ops[use.op]
+        is_sum = use.role is Role.other and op.name in SUMS and len(op.inputs) > 1
         found.append(
             Layer(
-                use.role,
+                Role.shift if is_sum else use.role,
                 use.elements,
                 shift,
                 use.op,
@@ -142,12 +145,20 @@ def _without_parts(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _first_uses(trace: Trace, seen: set[bytes]) -> Iterator[Use]:
-    """Yield the first use of each set of elements: as a matrix, if it is ever used as one."""
+    """Yield the first use of each set of elements: as a matrix, or as its summand, if it is ever one."""
     uses = list(_uses_of_data(trace))
     keys = [np.sort(use.elements, axis=None).tobytes() for use in uses]
-    matrices = {key for key, use in zip(keys, uses, strict=True) if use.role in MATRICES}
-    for key, use in zip(keys, uses, strict=True):
-        if key not in seen and (use.role in MATRICES or key not in matrices):
+    products = {use.op for use in uses if use.role in MATRICES}
+    ranks = []  # 2 of a matrix, 1 of its summand, else 0
+    for use in uses:
+        data = () if use.data is None else (root(trace.ops, use.data),)
+        is_summand = use.role is Role.shift and not products.isdisjoint((use.op, *data))
+        ranks.append(2 if use.role in MATRICES else int(is_summand))
+    best: dict[bytes, int] = {}
+    for key, rank in zip(keys, ranks, strict=True):
+        best[key] = max(rank, best.get(key, 0))
+    for key, rank, use in zip(keys, ranks, uses, strict=True):
+        if key not in seen and rank == best[key]:
             seen.add(key)
             yield use
 

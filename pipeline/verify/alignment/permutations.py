@@ -66,7 +66,9 @@ def patches(array: np.ndarray, window: Window, channels: int, counts: Sequence[i
     `counts` are the sizes of a kernel: input channels of a group, and its length along each axis.
     """
     array = np.moveaxis(array, channels, 1)
-    array = np.pad(array, [(0, 0), (0, 0), *((max(0, low), max(0, high)) for low, high in window.padding)])
+    array = np.pad(
+        array, [(0, 0), (0, 0), *((max(0, low), max(0, high)) for low, high in window.padding)]
+    )
     axes = tuple(range(2, array.ndim))
     reach = [1 + (size - 1) * step for size, step in zip(counts[1:], window.dilation, strict=True)]
     every = np.lib.stride_tricks.sliding_window_view(array, reach, axes)

@@ -119,7 +119,11 @@ class Repair:
         left, right = (
             _features(keep(place), layer, trace.ops[layer.op].window if is_patched else None)
             for keep, place, layer, trace in zip(
-                self.keep, (ours.data, theirs.data), (ours, theirs), (self.left, self.right), strict=True
+                self.keep,
+                (ours.data, theirs.data),
+                (ours, theirs),
+                (self.left, self.right),
+                strict=True,
             )
         )
         order = column_order(left, right, TOLERANCE)

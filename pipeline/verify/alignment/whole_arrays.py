@@ -17,11 +17,19 @@ from pipeline.verify.trace.graph import Role
 
 
 def match_whole_arrays(
-    matching: Matching, mapping: Mapping, layers: tuple[Sequence[Layer], Sequence[Layer]]
-) -> None:
-    """Match the arrays that are left by their shapes, up to the order of axes; `layers` are all."""
+    matching: Matching,
+    mapping: Mapping,
+    layers: tuple[Sequence[Layer], Sequence[Layer]],
+    vectors: bool = True,
+) -> bool:
+    """Match the arrays that are left by their shapes, up to the order of axes.
+
+    `layers` are all of both sides. Without `vectors`, none of them are matched. Return True for a match.
+    """
     ours = _whole(layers[0], mapping.left, mapping.is_used)
     theirs = _whole(layers[1], mapping.right, mapping.source >= 0)
+    if not vectors:
+        ours, theirs = ([one for one in side if one.elements.ndim > 1] for side in (ours, theirs))
     names = [layer.arrays[0] for layer in ours], [layer.arrays[0] for layer in theirs]
     keys = [_key(layer) for layer in ours], [_key(layer) for layer in theirs]
     matched = [(ours[i], theirs[j]) for i, j in in_order(keys, names)]
@@ -31,6 +39,7 @@ def match_whole_arrays(
     matching.matches += [_match(*pair) for pair in matched]
     for left, names in zip((matching.left, matching.right), found, strict=False):
         left[:] = [layer for layer in left if not set(layer.arrays) <= names]
+    return bool(matched)
 
 
 def axis_orders(left: Sequence[int], right: Sequence[int]) -> list[tuple[int, ...]]:
