@@ -8,6 +8,7 @@ mode, outputs in training mode, gradients, and changed buffers.
 """
 
 import argparse
+import gc
 import json
 import time
 import traceback
@@ -66,8 +67,11 @@ def give_verdict(case: Case, named: bool = True) -> dict[str, object]:
         "part": verdict.first.part if verdict.first else "",
         "left": verdict.first.left if verdict.first else "",
         "right": verdict.first.right if verdict.first else "",
+        "difference": verdict.first.difference if verdict.first else 0.0,
+        "known_cause": case.cause,
         "cause": verdict.cause.name if verdict.cause else "",
         "is_right": is_right(case, verdict),
+        "is_aligned": _is_aligned(left, right, verdict),
         "sentence": verdict.sentence,
         "notes": verdict.notes,
         "open_s": opened - started,
@@ -81,6 +85,13 @@ def is_right(case: Case, verdict: Verdict) -> bool:
         return False
     first = verdict.first
     return not case.where or (first is not None and case.where in f"{first.left} {first.right}")
+
+
+def _is_aligned(left: Subject, right: Subject, verdict: Verdict) -> bool:
+    """Tell if each parameter on which an output depends has a counterpart."""
+    trained = {a.name for side in (left, right) for a in side.description.arrays if a.is_trained}
+    loose = {one.name for side in verdict.unmatched.values() for one in side if one.is_used}
+    return bool(verdict.alignment) and not loose & trained
 
 
 def _unmapped(owners: Owners, known: np.ndarray) -> list[str]:
@@ -233,6 +244,8 @@ def main() -> None:
         if args.json:
             with open(args.json, "a") as file:
                 file.write(json.dumps(row) + "\n")
+        jax.clear_caches()
+        gc.collect()
 
 
 if __name__ == "__main__":

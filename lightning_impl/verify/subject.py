@@ -190,7 +190,7 @@ class ModuleSubject:
     ) -> list[tuple[float, Arrays]]:
         """Take an optimizer step on each batch; return each step's loss, and all values after it."""
         before, steps = self.values(), []
-        masks = {name: torch.from_numpy(mask) for name, mask in trained.items()}
+        masks = {name: torch.from_numpy(np.asarray(mask)) for name, mask in trained.items()}
         learning = [(name, p) for name, p in self.model.named_parameters() if name in masks]
         updates = build_optimizer(optimizer, learning) if learning else None
         with self._mode(True), Neutral(*self._varied):

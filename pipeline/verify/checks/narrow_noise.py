@@ -17,8 +17,15 @@ from pipeline.verify.both import both
 from pipeline.verify.checks.checker import Checker, Finding
 from pipeline.verify.checks.differences import by_name, relative
 from pipeline.verify.sides.subject import Inputs, Pass
-from pipeline.verify.trace.constants import NARROW, UNIT, narrow_constants, nudged, users
-from pipeline.verify.trace.graph import Trace
+from pipeline.verify.trace.constants import (
+    NARROW,
+    UNIT,
+    is_rounded,
+    narrow_constants,
+    nudged,
+    users,
+)
+from pipeline.verify.trace.graph import Array, Trace
 from pipeline.verify.verdict import Part
 
 NARROW_MARGIN = 10  # accepted multiple of this noise: its signs are not those of the true rounding
@@ -41,14 +48,14 @@ class NarrowNoise:
         for side, owners, mask, trace in zip(
             (self.left, self.right), (mapping.left, mapping.right), free, traces, strict=True
         ):
-            names = [
-                array.name
+            values = side.values() if mask.any() else {}
+            tables = {
+                array.name: values[array.name]
                 for index, array in enumerate(owners.arrays)
-                if array.dtype in NARROW and mask[owners.elements(index)].all()
-            ]
-            values = side.values() if names else {}
-            self.tables.append({name: values[name] for name in names})
-            self.layers.append(users(trace, narrow_constants(trace, names)))
+                if mask[owners.elements(index)].all() and _is_narrow(array, values)
+            }
+            self.tables.append(tables)
+            self.layers.append(users(trace, narrow_constants(trace, tables)))
 
     @property
     def is_there(self) -> bool:
@@ -162,6 +169,11 @@ class NarrowNoise:
                 side.load({name: nudged(values, nudge) for name, values in tables.items()})
             if nudge:
                 yield
+
+
+def _is_narrow(array: Array, values: Arrays) -> bool:
+    """Return True for an array that is held in float32, or was made in it."""
+    return array.dtype in NARROW or (not array.is_trained and is_rounded(values[array.name]))
 
 
 def _as_left(checker: Checker, ours: Pass, theirs: Pass) -> tuple[Pass, Pass]:

@@ -27,9 +27,11 @@ def unrepeatable(side: str, subject: Subject, inputs: Inputs) -> str:
     """
     first, again = subject.trace(inputs, False), subject.trace(inputs, False)
     start = f"{side} is not deterministic in evaluation mode"
-    if first.draws:
-        draw = first.draws[0]
+    leading = ancestors(first.ops, first.results.values())
+    if draw := next((draw for draw in first.draws if draw.op in leading), None):
         return f"{start}: {place_of(first, draw)} draws random numbers ({draw.kind})"
+    if place := _choice(subject, inputs, False, first):
+        return f"{start}: {place} draws random numbers that choose which code runs"
     require_finite(side, subject, first, inputs, training=False)
     for op, other in zip_longest(first.ops, again.ops):
         if op is None or other is None or op.fingerprint is None or other.fingerprint is None:
@@ -60,15 +62,21 @@ def unfollowed(side: str, subject: Subject, inputs: Inputs, trace: Trace) -> str
     again = subject.trace(inputs, True)
     if not _is_same(trace, again):
         return f"{side} changes from call to call in training: it draws random numbers by itself"
+    if place := _choice(subject, inputs, True, trace):
+        return f"{side} draws random numbers in {place} that choose which code runs"
+    return ""
+
+
+def _choice(subject: Subject, inputs: Inputs, training: bool, trace: Trace) -> str:
+    """Return where uniform random numbers choose which code runs, such as a layer to be dropped."""
     leading = ancestors(trace.ops, trace.results.values())
     loose = [draw for draw in trace.draws if draw.kind == "uniform" and draw.op not in leading]
     for uniform in (LOWEST, 1 - LOWEST) if loose else ():
         subject.vary(uniform=uniform)
-        other = subject.trace(inputs, True)
+        other = subject.trace(inputs, training)
         subject.vary()
         if len(other.ops) != len(trace.ops):
-            place = place_of(trace, loose[0])
-            return f"{side} draws random numbers in {place} that choose which code runs"
+            return place_of(trace, loose[0])
     return ""
 
 

@@ -19,6 +19,13 @@ def nudged(values: np.ndarray, size: float) -> np.ndarray:
     return values * (1 + size * random.choice([-1.0, 1.0], values.shape))
 
 
+def is_rounded(values: np.ndarray) -> bool:
+    """Return True for numbers of float32 that are held in float64; not for round ones, such as 0.5."""
+    with np.errstate(all="ignore"):
+        fits, is_round = (np.array_equal(values, values.astype(t)) for t in ("float32", "float16"))
+    return fits and not is_round
+
+
 def narrow_constants(trace: Trace, arrays: Collection[str] = ()) -> list[int]:
     """Return the places of the constants in float32, but for single numbers, and of the named arrays."""
     return [
