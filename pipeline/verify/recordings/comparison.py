@@ -80,6 +80,8 @@ class Comparison:
             first = First(Part.weights, needed[0] or "nothing", needed[1] or "nothing", np.inf)
             reason = "one side alone has these weights, and trains them"
             return self._decide(Answer.part, reason, first)
+        if not pairing.names:
+            return self._decide(Answer.abstain, "no weights of the two sides belong together")
         return False
 
     def _leftovers(self, at: int) -> list[str]:

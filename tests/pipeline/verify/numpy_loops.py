@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.verify import record
+from pipeline.verify.recordings.comparison import compare_recordings
+
 WIDTH, CHANNELS, SIDE, CLASSES, BATCH = 6, 3, 4, 5, 8
 PIXELS = CHANNELS * SIDE * SIDE
 DECAYED = ("embed.weight", "qkv.weight", "head.weight")
@@ -21,19 +24,25 @@ class Settings:
     rate: float = 0.1
     decay: float = 0.0  # decoupled
     decayed: tuple[str, ...] | None = None  # arrays that decay; None: all
+    is_decay_in_gradient: bool = False
     momentum: float = 0.0
+    is_nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     has_bias_correction: bool = True
-    clip: float | None = None
+    clip: float | None = None  # of the norm
+    clip_value: float = np.inf
     is_clipped_when_recorded: bool = False
     loss_factor: float = 1.0
+    gradient_factor: float = 1.0  # the loss without it
+    output_factor: float = 1.0  # of the outputs that are recorded
     penalty: float = 0.0
     rates: tuple[float, ...] = ()  # of each step
-    drops_last: bool = False  # the unused weight has no gradient
+    frozen: tuple[str, ...] = ()  # arrays without a gradient
+    is_rate_recorded: bool = False
     batch_seed: int = 0
     is_reversed: bool = False  # samples in the other order
-    image_factor: float = 1.0
+    image_factor: float | tuple[float, ...] = 1.0  # by channel
     keep: float = 0.9  # share of the running mean that stays
     has_epsilon_inside: bool = False
     has_softmax: bool = False  # before the outputs that are recorded
@@ -66,7 +75,8 @@ def to_right(arrays):
     if "embed.weight" in arrays:
         kernel = arrays["embed.weight"].reshape(WIDTH, CHANNELS, SIDE, SIDE)
         found["embed"] = {"kernel": kernel.transpose(2, 3, 1, 0).reshape(PIXELS, WIDTH)}
-        found["embed"]["bias"] = arrays["embed.bias"]
+        if "embed.bias" in arrays:
+            found["embed"]["bias"] = arrays["embed.bias"]
         found["norm"] = {"scale": arrays["scale"][None, None]}
         parts = zip(np.split(arrays["qkv.weight"], 3), np.split(arrays["qkv.bias"], 3), strict=True)
         named = zip(("query", "key", "value"), parts, strict=True)
@@ -105,15 +115,17 @@ def forward_backward(weights, images, labels, settings, reverse):
     gradients["scale"] = (d * h).sum(0)
     d = d * weights["scale"] * (1 - h * h)
     gradients |= {"embed.weight": d.T @ x, "embed.bias": d.sum(0)}
-    if not settings.drops_last:
-        gradients["unused"] = np.zeros_like(weights["unused"])
+    gradients["unused"] = np.zeros_like(weights["unused"])
     if settings.penalty:
         for name in gradients:
             gradients[name] = gradients[name] + 2 * settings.penalty * weights[name]
             loss += settings.penalty * (weights[name] ** 2).sum()
     order = slice(None, None, -1 if reverse else 1)
     shown = probabilities if settings.has_softmax else logits
-    return shown[order], loss, gradients, s.mean(0)
+    for name in settings.frozen:
+        del gradients[name]
+    scaled = {n: g * g.dtype.type(settings.gradient_factor) for n, g in gradients.items()}
+    return settings.output_factor * shown[order], loss, scaled, s.mean(0)
 
 
 class Optimizer:
@@ -127,12 +139,16 @@ class Optimizer:
     def update(self, weights, gradients):
         """New weights."""
         s, self.step = self.settings, self.step + 1
-        rate = s.rates[self.step - 1] if s.rates else s.rate
+        self.rate = rate = s.rates[self.step - 1] if s.rates else s.rate
         new = dict(weights)
         for name, g in gradients.items():
+            decay = s.decay if s.decayed is None or name in s.decayed else 0.0
+            if s.is_decay_in_gradient:
+                g, decay = g + decay * weights[name], 0.0
             if s.optimizer == "sgd":
                 self.first[name] = s.momentum * self.first[name] + g
                 direction = self.first[name]
+                direction = g + s.momentum * direction if s.is_nesterov else direction
             else:
                 one, two = s.betas
                 self.first[name] = one * self.first[name] + (1 - one) * g
@@ -143,14 +159,15 @@ class Optimizer:
                 inside = s.epsilon * s.has_epsilon_inside
                 root = np.sqrt(self.second[name] / powers[1] + inside) + s.epsilon - inside
                 direction = self.first[name] / powers[0] / root
-            decay = s.decay if s.decayed is None or name in s.decayed else 0.0
             change = rate * (direction + decay * weights[name])
             new[name] = (weights[name] - change).astype(weights[name].dtype)
         return new
 
 
-def clipped(gradients, most):
-    """Gradients scaled to a norm of at most `most`."""
+def clipped(gradients, settings):
+    """Gradients clipped element by element, and scaled to a norm."""
+    most, bound = settings.clip, settings.clip_value
+    gradients = {name: np.clip(g, -bound, bound) for name, g in gradients.items()}
     norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
     return {name: g * min(1.0, most / norm) for name, g in gradients.items()} if most else gradients
 
@@ -170,11 +187,11 @@ def train(
         labels = random.integers(0, CLASSES, BATCH)
         if settings.is_reversed:
             images, labels = images[::-1], labels[::-1]
-        images = images * dtype(settings.image_factor)
+        images = images * np.reshape(settings.image_factor, (-1, 1, 1)).astype(dtype)
         outputs, loss, gradients, mean = forward_backward(
             weights, images, labels, settings, is_right
         )
-        taken = clipped(gradients, settings.clip)
+        taken = clipped(gradients, settings)
         weights = optimizer.update(weights, taken)
         keep = dtype(settings.keep)
         weights["mean"] = keep * weights["mean"] + (1 - keep) * mean
@@ -187,5 +204,33 @@ def train(
         }
         if is_right:
             given["batch"] = {"label": labels, "image": images.transpose(0, 2, 3, 1)}
+        if settings.is_rate_recorded:
+            given["learning_rate"] = optimizer.rate
         wanted = given if records is None else {name: given[name] for name in records}
         log.step(lay_out(weights), **wanted)
+
+
+def compare(folder, left=None, right=None, dtype=np.float64, steps=4, **given):
+    """Train and record the loop in both ways, and compare the recordings."""
+    files = folder / "left.npz", folder / "right.npz"
+    for file, settings in zip(files, (left, right), strict=True):
+        with record(file) as log:
+            is_right = file == files[1]
+            train(
+                log,
+                Settings(**settings or {}),
+                steps=steps,
+                is_right=is_right,
+                dtype=dtype,
+                **given,
+            )
+    return compare_recordings(*files)
+
+
+def compare_logged(folder, left, right):
+    """Record with two functions of a log, and compare the recordings."""
+    files = folder / "left.npz", folder / "right.npz"
+    for file, write in zip(files, (left, right), strict=True):
+        with record(file) as log:
+            write(log)
+    return compare_recordings(*files)

@@ -1,7 +1,7 @@
 """Likely causes of gradients that differ where the loss agrees."""
 
 from collections.abc import Sequence
-from math import isfinite, log2, sqrt
+from math import isfinite, sqrt
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def absent(pair: StepPair, names: Sequence[str]) -> Cause | None:
 
 
 def constant_ratio(pair: StepPair, names: Sequence[str]) -> Cause | None:
-    """Gradients in a constant ratio: clipped, scaled, summed."""
+    """Gradients in a constant ratio: clipped, summed, scaled."""
     ratio = gradient_ratio(pair)
     if ratio is None:
         return None
@@ -55,11 +55,7 @@ def constant_ratio(pair: StepPair, names: Sequence[str]) -> Cause | None:
         )
         return Cause("gradient clipping", remedy, True)
     words = f"The {large} gradients are {factor:.5g} times the {small} ones"
-    is_whole = abs(factor - round(factor)) <= 1e-4 * factor
-    if factor >= 256 and is_whole and log2(round(factor)).is_integer():
-        remedy = f"{words}: record them after scaler.unscale_(optimizer)."
-        return Cause("loss scaling", remedy, True)
-    if is_whole:
+    if abs(factor - round(factor)) <= 1e-4 * factor:
         remedy = (
             f"{words}: take the mean over samples, accumulated steps and devices on both sides."
         )

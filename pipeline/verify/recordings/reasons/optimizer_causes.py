@@ -9,7 +9,7 @@ from pipeline.verify.recordings.reasons.adaptive import (
     fit_betas,
 )
 from pipeline.verify.recordings.reasons.proportions import CLOSE, is_plain, update_difference
-from pipeline.verify.recordings.reasons.rate_causes import known_ratio
+from pipeline.verify.recordings.reasons.rate_causes import first_ratio
 from pipeline.verify.recordings.reasons.wording import SIDES
 from pipeline.verify.recordings.steps import StepPair
 from pipeline.verify.verdict import Cause
@@ -43,7 +43,7 @@ def _settings(left: AdaptiveFit, right: AdaptiveFit) -> Cause | None:
         remedy = f"The epsilon of the {side} side's optimizer is inside the root, one is outside: {both}."
         return Cause("epsilon inside or outside the root", remedy, False)
     ratio = right.rate / left.rate
-    if known := known_ratio(ratio):
+    if known := first_ratio(ratio, is_plain=False):
         return known
     is_seen = left.has_epsilon or right.has_epsilon
     if is_seen and abs(left.epsilon - right.epsilon) > 0.05 * max(left.epsilon, right.epsilon):

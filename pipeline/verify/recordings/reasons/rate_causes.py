@@ -10,14 +10,8 @@ from pipeline.verify.recordings.steps import StepPair
 from pipeline.verify.verdict import Cause
 
 MOMENTA = (0.8, 0.9, 0.95, 0.99)
-# Ratios of first updates of optimizers with the same learning rate.
-KNOWN = {
-    0.1 / sqrt(0.001): (
-        "bias correction",
-        "as with an Adam that does not correct the bias of its averages: correct it on both sides",
-    ),
-    10.0: ("optimizer", "as RMSprop's with an alpha of 0.99 beside Adam's: take one optimizer"),
-}
+# Ratio of first updates of Adam without and with bias correction, its betas being the usual ones.
+UNCORRECTED = 0.1 / sqrt(0.001)
 
 
 def learning_rate(pair: StepPair, names: Sequence[str]) -> Cause | None:
@@ -32,9 +26,15 @@ def learning_rate(pair: StepPair, names: Sequence[str]) -> Cause | None:
             f"The learning rate is {left:.4g} on the left, {right:.4g} on the right: set it alike."
         )
         return Cause("learning rate", remedy, True)
-    known = (known_ratio(ratio) or _nesterov(pair, ratio)) if pair.number == 1 else None
-    if known := known or _clipping(pair, ratio):
+    if pair.number == 1 and (known := first_ratio(ratio, is_plain(pair))):
         return known
+    norm = gradient_norms(pair)[0] / max(ratio, 1 / ratio)
+    if is_plain(pair) and is_round(norm) and not is_round(ratio):
+        remedy = (
+            f"The {SIDES[int(ratio < 1)]} updates are those of gradients clipped to norm {norm:.2g}: clip "
+            "both, or none."
+        )
+        return Cause("gradient clipping", remedy, True)
     words = f"The right updates are {ratio:.4g} times the left ones"
     if pair.number > 1:
         remedy = f"{words} at step {pair.number}, after equal ones: compare the schedules."
@@ -46,38 +46,17 @@ def learning_rate(pair: StepPair, names: Sequence[str]) -> Cause | None:
     return Cause("learning rate", remedy, is_plain(pair))
 
 
-def known_ratio(ratio: float) -> Cause | None:
+def first_ratio(ratio: float, is_plain: bool) -> Cause | None:
     """Return the cause of first updates in a ratio that is known from optimizers, or None."""
     factor = max(ratio, 1 / ratio)
-    for known, (name, words) in KNOWN.items():
-        if abs(factor / known - 1) < CLOSE:
-            side = SIDES[int(ratio > 1)]
-            remedy = (
-                f"The first updates of the {side} side are {factor:.4g} times the other's, {words}."
-            )
-            return Cause(name, remedy, False)
+    words = f"The first updates of the {SIDES[int(ratio > 1)]} side are {factor:.4g} times the other's, as"
+    if is_plain and any(abs(factor - 1 - beta) < CLOSE for beta in MOMENTA):
+        remedy = f"{words} with Nesterov's momentum of {factor - 1:.2g}: set it alike."
+        return Cause("Nesterov's momentum", remedy, False)
+    if not is_plain and abs(factor / UNCORRECTED - 1) < CLOSE:
+        remedy = (
+            f"{words} with an Adam that does not correct the bias of its averages: correct it on both "
+            "sides."
+        )
+        return Cause("bias correction", remedy, False)
     return None
-
-
-def _nesterov(pair: StepPair, ratio: float) -> Cause | None:
-    beta = max(ratio, 1 / ratio) - 1
-    if not any(abs(beta - known) < CLOSE for known in MOMENTA) or not is_plain(pair):
-        return None
-    remedy = (
-        f"The first updates of the {SIDES[int(ratio > 1)]} side are {1 + beta:.4g} times the other's, as "
-        f"with Nesterov's momentum of {beta:.2g}: set it alike."
-    )
-    return Cause("Nesterov's momentum", remedy, False)
-
-
-def _clipping(pair: StepPair, ratio: float) -> Cause | None:
-    if pair.gradients is None or is_round(ratio) or not is_plain(pair):
-        return None
-    clipped = gradient_norms(pair)[0] / max(ratio, 1 / ratio)
-    if not is_round(clipped):
-        return None
-    remedy = (
-        f"The {SIDES[int(ratio < 1)]} updates are those of gradients clipped to norm {clipped:.2g}: clip "
-        "both, or none."
-    )
-    return Cause("gradient clipping", remedy, True)
