@@ -1,8 +1,11 @@
 """Models of JAX under check, for `pipeline.verify`."""
 
+import inspect
 import os
 from collections.abc import Mapping
+from typing import Any
 
+import flax.linen as nn
 import jax
 
 from flax_impl.device import CACHE
@@ -10,6 +13,7 @@ from flax_impl.verify import equinox, functions, linen, nnx
 from flax_impl.verify.subject import FunctionSubject, to_native
 from pipeline.errors import UserError
 from pipeline.verify.sides.channels import Channels, open_in_layout
+from pipeline.verify.sides.loss import Loss, inputs_of_model
 from pipeline.verify.sides.subject import Inputs, Subject
 
 ADAPTERS = (linen, nnx, equinox, functions)
@@ -35,6 +39,7 @@ def open_subject(
     inputs: Inputs,
     keywords: Mapping[str, object],
     layouts: Mapping[str, str],
+    loss: Loss | None = None,
 ) -> Subject:
     """Return a JAX model of any kind under check, once it has run on its inputs.
 
@@ -48,12 +53,25 @@ def open_subject(
         raise UserError("model", f"an object of type {type(made).__name__}", allowed=KINDS)
 
     def attempt(taken: Channels) -> FunctionSubject:
-        function = adapter.adapt(made, to_native(taken.turn(inputs)), keywords)
-        subject = FunctionSubject(function, taken)
+        given = inputs_of_model(to_native(taken.turn(inputs)), _parameters(made), loss)
+        function = adapter.adapt(made, given, keywords)
+        subject = FunctionSubject(function, taken, loss, frozenset(given))
         subject.try_out(inputs)
         return subject
 
     return open_in_layout(attempt, _name(made), inputs, layouts, adapter.layout(made))
+
+
+def _parameters(made: Any) -> list[str]:
+    """Return the names of what a model is called with."""
+    call = made
+    if isinstance(made, tuple | list):
+        bound = getattr(made[0], "__self__", None)
+        call = bound or (made[1] if callable(made[1]) else made[0])
+    elif hasattr(made, "apply") and not isinstance(made, nn.Module):
+        call = made.apply
+    is_model = not inspect.isroutine(call)
+    return [*inspect.signature(call.__call__ if is_model else call).parameters]
 
 
 def _name(made: object) -> str:

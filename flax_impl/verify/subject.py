@@ -18,7 +18,8 @@ from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.replay.program import Recorded, Source
 from pipeline.verify.sides.channels import Channels
-from pipeline.verify.sides.outputs import leaves
+from pipeline.verify.sides.loss import Loss
+from pipeline.verify.sides.outputs import LOSS, leaves
 from pipeline.verify.sides.subject import MIDDLE, Edit, Inputs, Pass
 from pipeline.verify.trace.graph import Array, Description, Trace
 
@@ -26,8 +27,16 @@ from pipeline.verify.trace.graph import Array, Description, Trace
 class FunctionSubject:
     """A model as a pure function of its arrays, in float64, on the CPU."""
 
-    def __init__(self, function: Function, channels: Channels | None = None) -> None:
+    def __init__(
+        self,
+        function: Function,
+        channels: Channels | None = None,
+        loss: Loss | None = None,
+        taken: Collection[str] | None = None,
+    ) -> None:
+        """Take a function; `taken` are the names of its inputs, if not all: others are the loss's."""
         self.function, self.channels = function, channels or Channels()
+        self.loss, self.taken = loss, taken
         self.arrays = {
             name: jnp.asarray(array, jnp.float64)
             for name, array in function.arrays.items()
@@ -176,8 +185,10 @@ class FunctionSubject:
     ) -> Pass:
         """Run the model forward and backward as its users would run it; it stays as it is."""
 
+        call = self._call(training, inputs)
+
         def apply(arrays: PyTree, inputs: PyTree) -> PyTree:
-            return self.function.apply({**self.others, **arrays}, inputs, training)[0]
+            return call(arrays, inputs)[0]
 
         trained, fixed = self._split(self.function.trained)
         held = _numpy(trained), _numpy(fixed)
@@ -197,8 +208,10 @@ class FunctionSubject:
 
         def call(arrays: PyTree, inputs: PyTree) -> PyTree:
             given = {name: inputs[name] for name in order}
-            output, buffers = self.function.apply({**self.others, **arrays}, given, training)
-            return dict(leaves(output, lambda leaf: isinstance(leaf, jax.Array))), buffers
+            taken = {n: a for n, a in given.items() if self.taken is None or n in self.taken}
+            output, buffers = self.function.apply({**self.others, **arrays}, taken, training)
+            found = dict(leaves(output, lambda leaf: isinstance(leaf, jax.Array)))
+            return found | ({LOSS: self.loss(output, given)} if self.loss else {}), buffers
 
         return call
 

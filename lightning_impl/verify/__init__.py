@@ -8,6 +8,7 @@ from torch import nn
 from lightning_impl.verify.subject import ModuleSubject, narrow_buffers, to_native
 from pipeline.errors import UserError
 from pipeline.verify.sides.channels import FIRST, Channels, open_in_layout
+from pipeline.verify.sides.loss import Loss
 from pipeline.verify.sides.subject import Inputs, Subject
 
 KINDS = "a torch.nn.Module"
@@ -27,6 +28,7 @@ def open_subject(
     inputs: Inputs,
     keywords: Mapping[str, object],
     layouts: Mapping[str, str],
+    loss: Loss | None = None,
 ) -> Subject:
     """Return a torch module under check, once it has run on its inputs.
 
@@ -46,7 +48,10 @@ def open_subject(
 
     def attempt(taken: Channels) -> ModuleSubject:
         with torch.no_grad():  # before its parameters are listed: lazy ones get their shapes
-            ModuleSubject.call(model, to_native(taken.turn(inputs)), keywords)
-        return ModuleSubject(model, keywords, taken, narrow)
+            given = to_native(taken.turn(inputs))
+            output = ModuleSubject.call(model, given, keywords, loss)
+            if loss:
+                loss(output, given)
+        return ModuleSubject(model, keywords, taken, narrow, loss)
 
     return open_in_layout(attempt, type(model).__name__, inputs, layouts, FIRST)

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +19,8 @@ from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.replay.program import Recorded, Source
 from pipeline.verify.sides.channels import Channels
-from pipeline.verify.sides.outputs import leaves
+from pipeline.verify.sides.loss import Loss, inputs_of_model
+from pipeline.verify.sides.outputs import LOSS, leaves
 from pipeline.verify.sides.subject import MIDDLE, Edit, Inputs, Pass
 from pipeline.verify.trace.graph import Array, Description, Trace
 
@@ -34,11 +34,12 @@ class ModuleSubject:
         keywords: Mapping[str, object],
         channels: Channels | None = None,
         narrow: Collection[str] = (),
+        loss: Loss | None = None,
     ) -> None:
         """Take a model; `narrow` are the buffers that it has held in float32."""
         narrow = {*narrow, *narrow_buffers(model)}
         self.model, self.keywords = model.double(), keywords
-        self.channels = channels or Channels()
+        self.channels, self.loss = channels or Channels(), loss
         self._varied = 0.0, MIDDLE  # see `vary`
         self._seen: set[tuple[object, ...]] = set()  # modes and shapes of inputs that were run
         trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -109,9 +110,7 @@ class ModuleSubject:
             found: dict[str, torch.Tensor] = {}
             try:
                 with suppress(Enough), recorder:
-                    found = dict(
-                        leaves(self.call(self.model, given, self.keywords), torch.is_tensor)
-                    )
+                    found = self._found(given)
                 buffers = self._changed(before)
             finally:
                 for hook in hooks:
@@ -217,8 +216,7 @@ class ModuleSubject:
     ) -> Pass:
         """Run the model forward and backward as its users would run it; it stays as it is."""
         given = self._tensors(inputs)
-        run = partial(self.call, self.model, keywords=self.keywords)
-        return run_lane(self.model, run, given, training, weights, precision, compiled)
+        return run_lane(self.model, self._found, given, training, weights, precision, compiled)
 
     def _fill_caches(self, given: Mapping[str, torch.Tensor], training: bool) -> None:
         """Run the model before it is first recorded: it may keep tables that it makes when it is called."""
@@ -229,14 +227,20 @@ class ModuleSubject:
         before = self.values()
         try:
             with self._mode(training), torch.no_grad(), Neutral(*self._varied):
-                self.call(self.model, given, self.keywords)
+                self.call(self.model, given, self.keywords, self.loss)
         finally:
             self._restore(before)
 
+    def _found(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the outputs by path, and the loss made of them."""
+        output = self.call(self.model, given, self.keywords, self.loss)
+        found = dict(leaves(output, torch.is_tensor))
+        return found | ({LOSS: self.loss(output, given)} if self.loss else {})
+
     def _loss(
-        self, given: Mapping[str, object], weights: Mapping[str, np.ndarray]
+        self, given: Mapping[str, torch.Tensor], weights: Mapping[str, np.ndarray]
     ) -> tuple[torch.Tensor, Arrays]:
-        found = dict(leaves(self.call(self.model, given, self.keywords), torch.is_tensor))
+        found = self._found(given)
         return _weighted(found, weights), _numpy(found)
 
     def _changed(self, before: Arrays) -> Arrays:
@@ -265,10 +269,14 @@ class ModuleSubject:
 
     @staticmethod
     def call(
-        model: nn.Module, given: Mapping[str, object], keywords: Mapping[str, object]
+        model: nn.Module,
+        given: Mapping[str, object],
+        keywords: Mapping[str, object],
+        loss: Loss | None = None,
     ) -> object:
         """Call a model with its inputs by name, or in order if it names them otherwise."""
         names = inspect.signature(model.forward).parameters
+        given = inputs_of_model(given, [*names], loss)
         if all(name in names for name in given):
             return model(**given, **keywords)
         return model(*given.values(), **keywords)

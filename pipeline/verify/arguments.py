@@ -44,6 +44,9 @@ class Arguments:
     folders: tuple[str, ...] = ()  # of the import path of both sides, before all others
     lanes: bool = False
     page: Path | None = None
+    left_loss: str = ""  # import paths of the user's own loss
+    right_loss: str = ""
+    weights: Path | None = None  # values of the first seed
 
     def of(self, side: str) -> tuple[Mapping[str, object], Mapping[str, object]]:
         """Return a side's options, and the keywords of its calls."""
@@ -98,6 +101,9 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         write_names=asked.write_names,
         lanes=asked.lanes,
         page=asked.page,
+        left_loss=asked.left_loss or asked.loss,
+        right_loss=asked.right_loss or asked.loss,
+        weights=asked.weights,
     )
 
 
@@ -125,6 +131,16 @@ def make_parser() -> Parser:
             parser.add_argument(
                 f"--{side}-{name}", metavar="{…}", default="", help=f"on the {side}"
             )
+    loss = "module:function of the output and of inputs by name, in place of a random projection"
+    parser.add_argument("--loss", metavar="PATH", default="", help=f"{loss}, on both sides")
+    for side in ("left", "right"):
+        parser.add_argument(f"--{side}-loss", metavar="PATH", default="", help=f"on the {side}")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="safetensors, .pt, .pth or .msgpack of either side: the first seed starts from it",
+    )
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps; 0: none (default 3)")
     parser.add_argument(
         "--optimizer", default="adam", help="one of ours, by its name (default adam)"

@@ -20,6 +20,7 @@ from pipeline.verify.recordings.comparison import compare_recordings
 from pipeline.verify.recordings.recorder import SUFFIX
 from pipeline.verify.sides.import_path import import_attribute
 from pipeline.verify.sides.side import Side
+from pipeline.verify.sides.subject import Inputs
 from pipeline.verify.sides.worker import Opening
 from pipeline.verify.verdict import Verdict
 
@@ -41,18 +42,19 @@ def verify(asked: Arguments) -> Verdict:
     require(bool(asked.inputs), "--inputs", "", "given", INPUTS_HINT)
     request = make_request(asked)
     inputs = request.inputs.draw(request.seeds[0])
-    opening = partial(
-        Opening, layouts=request.inputs.layouts, threads=asked.threads, folders=asked.folders
-    )
+    check_losses(asked)
+    opening = partial(open_side, asked, request)
     with (
-        Side("left", opening("left", asked.left, *asked.of("left"), inputs[0])) as left,
-        Side("right", opening("right", asked.right, *asked.of("right"), inputs[1])) as right,
+        Side("left", opening("left", inputs[0])) as left,
+        Side("right", opening("right", inputs[1])) as right,
     ):
         sides = left.wait_until_open(), right.wait_until_open()
         try:
             verdict = judge(*sides, request)
         except UserError as error:
             raise with_path(error, asked) from error
+    if asked.left_loss:
+        verdict.checked["loss"] = [asked.left_loss, asked.right_loss]
     if asked.write_names and verdict.alignment:
         descriptions = [side.description for side in sides]
         rows = [Row(**row) for row in verdict.alignment]
@@ -60,6 +62,38 @@ def verify(asked: Arguments) -> Verdict:
         write_names(asked.write_names, mapping, *descriptions)
     verdict.seconds = time.monotonic() - start
     return verdict
+
+
+def open_side(asked: Arguments, request: Request, side: str, inputs: Inputs) -> Opening:
+    """Return what the process of a side needs."""
+    is_left = side == "left"
+    return Opening(
+        side,
+        asked.left if is_left else asked.right,
+        *asked.of(side),
+        inputs,
+        request.inputs.layouts,
+        asked.threads,
+        asked.folders,
+        loss=asked.left_loss if is_left else asked.right_loss,
+    )
+
+
+def check_losses(asked: Arguments) -> None:
+    """Refuse a loss on one side alone.
+
+    Raises:
+        UserError: one side has none.
+    """
+    for side, one, other in (
+        ("left", asked.left_loss, asked.right_loss),
+        ("right", asked.right_loss, asked.left_loss),
+    ):
+        if other and not one:
+            hint = f"Set --{side}-loss too, or --loss for both."
+            raise UserError(
+                f"--{side}-loss", "", problem="the other side alone has a loss", hint=hint
+            )
 
 
 def check_results(asked: Arguments) -> None:

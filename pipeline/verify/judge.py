@@ -36,10 +36,11 @@ from pipeline.verify.inputs import Described, Drawn
 from pipeline.verify.lanes import Lanes
 from pipeline.verify.names.names_file import NamesFile
 from pipeline.verify.names.row_search import find_rows
+from pipeline.verify.sides.outputs import LOSS
 from pipeline.verify.sides.subject import Inputs, Subject
 from pipeline.verify.trace.constants import UNIT
 from pipeline.verify.trace.graph import Trace
-from pipeline.verify.verdict import MEANING, Answer, Cause, First, Part, Verdict
+from pipeline.verify.verdict import MEANING, Answer, Cause, First, Part, Verdict, part_of_output
 
 
 @dataclass(frozen=True)
@@ -351,7 +352,11 @@ class Judge:
         if not all(np.isfinite(left.outputs[path]).all() for path in pairs):
             raise ValueError("outputs that are not finite")  # rows behind a table's end, in JAX
         found = (
-            Finding(Part.forward, ours, _difference(left.outputs[ours], right.outputs[theirs]))
+            Finding(
+                part_of_output(ours, False),
+                ours,
+                _difference(left.outputs[ours], right.outputs[theirs]),
+            )
             for ours, theirs in pairs.items()
         )
         return [finding for finding in found if finding.value > BAR]
@@ -391,8 +396,9 @@ class Judge:
             if steps
             else ""
         )
+        loss = "loss, " if LOSS in self.checker.layouts else ""
         self.verdict.reason = (
-            f"the same: outputs, gradients and buffers{after} agree to {max(largest, 1e-16):.0e} "
+            f"the same: outputs, {loss}gradients and buffers{after} agree to {max(largest, 1e-16):.0e} "
             f"with {len(self.request.seeds)} seed{'s' * (len(self.request.seeds) > 1)}"
         )
         return self.verdict

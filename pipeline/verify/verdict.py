@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+from pipeline.verify.sides.outputs import LOSS
+
 SCHEMA = 1  # of the JSON form: raised when a field changes its meaning; fields may be added
 
 
@@ -29,6 +31,13 @@ class Part(StrEnum):
     buffers = "buffers"
     gradient = "gradient"
     update = "update"
+
+
+def part_of_output(path: str, training: bool) -> Part:
+    """Return the part that an output belongs to, by its path."""
+    if path == LOSS:
+        return Part.loss
+    return Part.training if training else Part.forward
 
 
 # What agrees and what does not, by part.

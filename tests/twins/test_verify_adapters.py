@@ -502,7 +502,7 @@ def test_what_refuses_its_inputs_in_both_layouts_is_told_with_its_own_words_and_
     with pytest.raises(UserError) as caught:
         in_torch(torch.nn.Conv2d(3, 2, 3), {"x": x["x"]}, x="NCHW")
     assert str(caught.value) == (
-        "inputs=x=float64[2, 4, 6, 6]: Conv2d refuses them: RuntimeError: Given groups=1, weight of size "
+        "inputs=x=float64[2,4,6,6]: Conv2d refuses them: RuntimeError: Given groups=1, weight of size "
         "[2, 3, 3, 3], expected input[2, 4, 6, 6] to have 3 channels, but got 4 channels instead. "
         "Images were tried with channels first and last."
     )

@@ -13,8 +13,9 @@ from pipeline.verify.alignment.align import Alignment
 from pipeline.verify.both import both
 from pipeline.verify.checks.differences import Layout, by_name, match_outputs, relative
 from pipeline.verify.checks.finite import require_finite_gradients
+from pipeline.verify.sides.outputs import LOSS
 from pipeline.verify.sides.subject import Inputs, Pass, Subject
-from pipeline.verify.verdict import Part
+from pipeline.verify.verdict import Part, part_of_output
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Checker:
         }
 
     def weights(self, seed: int) -> tuple[Arrays, Arrays]:
-        """Draw the factors of the outputs in the loss, in each side's layout."""
+        """Draw the factors of the outputs in the loss, in each side's layout; the user's own is the loss."""
+        if LOSS in self.layouts:
+            return {LOSS: np.ones(())}, {LOSS: np.ones(())}
         ours, theirs = {}, {}
         for path, (other, layout) in self.layouts.items():
             shape = self.shapes[path]
@@ -83,10 +86,9 @@ class Checker:
         self, ours: Pass, theirs: Pass, training: bool, seed: int
     ) -> Iterator[Finding]:
         """Compare the outputs, buffers and gradients of two passes."""
-        forward = Part.training if training else Part.forward
         for path, (other, layout) in self.layouts.items():
             value = relative(np.squeeze(ours.outputs[path]), layout.to_left(theirs.outputs[other]))
-            yield Finding(forward, path, value, seed, training)
+            yield Finding(part_of_output(path, training), path, value, seed, training)
         yield from self._compare(Part.buffers, *self._buffers(ours, theirs), seed, training)
         yield from self._compare(Part.gradient, *self._gradients(ours, theirs), seed, training)
 
@@ -100,9 +102,9 @@ class Checker:
         self.left.load(moved(values, seed))
         other = self.left.run(inputs, training, factors)
         self.left.load(values)
-        forward = Part.training if training else Part.forward
         found = {
-            (forward, path): relative(one.outputs[path], other.outputs[path]) for path in factors
+            (part_of_output(path, training), path): relative(one.outputs[path], other.outputs[path])
+            for path in self.layouts
         }
         gradients = by_name(self._used(one.gradients), self._used(other.gradients))
         found |= {(Part.gradient, name): value for name, value in gradients.items()}

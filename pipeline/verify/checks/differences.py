@@ -5,6 +5,7 @@ from itertools import permutations
 import numpy as np
 
 from pipeline.storage.portable_state import Arrays
+from pipeline.verify.sides.outputs import LOSS
 
 BAR = 1e-10  # largest accepted difference in float64
 MARGIN = 100  # accepted multiple of a side's own noise
@@ -67,6 +68,7 @@ class Layout:
 def match_outputs(left: Arrays, right: Arrays) -> dict[str, str]:
     """Match output leaves by path where any agrees, else in order; those that fit in size only."""
     pairs = {path: path for path in left if path in right}
-    if not pairs:
-        pairs = dict(zip(left, right, strict=False))
+    if not pairs.keys() - {LOSS}:
+        others = [[path for path in side if path != LOSS] for side in (left, right)]
+        pairs |= dict(zip(*others, strict=False))
     return {ours: theirs for ours, theirs in pairs.items() if left[ours].size == right[theirs].size}

@@ -19,7 +19,7 @@ def locate(
 
 
 def _place(checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs]) -> First:
-    if wrong.part not in (Part.forward, Part.training):
+    if wrong.part not in (Part.forward, Part.training, Part.loss):
         other = ", ".join(counterparts(checker.mapping).get(wrong.name, [])) or "nothing"
         return First(wrong.part, wrong.name, other, wrong.value, wrong.step)
     traces = (

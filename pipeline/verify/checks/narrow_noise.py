@@ -26,7 +26,7 @@ from pipeline.verify.trace.constants import (
     users,
 )
 from pipeline.verify.trace.graph import Array, Trace
-from pipeline.verify.verdict import Part
+from pipeline.verify.verdict import Part, part_of_output
 
 NARROW_MARGIN = 10  # accepted multiple of this noise: its signs are not those of the true rounding
 MOST_NARROW = 1e-5  # largest difference that is accepted as this noise
@@ -94,12 +94,12 @@ class NarrowNoise:
         with self._moved(size):
             other = run()
         sides = [_as_left(self.checker, *pair) for pair in (one, other)]
-        forward = Part.training if training else Part.forward
         noise: Noise = {}
         for ours, moved in zip(*sides, strict=True):
-            outputs = {n: relative(array, moved.outputs[n]) for n, array in ours.outputs.items()}
+            for path, array in ours.outputs.items():
+                key = part_of_output(path, training), path
+                noise[key] = noise.get(key, 0.0) + relative(array, moved.outputs[path])
             for part, found in (
-                (forward, outputs),
                 (Part.buffers, by_name(ours.buffers, moved.buffers)),
                 (Part.gradient, by_name(ours.gradients, moved.gradients)),
             ):
@@ -120,7 +120,7 @@ class NarrowNoise:
         with self._moved(size):
             other = run()
         return {
-            (Part.forward, path): sum(
+            (part_of_output(path, False), path): sum(
                 relative(mine.outputs[name], moved.outputs[name])
                 for name, mine, moved in zip((path, theirs), one, other, strict=True)
             )

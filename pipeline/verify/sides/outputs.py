@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+LOSS = "the loss"  # path of the user's own loss among the outputs
+
 
 def leaves(
     output: object, is_array: Callable[[object], bool], path: str = ""

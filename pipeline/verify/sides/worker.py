@@ -21,6 +21,7 @@ import numpy as np
 from pipeline.backend_specs import BACKENDS, BackendSpec
 from pipeline.errors import UserError
 from pipeline.verify.sides.import_path import import_attribute
+from pipeline.verify.sides.loss import Loss
 from pipeline.verify.sides.refusals import (
     InputsRefused,
     describe_arrays,
@@ -48,6 +49,7 @@ class Opening:
     threads: int
     folders: tuple[str, ...] = ()  # of the import path, before all others
     arguments: tuple[object, ...] = ()  # of the class or factory, before its options
+    loss: str = ""  # `module:function`, of the outputs and the inputs
 
 
 def open_model(opening: Opening) -> Subject:
@@ -64,8 +66,10 @@ def open_model(opening: Opening) -> Subject:
         hint = f"It is of type {type(made).__qualname__}."
         raise UserError(opening.key, opening.path, kinds, hint)
     backend = import_module(f"{spec.package}.verify")
+    loss = Loss.load(f"--{opening.key}-loss", opening.loss) if opening.loss else None
     try:
-        return backend.open_subject(made, opening.inputs, opening.keywords, opening.layouts)
+        given = opening.inputs, opening.keywords, opening.layouts
+        return backend.open_subject(made, *given, loss)
     except InputsRefused as error:
         raise refused(opening, made, error) from error
 
