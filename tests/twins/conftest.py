@@ -50,6 +50,19 @@ def shared_machine(monkeypatch):
 
 
 @pytest.fixture
+def verify_settings(shared_machine):
+    """Settings of both frameworks that `pipeline.verify` changes, restored after the test."""
+    names = ("enable_x64", "platforms", "compilation_cache_dir", "persistent_cache_min_compile_time_secs",
+             "persistent_cache_min_entry_size_bytes")  # fmt: skip
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    torch.set_default_dtype(torch.float32)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
 def float64():
     """Let JAX make float64 arrays."""
     jax.config.update("jax_enable_x64", True)

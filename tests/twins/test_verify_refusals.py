@@ -6,9 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
-import torch
 
 from pipeline.errors import UserError
 from pipeline.verify.__main__ import main
@@ -19,10 +17,6 @@ from pipeline.verify.sides.worker import Opening, open_model
 
 ROOT = Path(__file__).parents[2]
 X = "x=float32[5,4]"
-SETTINGS = (
-    "jax_enable_x64", "jax_platforms", "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes",
-)  # fmt: skip
 
 TORCH = """
 import torch
@@ -166,17 +160,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def prepared(shared_machine, folder, monkeypatch):
-    """Both frameworks and the folder as before, after the test."""
-    before = {name: getattr(jax.config, name) for name in SETTINGS}
+def working_folder(verify_settings, folder, monkeypatch):
+    """The folder with the models; the import path as before after the test."""
     path = list(sys.path)
     monkeypatch.chdir(folder)
     yield
     sys.path[:] = path
-    for name, value in before.items():
-        jax.config.update(name, value)
-    torch.set_default_dtype(torch.float32)
-    torch.use_deterministic_algorithms(False)
 
 
 def opened(path, inputs=X, key="left", call=None, **options):

@@ -38,7 +38,7 @@ def find_cause(
     Returns the cause, confirmed if the two agree with it (in outputs, or in what was wrong), or the first
     that mends the first place only; None if nothing does.
     """
-    if wrong.part in (Part.weights, Part.update, Part.loss):
+    if wrong.part in (Part.weights, Part.update):
         return None
     trial = Trial(checker, wrong, inputs, seconds)
     if wrong.part is Part.gradient:

@@ -46,7 +46,7 @@ def find_parting(verdict: Verdict) -> int | None:
         return None
     numbers = range(len(rows))
     owners = [i for i in numbers if _holds(rows[i].left, first.left)]
-    if first.part in (Part.forward, Part.training) and not owners:
+    if first.part in (Part.forward, Part.training, Part.loss) and not owners:
         wrong = [i for i in numbers if max(rows[i].data or 0.0, rows[i].forward or 0.0) > TOLERANCE]
         return min(wrong, default=None)
     if first.part == Part.gradient and not owners:
