@@ -1,6 +1,7 @@
 """Batches for JAX: gathered, cropped, mirrored and normalised many samples at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from flax_impl.device import Device, DType, PyTree
 from flax_impl.sharding import WHOLE, axis_spec, put_on_devices, shard
-from pipeline.data.batch_plan import BatchPlan
+from pipeline.data.batch_plan import AUGMENT, BatchPlan
 from pipeline.data.dataset import Split
 
 # Arrays up to this size are kept on the device; larger ones stay memory-mapped.
@@ -82,6 +83,13 @@ class _ResidentSplit:
             for name, array in self.split.fields.items()
         }
 
+    def place_draws(self, draws: Mapping[str, np.ndarray], axis: int | None = None) -> Batch:
+        """Return random numbers of samples as a compiled step takes them, sharded as in `find`."""
+        return {
+            name: shard(array.astype(_device_type(array, self.device)), self.device, axis)
+            for name, array in draws.items()
+        }
+
 
 def _device_type(array: np.ndarray, device: Device) -> DType:
     """Type of a field on the device; small integers keep theirs until they are gathered."""
@@ -93,23 +101,24 @@ def _device_type(array: np.ndarray, device: Device) -> DType:
 def gather_batch(
     samples: Samples,
     chosen: BatchRows,
-    draws: jax.Array | None = None,
+    draws: Batch,
     augmented: tuple[str, ...] = (),
     padding: int = 0,
 ) -> Batch:
-    """Gather samples as stored; without `draws` images are not augmented.
+    """Gather samples as stored, with their draws; images are augmented if there are draws for it.
 
-    Images are uint8 `[batch, height, width, channels]`; `draws` and `padding` are those of `crop`, and
-    `augmented` names the images.
+    Images are uint8 `[batch, height, width, channels]`; `padding` is that of `crop`, and `augmented` names
+    the images.
     """
     if isinstance(chosen, dict):
         batch = chosen
     else:
         assert samples.fields is not None
         batch = {name: field[chosen] for name, field in samples.fields.items()}
-    if draws is not None:
-        batch = batch | {name: crop(batch[name], draws, padding) for name in augmented}
-    return batch
+    drawn = dict(draws)
+    if (placed := drawn.pop(AUGMENT, None)) is not None:
+        batch = batch | {name: crop(batch[name], placed, padding) for name in augmented}
+    return batch | drawn
 
 
 def gather_batch_per_device(device: Device, plan: BatchPlan, axis: int = 0) -> Callable:
@@ -119,7 +128,7 @@ def gather_batch_per_device(device: Device, plan: BatchPlan, axis: int = 0) -> C
     """
     own = axis_spec(axis)
 
-    def prepare(samples: Samples, chosen: BatchRows, draws: jax.Array | None) -> PyTree:
+    def prepare(samples: Samples, chosen: BatchRows, draws: Batch) -> PyTree:
         shape = jax.tree.leaves(chosen)[0].shape[: axis + 1]
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[axis + 1 :]), (chosen, draws))
         prepared = gather_batch(samples, flat[0], flat[1], plan.augmented, plan.padding)
@@ -171,19 +180,19 @@ class TrainBatches:
         self.home = _ResidentSplit(plan.data.train, plan, device)
         self._raw = jax.jit(gather_batch, static_argnums=(3, 4), out_shardings=device.everywhere)
 
-    def __call__(self, first: int, count: int) -> tuple[Samples, BatchRows, jax.Array | None]:
+    def __call__(self, first: int, count: int) -> tuple[Samples, BatchRows, Batch, jax.Array]:
         """Return the arguments of `count` steps after `first` updates.
 
-        They are the samples, their rows `[count, micro-batches, samples]`, and the augmentation
-        `[count, micro-batches, samples, 3]`.
+        They are the samples, their rows `[count, micro-batches, samples]`, their draws `[count,
+        micro-batches, samples, …]`, and the terms of the batches' mean losses `[count]`.
         """
         steps = range(first, first + count)
         chosen = self.home.find(self._parts([self.plan.indices(step) for step in steps]), axis=2)
-        if self.plan.augmentation is None:
-            return self.home.samples, chosen, None
-        drawn = [draws for step in steps if (draws := self.plan.draws(step)) is not None]
-        draws = self._parts(drawn).astype(np.int32)
-        return self.home.samples, chosen, shard(draws, self.device, axis=2)
+        drawn = [self.plan.draws(step) for step in steps]
+        draws = {name: self._parts([draw[name] for draw in drawn]) for name in drawn[0]}
+        terms = np.array([self.plan.terms(step) for step in steps], self.device.dtype)
+        placed = self.home.place_draws(draws, axis=2)
+        return self.home.samples, chosen, placed, shard(terms, self.device)
 
     def _parts(self, batches: list[np.ndarray]) -> np.ndarray:
         together = np.stack(batches)
@@ -191,8 +200,7 @@ class TrainBatches:
 
     def augmented(self, step: int) -> Batch:
         """Return the whole batch after `step` updates, augmented, before normalisation."""
-        draws = self.plan.draws(step)
-        draws = None if draws is None else shard(draws.astype(np.int32), self.device)
+        draws = self.home.place_draws(self.plan.draws(step))
         chosen = self.home.find(self.plan.indices(step))
         plan = self.plan
         return self._raw(self.home.samples, chosen, draws, plan.augmented, plan.padding)
@@ -210,6 +218,7 @@ class EvalBatches:
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device, batch_size: int) -> None:
         self.home, self.device = _ResidentSplit(split, plan, device), device
+        self.draws = partial(plan.evaluation_draws, split)
         batch = min(batch_size, len(split))
         batch += -batch % device.devices
         batches = -(-len(split) // batch)
@@ -217,10 +226,11 @@ class EvalBatches:
         self.indices = np.minimum(positions, len(split) - 1)
         self.counted = (positions < len(split)).astype(device.dtype)
 
-    def __iter__(self) -> Iterator[tuple[Samples, BatchRows, jax.Array]]:
+    def __iter__(self) -> Iterator[tuple[Samples, BatchRows, Batch, jax.Array]]:
         for indices, counted in zip(self.indices, self.counted, strict=True):
             chosen = self.home.find(indices, axis=0)
-            yield self.home.samples, chosen, shard(counted, self.device, axis=0)
+            draws = self.home.place_draws(self.draws(indices), axis=0)
+            yield self.home.samples, chosen, draws, shard(counted, self.device, axis=0)
 
     def in_order(self, rows: np.ndarray) -> np.ndarray:
         """Put all devices' rows of all batches in the order of the split, without the padding."""

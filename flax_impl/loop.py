@@ -91,7 +91,7 @@ def _compile_step(
         return _CompiledStep(make_train_step(context), recorder)
     watch = Watch(module_names(layout) if names_of(experiment.config.model) else {})
     step = _CompiledStep(make_train_step(context, partial(observe_step, watch)), recorder)
-    return Watched(step, watch, observer, layout, context.plan.data.task)
+    return Watched(step, watch, observer, layout, context.plan)
 
 
 class _CompiledStep:
@@ -134,6 +134,6 @@ def _make_evaluation(
         totals = device.read([values for values, _ in done]).sum(axis=0).tolist()
         predicted = [rows for _, rows in done if rows is not None]
         rows = batches.in_order(device.read(predicted)) if predicted else None
-        return dict(zip(plan.data.task.sums, totals, strict=True)), rows
+        return dict(zip(plan.data.sums, totals, strict=True)), rows
 
     return evaluate_split

@@ -1,6 +1,6 @@
 """One training step and one evaluation step: pure functions, and the two compiled from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from inspect import signature
@@ -23,8 +23,9 @@ from pipeline.config.experiment import Config
 from pipeline.config.train import TrainConfig
 from pipeline.data.batch_plan import BatchPlan
 
-MicroBatch = tuple[jax.Array, Batch]  # with its position in the batch
-StepInputs = tuple[BatchRows, jax.Array | None, jax.Array]  # samples, augmentation, learning rate
+MicroBatch = tuple[jax.Array, Batch, jax.Array]  # position in the batch, fields, terms of the mean
+# Samples, their draws, terms of the batch's mean loss, learning rate.
+StepInputs = tuple[BatchRows, Batch, jax.Array, jax.Array]
 
 
 class TrainState(train_state.TrainState):
@@ -107,7 +108,7 @@ def loss(
 
     With it come the sums over the micro-batch, the running statistics after it, and nothing to observe.
     """
-    index, batch = part
+    index, batch, terms = part
     outputs, changed = context.loss.outputs(
         state.apply_fn,
         {"params": params, "batch_stats": batch_stats},
@@ -117,8 +118,8 @@ def loss(
         mutable=["batch_stats"],
     )
     values = context.loss.sums(outputs, batch, training=True)
-    mean = values[0] / context.loss.terms(batch)
-    return mean, (jnp.stack(values), changed.get("batch_stats", {}), {})
+    mean = values[0] / terms
+    return mean, (joined(values), changed.get("batch_stats", {}), {})
 
 
 def accumulate_gradients(
@@ -129,22 +130,21 @@ def accumulate_gradients(
     loss: Callable = loss,
 ) -> tuple[_Gradients, PyTree]:
     """Sum the gradients over the micro-batches; join the observations of `loss` along the batch."""
-    rows, draws, _ = inputs
+    rows, draws, terms, _ = inputs
     parts = context.config.train.accumulate
     prepare = gather_batch_per_device(context.device, context.plan, axis=1)
 
-    def add(total: _Gradients, part: MicroBatch) -> tuple[_Gradients, PyTree]:
-        index, batch = part
-        part = index, normalised(samples, batch)
+    def add(total: _Gradients, part: tuple[jax.Array, Batch]) -> tuple[_Gradients, PyTree]:
+        prepared = part[0], normalised(samples, part[1]), terms / parts
         differentiate = jax.value_and_grad(
-            partial(loss, context, state, part, total.batch_stats), has_aux=True
+            partial(loss, context, state, prepared, total.batch_stats), has_aux=True
         )
         (_, (values, batch_stats, seen)), grads = differentiate(state.params)
         grads = jax.tree.map(lambda old, new: old + new / parts, total.grads, grads)
         return _Gradients(grads, total.sums + values, batch_stats), seen
 
     nothing = jax.tree.map(jnp.zeros_like, state.params)
-    values = jnp.zeros(len(context.loss.task.sums), context.device.dtype)
+    values = jnp.zeros(len(context.plan.data.sums), context.device.dtype)
     start = _Gradients(nothing, values, state.batch_stats)
     batches = jnp.arange(parts), prepare(samples, rows, draws)
     total, seen = _repeat(context.device, add, start, batches)
@@ -186,14 +186,15 @@ def _train_step(
 ) -> tuple[TrainState, jax.Array]:
     """Take one step; return the state and values of `update`."""
     gradients, _ = accumulate_gradients(context, samples, state, inputs)
-    return update(context, state, gradients, inputs[2])[:2]
+    return update(context, state, gradients, inputs[-1])[:2]
 
 
 def make_train_step(context: StepContext, step: Callable = _train_step) -> jax.stages.Wrapped:
     """Compile one or more steps; `step` is the plain one, or `step_trace.observe_step`.
 
-    The result is a jitted function of (state, samples, rows, draws, learning rates); the last three have an
-    axis of steps. It donates the state, and returns the new one and the outputs of `step` with that axis.
+    The result is a jitted function of (state, samples, rows, draws, terms, learning rates); the last four
+    have an axis of steps. It donates the state, and returns the new one and the outputs of `step` with that
+    axis.
     """
 
     @partial(jax.jit, donate_argnums=0)
@@ -201,11 +202,12 @@ def make_train_step(context: StepContext, step: Callable = _train_step) -> jax.s
         state: TrainState,
         samples: Samples,
         rows: BatchRows,
-        draws: jax.Array | None,
+        draws: Batch,
+        terms: jax.Array,
         learning_rates: jax.Array,
     ) -> tuple[TrainState, PyTree]:
         body = partial(step, context, samples)
-        state, values = _repeat(context.device, body, state, (rows, draws, learning_rates))
+        state, values = _repeat(context.device, body, state, (rows, draws, terms, learning_rates))
         return state, jax.lax.with_sharding_constraint(values, context.device.everywhere)
 
     return steps
@@ -214,25 +216,30 @@ def make_train_step(context: StepContext, step: Callable = _train_step) -> jax.s
 def make_eval_step(context: StepContext, each: bool = False) -> Callable:
     """Compile the evaluation of one batch.
 
-    The result is a jitted function of (state, samples, rows, counted). It returns the sums over the batch
-    `[values]`, and with `each` the prediction for each sample `[batch, values]`, otherwise None.
+    The result is a jitted function of (state, samples, rows, draws, counted). It returns the sums over the
+    batch `[values]`, and with `each` the prediction for each sample `[batch, values]`, otherwise None.
     """
     prepare = gather_batch_per_device(context.device, context.plan)
     loss = context.loss
 
     @partial(jax.jit, out_shardings=context.device.everywhere)
     def step(
-        state: TrainState, samples: Samples, rows: BatchRows, counted: jax.Array
+        state: TrainState, samples: Samples, rows: BatchRows, draws: Batch, counted: jax.Array
     ) -> tuple[jax.Array, jax.Array | None]:
-        batch = normalised(samples, prepare(samples, rows, None))
+        batch = normalised(samples, prepare(samples, rows, draws))
         params = state.params if state.averages is None else state.averages
         variables = {"params": params, "batch_stats": state.batch_stats}
         outputs = loss.outputs(state.apply_fn, variables, batch)
         predictions = loss.per_sample(outputs, batch) if each else None
         values = loss.sums(outputs, batch, counted=counted)
-        return jnp.stack(values), predictions
+        return joined(values), predictions
 
     return step
+
+
+def joined(sums: Sequence[jax.Array]) -> jax.Array:
+    """Return all sums in a row `[values]`."""
+    return jnp.concatenate([value.reshape(-1) for value in sums])
 
 
 def _repeat(device: Device, body: Callable, state: PyTree, batches: PyTree) -> tuple:

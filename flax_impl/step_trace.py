@@ -20,8 +20,8 @@ from flax_impl.step import (
     loss,
     update,
 )
+from pipeline.data.batch_plan import BatchPlan
 from pipeline.run.step_observer import Observer, Trace
-from pipeline.tasks import Task
 
 
 class Watch:
@@ -58,10 +58,10 @@ class Watched:
     """A training step, compiled from `observe_step` with the same watch, that shows its steps."""
 
     def __init__(
-        self, step: Callable, watch: Watch, observer: Observer, layout: Layout, task: Task
+        self, step: Callable, watch: Watch, observer: Observer, layout: Layout, plan: BatchPlan
     ) -> None:
         self.step, self.watch, self.observer = step, watch, observer
-        self.layout, self.task = layout, task
+        self.layout, self.plan = layout, plan
 
     def __call__(self, state: TrainState, *batches: object) -> tuple[TrainState, jax.Array]:
         """Take a step; return the state and the values of the plain one."""
@@ -82,7 +82,7 @@ class Watched:
             batch=seen["batch"],
             forward={name: seen["forward"][name] for name in self.watch.order},
             values=values,
-            terms=self.task.terms({name: array.shape for name, array in seen["batch"].items()}),
+            terms=self.plan.terms(int(state.step) - 1),
             learning_rate=learning_rate,
             gradients=to_canonical(grads, self.layout),
             clipped=to_canonical(clipped, self.layout),
@@ -97,7 +97,7 @@ def observe_step(
     """Take one step; return its values and its trace."""
     observe_loss = partial(_observe_loss, watch)
     gradients, seen = accumulate_gradients(context, samples, state, inputs, observe_loss)
-    state, values, clipped = update(context, state, gradients, inputs[2])
+    state, values, clipped = update(context, state, gradients, inputs[-1])
     return state, (values, {**seen, "gradients": (gradients.grads, clipped)})
 
 

@@ -1,13 +1,14 @@
 """Batches for torch: gathered, cropped, mirrored and normalised many samples at a time."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
 
 from lightning_impl.device import Device
-from pipeline.data.batch_plan import BatchPlan
+from pipeline.data.batch_plan import AUGMENT, BatchPlan
 from pipeline.data.dataset import Split
 
 Batch = dict[str, torch.Tensor]  # the fields by name
@@ -20,7 +21,7 @@ class Samples:
     """A split, and the constants that prepare its batches on the device."""
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device) -> None:
-        self.device = device.torch_device
+        self.device, self.dtype = device.torch_device, device.dtype
         home = self.device if split.nbytes <= RESIDENT_BYTES else torch.device("cpu")
         fields = {name: _as_tensor(array) for name, array in split.fields.items()}
         # Integers keep their own, small type until they are gathered.
@@ -39,20 +40,20 @@ class Samples:
 
 
 def gather_batch(
-    samples: Samples, indices: np.ndarray, draws: np.ndarray | None = None, padding: int = 0
+    samples: Samples, indices: np.ndarray, draws: Mapping[str, np.ndarray], padding: int = 0
 ) -> Batch:
-    """Gather samples as stored; without `draws` images are not augmented.
+    """Gather samples as stored, with their draws; images are augmented if there are draws for it.
 
-    Images are uint8 `[batch, height, width, channels]`; `draws` and `padding` are those of `crop`.
+    Images are uint8 `[batch, height, width, channels]`; `padding` is that of `crop`.
     """
     batch, device = {}, samples.device
+    drawn = {name: torch.from_numpy(array).to(device) for name, array in draws.items()}
     for name, field in samples.fields.items():
         chosen = torch.from_numpy(indices).to(field.device)
         batch[name] = field.index_select(0, chosen).to(device)
-    if draws is not None:
-        placed = torch.from_numpy(draws).to(device)
+    if (placed := drawn.pop(AUGMENT, None)) is not None:
         batch |= {name: crop(batch[name], placed, padding) for name in samples.augmented}
-    return batch
+    return batch | drawn
 
 
 def normalised(samples: Samples, batch: Batch) -> Batch:
@@ -64,7 +65,7 @@ def normalised(samples: Samples, batch: Batch) -> Batch:
 
     def prepared(name: str, field: torch.Tensor) -> torch.Tensor:
         if name not in samples.moments:
-            return field if field.is_floating_point() else field.long()
+            return field.to(samples.dtype if field.is_floating_point() else torch.int64)
         mean, scale = samples.moments[name]
         field = (field.to(mean.dtype) - mean) * scale
         return field.permute(0, 3, 1, 2) if field.ndim == 4 else field
@@ -120,9 +121,8 @@ class TrainBatches:
 
     def augmented(self, step: int, rows: np.ndarray | slice = slice(None)) -> Batch:
         """Return rows of the batch after `step` updates, augmented, before normalisation."""
-        indices, draws = self.plan.indices(step), self.plan.draws(step)
-        draws = None if draws is None else draws[rows]
-        return gather_batch(self.samples, indices[rows], draws, self.plan.padding)
+        draws = {name: array[rows] for name, array in self.plan.draws(step).items()}
+        return gather_batch(self.samples, self.plan.indices(step)[rows], draws, self.plan.padding)
 
     def digest(self) -> str:
         """SHA-256 of the first batches, as the device receives them."""
@@ -150,6 +150,7 @@ class EvalBatches:
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device, batch_size: int) -> None:
         self.samples, self.targets = Samples(split, plan, device), plan.data.task.targets
+        self.draws = partial(plan.evaluation_draws, split)
         batches = np.array_split(np.arange(len(split)), range(batch_size, len(split), batch_size))
         self.batches = [(batch, batch[device.share(len(batch))]) for batch in batches]
 
@@ -158,7 +159,8 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch, mine in self.batches:
-            fields = gather_batch(self.samples, mine if mine.size else batch[:1])
+            rows = mine if mine.size else batch[:1]
+            fields = gather_batch(self.samples, rows, self.draws(rows))
             fields |= {name: fields[name][: mine.size] for name in self.targets}
             yield normalised(self.samples, fields)
 

@@ -37,7 +37,7 @@ class TrainingModule(LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.config, self.recorder = model, config, recorder
-        self.loss = build_loss(config, plan.data, device)
+        self.plan, self.loss = plan, build_loss(config, plan.data, device)
         self.run_device = device  # `device` is Lightning's
         shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         self.groups = param_groups(shapes, layer_kinds(model), config)
@@ -83,10 +83,18 @@ class TrainingModule(LightningModule):
             use_key(self.model, key, rank)
         part = self.loss.sums(self.loss.outputs(self.model, batch), batch, training=True)
         self.parts.append(self._stacked(part))
-        return part[0] / self.loss.terms(batch)
+        return part[0] / self._terms()
+
+    def _terms(self) -> float:
+        """Terms of a micro-batch's mean loss on this device: an equal share of those of the whole batch.
+
+        The shares' gradients are averaged, over micro-batches by Lightning and over devices by its strategy.
+        """
+        shares = self.config.train.accumulate * self.run_device.devices
+        return self.plan.terms(self.trainer.global_step) / shares
 
     def _stacked(self, sums: Sequence[torch.Tensor]) -> torch.Tensor:
-        return torch.stack([value.detach().to(self.norm.dtype) for value in sums])
+        return torch.cat([value.detach().to(self.norm.dtype).reshape(-1) for value in sums])
 
     def zero_loss(self) -> torch.Tensor:
         """Return zero, as a function of all trained parameters."""
@@ -174,7 +182,7 @@ class TrainingModule(LightningModule):
         """Return the sums over all batches evaluated since the last call, read from the devices."""
         totals = self.run_device.read(self.evaluated).sum(axis=0).tolist()
         self.evaluated = []
-        return dict(zip(self.loss.task.sums, totals, strict=True))
+        return dict(zip(self.plan.data.sums, totals, strict=True))
 
 
 def _check_gradients(model: nn.Module, config: Config) -> None:

@@ -90,7 +90,7 @@ class Watched(TrainingModule):
             batch={name: field.numpy() for name, field in batch.items()},
             forward=self.watch.take(),
             values=_copy(values).numpy(),
-            terms=self.loss.terms(batch),
+            terms=self.plan.terms(state.step - 1),
             learning_rate=group["lr"] / group["lr_factor"],
             gradients=self.gradients,
             clipped=self.clipped,

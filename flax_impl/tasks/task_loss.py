@@ -26,10 +26,6 @@ class TaskLoss(ABC):
         """Return a model's outputs for a batch."""
         return apply_fn(variables, *(batch[name] for name in self.inputs), **options)
 
-    def terms(self, batch: Batch) -> int:
-        """Return the number of terms of a batch's mean loss."""
-        return self.task.terms({name: field.shape for name, field in batch.items()})
-
     def sums(
         self,
         outputs: jax.Array,

@@ -24,10 +24,6 @@ class TaskLoss(ABC):
         """Return a model's outputs for a batch."""
         return model(*(batch[name] for name in self.inputs))
 
-    def terms(self, batch: Batch) -> int:
-        """Return the number of terms of a batch's mean loss."""
-        return self.task.terms({name: tuple(field.shape) for name, field in batch.items()})
-
     def sums(
         self, outputs: torch.Tensor, batch: Batch, training: bool = False
     ) -> list[torch.Tensor]:

@@ -10,12 +10,14 @@ from functools import lru_cache
 import numpy as np
 
 from pipeline.config.experiment import Config
-from pipeline.data.dataset import Data, Form, form_of
+from pipeline.data.dataset import Data, Form, Split, form_of
 from pipeline.digest import digest
 from pipeline.errors import UserError
 from pipeline.rng import generator
 
 DIGESTED_STEPS = 4  # batches that the data digest covers
+AUGMENT = "augment"  # name of the draws of the augmentation
+BLOCK = 64  # samples of an evaluation whose noise is drawn together
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,9 @@ class BatchPlan:
         arrays = {}
         for step in range(min(DIGESTED_STEPS, self.steps_per_epoch)):
             for name, array in batch(step).items():
-                # Backends keep the numbers of a field, not the type of its integers.
-                stored = self.data.train.fields[name].dtype
-                arrays[f"{name}/{step}"] = array.astype(
-                    np.uint8 if stored == np.uint8 else np.float64
-                )
+                # Backends have the same numbers in a field, but integers of other types.
+                kept = array.dtype == np.uint8
+                arrays[f"{name}/{step}"] = array if kept else array.astype(np.float64)
         return digest(arrays)
 
     def indices(self, step: int) -> np.ndarray:
@@ -72,14 +72,44 @@ class BatchPlan:
         order = permutation(self.seed, epoch, len(self.data.train))
         return order[position * self.batch_size : (position + 1) * self.batch_size]
 
-    def draws(self, step: int) -> np.ndarray | None:
-        """Row offset, column offset and flip (0 or 1) of each sample: int64 `[batch_size, 3]`."""
-        if self.augmentation is None:
-            return None
-        epoch, size = step // self.steps_per_epoch, len(self.data.train)
-        flip = self.augmentation.flip
-        epoch_draws = augmentation_draws(self.seed, epoch, size, self.padding, flip)
-        return epoch_draws[self.indices(step)]
+    def draws(self, step: int) -> dict[str, np.ndarray]:
+        """Random numbers of the samples of the batch after `step` updates, `[batch_size, …]` each.
+
+        They are the noise of the task, and as `AUGMENT` row offset, column offset and flip (0 or 1): int64
+        `[batch_size, 3]`.
+        """
+        shapes, task = self.data.train.shapes(self.batch_size), self.data.task
+        drawn = {n: task.draw(n, generator(self.seed, n, step), shapes) for n in task.noise}
+        if self.augmentation is not None:
+            epoch, size = step // self.steps_per_epoch, len(self.data.train)
+            flip = self.augmentation.flip
+            epoch_draws = augmentation_draws(self.seed, epoch, size, self.padding, flip)
+            drawn[AUGMENT] = epoch_draws[self.indices(step)]
+        return drawn
+
+    def evaluation_draws(self, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Noise of the task for rows of a split, the same for every seed, order and size of the batches."""
+        task, shapes = self.data.task, split.shapes(BLOCK)
+        blocks, inside = np.divmod(rows, BLOCK)
+
+        def drawn(name: str) -> np.ndarray:
+            wanted = {
+                block: task.draw(name, generator(0, name, "evaluation", block), shapes)
+                for block in dict.fromkeys(blocks.tolist())
+            }
+            pairs = zip(blocks.tolist(), inside.tolist(), strict=True)
+            return np.stack([wanted[block][row] for block, row in pairs])
+
+        return {name: drawn(name) for name in task.noise}
+
+    def terms(self, step: int) -> int:
+        """Return the number of terms of the mean loss of the batch after `step` updates."""
+        task, train = self.data.task, self.data.train
+        if not task.counts_by_content:
+            return task.terms(train.shapes(self.batch_size))
+        rows = self.indices(step)
+        batch = {name: train.fields[name][rows] for name in task.targets}
+        return task.count_terms(batch | self.draws(step))
 
 
 def make_batch_plan(config: Config, data: Data) -> BatchPlan:

@@ -80,6 +80,11 @@ class Data:
     classes: tuple[str, ...] | None = None
 
     @property
+    def sums(self) -> list[str]:
+        """Names of the task's sums of a batch."""
+        return self.task.names_of_sums(self.outputs)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the fields that a model takes, in the order of its arguments."""
         return tuple(name for name in self.train.fields if name not in self.task.targets)

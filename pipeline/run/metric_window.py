@@ -17,7 +17,7 @@ class MetricWindow:
 
     def __init__(self, data: Data, batch_size: int) -> None:
         self._data, self._batch_size = data, batch_size
-        self._names = data.task.sums
+        self._names = data.sums
         self.values = np.empty((0, len(self._names) + 1))  # read so far, `[steps, values]`
         self.peak_memory_mb = 0.0  # of one device
         # Samples per second, without the first line, which contains warm-up; None until the second.

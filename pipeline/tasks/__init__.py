@@ -9,7 +9,15 @@ from pipeline.tasks.language import Language
 from pipeline.tasks.regression import Regression
 from pipeline.tasks.task import Shapes, Task
 
-__all__ = ["TASKS", "Classification", "Language", "Regression", "Shapes", "Task", "direction"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Language",
+    "Regression",
+    "Shapes",
+    "Task",
+    "direction",
+]
 
 TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Language())}
 

@@ -19,7 +19,7 @@ from flax_impl.device import _mesh_of, prepare
 from flax_impl.sharding import SMALL, _spec_of, shard, whole
 from flax_impl.step import StepContext, make_train_step
 from pipeline.data import sources
-from pipeline.data.batch_plan import make_batch_plan
+from pipeline.data.batch_plan import AUGMENT, make_batch_plan
 from pipeline.devices.world import ALONE
 from pipeline.errors import UserError
 from pipeline.run.experiment import Experiment
@@ -113,7 +113,8 @@ def test_devices_share_each_part_of_a_batch_in_blocks(laid_out, monkeypatch, res
         monkeypatch.setattr(flax_impl.data, "RESIDENT_BYTES", 0)
     experiment, device, _ = laid_out(f"{MLP} {AUGMENTED} train.accumulate=2 accelerator.devices=4")
     plan = experiment.plan
-    samples, chosen, draws = TrainBatches(plan, device, 2)(3, 2)
+    samples, chosen, draws, terms = TrainBatches(plan, device, 2)(3, 2)
+    assert terms.tolist() == [16, 16]
     assert (samples.fields is None) is not resident
     for step, part, place in np.ndindex(2, 2, 4):
         rows = slice(8 * part + 2 * place, 8 * part + 2 * place + 2)
@@ -128,8 +129,8 @@ def test_devices_share_each_part_of_a_batch_in_blocks(laid_out, monkeypatch, res
             batch = jax.tree.map(itemgetter((step, part)), parts)
             for name, array in batch.items():
                 np.testing.assert_array_equal(array, plan.data.train.fields[name][wanted])
-        drawn = draws.addressable_shards[place].data[step, part]
-        np.testing.assert_array_equal(drawn, plan.draws(3 + step)[rows])
+        drawn = draws[AUGMENT].addressable_shards[place].data[step, part]
+        np.testing.assert_array_equal(drawn, plan.draws(3 + step)[AUGMENT][rows])
 
 
 def test_only_the_requested_rows_of_a_memory_mapped_array_are_read():
@@ -153,9 +154,9 @@ def test_devices_evaluate_each_sample_once(laid_out, batch_size):
     split = experiment.plan.data.val
     batches = EvalBatches(split, experiment.plan, device, batch_size)
     found, rows = [], []
-    for samples, chosen, counted in batches:
+    for samples, chosen, draws, counted in batches:
         assert len(chosen) % 4 == 0
-        rows.append(np.asarray(gather_batch(samples, chosen)["label"]))
+        rows.append(np.asarray(gather_batch(samples, chosen, draws)["label"]))
         found += rows[-1][np.asarray(counted) == 1].tolist()
     assert found == split.fields["label"].tolist()
     assert batches.in_order(np.concatenate(rows)).tolist() == found

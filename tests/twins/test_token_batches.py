@@ -57,7 +57,7 @@ def test_training_batches_have_the_windows_of_the_plan_on_both_backends(plan, de
         np.testing.assert_array_equal(targets, plan.data.train.fields["next"][chosen])
         np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
 
-        samples, chosen, draws = by_jax(step, 1)
+        samples, chosen, draws, _ = by_jax(step, 1)
         rows = chosen if samples.fields is None else samples.fields
         assert {array.dtype for array in rows.values()} == {
             np.dtype(np.uint8)
@@ -99,8 +99,10 @@ def test_an_evaluation_sees_every_window_once_on_both_backends(plan, devices):
     assert seen == wanted
 
     seen = Counter()
-    for samples, indices, counted in flax_impl.data.EvalBatches(split, plan, devices[1], BATCH):
-        stored = flax_impl.data.gather_batch(samples, indices)
+    for samples, indices, draws, counted in flax_impl.data.EvalBatches(
+        split, plan, devices[1], BATCH
+    ):
+        stored = flax_impl.data.gather_batch(samples, indices, draws)
         batch = flax_impl.data.normalised(samples, stored)
         rows = np.c_[batch["tokens"], batch["next"]].astype(np.uint8)
         seen.update(bytes(row) for row, count in zip(rows, counted, strict=True) if count)

@@ -54,7 +54,7 @@ def with_torch(x, y, parameters):
     from_portable(PortableState(0, parameters), model)
     rule, _ = losses("regression", features=x, target=y)
     batch = {"features": torch.tensor(x), "target": torch.tensor(y)}
-    loss = rule.sums(rule.outputs(model, batch), batch)[0] / rule.terms(batch)
+    loss = rule.sums(rule.outputs(model, batch), batch)[0] / len(y)
     loss.backward()
     return loss.item(), [parameter.grad.numpy() for parameter in model.parameters()]
 
@@ -70,7 +70,7 @@ def with_jax(x, y, parameters):
 
     def loss(params):
         outputs = rule.outputs(model.apply, {"params": params}, batch)
-        return rule.sums(outputs, batch)[0] / rule.terms(batch)
+        return rule.sums(outputs, batch)[0] / len(y)
 
     value, gradients = jax.value_and_grad(loss)(from_canonical(parameters, layout))
     gradients = to_canonical(gradients, layout)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.batch_plan import (
+    AUGMENT,
     Augmentation,
     BatchPlan,
     augmentation_draws,
@@ -81,7 +82,9 @@ def test_the_augmentation_of_a_sample_does_not_depend_on_the_batch_size(seed, ep
             {
                 int(sample): tuple(draw)
                 for step in steps
-                for sample, draw in zip(drawn.indices(step), drawn.draws(step), strict=True)
+                for sample, draw in zip(
+                    drawn.indices(step), drawn.draws(step)[AUGMENT], strict=True
+                )
             }
         )
     both = per_sample[0].keys() & per_sample[1].keys()
@@ -112,7 +115,7 @@ def test_the_plan_follows_the_config(configure):
     assert (made.seed, made.batch_size) == (5, 9)
     assert made.augmentation == Augmentation(padding=3, flip=False)
     assert make_batch_plan(configure(), made.data).augmentation is None
-    assert make_batch_plan(configure(), made.data).draws(0) is None
+    assert make_batch_plan(configure(), made.data).draws(0) == {}
 
 
 def test_augmenting_vectors_is_refused(configure):

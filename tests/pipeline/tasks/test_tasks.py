@@ -70,3 +70,16 @@ def test_the_sums_of_every_task_start_with_the_loss_and_give_its_monitored_metri
     assert task.monitor in found
     assert task.mode == direction(f"val/{task.monitor}")
     assert {metric for metric in found if direction(f"test/{metric}") == "max"} == task.maximized
+
+
+@pytest.mark.parametrize(
+    ("task", "shapes", "expected"),
+    [
+        (Classification(), {"label": (4,)}, 4),
+        (Regression(), {"target": (4, 3)}, 4),
+        (Language(), {"next": (4, 3)}, 12),
+    ],
+    ids=TASKS,
+)
+def test_the_mean_loss_is_over_samples_and_for_a_language_task_over_tokens(task, shapes, expected):
+    assert task.terms(shapes) == expected
