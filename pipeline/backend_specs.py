@@ -17,6 +17,7 @@ class BackendSpec:
     process_per_device: bool = False  # each process computes on a single device
     # Packages whose classes are models of this backend, for `pipeline.verify`.
     frameworks: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()  # suffixes of files with weights that it can read
     takes_functions: bool = False  # a pair of functions (init, apply) is a model, too
 
 
@@ -27,12 +28,14 @@ BACKENDS = {
         checkpoint_is_whole=is_zipfile,
         process_per_device=True,
         frameworks=("torch",),
+        weights=(".pt", ".pth", ".bin", ".ckpt", ".safetensors"),
     ),
     "jax": BackendSpec(
         "flax_impl",
         re.compile(r"(\d+)"),
         checkpoint_is_folder=True,
         frameworks=("flax", "equinox", "jax"),
+        weights=(".msgpack",),
         takes_functions=True,
     ),
 }

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from pipeline.errors import BadArgument
 from pipeline.verify.verdict import Answer, Part, Verdict
@@ -22,6 +23,10 @@ def assert_same(
     call: Options | None = None,
     left_call: Options | None = None,
     right_call: Options | None = None,
+    loss: str | Callable[..., object] = "",
+    left_loss: str | Callable[..., object] = "",
+    right_loss: str | Callable[..., object] = "",
+    weights: str | Path | None = None,
     optimizer: str = "adam",
     steps: int = 3,
     seeds: int = 2,
@@ -41,6 +46,10 @@ def assert_same(
         call: keyword arguments of each call of the model, on both sides.
         left_call: those on the left alone.
         right_call: those on the right alone.
+        loss: function of the output and of inputs by name, or its import path, on both sides.
+        left_loss: that on the left alone.
+        right_loss: that on the right alone.
+        weights: file of either side's weights, from which the first seed starts.
         optimizer: name of the optimizer of the steps.
         steps: number of optimizer steps.
         seeds: number of weights and inputs that are drawn.
@@ -72,6 +81,9 @@ def assert_same(
             steps,
             seeds,
             folders=tuple(sys.path),
+            left_loss=import_path("left_loss", left_loss or loss),
+            right_loss=import_path("right_loss", right_loss or loss),
+            weights=Path(weights) if weights else None,
         )
     )
     accepted = (Answer.same, Answer.abstain) if allow_abstain else (Answer.same,)

@@ -21,6 +21,7 @@ from pipeline.verify.recordings.recorder import SUFFIX
 from pipeline.verify.sides.import_path import import_attribute
 from pipeline.verify.sides.side import Side
 from pipeline.verify.sides.subject import Inputs
+from pipeline.verify.sides.weights_file import WeightsFile
 from pipeline.verify.sides.worker import Opening
 from pipeline.verify.verdict import Verdict
 
@@ -157,6 +158,7 @@ def make_request(asked: Arguments) -> Request:
         OPTIMIZERS[asked.optimizer](),
         read_names(asked.names, "--names") if asked.names else None,
         asked.lanes,
+        WeightsFile.read(asked.weights, "--weights") if asked.weights else None,
     )
 
 

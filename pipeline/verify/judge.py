@@ -38,6 +38,7 @@ from pipeline.verify.names.names_file import NamesFile
 from pipeline.verify.names.row_search import find_rows
 from pipeline.verify.sides.outputs import LOSS
 from pipeline.verify.sides.subject import Inputs, Subject
+from pipeline.verify.sides.weights_file import WeightsFile
 from pipeline.verify.trace.constants import UNIT
 from pipeline.verify.trace.graph import Trace
 from pipeline.verify.verdict import MEANING, Answer, Cause, First, Part, Verdict, part_of_output
@@ -53,6 +54,7 @@ class Request:
     optimizer: OptimizerConfig = field(default_factory=AdamConfig)
     names: NamesFile | None = None  # rows that are kept while the others are found
     lanes: bool = False
+    weights: WeightsFile | None = None  # values of the first seed and of the steps
 
 
 def judge(left: Subject, right: Subject, request: Request) -> Verdict:
@@ -93,6 +95,8 @@ class Judge:
         alignment = self._align()
         self.matches = alignment.matching.matches
         self.checker = Checker(self.left, self.right, alignment)
+        self._read_weights(alignment)
+        self.values = alignment.values
         self.checker.load(alignment.values)
         evaluation, self.training = self._trace(False), self._trace(True)
         for side, trace, inputs in zip(self.sides, self.training, self.inputs, strict=True):
@@ -140,6 +144,25 @@ class Judge:
         alignment = aligner.align()
         self.verdict.alignment = [asdict(row) for row in find_rows(alignment.mapping)]
         return alignment
+
+    def _read_weights(self, alignment: Alignment) -> None:
+        """Put the values of the user's file in place of those that were drawn for the alignment."""
+        if self.request.weights is None:
+            return
+        descriptions = self.left.description, self.right.description
+        side, given = self.request.weights.fit(descriptions)
+        if side == 0:
+            alignment.values = {**alignment.values, **given}
+        else:
+            self.checker.own = {**self.checker.own, **given}
+            alignment.values = alignment.mapping.to_left(self.checker.own, alignment.values)
+        self.verdict.checked["weights"] = str(self.request.weights.path)
+        zero = [name for name, array in given.items() if not array.any()]
+        words = f"; zero in it: {', '.join(zero)}" if zero else ""
+        self.verdict.notes.append(
+            f"the first seed has the values of {self.request.weights.path} ({self.sides[side][0]}), "
+            f"the others drawn ones{words}"
+        )
 
     def _trace(self, training: bool) -> tuple[Trace, Trace]:
         return both(
@@ -367,6 +390,8 @@ class Judge:
         batches = [self.request.inputs.draw(seed + step) for step in range(self.request.steps)]
         if not batches:
             return None
+        if self.request.weights:
+            self.checker.load(self.values)
         found = list(self.checker.compare_steps(batches, optimizer, seed))
         self._note(found)
         self.verdict.checked["steps"] = len(batches)

@@ -506,7 +506,7 @@ def test_what_refuses_its_inputs_in_both_layouts_is_told_with_its_own_words_and_
         "[2, 3, 3, 3], expected input[2, 4, 6, 6] to have 3 channels, but got 4 channels instead. "
         "Images were tried with channels first and last."
     )
-    told = r"x=float64\[2, 6, 6, 4\], scale=.*: \(<lambda>, f\) refuses them: ValueError: no\."
+    told = r"x=float64\[2,6,6,4\], scale=.*: \(<lambda>, f\) refuses them: ValueError: no \(test_verify_"
     with pytest.raises(UserError, match=told):
         in_jax((lambda: {}, f), x, x="NCHW")
     with pytest.raises(
