@@ -47,6 +47,7 @@ NAMES = {
     "number": ("constant", "constant summand", "constant factor"),
     "order": (
         "activation order",
+        "parallel branches",
         "order of norm and activation",
         "other operand",
         "residual source",
@@ -68,6 +69,10 @@ NAMES = {
     "slope": ("negative slope",),
     "stop gradient": ("stop gradient",),
     "statistics": ("running statistics in training",),
+    "tied": ("tied or untied head",),
+    "softcap": ("softcap of scores",),
+    "crop": ("crop",),
+    "window": ("attention window",),
     "variance": ("biased variance",),
 }
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 
+import numpy as np
+
 from pipeline.rng import generator
 from pipeline.verify.causes.candidate import Candidate, Family
 from pipeline.verify.causes.families import FAMILIES
@@ -42,7 +44,7 @@ def find_cause(
         return None
     trial = Trial(checker, wrong, inputs, seconds)
     if wrong.part is Part.gradient:
-        return _of_gradients(trial)
+        return _of_gradients(trial) or _stopped(checker, wrong, inputs)
     return _search(trial, _candidates(trial), check_gradients)
 
 
@@ -60,21 +62,27 @@ def find_cause_of_leftovers(
         return None
     side, subjects = (0 if names[0] else 1), (checker.left, checker.right)
     before = {name: subjects[side].values()[name] for name in names[side]}
-    subjects[side].load(
-        {
-            name: array + 0.3 * generator(0, "leftover", name).standard_normal(array.shape)
-            for name, array in before.items()
-        }
-    )
+    drawn = {
+        name: array + 0.3 * generator(0, "leftover", name).standard_normal(array.shape)
+        for name, array in before.items()
+    }
+    wrong = Finding(Part.weights, "", 1.0)
     try:
-        trial = Trial(checker, Finding(Part.weights, "", 1.0), inputs, seconds)
+        subjects[side].load(drawn)
+        trial = Trial(checker, wrong, inputs, seconds)
         own = [
             (partial(propose_leftovers, names=names[side]), side, candidate)
             for candidate in propose_leftovers(
                 trial.flows[side], trial.flows[1 - side], names[side]
             )
         ]
-        return _search(trial, chain(own, _candidates(trial)), False)
+        found = _search(trial, chain(own, _candidates(trial)), False)
+        if (found and found.confirmed) or any(array.ndim != 1 for array in before.values()):
+            return found
+        # What is left without these summands: a norm that subtracts no mean has none, either.
+        subjects[side].load({name: np.zeros_like(array) for name, array in before.items()})
+        again = Trial(checker, wrong, inputs, seconds)
+        return _search(again, _candidates(again), False) or found
     finally:
         subjects[side].load(before)
 
@@ -117,6 +125,22 @@ def _of_gradients(trial: Trial) -> Cause | None:
     return None
 
 
+def _stopped(checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs]) -> Cause:
+    """Guess that a parameter's own gradient is stopped: no operation shows it."""
+    factors = checker.weights(wrong.seed)
+    left = checker.left.run(inputs[0], wrong.training, factors[0]).gradients
+    right = checker.right.run(inputs[1], wrong.training, factors[1]).gradients
+    mapped = checker.mapping.sums_to_left(right)
+    sizes = [float(np.abs(side.get(wrong.name, np.zeros(1))).sum()) for side in (left, mapped)]
+    less = SIDES[int(sizes[1] < sizes[0])]
+    words = (
+        f"gives {wrong.name} no gradient (detach, stop_gradient, requires_grad=False)"
+        if min(sizes) == 0
+        else f"perhaps stops the gradient of {wrong.name} where it is used (detach, stop_gradient)"
+    )
+    return Cause("stop gradient", f"{less} {words}", False)
+
+
 def _confirmed(candidate: Candidate, where: str) -> Cause:
     remedy = f"{candidate.difference}; with {candidate.remedy} the two are the same{where}"
     return Cause(candidate.name, remedy, True)
@@ -124,4 +148,6 @@ def _confirmed(candidate: Candidate, where: str) -> Cause:
 
 def _guessed(candidate: Candidate) -> Cause:
     remedy = f"{candidate.difference}; with {candidate.remedy} this place agrees, but not all that follows"
-    return Cause(candidate.name, remedy, False)
+    # Dropout that scales here, but not there, is in another place.
+    name = "dropout place" if candidate.name == "dropout scale" else candidate.name
+    return Cause(name, remedy, False)

@@ -5,16 +5,16 @@ from functools import cached_property
 
 import numpy as np
 
-from pipeline.verify.alignment.layers import Owners, common_path
+from pipeline.verify.alignment.layers import Owners
 from pipeline.verify.causes.graph import Graph
-from pipeline.verify.checks.places import SOURCES, matched
+from pipeline.verify.checks.places import SOURCES, layers_of, matched
 from pipeline.verify.sides.subject import OUTPUTS, Edit, Inputs, Subject
 from pipeline.verify.trace.fingerprints import FIELDS, Fingerprint, Index, distance, is_informative
 from pipeline.verify.trace.graph import Role
 
 TOLERANCE = 1e-9  # of results that both sides have
 MATRICES = (Role.dot, Role.conv, Role.lookup)
-ARRAYS = ("parameter", "buffer")
+PADDINGS = ("reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")
 
 
 class Flow(Graph):
@@ -92,22 +92,24 @@ class Flow(Graph):
     @cached_property
     def exits(self) -> list[int]:
         """Wrong values that enter a layer with a matrix, and wrong results, in order."""
-        entering = {self._unpadded(use.data) for use in self.trace.uses
+        entering = {self.unpadded(use.data) for use in self.trace.uses
                     if use.role in MATRICES and use.data is not None}  # fmt: skip
         guilty = set(self.suspects)
         found = [p for p in guilty if p in entering or p in self.roots]
         return sorted(found, key=self.rank.__getitem__)
 
-    def _unpadded(self, place: int) -> int:
-        """Return the result that one has the values of, in another shape or padded."""
-        op = self.ops[place]
-        while op.only_moves and len(op.inputs) == 1:
-            before = self.ops[op.inputs[0]].shape
-            if np.prod(before) != np.prod(op.shape) and op.name not in ("constant_pad_nd", "pad"):
-                break
-            place = op.inputs[0]
-            op = self.ops[place]
-        return place
+    def unpadded(self, place: int) -> int:
+        """Return the result that one has the values of, in another shape or padded by some of them."""
+        pending, sources = [place], set()
+        while pending:
+            at = pending.pop()
+            moved = self.only_moves(at) or self.ops[at].name in PADDINGS
+            before = [other for other in self.ops[at].inputs if self.depends[other]]
+            pending += before if moved else []
+            sources |= set() if moved and before else {at}
+        source = sources.pop()
+        larger = np.prod(self.ops[place].shape) >= np.prod(self.ops[source].shape)
+        return source if not sources and larger else place
 
     @cached_property
     def first(self) -> int:
@@ -196,13 +198,7 @@ class Flow(Graph):
     @cached_property
     def layers(self) -> dict[int, str]:
         """Names of the layers whose parameters an operation uses, by place."""
-        owners, names = Owners(self.subject.description.arrays), {}
-        for use in self.trace.uses:
-            layer, known = self.ops[use.op].layer, use.elements[use.elements >= 0]
-            if not layer and known.size:
-                layer = common_path(owners.names(known))
-            names.setdefault(use.op, layer)
-        return names
+        return layers_of(self.trace, Owners(self.subject.description.arrays))
 
     def layer(self, place: int) -> str:
         """Name of the layer of a result; of one between layers, that of the layer before it."""

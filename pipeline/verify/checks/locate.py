@@ -28,7 +28,8 @@ def _place(checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs]) -> F
     )
     found = matched(*traces, TOLERANCE), matched(*traces[::-1], TOLERANCE)
     outputs = [wrong.name], [checker.layouts[wrong.name][0]]
-    left, right = (first_place(*side) for side in zip(traces, found, outputs, strict=True))
+    owners = checker.mapping.left, checker.mapping.right
+    left, right = (first_place(*side) for side in zip(traces, found, outputs, owners, strict=True))
     return First(
         wrong.part,
         left.name if left else wrong.name,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.verify.alignment.layers import Owners, common_path
 from pipeline.verify.trace.fingerprints import FIELDS, Index, is_informative
 from pipeline.verify.trace.graph import Trace, ancestors
 
@@ -62,12 +63,14 @@ def wrong_results(trace: Trace, found: np.ndarray, wrong: Collection[str]) -> li
     return sorted(guilty)
 
 
-def first_place(trace: Trace, found: np.ndarray, wrong: Collection[str]) -> Place | None:
+def first_place(
+    trace: Trace, found: np.ndarray, wrong: Collection[str], owners: Owners
+) -> Place | None:
     """Return where the wrong outputs begin: the earliest unmatched results up to the next layer."""
     guilty = [place for place in wrong_results(trace, found, wrong) if found[place] == 0]
     if not guilty:
         return None
-    layers = _layers(trace)
+    layers = layers_of(trace, owners)
     first = guilty[0]
     # Up to the next use of parameters: what comes later is a consequence.
     used = sorted({use.op for use in trace.uses if use.op > first})
@@ -84,11 +87,17 @@ def first_place(trace: Trace, found: np.ndarray, wrong: Collection[str]) -> Plac
     return Place(ops, own, before, after, trace.ops[first].source)
 
 
-def _layers(trace: Trace) -> dict[int, str]:
-    """Names of the layers whose parameters an operation uses, by place; a fused norm is one layer."""
-    names = {}
+def layers_of(trace: Trace, owners: Owners) -> dict[int, str]:
+    """Names of the layers whose parameters an operation uses, by place; a fused norm is one layer.
+
+    What a model's own code does with parameters has the common path of their names.
+    """
+    names: dict[int, str] = {}
     for use in trace.uses:
-        names.setdefault(use.op, trace.ops[use.op].layer)
+        layer, known = trace.ops[use.op].layer, use.elements[use.elements >= 0]
+        if not layer and known.size:
+            layer = common_path(owners.names(known))
+        names.setdefault(use.op, layer)
     return names
 
 

@@ -251,6 +251,13 @@ def _reduced(xp: Any, y: Any, x: Any, old: Sequence[int], like: Any) -> Any:
     return shaped(y, like, xp)
 
 
+def cut(xp: Any, x: Any, starts: Sequence[int], shape: Sequence[int]) -> Any:
+    """Return a part of an array."""
+    for axis, (start, size) in enumerate(zip(starts, shape, strict=True)):
+        x = xp.take(x, np.arange(start, start + size), axis)
+    return x
+
+
 def causal(xp: Any, mask: Any, rows: int) -> Any:
     """Move a causal mask down by one row, or up."""
     size = mask.shape[-2]
@@ -288,6 +295,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = ACTIVATIONS | {
     "inverse_root_outside": lambda xp, x, epsilon: 1 / (xp.sqrt(x) + epsilon),
     "normal": normal,
     "mean": other_mean,
+    "cut": cut,
+    "at_most": lambda xp, x, bound: xp.where(x > bound, 0 * x + bound, x),
+    "transpose": lambda xp, x: xp.swapaxes(x, 0, 1),
     "causal": causal,
     "not": lambda xp, mask: xp.where(mask, mask != mask, mask == mask),
     "resize": resized,

@@ -14,6 +14,7 @@ from pipeline.verify.causes.families.order import (
     propose_exchanges,
     propose_moves,
     propose_other_operands,
+    propose_parallel_branches,
     propose_part_of_masks,
     propose_skips,
 )
@@ -22,12 +23,9 @@ from pipeline.verify.causes.families.ratios import (
     propose_shifted_arrays,
     propose_summands,
 )
+from pipeline.verify.causes.families.resizing import propose_pooling, propose_resizing
 from pipeline.verify.causes.families.statistics import propose_running_statistics
-from pipeline.verify.causes.families.windows import (
-    propose_pooling,
-    propose_resizing,
-    propose_windows,
-)
+from pipeline.verify.causes.families.windows import propose_windows
 
 # In the order in which they are tried: the most specific first.
 FAMILIES: tuple[Family, ...] = (
@@ -49,6 +47,7 @@ FAMILIES: tuple[Family, ...] = (
     propose_skips,
     propose_part_of_masks,
     propose_other_operands,
+    propose_parallel_branches,
     propose_exchanges,
     propose_feature_orders,
     propose_moves,

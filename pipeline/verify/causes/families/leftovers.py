@@ -7,6 +7,26 @@ from pipeline.verify.alignment.names import pattern
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.sides.subject import Edit
+from pipeline.verify.trace.graph import Role
+
+
+def _tied(ours: Flow, theirs: Flow, names: Sequence[str]) -> Iterator[Candidate]:
+    """Propose that a matrix of ours is a table of the other side, which uses it twice."""
+    tables = {
+        p for use in ours.trace.uses if use.role is Role.lookup for p in ours.ops[use.op].inputs
+    }
+    places = {op.layer: p for p, op in enumerate(ours.ops) if op.name == "parameter"}
+    for name in names if len(names) <= 2 else ():
+        shape = ours.ops[places[name]].shape
+        for table in sorted(tables & set(places.values())):
+            if len(shape) != 2 or ours.ops[table].shape not in (shape, shape[::-1]):
+                continue
+            function = "identity" if ours.ops[table].shape == shape else "transpose"
+            rest = [Edit(places[n], function="scale", arguments=(0.0,)) for n in names if n != name]
+            edits = (Edit(places[name], function=function, inputs=(table,)), *rest)
+            difference = f"{ours.name} has {name}, where {theirs.name} uses a table twice"
+            remedy = f"{ours.ops[table].layer} in its place on the {ours.name} (tied weights)"
+            yield Candidate("tied or untied head", edits, difference, remedy)
 
 
 def propose_leftovers(ours: Flow, theirs: Flow, names: Sequence[str]) -> Iterator[Candidate]:
@@ -17,6 +37,7 @@ def propose_leftovers(ours: Flow, theirs: Flow, names: Sequence[str]) -> Iterato
         edits = tuple(Edit(places[name], function="scale", arguments=(0.0,)) for name in names)
         difference = f"{ours.name} adds {listed}, which {theirs.name} lacks"
         yield Candidate("missing bias", edits, difference, f"zero for it on the {ours.name}")
+    yield from _tied(ours, theirs, names)
     shared = []
     for name in names:
         alike = [

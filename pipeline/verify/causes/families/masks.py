@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline.verify.causes.candidate import Candidate
+from pipeline.verify.causes.families.activations import numbers_near
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import at
 from pipeline.verify.checks.places import SOURCES
@@ -43,7 +44,7 @@ def _is_square(shape: tuple[int, ...]) -> bool:
 
 def propose_positions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose rows of a table, or positions of waves, that begin with another number."""
-    del theirs
+    bounds = sorted({int(n) for n in numbers_near(theirs) if n > 0 and n == int(n) and n < 1e6})
     region = set(ours.region)
     for use in ours.trace.uses:
         if use.role is not Role.lookup or use.op not in region:
@@ -51,6 +52,13 @@ def propose_positions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
         indices = [p for p in ours.ops[use.op].inputs if ours.ops[p].fingerprint is None]
         for index in indices:
             yield from _offsets(ours, index, use.op)
+            for bound in bounds[:8]:
+                edit = Edit(index, function="at_most", arguments=(bound,))
+                difference = (
+                    f"positions of {at(ours, use.op)} do not end, those of the other side do"
+                )
+                remedy = f"at most {bound} on the {ours.name}"
+                yield Candidate("clipping bound", (edit,), difference, remedy)
     # Positions that are computed: integers, or the same as floats.
     for place in ours.surroundings:
         op = ours.ops[place]

@@ -60,6 +60,34 @@ def propose_skips(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
                 yield Candidate(name, edits, difference, remedy)
 
 
+def propose_parallel_branches(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose that a second branch takes what the first one takes, not their sum."""
+    del theirs
+    for place in ours.region:
+        op = ours.ops[place]
+        inputs = [p for p in op.inputs if ours.depends[p] and ours.ops[p].shape == op.shape]
+        takers = [c for c in ours.consumers.get(place, ()) if ours.ops[c].name not in SUMS]
+        if op.name not in SUMS or len(inputs) != 2 or not takers:
+            continue
+        for source in inputs:
+            if ours.found[source] == 0:
+                continue
+            # A norm subtracts a mean from it: a sum, too, but not with the second branch.
+            means = set().union(*(ours.within(c, 4) for c in takers))
+            sums = [
+                c
+                for c in ours.consumers[place]
+                if c not in takers and set(ours.ops[c].inputs) & means
+            ]
+            edits = tuple(Edit(c, operands={place: source}) for c in (*takers, *sums))
+            difference = (
+                f"{at(ours, takers[0])} takes the sum after {ours.layer(place)}, the other side what the "
+                "branch before it takes"
+            )
+            remedy = f"parallel branches on the {ours.name}"
+            yield Candidate("parallel branches", edits, difference, remedy)
+
+
 def propose_part_of_masks(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose that ours hides what the other side shows: one of two masks that are combined."""
     for place in ours.surroundings[::-1]:
@@ -68,9 +96,20 @@ def propose_part_of_masks(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             continue
         for kept, dropped in (op.inputs, op.inputs[::-1]):
             edit = Edit(place, function="like", inputs=(place, kept))
-            name = "padding mask ignored" if ours.depends[dropped] else "missing causal mask"
+            name = "padding mask ignored"
+            if not ours.depends[dropped]:
+                name = "missing causal mask" if _is_causal(ours, dropped) else "attention window"
             difference = f"{at(ours, place)} has a mask that {theirs.name} lacks"
             yield Candidate(name, (edit,), difference, f"it left out on the {ours.name}")
+
+
+def _is_causal(flow: Flow, mask: int) -> bool:
+    """True for a mask that hides or shows all before, or after, each position."""
+    shown = np.squeeze(flow.value(mask))
+    return shown.ndim == 2 and any(
+        np.array_equal(shown, np.tril(np.ones_like(shown), k) == value)
+        for k in (0, -1) for value in (0, 1)
+    )  # fmt: skip
 
 
 def _skip_name(flow: Flow, place: int, source: int, group: set[int], kind: str) -> str:
@@ -93,6 +132,9 @@ def _skip_name(flow: Flow, place: int, source: int, group: set[int], kind: str) 
         name = kind_of_factor(flow, place, factor) if factor else "constant factor"
         if name != "constant factor":
             return name
+    names = [flow.ops[p].name for p in group]
+    if "tanh" in names and sum(name in PRODUCTS for name in names) > 1:
+        return "softcap of scores"
     batch = flow.ops[source].shape[:1]
     if (
         kind in ("operation", "product", "summand")
@@ -166,6 +208,13 @@ def propose_exchanges(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
         p for place in ours.region for p in ours.ops[place].inputs
         if p not in region and ours.depends[p] and ours.ops[p].fingerprint is not None
     ]  # fmt: skip
+    for place in dict.fromkeys(ours.unpadded(p) for p in taken):
+        parts = [p for p in ours.ops[place].inputs if ours.depends[p]]
+        if ours.ops[place].name in ("cat", "concatenate") and len(parts) == 2:
+            edit = Edit(place, operands={parts[0]: parts[1], parts[1]: parts[0]})
+            difference = f"{at(ours, place)} concatenates two results in the other order"
+            remedy = f"them exchanged on the {ours.name}"
+            yield Candidate("operands exchanged", (edit,), difference, remedy)
     values = list(dict.fromkeys(taken))[:6]
     for at_, one in enumerate(values):
         for two in values[at_ + 1 :]:

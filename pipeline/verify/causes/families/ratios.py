@@ -19,14 +19,14 @@ EXACT = 1e-9
 def propose_ratios(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose the constant factor by which a value of ours differs from one of the other side."""
     for place, other, prints in _pairs(ours, theirs):
-        if (factor := ratio(*prints)) is not None:
+        if (factor := ratio(*prints)) is not None and (ours.ops[place].shape or _is_round(factor)):
             yield _scaled(ours, theirs, place, other, factor)
 
 
 def propose_summands(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose the constant summand by which a value of ours differs from one of the other side."""
     for place, other, prints in _pairs(ours, theirs):
-        if (summand := shift(*prints)) is not None:
+        if ours.ops[place].shape and (summand := shift(*prints)) is not None:
             yield _shifted(ours, theirs, place, other, summand)
 
 
@@ -60,6 +60,11 @@ def propose_shifted_arrays(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             yield Candidate(
                 "norm factor plus one", (edit,), difference, f"{words} on the {ours.name}"
             )
+
+
+def _is_round(factor: float) -> bool:
+    """True for a whole number, its inverse, or one of few digits: two single numbers have any ratio."""
+    return any(is_near(n, round(n, 3)) and abs(n) >= 0.01 for n in (factor, 1 / factor))
 
 
 def ratio(left: Fingerprint, right: Fingerprint) -> float | None:
@@ -143,6 +148,9 @@ def kind_of_factor(flow: Flow, place: int, factor: float) -> str:
         return "dropout rate"
     if "softmax" in after or after & SOFTMAX:
         return "attention scale"
+    data = [p for p in flow.ops[place].inputs if flow.depends[p]]
+    if any(len(flow.consumers.get(p, ())) > 1 for p in data):
+        return "constant factor"  # what is scaled is used elsewhere, too: a residual
     lookups = {use.op for use in flow.trace.uses if use.role is Role.lookup}
     if {place, *flow.chain(place, 4), *flow.ops[place].inputs} & lookups:
         return "embedding scale"
