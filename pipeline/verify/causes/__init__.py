@@ -98,7 +98,7 @@ def _search(
             continue
         edits = trial.extend(family, side, candidate)
         if edits is None:
-            guess = guess or _guessed(candidate)
+            guess = guess or _guessed(candidate, trial)
             continue
         agree = check_gradients and not trial.is_late and trial.gradients_agree(side, edits)
         return _confirmed(candidate, " in outputs and gradients" if agree else "")
@@ -146,8 +146,14 @@ def _confirmed(candidate: Candidate, where: str) -> Cause:
     return Cause(candidate.name, remedy, True)
 
 
-def _guessed(candidate: Candidate) -> Cause:
+def _guessed(candidate: Candidate, trial: Trial) -> Cause:
     remedy = f"{candidate.difference}; with {candidate.remedy} this place agrees, but not all that follows"
-    # Dropout that scales here, but not there, is in another place.
-    name = "dropout place" if candidate.name == "dropout scale" else candidate.name
-    return Cause(name, remedy, False)
+    return Cause(_name_elsewhere(candidate.name, trial), remedy, False)
+
+
+def _name_elsewhere(name: str, trial: Trial) -> str:
+    """Name the cause of what both sides have, but not in the same place."""
+    mapping = trial.checker.mapping
+    if name == "missing norm" and mapping.is_used.all() and (mapping.source >= 0).all():
+        return "pre-norm or post-norm"
+    return "dropout place" if name == "dropout scale" else name

@@ -66,26 +66,28 @@ def propose_parallel_branches(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     for place in ours.region:
         op = ours.ops[place]
         inputs = [p for p in op.inputs if ours.depends[p] and ours.ops[p].shape == op.shape]
-        takers = [c for c in ours.consumers.get(place, ()) if ours.ops[c].name not in SUMS]
+        takers = _first_takers(ours, place)
         if op.name not in SUMS or len(inputs) != 2 or not takers:
             continue
         for source in inputs:
             if ours.found[source] == 0:
                 continue
-            # A norm subtracts a mean from it: a sum, too, but not with the second branch.
-            means = set().union(*(ours.within(c, 4) for c in takers))
-            sums = [
-                c
-                for c in ours.consumers[place]
-                if c not in takers and set(ours.ops[c].inputs) & means
-            ]
-            edits = tuple(Edit(c, operands={place: source}) for c in (*takers, *sums))
+            edits = tuple(Edit(c, operands={place: source}) for c in takers)
             difference = (
                 f"{at(ours, takers[0])} takes the sum after {ours.layer(place)}, the other side what the "
                 "branch before it takes"
             )
             remedy = f"parallel branches on the {ours.name}"
             yield Candidate("parallel branches", edits, difference, remedy)
+
+
+def _first_takers(flow: Flow, place: int) -> list[int]:
+    """Return what takes a sum for the second branch, and not for the next sum."""
+    takers = flow.consumers.get(place, [])
+    layer = flow.ops[takers[0]].layer if takers else ""
+    if layer != flow.ops[place].layer:
+        return [c for c in takers if flow.ops[c].layer == layer]
+    return [c for c in takers if flow.ops[c].name not in ("add", "add_")]
 
 
 def propose_part_of_masks(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
@@ -243,6 +245,8 @@ def propose_moves(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             continue
         source = sources[-1]
         group = ours.between(source, place)
+        if any(use.op in group and use.role in MATRICES for use in ours.trace.uses):
+            continue  # a layer, not a norm or a function
         for target in _targets(ours, place, group):
             edits = _moved(ours, source, place, group, target)
             kind = kind_of(ours, group)

@@ -146,6 +146,8 @@ def kind_of_factor(flow: Flow, place: int, factor: float) -> str:
         return "biased variance"
     if {place, *flow.ops[place].inputs} & drawn(flow) or flow.within(place, 3) & drawn(flow):
         return "dropout rate"
+    if set(flow.trace.results.values()) & flow.within(place, 2):
+        return "constant factor"  # of an output, which a loss takes
     if "softmax" in after or after & SOFTMAX:
         return "attention scale"
     data = [p for p in flow.ops[place].inputs if flow.depends[p]]
