@@ -43,9 +43,10 @@ class Attention(nn.Module):
             k, v = jnp.repeat(k, repeats, axis=2), jnp.repeat(v, repeats, axis=2)
         scale = {"head": HEAD**-0.5, "model": WIDTH**-0.5, "none": 1.0}[s.scale]
         if s.attention == "library":
+            rate = s.dropout if "attention" in s.dropouts else 0.0
             out = nn.dot_product_attention(
                 q * (scale * HEAD**0.5), k, v, mask=visible, deterministic=not train,
-                dropout_rate=s.dropout, broadcast_dropout=False,
+                dropout_rate=rate, broadcast_dropout=False,
                 dropout_rng=self.make_rng("dropout") if train else None,
             )  # fmt: skip
         else:

@@ -61,9 +61,8 @@ class Attention(nn.Module):
             k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
         scale = {"head": HEAD**-0.5, "model": WIDTH**-0.5, "none": 1.0}[s.scale]
         if s.attention == "library":
-            out = F.scaled_dot_product_attention(
-                q, k, v, visible, s.dropout if self.training else 0.0, scale=scale
-            )
+            rate = s.dropout if self.training and "attention" in s.dropouts else 0.0
+            out = F.scaled_dot_product_attention(q, k, v, visible, rate, scale=scale)
         else:
             out = self._attend(q, k, v, scale, visible, bias)
         return self.out_proj(self._merged(out))

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.families.activations import is_same
 from pipeline.verify.causes.flow import Flow
-from pipeline.verify.causes.words import at
+from pipeline.verify.causes.words import WAVES, at
 from pipeline.verify.replay.functions import NUMPY, cut, pooled, resized
 from pipeline.verify.sides.subject import Edit
 from pipeline.verify.trace.fingerprints import fingerprint
@@ -32,6 +32,8 @@ def propose_resizing(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             group = ours.between(source, place)
             if any(ours.ops[p].window for p in group) or min(shape[a] for a in axes) < 2:
                 continue
+            if ours.makers(group) & WAVES:
+                continue  # rotary positions, before heads are repeated
             is_cut = all(ours.ops[p].only_moves for p in group)
             x, sizes = ours.value(source), tuple(shape[a] for a in axes)
             found, print_ = {}, ours.ops[place].fingerprint
