@@ -69,8 +69,8 @@ def propose_parallel_branches(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
         takers = _first_takers(ours, place)
         if op.name not in SUMS or len(inputs) != 2 or not takers:
             continue
-        for source in inputs:
-            if ours.found[source] == 0:
+        for source, branch in (inputs, inputs[::-1]):
+            if ours.found[source] == 0 or branch not in ours.after(source):
                 continue
             edits = tuple(Edit(c, operands={place: source}) for c in takers)
             difference = (
