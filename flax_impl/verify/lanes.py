@@ -72,7 +72,8 @@ def _find_narrow(jaxpr: Jaxpr) -> str:
             dtype = getattr(result.aval, "dtype", None)
             if dtype in NARROW:
                 path = str(eqn.source_info.name_stack).replace("/", ".")
-                return f"{dtype} in {path or source_info_util.summarize(eqn.source_info)}"
+                place = path or source_info_util.summarize(eqn.source_info)
+                return f"{dtype} in {place}" if place else str(dtype)
     return ""
 
 

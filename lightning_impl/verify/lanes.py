@@ -85,7 +85,8 @@ class _NarrowFinder(TorchDispatchMode):
         for result in out if isinstance(out, list | tuple) else (out,):
             if not self.place and isinstance(result, torch.Tensor) and result.dtype in NARROW:
                 kind = str(result.dtype).removeprefix("torch.")
-                self.place = f"{kind} in {self.layers[-1] if self.layers else func.name()}"
+                layer = self.layers[-1] if self.layers else ""
+                self.place = f"{kind} in {layer or func.name()}"
         return out
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:

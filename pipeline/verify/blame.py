@@ -22,6 +22,8 @@ def _clauses(found: Sequence[LaneEdge]) -> Iterator[str]:
             f"{changes} ({_largest(edge):.0e} in {edge.precision}, above its noise)"
             for changes, edge in charged.items()
         )
+        if any(changes.startswith(COMPILER) for changes in charged):
+            yield "code that runs only when compiled (torch.compiler.is_compiling()) is the compiler's, too"
     port = {edge.precision: edge for edge in found if edge.changes == PORT and edge.is_within}
     if PORT not in charged and "fp64" in port:
         clause = f"the port adds nothing ({_largest(port.pop('fp64')):.0e} in fp64)"

@@ -166,9 +166,11 @@ class Lanes:
             if lane in self.failures:
                 return LaneEdge(*start, reason=self.failures[lane])
         found = self._differences(self.results[edge.one], self.results[edge.other])
-        worst, reason = self._worst(edge, found, edge.precision), ""
-        if edge.precision is Precision.fp64 and not _within(worst) and self._narrow(edge):
-            worst, reason = self._worst(edge, found, Precision.fp32), self._narrow(edge)
+        worst, narrow = self._worst(edge, found, edge.precision), self._narrow(edge)
+        # Once for all lanes, and where it decides.
+        reason = narrow if edge.changes == PORT and edge.precision is Precision.fp64 else ""
+        if edge.precision is Precision.fp64 and not _within(worst) and narrow:
+            worst, reason = self._worst(edge, found, Precision.fp32), narrow
         outputs, gradients = worst
         if not _within(worst):
             above = outputs if outputs.value > outputs.bar else gradients
@@ -207,7 +209,9 @@ class Lanes:
 
     def _narrow(self, edge: Edge) -> str:
         found = [(SIDES[side], self.narrow[side]) for side in edge.sides if self.narrow[side]]
-        return "; ".join(f"{side} computes in {where}" for side, where in found)
+        return "; ".join(
+            f"{side} itself computes in {where}, in all lanes" for side, where in found
+        )
 
 
 @dataclass(frozen=True)

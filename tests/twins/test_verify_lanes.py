@@ -11,18 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 from torch import nn
 
+from flax_impl.verify import open_subject
 from flax_impl.verify.function import Function
 from flax_impl.verify.subject import FunctionSubject
 from lightning_impl.verify.subject import ModuleSubject
 from pipeline.config.train import Precision
+from pipeline.errors import UserError
 from pipeline.parity import lockstep
 from pipeline.verify.alignment.align import Aligner
 from pipeline.verify.blame import blame
 from pipeline.verify.checks.checker import Checker
 from pipeline.verify.lanes import BARS, MARGINS, Lanes
+from pipeline.verify.sides.side import Side
 from pipeline.verify.sides.subject import Subject
+from pipeline.verify.sides.worker import Opening
 from pipeline.verify.verdict import LaneEdge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +92,11 @@ def function(model=net) -> FunctionSubject:
     return FunctionSubject(
         Function("test", arrays, trained, lambda arrays, inputs, _: (model(arrays, **inputs), {}))
     )
+
+
+def opened(model) -> Subject:
+    """A model of JAX under check."""
+    return open_subject(model, INPUTS, {}, {})
 
 
 def compare(left: Subject, right: Subject, compiled=False) -> dict[tuple[str, str], LaneEdge]:
@@ -173,7 +183,23 @@ def test_float32_inside_a_model_in_fp64_is_judged_by_the_noise_of_float32_and_to
     assert edge.is_within
     assert 1e-9 < edge.outputs < 1e-7
     assert edge.outputs_bar == 1e-5
-    assert edge.reason == "right computes in float32 in head"
+    assert edge.reason == "right itself computes in float32 in head, in all lanes"
+
+
+def test_a_layer_of_nnx_with_a_dtype_of_its_own_is_told_in_fp64_where_it_does_not_decide_too():
+    class Own(nnx.Module):
+        def __init__(self) -> None:
+            self.inner = nnx.Linear(5, 4, dtype=jnp.float32, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.inner(x)
+
+    found = compare(opened(Own()), opened(Own()))
+    assert all(edge.is_within for edge in found.values())
+    assert found["the port", "fp64"].outputs == 0
+    words = "itself computes in float32 in inner, in all lanes"
+    assert found["the port", "fp64"].reason == f"left {words}; right {words}"
+    assert {edge.reason for key, edge in found.items() if key != ("the port", "fp64")} == {""}
 
 
 def test_float32_inside_a_torch_module_is_told_with_the_module():
@@ -206,6 +232,48 @@ def test_both_sides_of_jax_are_jitted_and_what_a_compiler_adds_is_its_own():
             assert edge.is_within
             assert (edge.one, edge.other) == ("JAX op by op", "JAX jitted")
     assert all(found["the port", precision].outputs == 0 for precision in PRECISIONS)
+
+
+def test_what_runs_only_when_compiled_is_told_to_be_the_compilers():
+    edge = LaneEdge(
+        "the compiler of left",
+        "fp64",
+        "torch eager",
+        "torch.compile",
+        0.1,
+        0.0,
+        1e-10,
+        1e-10,
+        False,
+    )
+    assert blame([edge]) == (
+        "to blame: the compiler of left (1e-01 in fp64, above its noise); code that runs only when compiled "
+        "(torch.compiler.is_compiling()) is the compiler's, too"
+    )
+
+
+@pytest.mark.slow
+def test_a_lane_that_takes_too_long_is_ended_and_the_model_opened_again(tmp_path, monkeypatch):
+    (tmp_path / "slow_model.py").write_text(
+        "import time, torch\n"
+        "class Slow(torch.nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        time.sleep(600 if x.dtype == torch.bfloat16 else 0)\n"
+        "        return super().forward(x)\n"
+    )
+    options = {"in_features": 5, "out_features": 4}
+    opening = Opening("left", "slow_model:Slow", options, {}, INPUTS, {}, 1, (str(tmp_path),))
+    with Side("left", opening) as side:
+        side.wait_until_open()
+        side.load({"weight": np.full((4, 5), 0.5)})
+        first = side.process.pid
+        monkeypatch.setattr("pipeline.verify.sides.side.LANE_SECONDS", 1.0)
+        with pytest.raises(UserError, match="it takes longer than 1 s"):
+            side.lane(INPUTS, False, FACTORS, Precision.bf16, False)
+        assert side.process.pid != first
+        assert (side.values()["weight"] == 0.5).all()
+        monkeypatch.setattr("pipeline.verify.sides.side.LANE_SECONDS", 300.0)
+        assert side.lane(INPUTS, False, FACTORS, Precision.fp32, False).gradients
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from pipeline.verify.sides.worker import Opening
 from pipeline.verify.trace.graph import Description, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
+LANE_SECONDS = 300.0  # a compiler may take for ever
 
 
 class Side:
@@ -29,11 +30,19 @@ class Side:
 
     def __init__(self, name: str, opening: Opening) -> None:
         self.name, self.opening = name, opening
+        self.loaded: Arrays = {}
+        self._start()
+
+    def _start(self) -> None:
+        """Start the child process, and have it open the model."""
         self.connection, theirs = Pipe()
         path = os.pathsep.join(
             filter(None, (os.getcwd(), str(ROOT), os.environ.get("PYTHONPATH", "")))
         )
-        threads = {"OMP_NUM_THREADS": str(opening.threads), "MKL_NUM_THREADS": str(opening.threads)}
+        threads = {
+            "OMP_NUM_THREADS": str(self.opening.threads),
+            "MKL_NUM_THREADS": str(self.opening.threads),
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.verify.sides.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
@@ -41,7 +50,7 @@ class Side:
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
-        self._send("open", opening)
+        self._send("open", self.opening)
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +76,7 @@ class Side:
 
     def load(self, arrays: Arrays) -> None:
         """Set the named parameters and buffers."""
+        self.loaded |= arrays
         self._call("load", arrays)
 
     def vary(self, nudge: float = 0.0, uniform: float = MIDDLE) -> None:
@@ -112,8 +122,22 @@ class Side:
         precision: Precision,
         compiled: bool,
     ) -> Pass:
-        """Run the model forward and backward as its users would run it."""
-        return self._call("lane", inputs, training, weights, precision, compiled)
+        """Run the model forward and backward as its users would run it.
+
+        Raises:
+            UserError: it takes too long. A compiler cannot be interrupted: its process is replaced.
+        """
+        self._send("lane", (inputs, training, weights, precision, compiled), {})
+        if self.connection.poll(LANE_SECONDS):
+            return self._receive(f" {self._mode_of('lane', inputs, training)}")
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+        self._start()
+        self.wait_until_open()
+        self._call("load", self.loaded)
+        problem = f"it takes longer than {LANE_SECONDS:g} s"
+        raise UserError(self.name, self.opening.path, problem=problem)
 
     def _call(self, method: str, *args: object, **kwargs: object):  # noqa: ANN202
         self._send(method, args, kwargs)

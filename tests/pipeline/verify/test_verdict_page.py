@@ -1,7 +1,6 @@
 """The verdict's page is one self-contained file; the picture beside it marks the same place."""
 
 import re
-import time
 from base64 import b64encode
 from dataclasses import replace
 from hashlib import sha256
@@ -14,7 +13,6 @@ from PIL import Image
 from pipeline.verify.blame import blame
 from pipeline.verify.checks.layer_table import find_parting, join
 from pipeline.verify.report import reasons, table_of_lanes
-from pipeline.verify.time_limit import time_limit
 from pipeline.verify.trace.fingerprints import distance, fingerprint
 from pipeline.verify.verdict import (
     Answer,
@@ -200,6 +198,7 @@ def test_blame_names_what_is_above_its_noise_from_the_widest_precision_on():
     found[5] = replace(found[5], gradients=0.5, is_within=False)
     assert blame(found) == (
         "to blame: the compiler of left (2e-01 in fp32, above its noise); "
+        "code that runs only when compiled (torch.compiler.is_compiling()) is the compiler's, too; "
         "the port adds nothing (2e-16 in fp64)"
     )
     found[0] = replace(found[0], outputs=1e-3, is_within=False)
@@ -232,12 +231,3 @@ def test_joined_fingerprints_are_those_of_all_values_together():
     together = np.concatenate([part.ravel() for part in parts])
     joined = join([fingerprint(part) for part in parts], [part.size for part in parts])
     assert distance(joined, fingerprint(together)) < 1e-14
-
-
-def test_a_call_that_takes_too_long_is_interrupted():
-    start = time.monotonic()
-    with pytest.raises(TimeoutError, match=r"it takes longer than 0\.05 s"), time_limit(0.05):
-        time.sleep(5)
-    assert time.monotonic() < start + 2
-    with time_limit(None), time_limit(60):
-        pass
