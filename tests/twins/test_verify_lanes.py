@@ -234,24 +234,6 @@ def test_both_sides_of_jax_are_jitted_and_what_a_compiler_adds_is_its_own():
     assert all(found["the port", precision].outputs == 0 for precision in PRECISIONS)
 
 
-def test_what_runs_only_when_compiled_is_told_to_be_the_compilers():
-    edge = LaneEdge(
-        "the compiler of left",
-        "fp64",
-        "torch eager",
-        "torch.compile",
-        0.1,
-        0.0,
-        1e-10,
-        1e-10,
-        False,
-    )
-    assert blame([edge]) == (
-        "to blame: the compiler of left (1e-01 in fp64, above its noise); code that runs only when compiled "
-        "(torch.compiler.is_compiling()) is the compiler's, too"
-    )
-
-
 @pytest.mark.slow
 def test_a_lane_that_takes_too_long_is_ended_and_the_model_opened_again(tmp_path, monkeypatch):
     (tmp_path / "slow_model.py").write_text(

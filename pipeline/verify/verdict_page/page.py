@@ -80,9 +80,12 @@ def _cards(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
         yield "", verdict.cause.name, confirmed if verdict.cause.confirmed else "likely cause"
     checked = verdict.checked
     seeds, steps = checked.get("seeds"), checked.get("steps")
-    if isinstance(seeds, Sequence):
+    if isinstance(seeds, Sequence) and seeds:
         yield "", str(len(seeds)), f"seeds, and {steps} steps of {checked.get('optimizer')}"
-    yield "", str(len(verdict.layers)), "layers with parameters"
+    elif "precision" in checked:
+        yield "", str(steps), f"recorded steps, in {checked['precision']}"
+    if verdict.layers:
+        yield "", str(len(verdict.layers)), "layers with parameters"
     yield "", f"{verdict.seconds:.0f} s", "time of the check"
 
 

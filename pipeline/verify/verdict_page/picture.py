@@ -8,10 +8,8 @@ from pipeline.verify.checks.layer_table import TOLERANCE, find_parting
 from pipeline.verify.report import headline
 from pipeline.verify.verdict import LayerDifference, Verdict
 
-LOW, HIGH = (
-    -17,
-    2,
-)  # exponents of the differences that are shown; smaller and larger ones at the edge
+# Exponents of the differences that are shown; smaller and larger ones at the edge.
+LOW, HIGH = -17, 2
 LONGEST = 44  # name of a layer
 
 

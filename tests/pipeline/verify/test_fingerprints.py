@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.verify.checks.layer_table import join
 from pipeline.verify.trace.fingerprints import Index, distance, fingerprint, is_informative
 
 SHAPES = st.lists(st.integers(2, 5), min_size=1, max_size=4)
@@ -57,3 +58,11 @@ def test_an_index_finds_an_array_among_others_in_another_layout():
     assert index.find(fingerprint(arrays[17].T), 1e-10) == [17]
     assert index.find(fingerprint(arrays[17] + 1e-6), 1e-10) == []
     assert index.find(fingerprint(arrays[17] + 1e-6), 1e-5) == [17]
+
+
+def test_joined_fingerprints_are_those_of_all_values_together():
+    random = np.random.default_rng(0)
+    parts = [random.standard_normal(shape) + 1 for shape in ((3, 4), (5,), (2, 2, 2))]
+    together = np.concatenate([part.ravel() for part in parts])
+    joined = join([fingerprint(part) for part in parts], [part.size for part in parts])
+    assert distance(joined, fingerprint(together)) < 1e-14

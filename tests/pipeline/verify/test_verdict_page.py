@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.verify.blame import blame
-from pipeline.verify.checks.layer_table import find_parting, join
-from pipeline.verify.report import reasons, table_of_lanes
-from pipeline.verify.trace.fingerprints import distance, fingerprint
+from pipeline.verify.checks.layer_table import find_parting
 from pipeline.verify.verdict import (
     Answer,
     Cause,
@@ -169,65 +166,9 @@ def test_names_with_formulas_do_not_break_the_picture(tmp_path):
     assert picture.stat().st_size > 1000
 
 
-def edges() -> list[LaneEdge]:
-    ways = (
-        ("the port", "torch eager", "JAX op by op"),
-        ("the compiler of left", "torch eager", "torch.compile"),
-    )
-    return [
-        LaneEdge(changes, precision, one, other, value, value, bar, bar, value <= bar)
-        for changes, one, other in ways
-        for precision, value, bar in (
-            ("fp64", 2e-16, 1e-10),
-            ("fp32", 1e-7, 1e-5),
-            ("bf16", 3e-3, 3e-2),
-        )
-    ]
-
-
-def test_blame_is_the_precision_alone_if_all_lanes_are_within_their_noise():
-    assert blame(edges()) == (
-        "the port adds nothing (2e-16 in fp64), nor do the compilers; "
-        "what differs is the precision: 1e-07 in fp32 and 3e-03 in bf16, within its noise"
-    )
-
-
-def test_blame_names_what_is_above_its_noise_from_the_widest_precision_on():
-    found = edges()
-    found[4] = replace(found[4], gradients=0.25, is_within=False, reason="gradient of w")
-    found[5] = replace(found[5], gradients=0.5, is_within=False)
-    assert blame(found) == (
-        "to blame: the compiler of left (2e-01 in fp32, above its noise); "
-        "code that runs only when compiled (torch.compiler.is_compiling()) is the compiler's, too; "
-        "the port adds nothing (2e-16 in fp64)"
-    )
-    found[0] = replace(found[0], outputs=1e-3, is_within=False)
-    assert blame(found).startswith(
-        "to blame: the port (1e-03 in fp64, above its noise), the compiler"
-    )
-
-
-def test_a_lane_that_cannot_run_has_its_reason_in_blame_and_table():
-    found = edges()
-    found[3] = LaneEdge(*list(vars(found[3]).values())[:4], reason="no C++ compiler")
-    made = Verdict(Answer.same, "the same", lanes=found, blame=blame(found))
-    assert blame(found).endswith("; not compared: the compiler of left (fp64): no C++ compiler")
-    assert "nor do the compilers" not in blame(found)
-    assert reasons(made) == ["the compiler of left, fp64: no C++ compiler"]
-    table = table_of_lanes(made)
-    assert [list(column.cells) for column in table.columns][:2] == [
-        [
-            "the port: torch eager – JAX op by op",
-            "the compiler of left: torch eager – torch.compile",
-        ],
-        ["[green]2e-16, 2e-16[/]", "[yellow]not run[/]"],
-    ]
-    assert "not run" in page(made)
-
-
-def test_joined_fingerprints_are_those_of_all_values_together():
-    random = np.random.default_rng(0)
-    parts = [random.standard_normal(shape) + 1 for shape in ((3, 4), (5,), (2, 2, 2))]
-    together = np.concatenate([part.ravel() for part in parts])
-    joined = join([fingerprint(part) for part in parts], [part.size for part in parts])
-    assert distance(joined, fingerprint(together)) < 1e-14
+def test_a_verdict_on_recordings_counts_their_steps(tmp_path):
+    checked = {"seeds": [], "steps": 3, "precision": "float32"}
+    text = page(Verdict(Answer.same, "the same", checked=checked))
+    assert "<strong>3</strong><span>recorded steps, in float32</span>" in text
+    assert "None" not in text
+    assert "layers with parameters" not in text
