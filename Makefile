@@ -5,7 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: run test bench lint slurm chromium clean
+HUGGINGFACE := build/huggingface
+
+.PHONY: run test bench lint huggingface slurm chromium clean
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED)  ## the same experiment on both frameworks, compared; ARGS="..." are overrides
@@ -22,6 +24,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/pyrefly check --summary=none
+
+huggingface: $(HUGGINGFACE)/installed  ## verify on pairs of transformers: 4.53.3 is the last version with Flax
+	$(BIN)/python -m pytest -n 0 tests/twins/test_verify_huggingface.py $(ARGS)
+
+$(HUGGINGFACE)/installed: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(HUGGINGFACE) \
+		"transformers==4.53.3" "tokenizers>=0.21,<0.22" "huggingface-hub<1" regex
+	@touch $@
 
 slurm:  ## a Slurm of two nodes on this machine, for tests/cluster; needs root, and Debian to install it
 	tests/cluster/slurm.sh start

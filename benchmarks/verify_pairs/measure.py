@@ -1,6 +1,6 @@
 """Agreement of the pairs of transformers after alignment: a line for each.
 
-    python -m benchmarks.verify_pairs.measure [--cases Bert,GPT2] [--without-names] [--verdicts]
+    python -m benchmarks.verify_pairs.measure [--cases Bert,GPT2] [--without-names] [--verdicts] [--json FILE]
 
 Both models run in one process, from the same weights, in float64. Columns: layers matched (confirmed by
 values), runs that the alignment took, seconds, and the largest relative difference of outputs in evaluation
@@ -8,17 +8,18 @@ mode, outputs in training mode, gradients, and changed buffers.
 """
 
 import argparse
-import gc
 import json
 import time
 import traceback
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.verify_pairs.cases import CASES, Case
 from benchmarks.verify_pairs.huggingface import make_flax, make_inputs, make_torch
+from benchmarks.verify_pairs.page import is_right, read, table
 from pipeline.verify.alignment.align import Aligner, Alignment
 from pipeline.verify.alignment.layers import Owners
 from pipeline.verify.inputs import Drawn
@@ -53,45 +54,40 @@ def measure(case: Case, named: bool = True) -> dict[str, object]:
     return row
 
 
-def give_verdict(case: Case, named: bool = True) -> dict[str, object]:
-    """Judge the pair of a case as the command does, both models in this process."""
-    started = time.perf_counter()
+def judge_case(case: Case, named: bool = True) -> tuple[Verdict, bool]:
+    """Judge the pair of a case as the command does, both models in this process.
+
+    The second value tells if each parameter on which an output depends has found a counterpart.
+    """
     left, right = open_pair(case, make_inputs(case.key), named)
-    opened = time.perf_counter()
     verdict = judge(left, right, Request(Drawn(partial(make_inputs, case.key), {})))
-    return {
+    trained = {a.name for side in (left, right) for a in side.description.arrays if a.is_trained}
+    loose = {one.name for side in verdict.unmatched.values() for one in side if one.is_used}
+    return verdict, bool(verdict.alignment) and not loose & trained
+
+
+def give_verdict(case: Case, named: bool = True) -> dict[str, object]:
+    """Judge the pair of a case; return a row of the table."""
+    started = time.perf_counter()
+    verdict, is_aligned = judge_case(case, named)
+    row: dict[str, object] = {
         "case": case.key,
         "expected": case.expected,
         "where": case.where,
+        "known_cause": case.cause,
         "verdict": verdict.verdict,
         "part": verdict.first.part if verdict.first else "",
         "left": verdict.first.left if verdict.first else "",
         "right": verdict.first.right if verdict.first else "",
         "difference": verdict.first.difference if verdict.first else 0.0,
-        "known_cause": case.cause,
         "cause": verdict.cause.name if verdict.cause else "",
-        "is_right": is_right(case, verdict),
-        "is_aligned": _is_aligned(left, right, verdict),
+        "is_aligned": is_aligned,
+        "is_named": named,
         "sentence": verdict.sentence,
         "notes": verdict.notes,
-        "open_s": opened - started,
-        "judge_s": time.perf_counter() - opened,
+        "seconds": time.perf_counter() - started,
     }
-
-
-def is_right(case: Case, verdict: Verdict) -> bool:
-    """Tell if a verdict is the expected one, and its place on either side, if one is known."""
-    if verdict.verdict != case.expected:
-        return False
-    first = verdict.first
-    return not case.where or (first is not None and case.where in f"{first.left} {first.right}")
-
-
-def _is_aligned(left: Subject, right: Subject, verdict: Verdict) -> bool:
-    """Tell if each parameter on which an output depends has a counterpart."""
-    trained = {a.name for side in (left, right) for a in side.description.arrays if a.is_trained}
-    loose = {one.name for side in verdict.unmatched.values() for one in side if one.is_used}
-    return bool(verdict.alignment) and not loose & trained
+    return row | {"is_right": is_right(case, row)}
 
 
 def _unmapped(owners: Owners, known: np.ndarray) -> list[str]:
@@ -190,10 +186,7 @@ def _buffers(ours: Pass, theirs: Pass, alignment: Alignment) -> tuple[float, str
 
 def _verdict_line(row: Mapping[str, object]) -> str:
     mark = "right" if row["is_right"] else "WRONG"
-    return (
-        f"{row['case']:45} {mark} {row['verdict']:8} {row['open_s']:5.1f} {row['judge_s']:5.1f}  "
-        f"{row['sentence']}"
-    )
+    return f"{row['case']:45} {mark} {row['verdict']:8} {row['seconds']:5.1f}  {row['sentence']}"
 
 
 def _line(row: Mapping[str, object]) -> str:
@@ -224,16 +217,20 @@ def main() -> None:
     parser.add_argument("--cases", default="", help="beginnings of names, separated by commas")
     parser.add_argument("--verdicts", action="store_true", help="judge, instead of measuring")
     parser.add_argument("--without-names", action="store_true", help="rename all parameters")
-    parser.add_argument("--json", default="", help="file that gets a line of JSON for each case")
+    parser.add_argument(
+        "--json", default="", help="file that gets a line for each case that it lacks"
+    )
     args = parser.parse_args()
-    import jax
-    import torch
+    import flax_impl.verify
+    import lightning_impl.verify
 
-    jax.config.update("jax_enable_x64", True)
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
+    flax_impl.verify.prepare(1)
+    lightning_impl.verify.prepare(1)
+    file = Path(args.json) if args.json else None
+    done = {str(row["case"]) for row in read(file)} if file and file.exists() else set()
     for case in CASES:
-        if args.cases and not case.key.startswith(tuple(args.cases.split(","))):
+        is_asked = not args.cases or case.key.startswith(tuple(args.cases.split(",")))
+        if not is_asked or case.key in done:
             continue
         try:
             row = (give_verdict if args.verdicts else measure)(case, not args.without_names)
@@ -241,11 +238,11 @@ def main() -> None:
             print(*traceback.format_exc().splitlines()[-4:], sep="\n")
             row = {"case": case.key, "error": f"{type(error).__name__}: {str(error)[:200]}"}
         print(_line(row), flush=True)
-        if args.json:
-            with open(args.json, "a") as file:
-                file.write(json.dumps(row) + "\n")
-        jax.clear_caches()
-        gc.collect()
+        if file:
+            with file.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+    if file and args.verdicts:
+        print(table(read(file)))
 
 
 if __name__ == "__main__":
