@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ import orbax.checkpoint
 
 from flax_impl.checkpoints import Checkpoints, read_best, read_checkpoint
 from flax_impl.device import Device, PyTree, prepare
-from flax_impl.layers import Layout, check_groups, layer_kinds, layout_of
+from flax_impl.layers import Layout, check_groups, initial_variables, layer_kinds, layout_of
 from flax_impl.loop import evaluate
 from flax_impl.loop import train as train_loop
 from flax_impl.models import build_model
@@ -22,19 +23,21 @@ from flax_impl.sharding import put_on_devices, shardings
 from flax_impl.state import by_path, from_canonical, initial_state
 from flax_impl.step import TrainState, make_apply_fn
 from flax_impl.transfer import export_checkpoint, import_checkpoint
-from pipeline.config.models import OwnConfig
+from pipeline.config.models import Initializer, OwnConfig
 from pipeline.data.dataset import Form
 from pipeline.errors import UserError
+from pipeline.rng import seed_global_generators
 from pipeline.run.experiment import Experiment
+from pipeline.run.initial_values import fill
 from pipeline.storage.checkpoints import Checkpoint, first_readable
 from pipeline.storage.portable_file import PortableCheckpoint
-from pipeline.storage.portable_state import PortableState
+from pipeline.storage.portable_state import Arrays, PortableState, Shapes
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.training.param_groups import param_groups
 from pipeline.verify.names.names_file import names_of
 
-__all__ = ["adopt", "export", "prepare", "read_best", "test", "train", "versions"]
+__all__ = ["adopt", "export", "initial", "prepare", "read_best", "test", "train", "versions"]
 
 # Orbax logs every file it opens, JAX every backend it does not find.
 for name in ("absl", "jax"):
@@ -70,7 +73,7 @@ def test(
     experiment: Experiment, device: Device, checkpoint: Checkpoint | PortableCheckpoint
 ) -> tuple[Mapping[str, float], np.ndarray | None]:
     """Return the sums over the test set with a checkpoint's weights, and the prediction for each sample."""
-    state, layout = build(experiment, device)
+    state, layout = build(experiment, device, is_fresh=False)
     if isinstance(checkpoint, PortableCheckpoint):
         state = import_checkpoint(checkpoint, state, layout)
     else:
@@ -80,16 +83,23 @@ def test(
     return evaluate(experiment, device, state)
 
 
+def initial(experiment: Experiment, device: Device) -> PortableState:
+    """Return the values at step 0 that a user's own model makes itself."""
+    model, inputs, layout = _make_model(experiment, device)
+    make = partial(initial_variables, model, inputs, experiment.config.seed)
+    return initial_state(layout, experiment.config, make)
+
+
 def export(
     experiment: Experiment, device: Device, checkpoint: Checkpoint
 ) -> tuple[PortableState, RecorderState]:
     """Return a checkpoint's portable state and its recorder's state."""
-    return export_checkpoint(checkpoint, *build(experiment, device))
+    return export_checkpoint(checkpoint, *build(experiment, device, is_fresh=False))
 
 
 def adopt(experiment: Experiment, device: Device, portables: Sequence[PortableCheckpoint]) -> None:
     """Write portable checkpoints, ordered by step, as this backend's own in the run folder."""
-    _import_all(experiment, portables, *build(experiment, device))
+    _import_all(experiment, portables, *build(experiment, device, is_fresh=False))
 
 
 def _import_all(
@@ -114,16 +124,15 @@ def versions() -> dict[str, str]:
     return {name: library.__version__ for name, library in libraries.items()}
 
 
-def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
-    """Build the state at step 0, in the run's dtype, and the canonical layout of its arrays."""
-    config, data = experiment.config, experiment.plan.data
-    shape = data.input_shape
-    dtypes = {"dtype": device.compute_dtype, "param_dtype": device.dtype}
-    model = build_model(config.model, shape, data.outputs, **dtypes)
-    kind = jnp.int32 if data.form is Form.tokens else device.dtype
-    layout = layout_of(model, jax.ShapeDtypeStruct((1, *shape), kind), names_of(config.model))
-    if isinstance(config.model, OwnConfig) and not layout:
-        raise UserError("model.jax", config.model.jax, problem="it has no parameters to train")
+def build(
+    experiment: Experiment, device: Device, is_fresh: bool = True
+) -> tuple[TrainState, Layout]:
+    """Build the state at step 0, in the run's dtype, and the canonical layout of its arrays.
+
+    Unless `is_fresh`, a checkpoint takes its place.
+    """
+    config = experiment.config
+    model, inputs, layout = _make_model(experiment, device)
     parameters = [place for place in layout.values() if place.collection == "params"]
     has_statistics = len(parameters) < len(layout)
     if has_statistics and device.devices > 1 and not config.accelerator.sync_batchnorm:
@@ -134,7 +143,8 @@ def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
             f"true for jax on {device.devices} devices: a compiled step sees the global batch",
             "Leave it out, or use backend=torch.",
         )
-    initial = experiment.recorder.observer.begins(initial_state(layout, config))
+    start = _start(experiment, model, inputs, layout, is_fresh and experiment.is_fresh)
+    initial = experiment.recorder.observer.begins(start)
     shapes = {name: array.shape for name, array in initial.parameters.items()}
     transforms = {place.name: place.transforms for place in parameters}
     groups = param_groups(shapes, layer_kinds(layout), config)
@@ -158,3 +168,55 @@ def build(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
     places = shardings(jax.eval_shape(begin, *arrays), device)
     placed = jax.tree.map(put_on_devices, arrays, shardings(arrays, device))
     return jax.jit(begin, out_shardings=places)(*placed), layout
+
+
+def _make_model(
+    experiment: Experiment, device: Device
+) -> tuple[nn.Module, jax.ShapeDtypeStruct, Layout]:
+    """Make the model, the shape and dtype of a batch of one sample, and the canonical layout."""
+    config, data = experiment.config, experiment.plan.data
+    if config.model.init is Initializer.own:
+        seed_global_generators(config.seed)
+    shape = data.input_shape
+    dtypes = {"dtype": device.compute_dtype, "param_dtype": device.dtype}
+    model = build_model(config.model, shape, data.outputs, **dtypes)
+    kind = jnp.int32 if data.form is Form.tokens else device.dtype
+    inputs = jax.ShapeDtypeStruct((1, *shape), kind)
+    layout = layout_of(model, inputs, names_of(config.model))
+    if isinstance(config.model, OwnConfig) and not layout:
+        raise UserError("model.jax", config.model.jax, problem="it has no parameters to train")
+    return model, inputs, layout
+
+
+def _start(
+    experiment: Experiment,
+    model: nn.Module,
+    inputs: jax.ShapeDtypeStruct,
+    layout: Layout,
+    is_fresh: bool,
+) -> PortableState:
+    """Return the values at step 0; zeros if a checkpoint takes the place of a model's own.
+
+    Only here: a torch model is made with its values.
+    """
+    config, watches = experiment.config, experiment.recorder.observer.watching
+    make = partial(initial_variables, model, inputs, config.seed)
+    own = partial(initial_state, layout, config, make)
+    if config.model.init is not Initializer.own or (is_fresh and experiment.initial is None):
+        return own()
+    parameters, buffers = (
+        {
+            piece.name: piece.shape
+            for place in layout.values()
+            if place.collection == collection
+            for piece in place.pieces
+        }
+        for collection in ("params", "batch_stats")
+    )
+    if is_fresh and experiment.initial is not None:
+        return fill(experiment.initial, parameters, buffers, own, config, watches)
+    return PortableState(0, _zeros(parameters), _zeros(buffers))
+
+
+def _zeros(shapes: Shapes) -> Arrays:
+    return {name: np.zeros(shape) for name, shape in shapes.items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -11,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from flax_impl.device import DType
+from flax_impl.device import DType, PyTree
 from flax_impl.norms import BatchNorm, LayerNorm
 from pipeline.config.experiment import Config
 from pipeline.config.models import Activation
 from pipeline.config.optimizers import LambConfig
 from pipeline.errors import UserError
+from pipeline.rng import key_words
 from pipeline.storage.portable_state import Arrays
 from pipeline.training.param_groups import ParamGroup
 from pipeline.verify.names.names_file import NamesFile
@@ -188,13 +190,38 @@ def layout_of(
         return _Leaf(path[-1]).piece(path[:-1], "own", path, shape)
 
     with nn.intercept_methods(note):
-        variables = jax.eval_shape(model.init, jax.random.key(0), inputs)
+        variables = _in_its_types(partial(jax.eval_shape, model.init, jax.random.key(0)), inputs)
     layout = {
         path: _Place(collection, array.shape, (piece(path, array.shape),))  # pyrefly: ignore[missing-attribute] no empty nodes
         for collection in ("params", "batch_stats")
         for path, array in flatten_dict(variables.get(collection, {})).items()
     }
     return _renamed(layout, names) if names else layout
+
+
+def initial_variables(model: nn.Module, inputs: jax.ShapeDtypeStruct, seed: int) -> PyTree:
+    """Return the variables that a model makes itself, from the seed.
+
+    Only here: a torch model is made with them.
+    """
+    key = jax.random.key(key_words(seed, "weights")[0])
+
+    def make(inputs: jax.ShapeDtypeStruct) -> PyTree:
+        return jax.jit(model.init)(key, jnp.zeros(inputs.shape, inputs.dtype))
+
+    return nn.meta.unbox(_in_its_types(make, inputs))
+
+
+def _in_its_types(
+    make: Callable[[jax.ShapeDtypeStruct], PyTree], inputs: jax.ShapeDtypeStruct
+) -> PyTree:
+    """Return `make(inputs)`; in float32 if a model's own float32, as the carry of a scan, needs that."""
+    try:
+        return make(inputs)
+    except TypeError:
+        if inputs.dtype != jnp.float64:
+            raise
+        return make(jax.ShapeDtypeStruct(inputs.shape, jnp.float32))
 
 
 def _renamed(layout: Layout, names: NamesFile) -> Layout:

@@ -15,6 +15,7 @@ from flax_impl.sharding import shard
 from flax_impl.state import parameters_of
 from flax_impl.step import StepContext, TrainState, make_eval_step, make_train_step
 from flax_impl.step_trace import Watch, Watched, observe_step
+from pipeline.config.train import Precision
 from pipeline.data.dataset import Split
 from pipeline.errors import Interrupted
 from pipeline.run.experiment import Experiment
@@ -89,7 +90,8 @@ def _compile_step(
     recorder, observer = experiment.recorder, experiment.recorder.observer
     if not observer.watching:
         return _CompiledStep(make_train_step(context), recorder)
-    watch = Watch(module_names(layout) if names_of(experiment.config.model) else {})
+    names = module_names(layout) if names_of(experiment.config.model) else {}
+    watch = Watch(names, context.config, observer.compares)
     step = _CompiledStep(make_train_step(context, partial(observe_step, watch)), recorder)
     return Watched(step, watch, observer, layout, context.plan)
 
@@ -127,7 +129,8 @@ def _make_evaluation(
     """
     plan, config = experiment.plan, experiment.config
     batches = EvalBatches(split, plan, device, config.train.eval_batch)
-    step = make_eval_step(StepContext(config, plan, device), each)
+    lifts = experiment.recorder.observer.compares and config.train.precision is Precision.fp64
+    step = make_eval_step(StepContext(config, plan, device), each, lifts)
 
     def evaluate_split(state: TrainState) -> tuple[Mapping[str, float], np.ndarray | None]:
         done = [step(state, *batch) for batch in batches]

@@ -10,6 +10,8 @@ from pipeline.config.experiment import Config
 from pipeline.config.train import Randomness
 from pipeline.rng import key_words
 
+# Scope of the masks that torch has, too, if they are shared.
+SHARED = "shared_mask"
 # Both are counter-based. The torch side implements Threefry (Salmon et al. 2011) too; the other is the
 # device's fastest.
 GENERATORS = {Randomness.shared: "threefry2x32", Randomness.native: "rbg"}
@@ -41,7 +43,8 @@ class Dropout(nn.Module):
         assert self.scope is not None
         key = self.scope.rngs["dropout"].rng  # pyrefly: ignore[missing-attribute] a LazyRng in a bound module
         key = jax.random.fold_in(key, crc32(".".join(self.path).encode()))
-        bits = jax.random.bits(key, self.mask_shape(x), jnp.uint32)
+        with jax.named_scope(SHARED):
+            bits = jax.random.bits(key, self.mask_shape(x), jnp.uint32)
         kept = bits >= jnp.uint32(round(self.rate * (2**32 - 1)))
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
 

@@ -1,6 +1,6 @@
 """Conversion between Flax's state and the portable state: names joined, layouts transposed by layer kind."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -13,12 +13,25 @@ from flax_impl.optimizers import SLOTS
 from flax_impl.sharding import put_on_devices, whole
 from flax_impl.step import TrainState
 from pipeline.config.experiment import Config
+from pipeline.config.models import Initializer
 from pipeline.storage.portable_state import Arrays, PortableState
 from pipeline.training.initializers import initial_buffers, initial_parameters
 
 
-def initial_state(layout: Layout, config: Config) -> PortableState:
-    """The state at step 0, with parameters drawn by the core and initial running statistics."""
+def initial_state(
+    layout: Layout, config: Config, make: Callable[[], PyTree] = dict
+) -> PortableState:
+    """The state at step 0: drawn by the core with initial running statistics, or as the model makes it.
+
+    `make` returns the variables that the model makes.
+    """
+    if config.model.init is Initializer.own:
+        made = make()
+        parameters, buffers = (
+            to_canonical(made.get(collection, {}), layout)
+            for collection in ("params", "batch_stats")
+        )
+        return PortableState(0, parameters, buffers)
     shapes = shapes_of(layout)
     buffers = {
         piece.name

@@ -213,11 +213,12 @@ def make_train_step(context: StepContext, step: Callable = _train_step) -> jax.s
     return steps
 
 
-def make_eval_step(context: StepContext, each: bool = False) -> Callable:
+def make_eval_step(context: StepContext, each: bool = False, lifts: bool = False) -> Callable:
     """Compile the evaluation of one batch.
 
     The result is a jitted function of (state, samples, rows, draws, counted). It returns the sums over the
-    batch `[values]`, and with `each` the prediction for each sample `[batch, values]`, otherwise None.
+    batch `[values]`, and with `each` the prediction for each sample `[batch, values]`, otherwise None. With
+    `lifts` the model computes in float64 throughout.
     """
     prepare = gather_batch_per_device(context.device, context.plan)
     loss = context.loss
@@ -229,7 +230,12 @@ def make_eval_step(context: StepContext, each: bool = False) -> Callable:
         batch = normalised(samples, prepare(samples, rows, draws))
         params = state.params if state.averages is None else state.averages
         variables = {"params": params, "batch_stats": state.batch_stats}
-        outputs = loss.outputs(state.apply_fn, variables, batch)
+        apply_fn = state.apply_fn
+        if lifts:
+            from flax_impl.draws import lifted_call  # loads what other runs do not need
+
+            apply_fn = lifted_call(apply_fn)
+        outputs = loss.outputs(apply_fn, variables, batch)
         predictions = loss.per_sample(outputs, batch) if each else None
         values = loss.sums(outputs, batch, counted=counted)
         return joined(values), predictions

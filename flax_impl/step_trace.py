@@ -1,6 +1,7 @@
 """Trace of a training step: inputs and outputs of modules, gradients, and the state after it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import flax.linen as nn
@@ -20,8 +21,11 @@ from flax_impl.step import (
     loss,
     update,
 )
+from pipeline.config.experiment import Config
+from pipeline.config.train import Precision, Randomness
 from pipeline.data.batch_plan import BatchPlan
-from pipeline.run.step_observer import Observer, Trace
+from pipeline.run.step_observer import LayerDraw, Observer, Trace
+from pipeline.verify.sides.outputs import leaves
 
 
 class Watch:
@@ -31,27 +35,72 @@ class Watch:
     are called otherwise.
     """
 
-    def __init__(self, names: Mapping[str, str]) -> None:
-        self.names = names
+    def __init__(self, names: Mapping[str, str], config: Config, compares: bool) -> None:
+        self.names, self.config, self.compares = names, config, compares
         self.seen: dict[str, jax.Array] = {}
         self.order: list[str] = []  # a compiled step returns sorted dictionaries
+        self.draws: list[LayerDraw] = []
+        self.trace: object = None  # of the arrays to record, if not of all
+        self.root = ""  # class of the model
+
+    def apply(
+        self, apply_fn: Callable, variables: PyTree, *inputs: jax.Array, **options: PyTree
+    ) -> PyTree:
+        """Call a model, if models are compared without random numbers of its own."""
+        if not self.compares:
+            return self._observed(apply_fn, variables, *inputs, **options)[0]
+
+        from flax_impl.draws import call_without_draws  # loads what other runs do not need
+
+        def call(variables: PyTree, inputs: tuple[jax.Array, ...]) -> PyTree:
+            # Not what a loop or a checkpoint inside it computes: that has no value outside.
+            self.trace = getattr(inputs[0], "_trace", None)
+            return self._observed(apply_fn, variables, *inputs, **options)
+
+        lifts = self.config.train.precision is Precision.fp64
+        is_shared = self.config.train.randomness is Randomness.shared
+        found, draws = call_without_draws(call, variables, inputs, lifts, is_shared)
+        self.draws = [replace(draw, layer=self._name_in_model(draw.layer)) for draw in draws]
+        output, self.seen = found
+        return output
+
+    def _observed(
+        self, apply_fn: Callable, variables: PyTree, *inputs: jax.Array, **options: PyTree
+    ) -> tuple[PyTree, dict[str, jax.Array]]:
+        self.seen = {}
+        with nn.intercept_methods(self.intercept):
+            output = apply_fn(variables, *inputs, **options)
+        self.order = list(self.seen)
+        return output, self.seen
 
     def intercept(
         self, call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
     ) -> object:
         """Wrap a method of a module, for `nn.intercept_methods`."""
         name = ".".join(context.module.path)
-        if context.method_name != "__call__" or not name or not args:
+        self.root = self.root if name else type(context.module).__name__
+        if context.method_name != "__call__" or not name:
             return call(*args, **kwargs)
         name = self.names.get(name, name)
         count = 1
         while (called := name if count == 1 else f"{name}#{count}") + " input" in self.seen:
             count += 1
-        self.seen[f"{called} input"] = args[0]
+        self._note(f"{called} input", (args, kwargs))
         output = call(*args, **kwargs)
-        if isinstance(output, jax.Array):
-            self.seen[f"{called} output"] = output
+        self._note(f"{called} output", output)
         return output
+
+    def _name_in_model(self, scope: str) -> str:
+        """Return the name of a module, given its path below the model's class."""
+        name = scope.removeprefix(self.root).strip(".")
+        return self.names.get(name, name) or "the model itself"
+
+    def _note(self, name: str, values: object) -> None:
+        """Keep the first array among some values."""
+        _, array = next(leaves(values, lambda leaf: isinstance(leaf, jax.Array)), ("", None))
+        is_ours = self.trace is None or getattr(array, "_trace", None) in (None, self.trace)
+        if array is not None and array.ndim and is_ours:
+            self.seen[name] = array
 
 
 class Watched:
@@ -87,6 +136,7 @@ class Watched:
             gradients=to_canonical(grads, self.layout),
             clipped=to_canonical(clipped, self.layout),
             state=to_portable(state, self.layout),
+            draws=tuple(self.watch.draws),
         )
         self.observer.stepped(trace)
 
@@ -105,8 +155,6 @@ def _observe_loss(
     watch: Watch, context: StepContext, state: TrainState, part: MicroBatch, *arguments: PyTree
 ) -> tuple[jax.Array, tuple[jax.Array, PyTree, dict[str, PyTree]]]:
     """Compute `loss`; return the batch and the modules' inputs and outputs too."""
-    watch.seen = {}
-    with nn.intercept_methods(watch.intercept):
-        mean, (values, batch_stats, _) = loss(context, state, part, *arguments)
-    watch.order, forward = list(watch.seen), watch.seen
-    return mean, (values, batch_stats, {"batch": part[1], "forward": forward})
+    observed = state.replace(apply_fn=partial(watch.apply, state.apply_fn))
+    mean, (values, batch_stats, _) = loss(context, observed, part, *arguments)
+    return mean, (values, batch_stats, {"batch": part[1], "forward": watch.seen})

@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from torch import nn
 
 from lightning_impl.checkpoints import CheckpointFiles, read_best, read_checkpoint
 from lightning_impl.device import Device, prepare
@@ -20,6 +21,9 @@ from lightning_impl.state import from_portable, initial_state, shapes_of
 from lightning_impl.step import TrainingModule
 from lightning_impl.step_trace import Watched
 from lightning_impl.transfer import export_checkpoint, fill_module, import_checkpoint
+from pipeline.config.models import Initializer
+from pipeline.rng import key_words, seed_global_generators
+from pipeline.run import initial_values as values
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import Checkpoint, first_readable
 from pipeline.storage.portable_file import PortableCheckpoint
@@ -29,7 +33,7 @@ from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.verify.names.names_file import names_of
 from pipeline.verify.names.pieces import check_names
 
-__all__ = ["adopt", "export", "prepare", "read_best", "test", "train", "versions"]
+__all__ = ["adopt", "export", "initial", "prepare", "read_best", "test", "train", "versions"]
 
 # Lightning advises more loader workers and tensor cores; both choices are made here on purpose.
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -73,6 +77,12 @@ def test(
     return evaluate(experiment, device, module)
 
 
+def initial(experiment: Experiment, device: Device) -> PortableState:
+    """Return the values at step 0 that a user's own model makes itself."""
+    del device  # they are made on the CPU
+    return initial_state(_make_model(experiment), experiment.config)
+
+
 def export(
     experiment: Experiment, device: Device, checkpoint: Checkpoint
 ) -> tuple[PortableState, RecorderState]:
@@ -110,13 +120,26 @@ def versions() -> dict[str, str]:
 
 def build(experiment: Experiment, device: Device) -> TrainingModule:
     """Build the module with its weights at step 0, in the run's dtype."""
-    config, data = experiment.config, experiment.plan.data
-    model = build_model(config.model, data.input_shape, data.outputs)
+    config = experiment.config
+    model = _make_model(experiment)
     if names := names_of(config.model):
         check_names(names, shapes_of(model))
     if device.devices > 1 and config.accelerator.sync_batchnorm:
         convert_sync_batchnorm(model, device.kind)
     observer = experiment.recorder.observer
-    from_portable(observer.begins(initial_state(model, config)), model.to(device.dtype))
+    start = initial_state(model, config)
+    if experiment.initial is not None:
+        shapes = values.shapes_of(start.parameters), values.shapes_of(start.buffers)
+        start = values.fill(experiment.initial, *shapes, lambda: start, config, observer.watching)
+    from_portable(observer.begins(start), model.to(device.dtype))
     kind = Watched if observer.watching else TrainingModule
     return kind(model, config, experiment.plan, experiment.recorder, device)
+
+
+def _make_model(experiment: Experiment) -> nn.Module:
+    """Make the model; one that draws its own weights draws them from the seed."""
+    config, data = experiment.config, experiment.plan.data
+    if config.model.init is Initializer.own:
+        seed_global_generators(config.seed)
+        torch.manual_seed(key_words(config.seed, "weights")[0])
+    return build_model(config.model, data.input_shape, data.outputs)

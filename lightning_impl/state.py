@@ -9,12 +9,15 @@ from torch import nn
 
 from lightning_impl.layers import layer_kinds
 from pipeline.config.experiment import Config
+from pipeline.config.models import Initializer
 from pipeline.storage.portable_state import COUNTER, Arrays, PortableState
 from pipeline.training.initializers import initial_parameters
 
 
 def initial_state(model: nn.Module, config: Config) -> PortableState:
-    """The state at step 0, with parameters drawn by the core and initial running statistics."""
+    """The state at step 0: drawn by the core with initial running statistics, or as the model made it."""
+    if config.model.init is Initializer.own:
+        return PortableState(0, parameters_of(model), buffers_of(model))
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     parameters = initial_parameters(shapes, layer_kinds(model), config.seed, config.model.init)
     return PortableState(0, parameters, buffers_of(model))

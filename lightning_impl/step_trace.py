@@ -1,7 +1,8 @@
 """Trace of a training step: inputs and outputs of modules, gradients, and the state after it."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -9,8 +10,12 @@ from torch import nn
 from lightning_impl.data import Batch
 from lightning_impl.state import to_portable
 from lightning_impl.step import TrainingModule
-from pipeline.run.step_observer import Trace
+from pipeline.config.train import Precision
+from pipeline.run.step_observer import LayerDraw, Trace
 from pipeline.storage.portable_state import Arrays, PortableState
+from pipeline.verify.sides.outputs import leaves
+
+T = TypeVar("T")
 
 
 class Watch:
@@ -19,14 +24,19 @@ class Watch:
     def __init__(self, model: nn.Module) -> None:
         self.seen: dict[str, list[torch.Tensor]] = {}
         self.calls: dict[str, int] = {}
+        self.running: list[str] = []  # modules being called, innermost last
         for name, module in model.named_modules():
             if name:
-                module.register_forward_pre_hook(partial(self._called, name))
+                module.register_forward_pre_hook(partial(self._called, name), with_kwargs=True)
                 module.register_forward_hook(partial(self._returned, name))
 
     def begin(self) -> None:
         """Start a new micro-batch."""
-        self.calls = {}
+        self.calls, self.running = {}, []
+
+    def layer(self) -> str:
+        """Return the name of the module that is being called."""
+        return self.running[-1] if self.running else "the model itself"
 
     def take(self) -> Arrays:
         """Return and clear the record, with the micro-batches joined."""
@@ -34,18 +44,25 @@ class Watch:
         self.seen = {}
         return seen
 
-    def _called(self, name: str, module: nn.Module, args: tuple) -> None:
-        if module.training and args:
+    def _called(
+        self, name: str, module: nn.Module, args: tuple, kwargs: Mapping[str, object]
+    ) -> None:
+        if module.training:
+            self.running.append(name)
             self.calls[name] = self.calls.get(name, 0) + 1
-            self._note(name, "input", args[0])
+            self._note(name, "input", (args, kwargs))
 
     def _returned(self, name: str, module: nn.Module, args: tuple, output: object) -> None:
-        if module.training and isinstance(output, torch.Tensor):
+        if module.training:
             self._note(name, "output", output)
+            self.running.pop()
 
-    def _note(self, name: str, side: str, tensor: torch.Tensor) -> None:
+    def _note(self, name: str, side: str, values: object) -> None:
+        """Keep the first tensor among some values."""
         called = name if self.calls[name] == 1 else f"{name}#{self.calls[name]}"
-        self.seen.setdefault(f"{called} {side}", []).append(_copy(tensor))
+        _, tensor = next(leaves(values, torch.is_tensor), ("", None))
+        if tensor is not None and tensor.ndim:
+            self.seen.setdefault(f"{called} {side}", []).append(_copy(tensor))
 
 
 class Watched(TrainingModule):
@@ -55,12 +72,27 @@ class Watched(TrainingModule):
         super().__init__(*args)
         self.watch = Watch(self.model)
         self.batches: list[Batch] = []
+        self.draws: list[LayerDraw] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Take the step, and keep the batch."""
         self.batches.append({name: _copy(field) for name, field in batch.items()})
         self.watch.begin()
-        return super().training_step(batch, batch_idx)
+        loss, self.draws = self._call(partial(super().training_step, batch, batch_idx))
+        return loss
+
+    def _evaluate(self, batch: Batch) -> torch.Tensor:
+        outputs, _ = self._call(partial(super()._evaluate, batch))
+        return outputs
+
+    def _call(self, call: Callable[[], T]) -> tuple[T, list[LayerDraw]]:
+        """Call a method, if models are compared without random numbers of their own."""
+        if not self.recorder.observer.compares:
+            return call(), []
+        from lightning_impl.draws import call_without_draws  # loads what other runs do not need
+
+        lifts = self.config.train.precision is Precision.fp64
+        return call_without_draws(call, lifts, self.watch.layer)
 
     def configure_gradient_clipping(self, *args: object, **kwargs: object) -> None:
         """Clip, and keep the gradients before and after."""
@@ -95,6 +127,7 @@ class Watched(TrainingModule):
             gradients=self.gradients,
             clipped=self.clipped,
             state=state,
+            draws=tuple(self.draws),
         )
         self.recorder.observer.stepped(trace)
 

@@ -37,6 +37,8 @@ from pipeline.verify.names.pieces import canonical_arrays
 
 EXAMPLES = __doc__.partition("\n")[2]
 
+PICKLED = (".pth", ".pt", ".bin", ".pkl")  # weights as other programs save them
+
 
 def convert(
     source: Path,
@@ -112,6 +114,10 @@ def read_source(source: Path, weights: bool) -> list[PortableCheckpoint]:
         except checkpoints.BrokenCheckpoint as error:
             raise checkpoints.broken("SRC", source, error) from error
         return [replace(portable, run=portable.run | {"source": str(source)})]
+    if source.suffix in PICKLED and source.is_file():
+        problem = "a pickle can run any code, so it is not read"
+        hint = "Save it as safetensors: safetensors.torch.save_file(model.state_dict(), 'NAME.safetensors')"
+        raise UserError("SRC", source, problem=problem, hint=hint)
     found = checkpoints.candidates(source, "SRC")
     if weights:
         return export_tested(source, "SRC")

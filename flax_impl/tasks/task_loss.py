@@ -18,7 +18,7 @@ class TaskLoss(ABC):
 
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
         self.task, self.inputs = data.task, data.inputs
-        self.dtype, self.smoothing = device.dtype, smoothing
+        self.dtype, self.smoothing, self.classes = device.dtype, smoothing, data.outputs
 
     def outputs(
         self, apply_fn: Callable, variables: PyTree, batch: Batch, **options: PyTree
@@ -38,7 +38,8 @@ class TaskLoss(ABC):
         `counted` is 1 for a sample, 0 for padding `[batch]`. Only here: a compiled evaluation needs batches
         of one size; torch takes a smaller last one.
         """
-        check_outputs(outputs, {name: f.shape for name, f in batch.items()}, self.task)
+        shapes = {name: f.shape for name, f in batch.items()}
+        check_outputs(outputs, shapes, self.task, self.classes)
         if counted is None:
             counted = jnp.ones(len(outputs), self.dtype)
         smoothing = self.smoothing if training else 0.0

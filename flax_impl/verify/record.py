@@ -136,7 +136,7 @@ class Interpreter:
 
     def _equation(self, eqn: JaxprEqn, args: list[Value], layer: str) -> list[Value]:
         name = eqn.primitive.name
-        layer = _joined(layer, str(eqn.source_info.name_stack), self.root)
+        layer = layer_of(layer, str(eqn.source_info.name_stack), self.root)
         if name in CALLS:
             function = str(eqn.params.get("name", ""))
             if function in RANDOM and _draws(eqn):
@@ -554,7 +554,7 @@ def _once(elements: np.ndarray) -> np.ndarray:
     return flat[np.sort(first)]
 
 
-def _joined(outer: str, stack: str, root: str) -> str:
+def layer_of(outer: str, stack: str, root: str) -> str:
     """Path of a module below another one, without the root and the names of methods and transformations."""
     inner, count = stack, 1
     while count:  # one within another

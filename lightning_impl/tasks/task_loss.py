@@ -18,7 +18,7 @@ class TaskLoss(ABC):
 
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
         self.task, self.inputs = data.task, data.inputs
-        self.dtype, self.smoothing = device.dtype, smoothing
+        self.dtype, self.smoothing, self.classes = device.dtype, smoothing, data.outputs
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return a model's outputs for a batch."""
@@ -28,7 +28,8 @@ class TaskLoss(ABC):
         self, outputs: torch.Tensor, batch: Batch, training: bool = False
     ) -> list[torch.Tensor]:
         """Return the sums over a batch, in the order of the task's `sums`; smoothing is for training."""
-        check_outputs(outputs, {name: tuple(f.shape) for name, f in batch.items()}, self.task)
+        shapes = {name: tuple(f.shape) for name, f in batch.items()}
+        check_outputs(outputs, shapes, self.task, self.classes)
         return self.sum_terms(outputs.to(self.dtype), batch, self.smoothing if training else 0.0)
 
     @abstractmethod

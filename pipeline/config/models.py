@@ -28,6 +28,7 @@ class Initializer(Enum):
     resnet = "resnet"
     vit = "vit"
     gpt2 = "gpt2"
+    own = "own"  # of a user's own model: the values that it makes itself
 
 
 class Stem(Enum):
@@ -47,6 +48,12 @@ class Pool(Enum):
 class ModelConfig(ConfigGroup, key="model"):
     name: str = option(MISSING, "the model's name in both backends' registries")
     init: Initializer = option(Initializer.torch, "distribution of the weights at step 0")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = self.init is not Initializer.own or isinstance(self, OwnConfig)
+        allowed = "another one: own is for the weights that the model of model=own makes itself"
+        require(fits, "model.init", self.init.name, allowed)
 
 
 class LinearConfig(ModelConfig):
@@ -131,6 +138,10 @@ class OwnConfig(ModelConfig):
     """A user's own pair of models."""
 
     name: str = "own"
+    init: Initializer = option(
+        Initializer.own,
+        "own: as your model starts itself, a pair as its torch model; or a distribution for all layers",
+    )
     torch: str | None = option(None, "your torch.nn.Module, as package.module:Class")
     jax: str | None = option(None, "your flax.linen.Module, as package.module:Class")
     names: str | None = option(

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.backend_specs import BACKENDS
+from pipeline.child_command import quoted
 from pipeline.config.experiment import Config, register
 from pipeline.config.fields import require
 from pipeline.config.hydra_compat import compose_from
@@ -30,7 +31,8 @@ from pipeline.errors import Diverged, RunFailed, UserError
 from pipeline.parity.differences import WEIGHTS
 from pipeline.parity.lockstep import Comparison, compare
 from pipeline.parity.own_names import write_own_names
-from pipeline.parity.report import layers_table, table, verdict, write
+from pipeline.parity.report import alone, layers_table, table, verdict, write
+from pipeline.parity.workers import initial_values
 from pipeline.run.resume import overridden_keys
 from pipeline.training.intervals import make_intervals
 from pipeline.training.model_checks import check_model
@@ -45,9 +47,11 @@ ALWAYS = ("train.log_every=1", "accelerator.steps_per_call=1", "logger=none", f"
 DESCRIPTION = f"""Run an experiment on both backends in lockstep and report if they are the same.
 
 OVERRIDES are those of run.py. Unless given: {", ".join(f"{k}={v}" for k, v in DEFAULTS.items())}.
-Ends with exit code 0 if they are the same, 1 if they part. In fp64 nothing may differ by more than 1e-10,
-but for what is rounding alone; in fp32 and bf16 by no more than three times what a run differs from
-itself when its weights at step 0 are moved by one unit in the last place, or 1e-5 (bf16: 2e-2)."""
+Ends with exit code 0 if they are the same, 1 if they part, 2 if that cannot be told. In fp64 nothing may
+differ by more than 1e-10, but for what is rounding alone; in fp32 and bf16 by no more than three times
+what a run differs from itself when its weights at step 0 are moved by one unit in the last place, or 1e-5
+(bf16: 2e-2). Random numbers that a user's own models draw by themselves, as in dropout, are constants in
+fp64; in fp32 and bf16 there is no verdict on such models."""
 
 # Keys that parity does not support, with a hint.
 IGNORED = {
@@ -68,9 +72,10 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDES")
-    overrides = parser.parse_args(arguments).overrides
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="options of your own")
+    asked = parser.parse_intermixed_args(arguments)
     try:
-        config = compose_config(overrides)
+        config = compose_config(asked.overrides, asked.config_dir)
         name = config.name or f"parity-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
         folder = Path("outputs") / name
         config, comparison = run(config, folder)
@@ -83,14 +88,22 @@ def main(arguments: Sequence[str]) -> int:
     parting = comparison.parting
     if parting:
         print_and_log(layers_table(comparison, parting[0]))
-    print_and_log(f"[bold {'red' if parting else 'green'}]{verdict(comparison)}[/]")
+    if names := alone(comparison):
+        print_and_log(
+            f"[yellow]{names}[/]" if parting else f"left out, since no loss depends on it: {names}"
+        )
+    colour = "yellow" if comparison.abstention else "red" if parting else "green"
+    print_and_log(f"[bold {colour}]{verdict(comparison)}[/]")
     for path in write(comparison, config, folder):
         print_and_log(f"→  {path}", soft_wrap=True)
-    return 1 if parting else 0
+    return 2 if comparison.abstention else 1 if parting else 0
 
 
-def compose_config(overrides: Sequence[str]) -> Config:
-    """Compose the config like run.py, with the defaults of a parity check, or refuse it."""
+def compose_config(overrides: Sequence[str], folder: str | None = None) -> Config:
+    """Compose the config like run.py, with the defaults of a parity check, or refuse it.
+
+    `folder` has options of the user's own.
+    """
     check_arguments(overrides)
     keys = overridden_keys(overrides)
     for key in keys:
@@ -99,8 +112,12 @@ def compose_config(overrides: Sequence[str]) -> Config:
     given = {*keys, "train.steps"} if "train.epochs" in keys else keys
     defaults = [f"{key}={value}" for key, value in DEFAULTS.items() if key not in given]
     register()
+    search = []
+    if folder is not None:
+        require(Path(folder).is_dir(), "--config-dir", folder, "an existing folder")
+        search = [f"hydra.searchpath=[{quoted(f'file://{Path(folder).resolve()}')}]"]
     with compose_from(CONF):
-        config = validate_config(compose("config", [*defaults, *overrides, *ALWAYS]))
+        config = validate_config(compose("config", [*search, *defaults, *overrides, *ALWAYS]))
     allowed = "1: parity compares one device of each backend"
     hint = "To compare numbers of devices: python run.py -m accelerator.devices=1,2"
     for key in ("devices", "nodes"):
@@ -113,13 +130,19 @@ class NamesDiffer(Exception):
     """At step 0 a user's two models have parameters of other names or shapes."""
 
 
+def names_differ(comparison: Comparison) -> bool:
+    """Return whether parameters of one backend have another name or shape on the other one."""
+    shapes = any(np.isinf(weights.values[0]) for weights in comparison.parts[WEIGHTS])
+    return shapes or all(comparison.alone.values())
+
+
 def run(config: Config, folder: Path) -> tuple[Config, Comparison]:
     """Run both backends in lockstep and print the progress; return the config with which it ran.
 
     If the names of a user's two models differ, they are aligned first; the file is put into `folder`.
     """
     model = config.model
-    free = model if isinstance(model, OwnConfig) and not model.names else None
+    free = isinstance(model, OwnConfig) and not model.names
     limit_threads(config.accelerator.threads)
     data = sources.load(config.dataset)
     check_model(config, data)
@@ -131,8 +154,10 @@ def run(config: Config, folder: Path) -> tuple[Config, Comparison]:
         f"{config.train.precision.name}: {FIRST} and {SECOND} in lockstep, {total} steps, {where}"
     )
 
+    initial = initial_values(config, data, separate)
+
     def report(step: int, comparison: Comparison) -> None:
-        if step == 0 and free and any(np.isinf(w.values[0]) for w in comparison.parts[WEIGHTS]):
+        if step == 0 and free and names_differ(comparison):
             raise NamesDiffer
         if step in (1, 2, 5, 10) or (step and step % max(1, total // 10) == 0):
             loss = comparison.quantities["loss", "loss"].values[step]
@@ -142,19 +167,19 @@ def run(config: Config, folder: Path) -> tuple[Config, Comparison]:
 
     noise = config.train.precision is not Precision.fp64
     try:
-        comparison = compare(config, (FIRST, SECOND), separate, report, noise)
+        comparison = compare(config, (FIRST, SECOND), separate, report, noise, initial)
     except NamesDiffer:
-        assert free
-        names = folder / "names.yaml"
-        write_own_names(config, data, names)
-        config = replace(config, model=replace(free, names=str(names)))
-        comparison = compare(config, (FIRST, SECOND), separate, report, noise)
+        path, free = folder / "names.yaml", False
+        write_own_names(config, data, path)
+        assert isinstance(model, OwnConfig)
+        config = replace(config, model=replace(model, names=str(path)))
+        comparison = compare(config, (FIRST, SECOND), separate, report, noise, initial)
     if comparison.parting and not noise:
         # A quantity that is zero except for rounding is pure noise: measure the noise before the verdict.
         print_and_log(
             "again, to measure noise: each beside itself with weights moved by one unit in the last place"
         )
-        comparison = compare(config, (FIRST, SECOND), separate, report, noise=True)
+        comparison = compare(config, (FIRST, SECOND), separate, report, True, initial)
     return config, comparison
 
 

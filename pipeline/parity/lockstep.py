@@ -6,9 +6,20 @@ from dataclasses import dataclass, field
 
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision
-from pipeline.parity.differences import Difference, differences, evaluation_differences
+from pipeline.parity.differences import (
+    EVALUATION,
+    FORWARD,
+    LOSS,
+    NORM,
+    Difference,
+    differences,
+    evaluation_differences,
+    parameters_alone,
+)
+from pipeline.parity.draws import incomparable, other_counts
 from pipeline.parity.workers import BackendWorker, Evaluation, Finished
-from pipeline.run.step_observer import Trace
+from pipeline.run.step_observer import LayerDraw, Trace
+from pipeline.storage.portable_state import PortableState, Shapes
 
 # Differences that are always accepted: the bar in fp64, a lower limit in the others, since the elementary
 # functions of the two frameworks differ by a few units in the last place.
@@ -17,6 +28,8 @@ BARS = {Precision.fp64: 1e-10, Precision.fp32: 1e-5, Precision.bf16: 2e-2}
 # for values that are zero up to rounding, such as the gradient of a bias before a norm, which Adam's
 # division enlarges. In fp32 and bf16 it is that of the part's noisiest quantity: one is too small a sample.
 MARGINS = {Precision.fp64: 100, Precision.fp32: 3, Precision.bf16: 3}
+# In fp64 these are never zero up to rounding: a larger difference is not judged by their noise.
+RESULTS, MOST_NOISE = (LOSS, NORM, EVALUATION), 1e-6
 
 
 @dataclass
@@ -49,7 +62,8 @@ class Comparison:
     """Result of running an experiment on two backends.
 
     `quantities` are by part and name, in the order of cause and effect; `noise` is that of each part, by
-    step, empty if it was not measured; `losses` are by backend, from step 1.
+    step, empty if it was not measured; `losses` are by backend, from step 1. `alone` are the parameters that
+    one backend alone has, and `draws` the random numbers that its model draws by itself.
     """
 
     backends: tuple[str, str]
@@ -59,6 +73,8 @@ class Comparison:
     finished: dict[str, Finished] = field(default_factory=dict)
     steps: int = 0
     losses: dict[str, list[float]] = field(default_factory=dict)
+    alone: dict[str, Shapes] = field(default_factory=dict)
+    draws: dict[str, tuple[LayerDraw, ...]] = field(default_factory=dict)
 
     def bar(self, quantity: Quantity, step: int) -> float:
         """Return the accepted difference of a quantity at a step, from the noise up to it."""
@@ -77,10 +93,44 @@ class Comparison:
 
     @property
     def parting(self) -> tuple[int, Quantity] | None:
-        """The first step at which a quantity is above its bar, and the first such quantity there."""
-        steps = [(self.parts_at(quantity), quantity) for quantity in self.quantities.values()]
-        parted = [(step, quantity) for step, quantity in steps if step is not None]
-        return min(parted, key=lambda item: item[0], default=None)
+        """The first step at which a quantity is above its bar, and the first such quantity there.
+
+        Intermediate results only tell the place: they may be in another order on either side.
+        """
+        steps = [
+            (at, quantity)
+            for quantity in self.quantities.values()
+            if (at := self.parts_at(quantity)) is not None
+        ]
+        step = min((at for at, quantity in steps if quantity.part != FORWARD), default=None)
+        if step is None or self.obstacle:
+            return None
+        return next(
+            (step, quantity)
+            for at, quantity in steps
+            if at <= step and quantity.values.get(step, 0.0) > self.bar(quantity, step)
+        )
+
+    @property
+    def obstacle(self) -> str:
+        """Why the two cannot be compared; empty if they can."""
+        return incomparable(self.draws, self.precision)
+
+    @property
+    def abstention(self) -> str:
+        """Why there is no verdict; empty if there is one."""
+        if self.obstacle or self.parting:
+            return self.obstacle
+        if self.precision is Precision.fp64:
+            for quantity in self.quantities.values():
+                if quantity.part in RESULTS and quantity.worst[0] > MOST_NOISE:
+                    value, step = quantity.worst
+                    return (
+                        f"at step {step} the {quantity.part} differs by {value:.1e}, but the same run "
+                        f"perturbed by {quantity.most_noise:.1e}: too much noise to tell them apart. Take "
+                        "fewer steps, a lower learning rate, or train.randomness=shared"
+                    )
+        return other_counts(self.draws)
 
     @property
     def parts(self) -> dict[str, list[Quantity]]:
@@ -106,6 +156,14 @@ class Comparison:
                     for noise in (quantity.noise, self.noise.setdefault(one.part, {})):
                         noise[step] = max(one.value, noise.get(step, 0.0))
 
+    def note(self, traces: Sequence[Trace]) -> None:
+        """Note what either side does alone."""
+        for backend, trace, names in zip(
+            self.backends, traces, parameters_alone(traces[0], traces[1]), strict=False
+        ):
+            self.alone[backend] = {name: trace.state.parameters[name].shape for name in names}
+            self.draws[backend] = trace.draws
+
 
 def compare(
     config: Config,
@@ -113,18 +171,22 @@ def compare(
     separate: bool,
     report: Callable[[int, Comparison], None],
     noise: bool = False,
+    initial: PortableState | None = None,
 ) -> Comparison:
     """Run an experiment on two backends in lockstep, and call `report` after each step.
 
     It raises the error of a run.
 
-    With `separate` each has its own process; with `noise` a perturbed copy of each runs, too.
+    With `separate` each has its own process; with `noise` a perturbed copy of each runs, too. `initial` are
+    the values at step 0 that the first of a user's two models makes.
     """
     comparison = Comparison(backends, config.train.precision)
     with ExitStack() as stack:
         workers = [
             # Two Orbax checkpoint managers in one process deadlock.
-            stack.enter_context(BackendWorker(config, backend, perturbed, separate or perturbed))
+            stack.enter_context(
+                BackendWorker(config, backend, perturbed, separate or perturbed, initial)
+            )
             for perturbed in ((False, True) if noise else (False,))
             for backend in backends
         ]
@@ -136,10 +198,13 @@ def compare(
             if traces := [event for event in events if isinstance(event, Trace)]:
                 step = comparison.steps = traces[0].step
                 comparison.add(step, differences, traces)
+                comparison.note(traces)
                 if step:
                     for backend, trace in zip(backends, traces, strict=False):
                         comparison.losses.setdefault(backend, []).append(mean_loss(trace))
                 report(step, comparison)
+                if comparison.obstacle:
+                    return comparison
             elif evaluations := [event for event in events if isinstance(event, Evaluation)]:
                 sums = [event.sums for event in evaluations]
                 comparison.add(evaluations[0].step, evaluation_differences, sums)

@@ -11,15 +11,20 @@ from rich.table import Column, Table
 from pipeline.config.experiment import Config, plain
 from pipeline.config.train import Precision
 from pipeline.formatting import finite
-from pipeline.parity.differences import BY_STEP, FORWARD, GRADIENT, LOSS, MEANING, UPDATE
+from pipeline.parity.differences import BY_STEP, FORWARD, GRADIENT, LOSS, MEANING, UPDATE, WEIGHTS
+from pipeline.parity.draws import describe, left_out
 from pipeline.parity.lockstep import BARS, Comparison, Quantity
 
 
 def verdict(comparison: Comparison) -> str:
     """Return one sentence: the two are the same, or their first difference."""
     steps = comparison.steps
+    if reason := comparison.abstention:
+        return f"no verdict: {reason}"
     if parting := comparison.parting:
         step, quantity = parting
+        if quantity.part == WEIGHTS and (words := alone(comparison)):
+            return f"they part at step {step}: {quantity.part}: {words}"
         return (
             f"they part at step {step}: {quantity.part}: {place(comparison, quantity, step)}, "
             f"by {quantity.values[step]:.1e}; {MEANING[quantity.part]}"
@@ -30,11 +35,25 @@ def verdict(comparison: Comparison) -> str:
             f"the same within their own noise: over {steps} steps the losses differ by at most "
             f"{loss.worst[0]:.1e}, those of a run and the same run perturbed by {loss.most_noise:.1e}"
         )
-    worst = max(comparison.quantities.values(), key=lambda quantity: quantity.worst[0])
-    sentence = f"the same: over {steps} steps nothing differs by more than {worst.worst[0]:.1e}"
+    judged = [quantity for quantity in comparison.quantities.values() if quantity.part != FORWARD]
+    worst = max(judged, key=lambda quantity: quantity.worst[0])
+    start = "the same"
+    if draws := next(iter(comparison.draws.values()), ()):
+        start += f" with {left_out(draws)} left out ({describe(draws)})"
+    sentence = f"{start}: over {steps} steps nothing differs by more than {worst.worst[0]:.1e}"
     if noise := worst.most_noise:
         sentence += f" (rounding alone: the same run perturbed differs there by {noise:.1e})"
     return sentence
+
+
+def alone(comparison: Comparison) -> str:
+    """Return the parameters that one backend alone has: `in torch only: fc.bias [10]`."""
+    return "; ".join(
+        f"in {backend} only: "
+        + ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        for backend, shapes in comparison.alone.items()
+        if shapes
+    )
 
 
 def place(comparison: Comparison, quantity: Quantity, step: int) -> str:
@@ -64,6 +83,8 @@ def table(comparison: Comparison) -> Table:
     shown.add_column("parts", justify="right", no_wrap=True)
     for part, quantities in comparison.parts.items():
         steps = {q.name: step for q in quantities if (step := comparison.parts_at(q)) is not None}
+        if part == FORWARD and not comparison.parting:
+            steps = {}  # in another order on either side
         parted = [q for q in quantities if q.name in steps]
         worst = max(parted or quantities, key=lambda quantity: quantity.worst[0])
         value, step = worst.worst
@@ -116,7 +137,7 @@ def as_json(comparison: Comparison, config: Config) -> dict[str, object]:
             "difference": finite(quantity.values[step]),
         }
     return {
-        "verdict": "parted" if first else "same",
+        "verdict": "abstain" if comparison.abstention else "parted" if first else "same",
         "sentence": verdict(comparison),
         "steps": comparison.steps,
         "precision": config.train.precision.name,

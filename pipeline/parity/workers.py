@@ -12,11 +12,13 @@ from multiprocessing.queues import Queue as ProcessQueue
 from pathlib import Path
 from typing import Self
 
+from pipeline.backend_specs import BACKENDS
 from pipeline.config.experiment import BackendConfig, Config
 from pipeline.config.models import OwnConfig
 from pipeline.config.train import Precision
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
+from pipeline.data.dataset import Data
 from pipeline.devices.stop_signals import StopSignal
 from pipeline.devices.world import ALONE
 from pipeline.errors import Diverged, RunFailed, UserError
@@ -25,8 +27,10 @@ from pipeline.loggers.tracker import Tracker
 from pipeline.rng import generator
 from pipeline.run import backends
 from pipeline.run.experiment import Experiment
+from pipeline.run.initial_values import backend_of_values
 from pipeline.run.recorder import Recorder
 from pipeline.run.step_observer import Observer, Trace
+from pipeline.run.transfer import make_initial
 from pipeline.storage.portable_state import PortableState
 
 
@@ -62,6 +66,7 @@ class Watcher(Observer):
 
     def __init__(self, config: Config, perturbed: bool, put: Put) -> None:
         self.config, self.perturbed, self.put = config, perturbed, put
+        self.compares = isinstance(config.model, OwnConfig)  # ours draw by `train.randomness`
 
     def begins(self, state: PortableState) -> PortableState:
         """Return the state; if `perturbed`, each weight moves up or down by 1 ulp, at random."""
@@ -90,10 +95,13 @@ class NoSignals(StopSignal):
         """Install no handler."""
 
 
-def train(config: Config, backend: str, perturbed: bool, put: Put) -> None:
+def train(
+    config: Config, backend: str, perturbed: bool, put: Put, initial: PortableState | None = None
+) -> None:
     """Train on one backend and send every step to `put`; at the end None, or the error.
 
-    If `perturbed`, the weights at step 0 move by 1 ulp (unit in the last place).
+    If `perturbed`, the weights at step 0 move by 1 ulp (unit in the last place). `initial` are those of a
+    pair's first model.
     """
     config = replace(config, backend=BackendConfig(name=backend))
     end: Exception | None = None
@@ -109,7 +117,9 @@ def train(config: Config, backend: str, perturbed: bool, put: Put) -> None:
                 stop_signal=NoSignals(),
                 observer=Watcher(config, perturbed, put),
             )
-            loaded.train(Experiment(config, plan, recorder, Path(folder)), device)
+            values = initial if backend_of_values(config) else None
+            experiment = Experiment(config, plan, recorder, Path(folder), initial=values)
+            loaded.train(experiment, device)
             put(Finished(recorder.facts, device.description))
     except Stopped:
         return
@@ -119,6 +129,28 @@ def train(config: Config, backend: str, perturbed: bool, put: Put) -> None:
         end = explained(config, error)
     with suppress(Stopped):
         put(end)
+
+
+def initial_values(config: Config, data: Data, separate: bool) -> PortableState | None:
+    """Return the values at step 0 that the first model of a user's pair makes; None without a pair.
+
+    With `separate` they are made in a process of their own.
+    """
+    first, second = list(BACKENDS)[:2]
+    if backend_of_values(replace(config, backend=BackendConfig(name=second))) != first:
+        return None
+    config = replace(config, backend=BackendConfig(name=first))
+    if separate:
+        return make_initial(config, data, first)[0].state
+    backend = backends.load(first)
+    try:
+        plan = make_batch_plan(config, data)
+        experiment = Experiment(config, plan, Recorder(config, plan.data), Path())
+        return backend.initial(experiment, backend.prepare(config, ALONE))
+    except (UserError, RunFailed):
+        raise
+    except Exception as error:
+        raise explained(config, error) from error
 
 
 def explained(config: Config, error: BaseException) -> Exception:
@@ -145,7 +177,14 @@ class BackendWorker:
     Two frameworks can share a CPU in one process; on a GPU each would take the memory that the other needs.
     """
 
-    def __init__(self, config: Config, backend: str, perturbed: bool, separate: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        backend: str,
+        perturbed: bool,
+        separate: bool,
+        initial: PortableState | None = None,
+    ) -> None:
         self.is_stopped = False
         if separate:
             context = multiprocessing.get_context("spawn")
@@ -154,7 +193,9 @@ class BackendWorker:
         else:
             self.events = queue.Queue(AHEAD)
             run, put = threading.Thread, self._put_unless_stopped
-        self.worker = run(target=train, args=(config, backend, perturbed, put), daemon=True)
+        self.worker = run(
+            target=train, args=(config, backend, perturbed, put, initial), daemon=True
+        )
 
     def _put_unless_stopped(self, event: Event) -> None:
         while not self.is_stopped:

@@ -67,6 +67,9 @@ class Backend(Protocol):
     def read_best(self, checkpoint: Checkpoint) -> Best | None:
         """Read the best evaluation so far from a checkpoint."""
 
+    def initial(self, experiment: Any, device: Device) -> PortableState:
+        """Return the values at step 0 that a user's own model of this backend makes itself."""
+
     def export(
         self, experiment: Any, device: Device, checkpoint: Checkpoint
     ) -> tuple[PortableState, RecorderState]:

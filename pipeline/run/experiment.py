@@ -11,6 +11,7 @@ from pipeline.data.batch_plan import BatchPlan
 from pipeline.run.recorder import Recorder
 from pipeline.storage.checkpoints import Checkpoint
 from pipeline.storage.portable_file import PortableCheckpoint
+from pipeline.storage.portable_state import PortableState
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Experiment:
     """Input of a backend: config, data, recorder and folder of one run.
 
     `resume` are the checkpoints to try, best choice first; empty to start from scratch. `imported` is
-    the run of another backend to resume from, at one or more steps in ascending order.
+    the run of another backend to resume from, at one or more steps in ascending order. `initial` are the
+    values at step 0 of a pair's other model, if this backend takes them.
     """
 
     config: Config
@@ -42,3 +44,9 @@ class Experiment:
     folder: Path
     resume: Sequence[Checkpoint] = ()
     imported: Sequence[PortableCheckpoint] = ()
+    initial: PortableState | None = None
+
+    @property
+    def is_fresh(self) -> bool:
+        """True if it starts from the values at step 0."""
+        return not self.resume and not self.imported

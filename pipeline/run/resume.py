@@ -155,7 +155,9 @@ def read_identity(path: Path, key: str) -> RunIdentity:
         hint = "Restore the file, or name another run."
         raise UserError(key, path, problem=f"{file} is damaged", hint=hint)
     if identity.signature != signature_of(identity.config):
-        problem = f"{file} was edited: its config has another signature"
+        names = (identity.config.get("model") or {}).get("names")
+        edited = f"{file}, or the file of model.names ({names}), was" if names else f"{file} was"
+        problem = f"{edited} edited: its config has another signature"
         hint = "Undo the edit, and set the keys on the command line, as in optimizer.lr=0.01."
         raise UserError(key, path, problem=problem, hint=hint)
     return identity

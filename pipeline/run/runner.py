@@ -26,11 +26,17 @@ from pipeline.run import backends
 from pipeline.run.backends import Backend, Device
 from pipeline.run.banner import announce, announce_result, to_run_error
 from pipeline.run.experiment import Experiment, Job
+from pipeline.run.initial_values import backend_of_values
 from pipeline.run.preview_inputs import InputPreview, preview_inputs
 from pipeline.run.recorder import Recorder
 from pipeline.run.resume import check_folder_is_free, is_complete
 from pipeline.run.stopwatch import Stopwatch
-from pipeline.run.transfer import export_tested, export_with_history, on_all_ranks
+from pipeline.run.transfer import (
+    export_tested,
+    export_with_history,
+    make_initial,
+    on_all_ranks,
+)
 from pipeline.storage.checkpoints import (
     Checkpoint,
     candidates,
@@ -195,6 +201,12 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
         imported = export_with_history(resume, config, job.folder, device, prepared.world)
         resumed_step = imported[-1].state.step
 
+    initial = None
+    if config.mode is Mode.train and not resume and (other := backend_of_values(config)):
+        make = partial(make_initial, config, prepared.plan.data, other)
+        [made] = on_all_ranks(make, job.folder, device, prepared.world)
+        initial = made.state
+
     def start(step: int | None) -> Tracker:
         if not starts_now:
             prepared.write_identity()
@@ -212,7 +224,9 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
             observer=InputPreview(config, prepared.plan) if config.mode is Mode.look else None,
             stopwatch=stopwatch,
         )
-        experiment = Experiment(config, prepared.plan, recorder, job.folder, resume, imported)
+        experiment = Experiment(
+            config, prepared.plan, recorder, job.folder, resume, imported, initial
+        )
         exit_code, failure = 1, None
         try:
             if starts_now:

@@ -11,6 +11,16 @@ import numpy as np
 from pipeline.storage.portable_state import Arrays, PortableState
 
 
+@dataclass(frozen=True)
+class LayerDraw:
+    """Random numbers that a layer draws by itself in a training step; constants took their place."""
+
+    kind: str  # `bernoulli`, `normal`, `uniform`, or the framework's name of another
+    number: float  # a Bernoulli's probability to be one: 1 - rate of a dropout
+    size: int  # how many
+    layer: str
+
+
 @dataclass
 class Trace:
     """Values of one training step, with canonical names and torch's layouts.
@@ -29,12 +39,14 @@ class Trace:
     learning_rate: float = 0.0
     gradients: Arrays = field(default_factory=dict)  # before clipping
     clipped: Arrays = field(default_factory=dict)  # gradients after clipping
+    draws: tuple[LayerDraw, ...] = ()  # of a user's own model, in its last micro-batch
 
 
 class Observer:
     """An observer that ignores all events; subclasses override what they need."""
 
     watching = False  # True if `stepped` must be called
+    compares = False  # True if random numbers that a model draws by itself become constants
 
     def begins(self, state: PortableState) -> PortableState:
         """Return the state to load at step 0, given the initialized one."""

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from pipeline.config.experiment import Config
 from pipeline.config.loggers import LoggerConfig
+from pipeline.data.data_spec import data_spec
+from pipeline.data.dataset import Data
 from pipeline.devices.world import World, single_process_environment
 from pipeline.errors import failure
 from pipeline.loggers.metrics_file import MetricsFile
@@ -22,6 +24,7 @@ from pipeline.run.backends import Device
 from pipeline.run.resume import check_same_optimizer
 from pipeline.storage.checkpoints import Checkpoint
 from pipeline.storage.portable_file import SUFFIX, PortableCheckpoint, read_portable, write_portable
+from pipeline.storage.run_folder import RunFolder
 
 
 def export_run(
@@ -57,6 +60,15 @@ def import_run(run: Path, portables: Sequence[PortableCheckpoint]) -> None:
         for path, portable in zip(paths, portables, strict=True):
             write_portable(path, portable)
         _run_worker("import", str(run), *map(str, paths))
+
+
+def make_initial(config: Config, data: Data, backend: str) -> list[PortableCheckpoint]:
+    """Make the values at step 0 of a user's own model of another backend, as a single checkpoint."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run, out = Path(scratch) / "run", Path(scratch) / f"initial{SUFFIX}"
+        RunFolder(run).identify(config, data_spec(data))
+        _run_worker("initial", str(run), "--backend", backend, "--into", str(out))
+        return [read_portable(out)]
 
 
 def on_all_ranks(

@@ -1,8 +1,9 @@
-"""Short process in which a backend exports a run, or imports one.
+"""Short process in which a backend exports a run, imports one, or makes the values at step 0.
 
     python -m pipeline.run.transfer_worker export --key resume --into FOLDER CHECKPOINT…
     python -m pipeline.run.transfer_worker export --key checkpoint --into FOLDER --tested RUN
     python -m pipeline.run.transfer_worker import RUN FILE…
+    python -m pipeline.run.transfer_worker initial RUN --backend torch --into FILE
 
 Started by `pipeline.run.transfer`; it loads the framework that its parent must not load. It always
 runs on the CPU.
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.config.accelerator import AcceleratorConfig, Kind
+from pipeline.config.experiment import BackendConfig
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
 from pipeline.data.data_spec import data_spec, placeholder_data
@@ -96,12 +98,22 @@ def import_files(run: Path, paths: list[Path]) -> None:
     backend.adopt(experiment, device, portables)
 
 
-def experiment_of(run: Path) -> Experiment:
+def write_initial(run: Path, name: str, out: Path) -> None:
+    """Write the values at step 0 of a run's model of another backend as a portable file."""
+    experiment = experiment_of(run, name)
+    backend = backends.load(name)
+    state = backend.initial(experiment, backend.prepare(experiment.config, ALONE))
+    write_portable(out, PortableCheckpoint(state, None, {"source": str(run)}))
+
+
+def experiment_of(run: Path, backend: str | None = None) -> Experiment:
     """Assemble the experiment of a run, on the CPU and with placeholder data: enough to build its state.
 
-    If the `run.json` in its folder has no data spec, the data are loaded.
+    If the `run.json` in its folder has no data spec, the data are loaded. `backend` takes the place of the
+    run's own.
     """
     config = replace(saved_config(run, "resume"), accelerator=AcceleratorConfig(kind=Kind.cpu))
+    config = replace(config, backend=BackendConfig(name=backend)) if backend else config
     known = read_identity(run, "resume").data
     data = placeholder_data(known) if known else sources.load(config.dataset)
     check_model(config, data)
@@ -124,9 +136,15 @@ def work(arguments: Sequence[str]) -> None:
     into = commands.add_parser("import", help="portable files to checkpoints")
     into.add_argument("run", type=Path, help="folder of the run")
     into.add_argument("path", nargs="+", type=Path, help="files, ordered by step")
+    start = commands.add_parser("initial", help="values at step 0 to a portable file")
+    start.add_argument("run", type=Path, help="folder of the run")
+    start.add_argument("--backend", required=True, help="whose model makes them")
+    start.add_argument("--into", type=Path, required=True, help="the file")
     asked = parser.parse_args(arguments)
     if asked.command == "import":
         import_files(asked.run, asked.path)
+    elif asked.command == "initial":
+        write_initial(asked.run, asked.backend, asked.into)
     elif asked.tested:
         export_tested(asked.path[0], asked.key, asked.into)
     else:

@@ -1,8 +1,12 @@
-"""Signature of a run: a hash of its config, without keys that cannot change the result."""
+"""Signature of a run: a hash of its config, without keys that cannot change the result.
+
+Of the file that `model.names` gives, the content counts, too.
+"""
 
 import json
 from collections.abc import Mapping
 from hashlib import sha256
+from pathlib import Path
 
 from pipeline.config.experiment import Config, plain
 
@@ -22,7 +26,17 @@ def signature(config: Config) -> str:
 def signature_of(config: Mapping[str, object]) -> str:
     """Return the signature of a config in plain containers, as `run.json` holds it."""
     relevant = {key: value for key, value in flat(config).items() if not is_irrelevant(key)}
+    if names := relevant.get("model.names"):
+        relevant["model.names"] = [names, _digest_of(Path(str(names)))]
     return sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _digest_of(path: Path) -> str | None:
+    """Return the digest of a file; None if it is not there."""
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:

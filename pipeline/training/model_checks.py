@@ -1,5 +1,7 @@
 """Checks that a model fits a data set, without loading a framework."""
 
+import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from math import gcd, prod
@@ -10,7 +12,7 @@ from pipeline.config.experiment import Config
 from pipeline.config.fields import require
 from pipeline.data.dataset import Data, Form
 from pipeline.errors import UserError
-from pipeline.tasks import Regression, Shapes, Task
+from pipeline.tasks import Classification, Regression, Shapes, Task
 
 # Samples that a model accepts; a model that is not listed accepts any. Errors suggest the first model
 # that accepts the samples.
@@ -98,6 +100,8 @@ def import_user_model(
     """
     module, _, name = (path or "").partition(":")
     step, hint = "imported", "Name a class as package.module:Class, from this folder or PYTHONPATH."
+    if not {"", os.getcwd()} & set(sys.path):  # the path of `run.py` has its own folder alone
+        sys.path.append(os.getcwd())
     try:
         model_class = getattr(import_module(module), name)
         step, hint = "created", f"It is called as {name}(input_shape, outputs, **model.options)."
@@ -107,8 +111,11 @@ def import_user_model(
         raise UserError(key, path, problem=problem, hint=hint) from error
 
 
-def check_outputs(outputs: object, shapes: Shapes, task: Task) -> None:
-    """Refuse outputs of a user's model that are no array of the shape that its task needs for a batch."""
+def check_outputs(outputs: object, shapes: Shapes, task: Task, classes: int | None = None) -> None:
+    """Refuse outputs of a user's model that are no array of the shape that its task needs for a batch.
+
+    `classes` is their number, if there are any: a classifier has as many outputs, others may be padded.
+    """
     shape, sizes = tuple(getattr(outputs, "shape", ())), task.outputs_shape(shapes)
     fits = all(size in (got, str(size)) for size, got in zip(sizes, shape, strict=False))
     if not (shape and len(shape) == len(sizes) and fits):
@@ -116,6 +123,12 @@ def check_outputs(outputs: object, shapes: Shapes, task: Task) -> None:
         got = f"[{', '.join(map(str, shape))}]" if shape else f"a {type(outputs).__name__}"
         problem = f"for this batch it returns {got}, and the loss needs {wanted}"
         hint = "Return the logits (or predicted values) alone, one row for each sample."
+        raise UserError("model", "own", problem=problem, hint=hint)
+    if classes is None or sizes[-1] != "classes":
+        return
+    if shape[-1] < classes or (isinstance(task, Classification) and shape[-1] > classes):
+        problem = f"it returns logits of {shape[-1]} classes, and the data set has {classes}"
+        hint = "Give its last layer as many as its argument `outputs` says."
         raise UserError("model", "own", problem=problem, hint=hint)
 
 

@@ -32,6 +32,7 @@ ONE_SIDED = {
         "layout_of": "canonical names and layouts are torch's own",
         "check_groups": "the same",
         "module_names": "the same",
+        "initial_variables": "a torch model is made with its values",
         "TypedModule": "torch converts a built model",
         "flatten": "torch's own flatten has the canonical order",
     },

@@ -1,0 +1,88 @@
+"""Random numbers that a user's two models draw by themselves, as in dropout."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+
+from pipeline.config.train import Precision
+from pipeline.run.step_observer import LayerDraw
+
+KNOWN = ("bernoulli", "normal", "uniform")  # constants take their place on both sides
+HINT = (
+    "Layers whose masks are the same on both sides: lightning_impl.randomness.Dropout and "
+    "flax_impl.randomness.Dropout"
+)
+
+Draws = Sequence[LayerDraw]
+Rate = tuple[str, float]  # kind, and the probability to be one
+
+
+def other_rate(ours: Draws, theirs: Draws) -> tuple[str, float] | None:
+    """Return the first layers of both sides whose rate the other never uses, and by how much they differ."""
+    sides = [{_rate(draw): draw for draw in reversed(draws)} for draws in (ours, theirs)]
+    odd = [
+        [draw for rate, draw in reversed(side.items()) if rate not in other]
+        for side, other in (sides, sides[::-1])
+    ]
+    if not any(odd):
+        return None
+    ends = [draws[0] if draws else None for draws in odd]
+    numbers = [end.number if end else 1.0 for end in ends]
+    words = [f"{end.layer} ({_words(_rate(end))})" if end else "nowhere" for end in ends]
+    return " and ".join(words), abs(numbers[0] - numbers[1]) or 1.0
+
+
+def incomparable(draws: Mapping[str, Draws], precision: Precision) -> str:
+    """Return why random numbers cannot be made the same on both sides; nothing if they can."""
+    for backend, each in draws.items():
+        for draw in each:
+            if draw.kind not in KNOWN or not isfinite(draw.number):
+                return (
+                    f"{backend} draws random numbers ({draw.kind}) in {draw.layer}, which cannot be made "
+                    "the same on both sides"
+                )
+            if precision is not Precision.fp64:
+                return (
+                    f"{backend} draws random numbers ({_words(_rate(draw))}) in {draw.layer}, and the "
+                    "other side draws its own; with train.precision=fp64 both are compared without. "
+                    f"{HINT}"
+                )
+    return ""
+
+
+def other_counts(draws: Mapping[str, Draws]) -> str:
+    """Return how many random numbers each side draws if they are not as many; nothing if they are."""
+    counted = {backend: _count(each) for backend, each in draws.items()}
+    sides = list(counted.values())
+    if not sides or all(side == sides[0] for side in sides):
+        return ""
+    words = (f"{describe(draws[backend])} ({backend})" for backend in counted)
+    return f"without random numbers the two agree, but they do not draw as many: {', '.join(words)}"
+
+
+def describe(draws: Draws) -> str:
+    """Describe draws: `1024 numbers of rate 0.1`."""
+    counts = sorted(_count(draws).items())
+    return ", ".join(f"{size} of {_words(rate)}" for rate, size in counts) or "none"
+
+
+def left_out(draws: Draws) -> str:
+    """Return what was left out of a comparison: `dropout`, if that is all."""
+    return "dropout" if {draw.kind for draw in draws} <= {"bernoulli"} else "random numbers"
+
+
+def _count(draws: Draws) -> dict[Rate, int]:
+    """Count random numbers by their distribution; a mask that keeps everything counts for nothing."""
+    counts: dict[Rate, int] = {}
+    for draw in draws:
+        if draw.kind != "bernoulli" or draw.number < 1:
+            counts[_rate(draw)] = counts.get(_rate(draw), 0) + draw.size
+    return counts
+
+
+def _rate(draw: LayerDraw) -> Rate:
+    return draw.kind, round(draw.number, 6)
+
+
+def _words(rate: Rate) -> str:
+    kind, number = rate
+    return f"rate {1 - number:.3g}" if kind == "bernoulli" else kind
