@@ -28,6 +28,7 @@ ONE_SIDED = {
         "trainer_options": "Lightning's Trainer is told of the devices; arrays of JAX know them",
         "part": "JAX cuts an array by its sharding",
     },
+    "flax_impl/draws.py": {"lifted_call": "torch's operations are replaced while they are called"},
     "flax_impl/layers.py": {
         "layout_of": "canonical names and layouts are torch's own",
         "check_groups": "the same",
