@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+TITLE = "How well `python -m pipeline.verify` judges"  # of benchmarks/verify.md
 FENCE = re.compile(r"^(```|~~~)")
 
 

@@ -10,9 +10,45 @@ from benchmarks.verify_mutants.score import Score, Told, score
 Verdicts = Mapping[str, Told]  # by the pair's name
 
 
-def mutants_table(mutants: Sequence[Mutant], verdicts: Verdicts) -> str:
-    """Tell how many mutants were found, placed and explained, by mistake."""
+COMMAND = "`python -m benchmarks.verify_mutants`"
+WHAT = f"""Models with one mistake in one of their two sides, by {COMMAND}, which needs about an hour: every
+mistake in several models, in all of a model or in its last block alone, on either side (torch against linen,
+now and then NNX, Equinox or plain functions). *Parted*: the verdict is not *same*. *Place*, *part* and
+*cause* are right if they are among those that `benchmarks/verify_mutants/mistakes` lists."""
+HARMLESS = (
+    f"""The same models, one side written in another way that changes nothing, by {COMMAND}."""
+)
+
+
+def mutants_section(mutants: Sequence[Mutant], verdicts: Verdicts) -> str:
+    """Tell how many mutants were found, placed and explained: in all, and by mistake."""
     scored = [(one, score(one, verdicts[one.name])) for one in mutants if one.name in verdicts]
+    if not scored:
+        return "No mutant has been judged."
+    found = [result for _, result in scored]
+    kinds, models = {one.mistake.name for one, _ in scored}, {one.model for one, _ in scored}
+    shares = ", ".join(
+        f"{sum(getattr(one, field) for one in found) / len(found):.1%} {words}"
+        for field, words in (
+            ("verdict", "with the right verdict"),
+            ("place", "with the right first place"),
+            ("part", "with the right part"),
+            ("cause", "with the right cause"),
+        )
+    )
+    counts = f"{len(found)} mutants of {len(kinds)} mistakes in {len(models)} models: {shares}."
+    return "\n\n".join((WHAT, counts, mutants_table(scored), seconds(verdicts)))
+
+
+def rewrites_section(rewritten: Sequence[Rewritten], verdicts: Verdicts) -> str:
+    """Tell how many harmless rewrites were called the same: in all, and by rewrite."""
+    told = [verdicts[one.name]["verdict"] for one in rewritten if one.name in verdicts]
+    counts = f"{len(told)} pairs: {told.count('same')} the same, {told.count('part')} part."
+    return "\n\n".join((HARMLESS, counts, rewrites_table(rewritten, verdicts)))
+
+
+def mutants_table(scored: Sequence[tuple[Mutant, Score]]) -> str:
+    """Tell how many mutants were found, placed and explained, by mistake."""
     rows = ["| mistake | mutants | parted | place | part | cause |", "|---|---|---|---|---|---|"]
     for name in dict.fromkeys(one.mistake.name for one, _ in scored):
         rows.append(_row(name, [found for one, found in scored if one.mistake.name == name]))
