@@ -1,0 +1,1 @@
+"""Stages of the check of two models, in the order of cause and effect."""
