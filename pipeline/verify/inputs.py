@@ -49,7 +49,21 @@ class Spec:
             )
             lengths.flat[0] = self.shape[-1]
             return (np.arange(self.shape[-1]) < lengths[..., None]).astype(np.int64)
-        return random.integers(self.low, self.high, self.shape)
+        return self._integers(random)
+
+    def _integers(self, random: np.random.Generator) -> np.ndarray:
+        """Draw integers: as many different ones as fit, the first and the last among them, and some twice.
+
+        A row of a table may be special (padding), and show in no other.
+        """
+        found = random.integers(self.low, self.high, self.shape)
+        flat, size = found.reshape(-1), self.high - self.low
+        count = min(size, flat.size - flat.size // 8)
+        if size > 2 and count > 1:
+            others = random.choice(size - 2, count - 2, replace=False) + self.low + 1
+            flat[:count] = [self.low, self.high - 1, *others]
+            random.shuffle(flat)
+        return found
 
 
 def parse(text: str) -> Spec:

@@ -77,3 +77,25 @@ def test_a_function_may_give_each_side_its_own_inputs():
     assert both[0]["x"].tolist() == both[1]["x"].tolist() == [3]
     with pytest.raises(BadArgument, match="the function returns int"):
         Drawn(lambda seed: seed, {}).draw(0)
+
+
+def test_integers_cover_their_range_with_its_ends_and_some_twice():
+    small, large = (parse(text).draw(0) for text in ("x=int32[3,9] 1..20", "x=int32[2,8] 0..50000"))
+    assert set(small.ravel()) == set(range(1, 20))
+    assert {0, 49999} <= set(large.ravel())
+    assert len(set(large.ravel())) >= 14
+    assert any(len(set(parse("x=int32[2,8] 0..20").draw(seed).ravel())) < 16 for seed in range(4))
+
+
+def test_integers_of_a_small_input_stay_in_their_range():
+    for text in (
+        "x=int32[1] 3..5",
+        "x=int32[1] 0..9",
+        "x=int32[2] 0..9",
+        "x=int32[3,7] 0..2",
+        "x=int32[4] 7..8",
+    ):
+        spec = parse(text)
+        drawn = spec.draw(1)
+        assert drawn.shape == spec.shape
+        assert ((drawn >= spec.low) & (drawn < spec.high)).all()
