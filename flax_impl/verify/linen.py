@@ -38,7 +38,8 @@ def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, Any]) 
     try:
         variables = _initialised(made, inputs, keywords)
     except TypeError:  # its own float32 does not go with float64, such as the carry of a scan
-        variables = _initialised(made, narrowed(dict(inputs)), keywords)
+        with jax.enable_x64(False):  # its own parameters may have JAX's default type
+            variables = _initialised(own, narrowed(dict(inputs)), keywords)
     paths = _paths(variables)
     others = [collection for collection in variables if collection != PARAMS]
 
