@@ -21,7 +21,8 @@ Apply = Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
 class Pair:
     """Factories of both sides, and the shape of their input.
 
-    `alone` are how many arrays each side has without a counterpart.
+    `alone` are how many arrays each side has without a counterpart; `is_slow` is one that takes long to
+    compile.
     """
 
     left: Callable[[], object]
@@ -29,6 +30,7 @@ class Pair:
     shape: tuple[int, ...]
     tokens: int = 0  # of a vocabulary; 0: the input is of floats
     alone: tuple[int, int] = (0, 0)
+    is_slow: bool = False
 
     def inputs(self) -> Inputs:
         """Draw the input."""

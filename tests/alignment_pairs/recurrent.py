@@ -133,7 +133,7 @@ GATES = {
 ONE = (1, 0)  # of torch's two biases
 PAIRS = {
     "LSTM of torch and linen": Pair(
-        lstm(), lambda: Linen((fnn.OptimizedLSTMCell(WIDTH),)), SEQUENCES, alone=ONE
+        lstm(), lambda: Linen((fnn.OptimizedLSTMCell(WIDTH),)), SEQUENCES, alone=ONE, is_slow=True
     ),
     "LSTM with a layer for each gate": Pair(
         lstm(), lambda: Linen((fnn.LSTMCell(WIDTH),)), SEQUENCES, alone=ONE
@@ -143,14 +143,12 @@ PAIRS = {
         lambda: Linen((fnn.LSTMCell(WIDTH), fnn.LSTMCell(WIDTH))),
         SEQUENCES,
         alone=(2, 0),
+        is_slow=True,
     ),
     "LSTM in both directions": Pair(
-        lstm(bidirectional=True),
-        BothWays,
-        SEQUENCES,
-        alone=(2, 0),
+        lstm(bidirectional=True), BothWays, SEQUENCES, alone=(2, 0), is_slow=True
     ),
-    "LSTM of NNX": Pair(lstm(), lambda: Nnx(nnx.LSTMCell), SEQUENCES, alone=ONE),
+    "LSTM of NNX": Pair(lstm(), lambda: Nnx(nnx.LSTMCell), SEQUENCES, alone=ONE, is_slow=True),
     "LSTM of Equinox": Pair(lstm(), lambda: Equinox(eqx.nn.LSTMCell), SEQUENCES, alone=ONE),
     "LSTM in one product": Pair(lstm(), in_order("ifgo"), SEQUENCES, alone=ONE),
     "LSTM with its gates in another order": Pair(lstm(), in_order("fiog"), SEQUENCES, alone=ONE),

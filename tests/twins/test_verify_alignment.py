@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from alignment_pairs import convolutions, embeddings, recurrent
+from alignment_pairs import attention, convolutions, embeddings, recurrent, stacks
 from alignment_pairs.pair import subject
 from torch import nn
 from torch.nn import functional as F
@@ -235,10 +235,18 @@ def test_a_real_difference_costs_no_trials_and_leaves_the_alignment_by_structure
     assert (alignment.mapping.source == np.arange(len(alignment.mapping.source))).all()
 
 
-PAIRS = {**convolutions.PAIRS, **embeddings.PAIRS, **recurrent.PAIRS}
+PAIRS = {}
+for module in (attention, convolutions, embeddings, recurrent, stacks):
+    PAIRS |= module.PAIRS
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if pair.is_slow else [])
+        for name, pair in PAIRS.items()
+    ],
+)
 def test_a_port_in_another_style_is_aligned_without_names(name):
     jax.config.update("jax_enable_x64", True)
     torch.set_default_dtype(torch.float32)

@@ -1,5 +1,6 @@
 """Alignment of two models: matched by structure, then checked and repaired by their values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,14 +12,14 @@ from pipeline.verify.alignment.fixed import fixed_matches
 from pipeline.verify.alignment.gradients import Part, match_elements, matches_of, neutral
 from pipeline.verify.alignment.layers import Owners, find_layers
 from pipeline.verify.alignment.mapping import Mapping
-from pipeline.verify.alignment.match import Matching, match_layers
+from pipeline.verify.alignment.match import Match, Matching, match_layers
 from pipeline.verify.alignment.repair import Repair
 from pipeline.verify.alignment.whole_arrays import match_whole_arrays
 from pipeline.verify.both import both
 from pipeline.verify.sides.subject import Inputs, Subject
 from pipeline.verify.trace.graph import Trace
 
-MOST_TURNS = 5  # of matching by gradients: each may show elements that had none before
+MOST_TURNS = 8  # of matching by gradients: each may show elements that had none before
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Aligner:
         self.values = self._drawn()
         return Alignment(self.mapping, self.matching, self.values, self.trials)
 
-    def _repair(self) -> None:
+    def _repair(self, is_last: bool = False) -> None:
         """Check the matches, and repair those that are wrong."""
         self.matching.matches.sort(key=lambda match: match.right[0].op)
         self._load()
@@ -83,10 +84,25 @@ class Aligner:
         repair.repair()
         self.trials += repair.trials
         self._apply()
+        if repair.suspects and not is_last and self._resolve(repair.suspects):
+            self._repair(is_last=True)
+
+    def _resolve(self, suspects: Sequence[Match]) -> bool:
+        """Match the elements of some matches by gradients instead; return False if that matches fewer."""
+        before, known = self.matching.matches, (self.mapping.source >= 0).sum()
+        wrong = {id(match) for match in suspects}
+        self.matching.matches = [match for match in before if id(match) not in wrong]
+        self._match_by_gradients()
+        if (self.mapping.source >= 0).sum() >= known:
+            return True
+        self.matching.matches = before
+        self._apply()
+        return False
 
     def _match_by_gradients(self) -> bool:
         """Match elements that are left, as long as more are found; return True if any was."""
-        found = False
+        self._apply()
+        found, ambiguous = False, False
         for turn in range(MOST_TURNS):
             self._load()
             self.right.load(self.mapping.to_right(self.values, self.own_neutral))
@@ -95,10 +111,12 @@ class Aligner:
                 Part(self.left, self.inputs[0], self.mapping.left, ~known[0]),
                 Part(self.right, self.inputs[1], self.mapping.right, ~known[1]),
                 self.seed + turn,
+                ambiguous,
             )
-            if pairs is None or not len(pairs[0]):
+            if pairs is None or (ambiguous and not len(pairs[0])):
                 break
-            found = True
+            ambiguous = not len(pairs[0])
+            found |= not ambiguous
             self.matching.matches += matches_of(*pairs, self.layers)
             self._apply()
         return found

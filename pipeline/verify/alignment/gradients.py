@@ -21,6 +21,7 @@ from pipeline.verify.sides.subject import Inputs, Subject
 from pipeline.verify.trace.graph import Role
 
 SAME = 1e-10  # relative difference of outputs and gradients that agree
+NEUTRAL = {Role.scale: 1.0, Role.other: 1.0, Role.dot: 0.125, Role.conv: 0.125}
 NOTHING = 1e-12  # gradients below this part of the largest are zero
 
 
@@ -53,16 +54,20 @@ class Part:
 
 
 def neutral(layers: Sequence[Layer], owners: Owners) -> np.ndarray:
-    """Return a value for each element at which it does as little as can be: one of factors, else zero."""
+    """Return a value for each element that shows no arrangement: the same in a whole matrix or vector."""
     values = np.zeros(owners.size)
     for layer in layers:
-        if layer.role in (Role.scale, Role.other):
-            values[layer.elements[layer.elements >= 0]] = 1.0
+        values[layer.elements[layer.elements >= 0]] = NEUTRAL.get(layer.role, 0.0)
     return values
 
 
-def match_elements(left: Part, right: Part, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the numbers of left and right elements that belong together; None if outputs differ."""
+def match_elements(
+    left: Part, right: Part, seed: int, ambiguous: bool
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the numbers of left and right elements that belong together; None if outputs differ.
+
+    Elements with the same gradients are left out, or with `ambiguous` matched in their order.
+    """
     ours, theirs = left.candidates, right.candidates
     if not len(ours) or not len(theirs):
         return None
@@ -90,13 +95,13 @@ def match_elements(left: Part, right: Part, seed: int) -> tuple[np.ndarray, np.n
         partial(right.subject.run, right.inputs, False, factors[1]),
     )
     values = left.gradients(passes[0].gradients, ours), right.gradients(passes[1].gradients, theirs)
-    return _same_values(ours, theirs, *values)
+    return _same_values(ours, theirs, *values, ambiguous)
 
 
 def _same_values(
-    ours: np.ndarray, theirs: np.ndarray, left: np.ndarray, right: np.ndarray
+    ours: np.ndarray, theirs: np.ndarray, left: np.ndarray, right: np.ndarray, ambiguous: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pair the elements with the same values, each once; those with equal values in their order."""
+    """Pair the elements with the same values, each once."""
     scale = max(np.abs(left).max(), np.abs(right).max())
     keep = np.abs(left) > NOTHING * scale, np.abs(right) > NOTHING * scale
     ours, left, theirs, right = ours[keep[0]], left[keep[0]], theirs[keep[1]], right[keep[1]]
@@ -105,16 +110,18 @@ def _same_values(
     # Values closer than the tolerance are in one group.
     groups = np.zeros(len(joined), int)
     groups[order[1:]] = np.cumsum(np.diff(joined[order]) > SAME * scale)
-    pairs = [], []
     mine, its = groups[: len(left)], groups[len(left) :]
-    starts = {
-        group: list(np.flatnonzero(mine == group)[::-1]) for group in np.intersect1d(mine, its)
-    }
-    for at, group in enumerate(its):
-        if starts.get(group):
-            pairs[0].append(ours[starts[group].pop()])
-            pairs[1].append(theirs[at])
-    return np.array(pairs[0], int), np.array(pairs[1], int)
+    counts = np.bincount(mine, minlength=len(joined)), np.bincount(its, minlength=len(joined))
+    fits = np.minimum(*counts) if ambiguous else (counts[0] == 1) & (counts[1] == 1)
+    chosen = [_first_of_each(side, fits) for side in (mine, its)]
+    return ours[chosen[0]], theirs[chosen[1]]
+
+
+def _first_of_each(groups: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the places of the first `counts` entries of each group, by group."""
+    order = np.argsort(groups, kind="stable")
+    ranks = np.arange(len(order)) - np.searchsorted(groups[order], groups[order])
+    return order[ranks < counts[groups[order]]]
 
 
 def matches_of(

@@ -6,6 +6,9 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.layers import Owners
 from pipeline.verify.trace.graph import Array
 
+MOST_PARTS = 64  # of an array that is completed part by part
+MOST_ELEMENTS = 2**22  # of such a part
+
 
 class Mapping:
     """The left element of each right element, by number; -1: it has none."""
@@ -28,23 +31,36 @@ class Mapping:
         self.source[theirs[new]] = ours[new]
 
     def extend(self) -> None:
-        """Map the rest of an array of which some elements are mapped one after the other.
+        """Map the rest of an array of which some elements are mapped evenly: as a whole, or part by part.
 
-        Not all rows of a table need be used by the inputs at hand.
+        Not all rows of a table need be used by the inputs at hand, nor have all elements a gradient.
         """
-        used = self.is_used
         for index, array in enumerate(self.right.arrays):
-            sources = self.source[self.right.elements(index)].ravel()
-            known = np.flatnonzero(sources >= 0)
-            if not 0 < len(known) < len(sources):
-                continue
-            owner = int(np.searchsorted(self.left.ends, sources[known[0]], side="right"))
-            whole = self.left.elements(owner).ravel()
-            same_shape = np.squeeze(self.left.elements(owner)).shape == _squeezed(array.shape)
-            if not same_shape or (whole[known] != sources[known]).any():
-                continue
-            rest = np.flatnonzero((sources < 0) & ~used[whole])
-            self.source[self.right.starts[index] + rest] = whole[rest]
+            elements = self.right.elements(index)
+            for depth in range(len(array.shape)):
+                parts = elements.reshape(-1, *array.shape[depth:])
+                if len(parts) > MOST_PARTS or (self.source[elements] >= 0).all():
+                    break
+                for part in parts:
+                    self._extend(part)
+
+    def _extend(self, theirs: np.ndarray) -> None:
+        """Map the rest of a block of right elements, if the left ones are in order or evenly spaced."""
+        theirs = np.squeeze(theirs)
+        sources = self.source[theirs]
+        is_known = sources >= 0
+        if is_known.all() or not is_known.any():
+            return
+        owner = int(np.searchsorted(self.left.ends, sources[is_known][0], side="right"))
+        whole = self.left.elements(owner)
+        same_shape = np.squeeze(whole).shape == theirs.shape
+        rest = whole.reshape(theirs.shape) if same_shape else None
+        if rest is None or (rest[is_known] != sources[is_known]).any():
+            rest = _evenly_spaced(sources, is_known)
+        if rest is None or rest.min() < whole.min() or rest.max() > whole.max():
+            return
+        rest = rest[~is_known]
+        self.source[theirs[~is_known]] = np.where(self.is_used[rest], -1, rest)
 
     @property
     def is_used(self) -> np.ndarray:
@@ -76,8 +92,17 @@ class Mapping:
         return _arrays(sums, self.left)
 
 
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
+def _evenly_spaced(sources: np.ndarray, is_known: np.ndarray) -> np.ndarray | None:
+    """Return numbers that are evenly spaced along all axes, from known ones; None if these are not."""
+    if sources.size > MOST_ELEMENTS:
+        return None
+    places = np.stack([*np.indices(sources.shape), np.ones(sources.shape, int)], axis=-1)
+    known, values = places[is_known], sources[is_known]
+    steps, _, rank, _ = np.linalg.lstsq(known, values)
+    steps = np.rint(steps).astype(int)
+    is_even = rank == places.shape[-1] and np.array_equal(known @ steps, values)
+    rest = places @ steps
+    return rest if is_even and len(np.unique(rest)) == rest.size else None
 
 
 def _flat(arrays: Arrays, owners: Owners) -> np.ndarray:

@@ -197,16 +197,21 @@ def best(left: Sequence[str], right: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def match_fan(left: Sequence[Layer], right: Sequence[Layer]) -> list[Match]:
-    """Match the layers of two fans: one to one if they are as many and as large, else stacked."""
-    if sorted(layer.outputs for layer in left) == sorted(layer.outputs for layer in right):
-        matches = []
-        for size in dict.fromkeys(layer.outputs for layer in right):
-            ours = [layer for layer in left if layer.outputs == size]
-            theirs = [layer for layer in right if layer.outputs == size]
+    """Match the layers of two fans: one to one where as many are as large, the others stacked."""
+    matches, rest = [], ([], [])
+    for size in dict.fromkeys(layer.outputs for layer in (*right, *left)):
+        ours = [layer for layer in left if layer.outputs == size]
+        theirs = [layer for layer in right if layer.outputs == size]
+        if len(ours) == len(theirs):
             pairs = best([_names(layer) for layer in ours], [_names(layer) for layer in theirs])
             matches += [Match([ours[i]], [theirs[j]]) for i, j in pairs]
-        return matches
-    return [Match(_by_parts(left), _by_parts(right))]
+        else:
+            rest[0].extend(ours)
+            rest[1].extend(theirs)
+    if rest[0]:
+        ours, theirs = (_by_parts(sorted(side, key=lambda layer: layer.op)) for side in rest)
+        matches.append(Match(ours, theirs))
+    return matches
 
 
 def _names(layer: Layer) -> str:

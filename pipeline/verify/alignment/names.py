@@ -24,10 +24,12 @@ def words(name: str) -> list[str]:
 
 
 def similarity(left: str, right: str) -> float:
-    """Share of words that two names have in common, from 0 to 1."""
+    """Share of words that two names have in common, from 0 to 1; a number alone says nothing."""
     ours, theirs = Counter(words(left)), Counter(words(right))
-    total = sum(ours.values()) + sum(theirs.values())
-    return 2 * sum((ours & theirs).values()) / total if total else 0.0
+    common = ours & theirs
+    if all(word.isdigit() for word in common):
+        return 0.0
+    return 2 * common.total() / (ours.total() + theirs.total())
 
 
 def pattern(name: str) -> str:

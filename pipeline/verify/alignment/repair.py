@@ -30,6 +30,7 @@ class Repair:
     ) -> None:
         self.matches, self.left, self._run, self.keep = matches, trace, run, keep
         self.trials = 0
+        self.suspects: list[Match] = []  # of which one is wrong, in a way that was not found
 
     def repair(self) -> None:
         """Confirm or repair all matches, up to the first that no other alignment makes right."""
@@ -146,11 +147,13 @@ class Repair:
         open_matches = self._open(at, [end for end in ends if end is not None])
         for setting in Alternatives(self.matches, open_matches):
             if self.trials >= MOST_TRIALS:
-                return False
+                break
             before = setting.apply()
             if is_right(self.run(until)):
                 return True
             before.apply()
+        matrices = [match for match in open_matches if match.left[0].role in (Role.dot, Role.conv)]
+        self.suspects = [other for match in matrices for other in alike(self.matches, match)]
         return False
 
     def _open(self, at: int, ends: Sequence[int]) -> list[Match]:
