@@ -21,8 +21,8 @@ Apply = Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
 class Pair:
     """Factories of both sides, and the shape of their input.
 
-    `alone` are how many arrays each side has without a counterpart; `is_slow` is one that takes long to
-    compile.
+    `alone` are how many arrays each side has without a counterpart, `bar` is how far they may differ;
+    `is_slow` is one that takes long to compile.
     """
 
     left: Callable[[], object]
@@ -30,6 +30,7 @@ class Pair:
     shape: tuple[int, ...]
     tokens: int = 0  # of a vocabulary; 0: the input is of floats
     alone: tuple[int, int] = (0, 0)
+    bar: float = 1e-11
     is_slow: bool = False
 
     def inputs(self) -> Inputs:

@@ -16,13 +16,12 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.layers import Layer, Owners
 from pipeline.verify.alignment.match import Match
 from pipeline.verify.both import both
-from pipeline.verify.checks.differences import Layout, match_outputs, relative
+from pipeline.verify.checks.differences import MARGIN, MOST_NOISE, Layout, match_outputs, relative
 from pipeline.verify.sides.subject import Inputs, Subject
 from pipeline.verify.trace.graph import Role
 
-SAME = 1e-10  # relative difference of outputs and gradients that agree
+SAME = 1e-10  # relative difference of gradients that agree
 NEUTRAL = {Role.scale: 1.0, Role.other: 1.0, Role.dot: 0.125, Role.conv: 0.125}
-NOTHING = 1e-12  # gradients below this part of the largest are zero
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,13 @@ def match_elements(
         }
     except ValueError:  # an output has another shape on either side
         return None
-    for path, (other, layout) in layouts.items():
-        if relative(np.squeeze(found[0][path]), layout.to_left(found[1][other])) > SAME:
-            return None
+    differences = [
+        relative(np.squeeze(found[0][path]), layout.to_left(found[1][other]))
+        for path, (other, layout) in layouts.items()
+    ]
+    if not differences or max(differences) > MOST_NOISE:
+        return None
+    tolerance = max(SAME, MARGIN * max(differences))
     factors: tuple[Arrays, Arrays] = {}, {}
     for path, (other, layout) in layouts.items():
         factor = generator(seed, "alignment", path).standard_normal(found[0][path].shape)
@@ -95,21 +98,26 @@ def match_elements(
         partial(right.subject.run, right.inputs, False, factors[1]),
     )
     values = left.gradients(passes[0].gradients, ours), right.gradients(passes[1].gradients, theirs)
-    return _same_values(ours, theirs, *values, ambiguous)
+    return _same_values(ours, theirs, *values, tolerance, ambiguous)
 
 
 def _same_values(
-    ours: np.ndarray, theirs: np.ndarray, left: np.ndarray, right: np.ndarray, ambiguous: bool
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    tolerance: float,
+    ambiguous: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pair the elements with the same values, each once."""
     scale = max(np.abs(left).max(), np.abs(right).max())
-    keep = np.abs(left) > NOTHING * scale, np.abs(right) > NOTHING * scale
+    keep = np.abs(left) > tolerance / 100 * scale, np.abs(right) > tolerance / 100 * scale
     ours, left, theirs, right = ours[keep[0]], left[keep[0]], theirs[keep[1]], right[keep[1]]
     joined = np.concatenate([left, right])
     order = np.argsort(joined, kind="stable")
     # Values closer than the tolerance are in one group.
     groups = np.zeros(len(joined), int)
-    groups[order[1:]] = np.cumsum(np.diff(joined[order]) > SAME * scale)
+    groups[order[1:]] = np.cumsum(np.diff(joined[order]) > tolerance * scale)
     mine, its = groups[: len(left)], groups[len(left) :]
     counts = np.bincount(mine, minlength=len(joined)), np.bincount(its, minlength=len(joined))
     fits = np.minimum(*counts) if ambiguous else (counts[0] == 1) & (counts[1] == 1)
