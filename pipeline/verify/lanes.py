@@ -16,14 +16,13 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.both import both
 from pipeline.verify.checks.checker import Checker, moved
 from pipeline.verify.sides.subject import Inputs, Pass
-from pipeline.verify.verdict import LaneEdge
+from pipeline.verify.verdict import SIDES, LaneEdge
 
 # Differences that are always accepted, and accepted multiples of the noise: those of `pipeline.parity`.
 BARS = {Precision.fp64: 1e-10, Precision.fp32: 1e-5, Precision.bf16: 2e-2}
 MARGINS = {Precision.fp64: 100, Precision.fp32: 3, Precision.bf16: 3}
 UNITS = {Precision.fp64: 2.0**-52, Precision.fp32: 2.0**-23, Precision.bf16: 2.0**-7}
 PRECISIONS = (Precision.fp64, Precision.fp32, Precision.bf16)
-SIDES = ("left", "right")
 PORT, COMPILER, PRECISION = "the port", "the compiler", "the precision"
 # Arrays smaller than this fraction of the largest are zero but for rounding, even where code forces
 # float32, and are compared with the largest.

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pipeline.verify.sides.outputs import LOSS
 
 SCHEMA = 1  # of the JSON form: raised when a field changes its meaning; fields may be added
+SIDES = ("left", "right")
 
 
 class Answer(StrEnum):

@@ -18,10 +18,10 @@ from pipeline.verify.causes.candidate import Candidate, Family
 from pipeline.verify.causes.families import FAMILIES
 from pipeline.verify.causes.families.gradients import propose_gradients
 from pipeline.verify.causes.families.leftovers import propose_leftovers
-from pipeline.verify.causes.trial import SIDES, Trial
+from pipeline.verify.causes.trial import Trial
 from pipeline.verify.checks.checker import Checker, Finding
 from pipeline.verify.sides.subject import Inputs
-from pipeline.verify.verdict import Cause, Part
+from pipeline.verify.verdict import SIDES, Cause, Part
 
 
 def find_cause(

@@ -13,9 +13,8 @@ from pipeline.verify.checks.differences import BAR, relative
 from pipeline.verify.checks.places import matched
 from pipeline.verify.sides.subject import OUTPUTS, Edit, Inputs
 from pipeline.verify.trace.graph import Trace
-from pipeline.verify.verdict import Part
+from pipeline.verify.verdict import SIDES, Part
 
-SIDES = ("left", "right")
 MOST_ROUNDS = 48  # places that one cause is applied to, one after the other
 LONGEST = 1.0  # second that one trial counts as
 LOOSE = 1e-8  # accepted difference with a remedy, whose formula may round in another way

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.verify.trace.graph import Draw, Op, Trace, ancestors
-from pipeline.verify.verdict import Cause, First, Part
+from pipeline.verify.verdict import SIDES, Cause, First, Part
 
 Key = tuple[str, float]  # kind and probability
 Rates = Counter[Key]
-SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from pipeline.verify.alignment.layers import Owners
 from pipeline.verify.alignment.names import similarity
 from pipeline.verify.checks.checker import Checker
 from pipeline.verify.sides.subject import Inputs
-from pipeline.verify.verdict import Leftover
-
-SIDES = ("left", "right")
+from pipeline.verify.verdict import SIDES, Leftover
 
 
 @dataclass

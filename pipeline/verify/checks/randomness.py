@@ -8,6 +8,7 @@ from pipeline.verify.checks.draws import name_of, place_of
 from pipeline.verify.checks.finite import require_finite
 from pipeline.verify.sides.subject import Inputs, Subject
 from pipeline.verify.trace.graph import Trace, ancestors
+from pipeline.verify.verdict import SIDES
 
 KNOWN = (
     "bernoulli",
@@ -15,7 +16,6 @@ KNOWN = (
     "uniform",
     "exponential",
 )  # constants take their place on both sides
-SIDES = ("left", "right")
 LOWEST = 1e-9  # a uniform random number close to none
 
 

@@ -9,11 +9,11 @@ from pipeline.verify.alignment.names import similarity
 from pipeline.verify.checks.differences import by_name
 from pipeline.verify.names.row_search import find_rows
 from pipeline.verify.recordings.pairing import Pairing
-from pipeline.verify.recordings.reasons.wording import SIDES, notes_on_fields, notes_on_files
+from pipeline.verify.recordings.reasons.wording import notes_on_fields, notes_on_files
 from pipeline.verify.recordings.recording import Recording
 from pipeline.verify.recordings.step_judge import Judgement, StepJudge
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.verdict import Answer, First, Leftover, Part, Verdict
+from pipeline.verify.verdict import SIDES, Answer, First, Leftover, Part, Verdict
 
 
 def compare_recordings(left: Path, right: Path) -> Verdict:

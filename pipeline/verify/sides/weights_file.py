@@ -15,10 +15,10 @@ from pipeline.backend_specs import BACKENDS
 from pipeline.errors import UserError
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.trace.graph import Array, Description
+from pipeline.verify.verdict import SIDES
 
 SUFFIX = ".safetensors"
 ROOT = Path(__file__).resolve().parents[3]
-SIDES = ("left", "right")
 MOST_NAMES = 3
 
 

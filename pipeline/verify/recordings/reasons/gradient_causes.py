@@ -7,9 +7,9 @@ import numpy as np
 
 from pipeline.verify.checks.differences import largest
 from pipeline.verify.recordings.reasons.proportions import is_round, proportion, remains
-from pipeline.verify.recordings.reasons.wording import SIDES, listed
+from pipeline.verify.recordings.reasons.wording import listed
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.verdict import Cause
+from pipeline.verify.verdict import SIDES, Cause
 
 
 def gradient_ratio(pair: StepPair) -> float | None:

@@ -10,9 +10,8 @@ from pipeline.verify.recordings.reasons.adaptive import (
 )
 from pipeline.verify.recordings.reasons.proportions import CLOSE, is_plain, update_difference
 from pipeline.verify.recordings.reasons.rate_causes import first_ratio
-from pipeline.verify.recordings.reasons.wording import SIDES
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.verdict import Cause
+from pipeline.verify.verdict import SIDES, Cause
 
 
 def optimizer(pair: StepPair, names: Sequence[str]) -> Cause | None:

@@ -5,9 +5,9 @@ from math import sqrt
 
 from pipeline.verify.recordings.reasons.gradient_causes import gradient_norms
 from pipeline.verify.recordings.reasons.proportions import CLOSE, explained, is_plain, is_round
-from pipeline.verify.recordings.reasons.wording import SIDES, listed
+from pipeline.verify.recordings.reasons.wording import listed
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.verdict import Cause
+from pipeline.verify.verdict import SIDES, Cause
 
 MOMENTA = (0.8, 0.9, 0.95, 0.99)
 # Ratio of first updates of Adam without and with bias correction, its betas being the usual ones.

@@ -7,9 +7,9 @@ import numpy as np
 from pipeline.verify.recordings.reasons.optimizer_causes import betas, optimizer
 from pipeline.verify.recordings.reasons.proportions import explained, proportion
 from pipeline.verify.recordings.reasons.rate_causes import learning_rate
-from pipeline.verify.recordings.reasons.wording import SIDES, listed
+from pipeline.verify.recordings.reasons.wording import listed
 from pipeline.verify.recordings.steps import StepPair
-from pipeline.verify.verdict import Cause
+from pipeline.verify.verdict import SIDES, Cause
 
 
 def decay_of_unused(pair: StepPair, names: Sequence[str]) -> Cause | None:

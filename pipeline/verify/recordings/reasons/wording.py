@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.verify.recordings.fields import FieldPair
 from pipeline.verify.recordings.pairing import FIELDS, Pairing
-from pipeline.verify.verdict import Part
+from pipeline.verify.verdict import SIDES, Part
 
-SIDES = ("left", "right")
 WORDS = {
     Part.weights: "weights",
     Part.batch: "batch",
