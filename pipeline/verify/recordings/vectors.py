@@ -32,11 +32,15 @@ class Axes:
     parts: list[Part]
 
     @property
+    def is_whole(self) -> bool:
+        """True if they are whole axes of one left array."""
+        return len(self.parts) == 1 and np.prod(self.parts[0].shape) == np.prod(self.shape)
+
+    @property
     def is_same(self) -> bool:
-        """True if they are the axes of one left array in the same order."""
-        shape, *other = [part.shape for part in self.parts]
-        numbers = np.ravel_multi_index(self.parts[0].index, shape)
-        return not other and np.array_equal(numbers, np.arange(np.prod(shape)))
+        """True if they are whole axes in the same order."""
+        numbers = np.ravel_multi_index(self.parts[0].index, self.parts[0].shape)
+        return self.is_whole and bool((np.diff(numbers) == 1).all())
 
 
 class Vectors:
@@ -98,10 +102,11 @@ class Vectors:
     def _candidates(self, name: str, is_beside: bool) -> Iterator[tuple[float, np.ndarray]]:
         """Yield left numbers for a right vector, each with a score."""
         for axes in self.axes:
-            if axes.shape != self.right.shape(name) or axes.matrix == name:
-                continue
-            if (_parent(axes.matrix) == _parent(name)) != is_beside or (
-                not is_beside and axes.is_same
+            if (
+                axes.shape != self.right.shape(name)
+                or axes.matrix == name
+                or (_parent(axes.matrix) == _parent(name)) != is_beside
+                or (axes.is_same and not is_beside)
             ):
                 continue
             theirs = self.right.numbers[name].ravel()
@@ -111,11 +116,10 @@ class Vectors:
                 vectors = self._vectors(part, theirs[part.rows], own, is_beside)
                 score, ours[part.rows] = max(vectors, key=lambda one: one[0], default=(-1.0, -1))
                 scores.append(score)
+            if min(scores) < 0 or len(np.unique(ours)) < len(ours):
+                continue
             # In another order than the left one only if what comes later says so.
-            is_told = (
-                len(axes.parts) > 1 or is_beside or agree_later(self.left, self.right, ours, theirs)
-            )
-            if min(scores) >= 0 and is_told and len(np.unique(ours)) == len(ours):
+            if is_beside or not axes.is_whole or agree_later(self.left, self.right, ours, theirs):
                 yield float(np.mean(scores)), ours
 
     def _vectors(

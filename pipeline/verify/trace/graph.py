@@ -139,8 +139,3 @@ class Description:
         "plain",
         "compiled",
     )  # names of the two ways to run it, see `Subject.lane`
-
-    @property
-    def size(self) -> int:
-        """Number of elements of all arrays."""
-        return sum(int(np.prod(array.shape)) for array in self.arrays)

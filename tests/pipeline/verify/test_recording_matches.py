@@ -87,7 +87,11 @@ def test_many_layers_that_start_alike_are_told_apart_by_their_gradients(tmp_path
     }
 
 
-def test_layers_stacked_for_a_scan_match_separate_ones(tmp_path):
+@pytest.mark.parametrize("is_left_stacked", [False, True])
+@pytest.mark.parametrize("have_same_gradients", [True, False])
+def test_layers_stacked_for_a_scan_match_separate_ones(
+    tmp_path, is_left_stacked, have_same_gradients
+):
     random = np.random.default_rng(0)
     layers = [
         {
@@ -97,34 +101,35 @@ def test_layers_stacked_for_a_scan_match_separate_ones(tmp_path):
         }
         for _ in range(3)
     ]
-    gradients = [{n: random.standard_normal(a.shape) for n, a in one.items()} for one in layers]
+
+    def draw(seed):
+        random = np.random.default_rng(seed)
+        return [{n: random.standard_normal(a.shape) for n, a in one.items()} for one in layers]
 
     def stacked(arrays):
         kernels = np.stack([one["weight"].T for one in arrays])
         rest = {name: np.stack([one[name] for one in arrays]) for name in ("bias", "scale")}
-        return {
-            "scan": {
-                "norm": {"gain": rest["scale"]},
-                "dense": {"kernel": kernels, "bias": rest["bias"]},
-            }
-        }
+        dense = {"kernel": kernels, "bias": rest["bias"]}
+        return {"scan": {"norm": {"gain": rest["scale"]}, "dense": dense}}
 
-    after = [
-        {n: a - g[n] for n, a in one.items()} for one, g in zip(layers, gradients, strict=True)
-    ]
-
-    def logged(log, lay_out):
+    def logged(log, lay_out, gradients):
+        pairs = zip(layers, gradients, strict=True)
+        after = [{name: array - g[name] for name, array in one.items()} for one, g in pairs]
         log.start(lay_out(layers))
         log.step(lay_out(after), gradients=lay_out(gradients))
 
+    forms = (stacked, list) if is_left_stacked else (list, stacked)
     verdict = compare_logged(
-        tmp_path, lambda log: logged(log, list), lambda log: logged(log, stacked)
+        tmp_path,
+        lambda log: logged(log, forms[0], draw(1)),
+        lambda log: logged(log, forms[1], draw(1 if have_same_gradients else 2)),
     )
-    assert verdict.exit_code == 0, verdict.sentence
-    assert {(row["left"], row["right"]) for row in verdict.alignment} == {
-        (f"{layer}.{left}", f"scan.{right}[{layer}]")
+    assert verdict.exit_code == 1 - have_same_gradients, verdict.sentence
+    sides = ("right", "left") if is_left_stacked else ("left", "right")
+    assert {tuple(row[side] for side in sides) for row in verdict.alignment} == {
+        (f"{layer}.{name}", f"scan.{other}[{layer}]")
         for layer in range(3)
-        for left, right in (
+        for name, other in (
             ("weight", "dense.kernel"),
             ("bias", "dense.bias"),
             ("scale", "norm.gain"),
