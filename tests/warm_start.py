@@ -35,11 +35,15 @@ ROOT = Path(__file__).resolve().parents[1]
 MESSAGE = 1 << 18  # bytes of a request, at most
 
 # Whose `subprocess.Popen` starts processes of the product.
-STARTERS = ("pipeline.devices.launch_ranks", "pipeline.sweep.fork_server", "pipeline.sweep.run_job")
+STARTERS = (
+    "pipeline.devices.launch_ranks", "pipeline.sweep.fork_server", "pipeline.sweep.run_job",
+    "pipeline.verify.sides.side",
+)  # fmt: skip
 IMPORTED = (
     "hydra.main", "hydra._internal.hydra", "hydra._internal.callbacks", "pipeline.cli.main",
     "pipeline.cli.help", "pipeline.run.runner", "pipeline.sweep.objective",
-    "pipeline.compare.comparison", "sklearn.datasets", "scipy.stats",
+    "pipeline.compare.comparison", "sklearn.datasets", "scipy.stats", "pipeline.verify.command",
+    "pipeline.verify.verdict_page.page", "lightning_impl.verify", "flax_impl.verify",
 )  # fmt: skip
 # Read by libraries while they are imported, or by Python when it starts.
 READ_AT_IMPORT = ("OMP_", "MKL_", "XLA_", "PYTHON", "LC_", "LANG", "TORCH", "JAX_ENABLE", "LD_")
@@ -142,7 +146,7 @@ class Forker:
         return cls(ours, process)
 
     def popen(
-        self, args, cwd=None, env=None, stdout=None, stderr=None, text=True,
+        self, args, cwd=None, env=None, stdout=None, stderr=None, stdin=None, text=True,
         start_new_session=False, preexec_fn=None, pass_fds=(),
     ):  # fmt: skip
         """Start a command as `subprocess.Popen` would, by forking this process."""
@@ -334,7 +338,7 @@ def is_warm(args: Sequence[str], environment: Mapping[str, str]) -> bool:
         for key in environment.keys() | _started_with.keys()
         if environment.get(key) != _started_with.get(key)
         and key.startswith(READ_AT_IMPORT)
-        and key != "PYTHONPATH"
+        and key not in ("PYTHONPATH", "MKL_NUM_THREADS")  # with OMP_NUM_THREADS, which is the same
     }
     return python == sys.executable and known and not changed
 

@@ -6,14 +6,19 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from pipeline.console import print_and_log
+from pipeline.console import print_and_log, say_line
 from pipeline.devices.process_exit import fast_exit
 from pipeline.errors import RunFailed, UserError
 from pipeline.verify.alignment_table import alignment_table
 from pipeline.verify.arguments import parse_arguments
 from pipeline.verify.command import verify
 from pipeline.verify.names.rows import Row
-from pipeline.verify.report import reasons, table_of_differences, table_of_lanes, write_json
+from pipeline.verify.report import (
+    reasons,
+    table_of_differences,
+    table_of_lanes,
+    write_json,
+)
 from pipeline.verify.verdict_page.page import write_page
 
 SEE_MORE = (
@@ -44,17 +49,21 @@ def main(arguments: Sequence[str]) -> int:
     if verdict.lanes:
         print_and_log(table_of_lanes(verdict))
     for reason in reasons(verdict):
-        print_and_log(reason, markup=False)
+        say_line(reason)
     for note in verdict.notes:
-        print_and_log(f"note: {note}", markup=False)
+        say_line(f"note: {note}")
     colour = {0: "green", 1: "red", 2: "yellow"}[verdict.exit_code]
-    print_and_log(f"[bold {colour}]{escape(verdict.sentence)}[/]")
+    print_and_log(f"[bold {colour}]{escape(verdict.sentence)}[/]", soft_wrap=True)
+    if verdict.first and verdict.first.source:
+        say_line(verdict.first.source)
     if verdict.cause:
-        print_and_log(verdict.cause.remedy, markup=False)
+        say_line(
+            f"{'cause' if verdict.cause.confirmed else 'likely cause'}: {verdict.cause.remedy}"
+        )
     if verdict.blame:
-        print_and_log(verdict.blame, markup=False)
+        say_line(verdict.blame)
     for path in filter(None, (asked.json, asked.write_names, *pages)):
-        print_and_log(f"→  {path}", soft_wrap=True)
+        say_line(f"→  {path}")
     return verdict.exit_code
 
 

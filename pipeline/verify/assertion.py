@@ -124,9 +124,8 @@ def describe(verdict: Verdict) -> str:
     lines = [verdict.sentence]
     if verdict.cause:
         lines.append(verdict.cause.remedy)
-    first = verdict.first
-    if first and (first.left_source or first.right_source):
-        lines.append(f"at {first.left_source or '?'} (left), {first.right_source or '?'} (right)")
+    if verdict.first and verdict.first.source:
+        lines.append(verdict.first.source)
     if verdict.differences:
         lines.append("largest relative differences:")
         width = max(map(len, verdict.differences))

@@ -71,5 +71,4 @@ def reasons(verdict: Verdict) -> list[str]:
 
 def write_json(path: Path, verdict: Verdict) -> None:
     """Write the verdict for programs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(verdict.to_json(), indent=1, ensure_ascii=False) + "\n")

@@ -66,6 +66,13 @@ class First:
     left_source: str = ""  # line of code
     right_source: str = ""
 
+    @property
+    def source(self) -> str:
+        """Both lines of code, for the user; nothing if neither is known."""
+        if not self.left_source and not self.right_source:
+            return ""
+        return f"at {self.left_source or '?'} (left), {self.right_source or '?'} (right)"
+
 
 @dataclass(frozen=True)
 class Cause:
