@@ -124,6 +124,13 @@ def test_the_verify_page_says_what_its_commands_say(folder):
     assert (folder / "verdict.json").exists()
 
 
+def test_the_readme_shows_a_command_of_the_porting_page_with_what_it_says():
+    readme = (ROOT / "README.md").read_text()
+    second = [step for step in steps((DOCS / "porting.md").read_text()) if step.told][1]
+    told = "\n".join(f"    {line}" for line in second.told)
+    assert f"    {second.text}\n{told}\n" in readme
+
+
 def test_every_step_of_the_pages_is_recognised():
     for name in ("porting.md", "verify.md"):
         page = (DOCS / name).read_text()

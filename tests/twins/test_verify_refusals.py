@@ -221,7 +221,7 @@ def test_unknown_options_are_refused_with_those_that_are_known():
          "shapes cannot be multiplied (5x7 and 4x6) (nets.py, line 13)."),
         ("nets:Net", X, {"mask": 1}, "it refuses x=float64[5,4], mask=1: TypeError: Net.forward() got an "
          "unexpected keyword argument 'mask'. Its call takes x: name them in --inputs and --call."),
-        ("nets:Tokens", "ids=int32[2,50] 0..100", {}, "Of the integers those of ids go up to 98; "
+        ("nets:Tokens", "ids=int32[2,50] 0..100", {}, "Of the integers those of ids go up to 99; "
          "its tables have 10 rows. Set the range: --inputs 'ids=int32[2,50] 0..10'."),
         ("jets:Images", "x=float32[2,3,5,5] NCHW", {}, "it refuses x=float64[2,5,5,3]: TypeError: cannot "
          "reshape array of shape (2, 5, 5, 3) (size 150) into shape (2, 64)"),
