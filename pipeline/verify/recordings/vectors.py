@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain, combinations, takewhile
 
 import numpy as np
 
@@ -105,22 +105,20 @@ class Vectors:
             if (
                 axes.shape != self.right.shape(name)
                 or axes.matrix == name
-                or (_parent(axes.matrix) == _parent(name)) != is_beside
-                or (axes.is_same and not is_beside)
+                or (_parent(axes.matrix) != _parent(name) if is_beside else axes.is_same)
             ):
                 continue
             theirs = self.right.numbers[name].ravel()
             ours, scores = np.full(len(theirs), -1), []
-            for at, part in enumerate(axes.parts):
-                own = f"{name}.{at}" if len(axes.parts) > 1 else name
-                vectors = self._vectors(part, theirs[part.rows], own, is_beside)
+            for part in axes.parts:
+                vectors = self._vectors(part, theirs[part.rows], name, is_beside)
                 score, ours[part.rows] = max(vectors, key=lambda one: one[0], default=(-1.0, -1))
                 scores.append(score)
             if min(scores) < 0 or len(np.unique(ours)) < len(ours):
                 continue
             # In another order than the left one only if what comes later says so.
             if is_beside or not axes.is_whole or agree_later(self.left, self.right, ours, theirs):
-                yield float(np.mean(scores)), ours
+                yield float(np.mean(scores)) + _nearness(axes.matrix, name), ours
 
     def _vectors(
         self, part: Part, theirs: np.ndarray, name: str, is_beside: bool
@@ -134,7 +132,14 @@ class Vectors:
                 continue
             is_same = np.array_equal(self.left.flat[ours], self.right.flat[theirs])
             is_alike = agree_later(self.left, self.right, ours, theirs)
-            yield is_same + 2 * is_alike + similarity(other, name), ours
+            near = similarity(other, name) + _nearness(other, part.matrix)
+            yield is_same + 2 * is_alike + near, ours
+
+
+def _nearness(name: str, other: str) -> float:
+    """Share of the path of a layer that two names have in common."""
+    parts = list(zip(name.split("."), other.split("."), strict=False))
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], parts))) / len(parts)
 
 
 def _parent(name: str) -> str:
