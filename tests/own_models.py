@@ -72,3 +72,57 @@ class FlaxSeparate(flax.linen.Module):
         query, key, value = (flax.linen.Dense(self.width, name=name)(tokens) for name in "abc")
         tokens = tokens + flax.linen.softmax(query @ key.swapaxes(1, 2), -1) @ value
         return flax.linen.Dense(self.outputs, name="classifier")(tokens.reshape(len(x), -1))
+
+
+class TorchPlain(torch.nn.Module):
+    """Two linear layers called by keyword, a factor of ones, and torch's own dropout.
+
+    The options are of both models; those of the Flax twin's mistakes have no effect here. `more` is another
+    layer, `unused` one that nothing calls.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        outputs: int,
+        rate: float = 0.1,
+        more: bool = False,
+        unused: bool = False,
+        **_: object,
+    ) -> None:
+        super().__init__()
+        self.a = torch.nn.Linear(input_shape[0] * input_shape[1] * input_shape[2], 16)
+        self.scale = torch.nn.Parameter(torch.ones(16))
+        self.drop = torch.nn.Dropout(rate)
+        self.more = torch.nn.Linear(16, 16) if more else None
+        self.unused = torch.nn.Linear(4, 4) if unused else None
+        self.b = torch.nn.Linear(16, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.drop(self.a(input=x.permute(0, 2, 3, 1).flatten(1)) * self.scale)
+        x = torch.relu(self.more(x) if self.more else x)
+        return self.b(input=x)
+
+
+class FlaxPlain(flax.linen.Module):
+    """The Flax twin; `other_rate`, `activation` and `twice` (another dropout) make it another model."""
+
+    input_shape: tuple[int, ...]
+    outputs: int
+    rate: float = 0.1
+    other_rate: float | None = None
+    activation: str = "relu"
+    twice: bool = False
+    more: bool = False
+    unused: bool = False
+
+    @flax.linen.compact
+    def __call__(self, x, train=False):
+        rate = self.rate if self.other_rate is None else self.other_rate
+        x = flax.linen.Dense(16, name="a")(inputs=x.reshape(len(x), -1))
+        x = x * self.param("scale", flax.linen.initializers.ones, (16,))
+        x = flax.linen.Dropout(rate, deterministic=not train)(x)
+        x = getattr(flax.linen, self.activation)(x)
+        if self.twice:
+            flax.linen.Dropout(rate, deterministic=not train)(x)
+        return flax.linen.Dense(self.outputs, name="b")(inputs=x)
