@@ -5,10 +5,12 @@ python -m pipeline.convert outputs/first weights.safetensors        # weights al
 python -m pipeline.convert outputs/first run.safetensors --whole    # optimizer state included
 python -m pipeline.convert run.safetensors outputs/back --backend torch
 python -m pipeline.convert theirs.safetensors outputs/new --backend jax model=resnet18
+python -m pipeline.convert theirs.safetensors outputs/new --backend jax model=resnet18 --leave-out "fc.*"
 """
 
 import argparse
 import errno
+import fnmatch
 import os
 import shutil
 import sys
@@ -20,6 +22,7 @@ from typing import Any
 from pipeline.cli.main import EXPECTED_ERRORS
 from pipeline.config.experiment import Config, plain, register, typed
 from pipeline.config.hydra_errors import to_user_error
+from pipeline.config.suggestions import nearest
 from pipeline.digest import digest
 from pipeline.errors import UserError
 from pipeline.run.backends import BACKENDS
@@ -47,6 +50,7 @@ def convert(
     whole: bool = False,
     config: Path | None = None,
     overrides: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
 ) -> None:
     """Convert a checkpoint.
 
@@ -57,6 +61,7 @@ def convert(
         whole: put the whole run into a safetensors file, not only the weights.
         config: a run whose config the new run uses; None: the source's.
         overrides: of that config, as for `run.py`.
+        leave_out: patterns of names of arrays that start anew, as a head for other classes.
     """
     check_target(target)
     to_file = target.suffix == SUFFIX
@@ -66,7 +71,7 @@ def convert(
     step = last.state.step
     try:
         if not to_file:
-            make_run(source, target, portables, backend, config, overrides)
+            make_run(source, target, portables, backend, config, overrides, leave_out)
         elif whole and last.recorder_state:
             portable_file.write_portable(target, last)
             print(f"all of the run at step {step}  →  {target}")
@@ -131,6 +136,7 @@ def make_run(
     backend: str | None,
     config: Path | None,
     overrides: Sequence[str],
+    leave_out: Sequence[str] = (),
 ) -> None:
     """Write a run folder: identity, logged history and checkpoints."""
     about = portables[-1].run
@@ -141,13 +147,14 @@ def make_run(
     chosen = config_of(about, backend, overrides)
     if names := names_of(chosen.model):
         portables = [with_canonical_names(portable, names) for portable in portables]
+    anew = left_out(portables[-1], leave_out)
     folder = RunFolder(target.resolve())
     print(f"writing a checkpoint of {chosen.backend.name}", flush=True)
     try:
         keys = overridden_keys(overrides)
         has_same_data = not any(key.startswith("dataset") for key in keys)
         folder.identify(chosen, about.get("data") if has_same_data else None)
-        import_run(folder.path, [with_recorder_state(portable) for portable in portables])
+        import_run(folder.path, [with_recorder_state(portable) for portable in portables], anew)
         if portables[-1].recorder_state and source.suffix != SUFFIX:
             step, run = portables[-1].state.step, checkpoints.run_of(source, "SRC")
             carry_history(run, folder.path, step, chosen.logger)
@@ -157,6 +164,21 @@ def make_run(
         raise
     print(f"a run of {chosen.backend.name} at step {portables[-1].state.step}  →  {target}")
     print(f"go on with: python run.py resume={target}")
+
+
+def left_out(portable: PortableCheckpoint, patterns: Sequence[str]) -> list[str]:
+    """Return the names of arrays that start anew."""
+    if patterns and portable.recorder_state:
+        problem = "the state of a whole run has no part that can start anew"
+        hint = "Start from its weights: python -m pipeline.convert RUN weights.safetensors"
+        raise UserError("--leave-out", patterns[0], problem=problem, hint=hint)
+    names = list(portable.state.shapes)
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            close = nearest(pattern, names)
+            hint = f"Did you mean {close}?" if close else ""
+            raise UserError("--leave-out", pattern, "a pattern of an array's name", hint)
+    return [name for name in names if any(fnmatch.fnmatch(name, each) for each in patterns)]
 
 
 def config_of(about: dict[str, Any], backend: str | None, overrides: Sequence[str]) -> Config:
@@ -231,6 +253,10 @@ def main() -> int:
     parser.add_argument("--backend", choices=list(BACKENDS), help="of the new run")
     parser.add_argument("--whole", action="store_true", help="all of the run, not weights alone")
     parser.add_argument("--config", metavar="RUN", type=Path, help="that has the new run's config")
+    parser.add_argument(
+        "--leave-out", metavar="PATTERN", action="append", default=[],
+        help="arrays that start anew, by name: a head for other classes",
+    )  # fmt: skip
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="of the new run's config")
     asked = parser.parse_intermixed_args()
     try:

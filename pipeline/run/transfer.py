@@ -53,13 +53,19 @@ def _export(arguments: Sequence[str], scratch: Path | None) -> list[PortableChec
         return [read_portable(path) for path in sorted(Path(folder).iterdir())]
 
 
-def import_run(run: Path, portables: Sequence[PortableCheckpoint]) -> None:
-    """Write checkpoints of a run, ordered by step, with the backend that its `run.json` names."""
+def import_run(
+    run: Path, portables: Sequence[PortableCheckpoint], anew: Sequence[str] = ()
+) -> None:
+    """Write checkpoints of a run, ordered by step, with the backend that its `run.json` names.
+
+    `anew` are the names of arrays whose values at step 0 take the place of those in the checkpoints.
+    """
     with tempfile.TemporaryDirectory(dir=run) as folder:
         paths = [Path(folder) / f"{index}{SUFFIX}" for index in range(len(portables))]
         for path, portable in zip(paths, portables, strict=True):
             write_portable(path, portable)
-        _run_worker("import", str(run), *map(str, paths))
+        options = [f"--anew={name}" for name in anew]
+        _run_worker("import", str(run), *options, *map(str, paths))
 
 
 def make_initial(config: Config, data: Data, backend: str) -> list[PortableCheckpoint]:

@@ -40,6 +40,7 @@ from pipeline.storage.checkpoints import (
     run_of,
 )
 from pipeline.storage.portable_file import SUFFIX, PortableCheckpoint, read_portable, write_portable
+from pipeline.storage.portable_state import Arrays, PortableState
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.training.model_checks import check_model
 
@@ -88,14 +89,34 @@ def report(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def import_files(run: Path, paths: list[Path]) -> None:
-    """Write portable files as checkpoints of a run."""
+def import_files(run: Path, paths: list[Path], anew: Sequence[str] = ()) -> None:
+    """Write portable files as checkpoints of a run; arrays to start `anew` have their values at step 0."""
     experiment = experiment_of(run)
     backend = backends.load(experiment.config.backend.name)
     device = backend.prepare(experiment.config, ALONE)
     portables = [read_portable(path) for path in paths]
+    if anew:
+        start = backend.initial(experiment, device)
+        portables = [with_values(portable, start, anew) for portable in portables]
     check_optimizer(portables[-1], experiment.config)
     backend.adopt(experiment, device, portables)
+
+
+def with_values(
+    portable: PortableCheckpoint, start: PortableState, names: Sequence[str]
+) -> PortableCheckpoint:
+    """Return a checkpoint of weights with some arrays of another state, as far as that has them."""
+
+    def replaced(arrays: Arrays, others: Arrays) -> Arrays:
+        kept = {name: array for name, array in arrays.items() if name not in names}
+        return kept | {name: others[name] for name in others if name in names}
+
+    state = replace(
+        portable.state,
+        parameters=replaced(portable.state.parameters, start.parameters),
+        buffers=replaced(portable.state.buffers, start.buffers),
+    )
+    return replace(portable, state=state)
 
 
 def write_initial(run: Path, name: str, out: Path) -> None:
@@ -136,13 +157,14 @@ def work(arguments: Sequence[str]) -> None:
     into = commands.add_parser("import", help="portable files to checkpoints")
     into.add_argument("run", type=Path, help="folder of the run")
     into.add_argument("path", nargs="+", type=Path, help="files, ordered by step")
+    into.add_argument("--anew", action="append", default=[], help="array with its value at step 0")
     start = commands.add_parser("initial", help="values at step 0 to a portable file")
     start.add_argument("run", type=Path, help="folder of the run")
     start.add_argument("--backend", required=True, help="whose model makes them")
     start.add_argument("--into", type=Path, required=True, help="the file")
     asked = parser.parse_args(arguments)
     if asked.command == "import":
-        import_files(asked.run, asked.path)
+        import_files(asked.run, asked.path, asked.anew)
     elif asked.command == "initial":
         write_initial(asked.run, asked.backend, asked.into)
     elif asked.tested:

@@ -232,5 +232,11 @@ def check_shapes(
         more = [f"and {len(faults) - MAX_NAMED} more"] if len(faults) > MAX_NAMED else []
         listed = "; ".join(faults[:MAX_NAMED] + more)
         hint = "Name the model and data set of that run, or leave them out: its own config is used."
+        if set(saved) == set(model):
+            hint += (
+                " Weights alone may leave out a head: python -m pipeline.convert … --leave-out NAME"
+            )
+        elif any(name not in saved for name in model) and any(name not in model for name in saved):
+            hint += " Of your own models under other names: model.names=FILE, as pipeline.parity writes it."
         problem = f"the checkpoint is of another model: {listed}"
         raise UserError("model", path, problem=problem, hint=hint)

@@ -196,6 +196,11 @@ def test_a_data_spec_is_enough_to_build_a_model(configure):
         ("theirs.safetensors", "full", [], "DST=full: it already exists"),
         ("theirs.safetensors", "theirs.safetensors", [], "DST=theirs.safetensors: it already exists"),
         ("theirs.safetensors", "new", [], "--backend=None: must be one of torch, jax"),
+        ("theirs.pth", "new", [], "is not read. Save it as safetensors: safetensors.torch.save_file"),
+        (
+            "theirs.safetensors", "new", ["--backend", "jax", "model=cnn", "--leave-out", "nope*"],
+            "--leave-out=nope*: must be a pattern of an array's name",
+        ),
         ("theirs.safetensors", "x.onnx", [], "DST=x.onnx: .onnx is no format to convert to"),
         ("theirs.safetensors", "run/run.json/new", [], "run.json is a file"),
         ("theirs.safetensors", "new", ["--backend", "jax"], "as in model=resnet18 dataset=cifar10"),
@@ -214,6 +219,7 @@ def test_bad_input_gets_one_message_and_creates_no_file(
         Path(folder).mkdir(parents=True)
     Path("run/run.json").write_text("{}")
     save_file(STATE.parameters, "theirs.safetensors")
+    Path("theirs.pth").write_bytes(b"PK")
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(sys, "argv", ["convert", source, target, *options])
     assert main() == 1

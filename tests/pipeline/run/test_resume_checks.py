@@ -8,6 +8,7 @@ from pipeline.cli.checks import check_mode
 from pipeline.errors import UserError
 from pipeline.run.resume import check_resumable, read_identity
 from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.signature import signature
 
 
 @pytest.fixture
@@ -33,6 +34,18 @@ def test_an_edited_config_in_run_json_is_refused_with_a_remedy(run):
     # What cannot change the result may be edited.
     (run / "run.json").write_text(text.replace('"log_every": 50', '"log_every": 5'))
     read_identity(run, "resume")
+
+
+def test_an_edited_file_of_names_makes_another_run(configure, tmp_path, monkeypatch):
+    names = tmp_path / "names.yaml"
+    names.write_text("rows: []")
+    config = configure(f"model=own model.names={names}")
+    before = signature(config)
+    assert signature(config) == before
+    names.write_text("rows: []\n")
+    assert signature(config) != before
+    names.rename(tmp_path / "moved.yaml")
+    assert signature(configure(f"model=own model.names={tmp_path / 'moved.yaml'}")) != before
 
 
 @pytest.mark.parametrize("content", [{}, [], {"config": {}}, {"config": 1, "signature": "x"}, "{"])

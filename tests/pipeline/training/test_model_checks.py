@@ -1,5 +1,6 @@
 """Checks that a model fits its data set."""
 
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -176,6 +177,13 @@ def test_a_users_model_that_cannot_be_created_is_reported_in_one_message(tmp_pat
             import_user_model("model.torch", path, (4,), 2, {})
 
 
+def test_a_users_model_is_found_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "found_here.py").write_text("def Net(*arguments):\n    return arguments")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert import_user_model("model.torch", "found_here:Net", (4,), 2, {}) == ((4,), 2)
+
+
 @pytest.mark.parametrize(
     ("outputs", "targets", "task", "problem"),
     [
@@ -190,10 +198,17 @@ def test_a_users_model_that_cannot_be_created_is_reported_in_one_message(tmp_pat
         ),
         (np.zeros((8, 10, 4)), (8,), Classification(), r"\[8, 10, 4\].* \[8, classes\]"),
         ({"logits": 1}, (8,), Classification(), "returns a dict"),
+        (
+            np.zeros((8, 13)),
+            (8,),
+            Classification(),
+            "logits of 13 classes, and the data set has 10",
+        ),
+        (np.zeros((8, 5, 9)), (8, 5), Language(), "logits of 9 classes, and the data set has 10"),
     ],
 )
 def test_outputs_of_a_users_model_must_have_the_shape_that_the_loss_needs(
     outputs, targets, task, problem
 ):
     with pytest.raises(UserError, match=problem) if problem else nullcontext():
-        check_outputs(outputs, {task.targets[0]: targets}, task)
+        check_outputs(outputs, {task.targets[0]: targets}, task, 10)
