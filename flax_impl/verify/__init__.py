@@ -2,14 +2,16 @@
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+from flax.nnx import Rngs
 
 from flax_impl.device import CACHE
 from flax_impl.verify import equinox, functions, linen, nnx
+from flax_impl.verify.function import KEYS
 from flax_impl.verify.subject import FunctionSubject, to_native
 from pipeline.errors import UserError
 from pipeline.verify.sides.channels import Channels, open_in_layout
@@ -32,6 +34,12 @@ def prepare(threads: int) -> None:
     jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def random_keywords(names: Collection[str]) -> dict[str, object]:
+    """Return the generators of random numbers among a function's arguments, by their names."""
+    keys: dict[str, object] = {name: jax.random.key(0) for name in names if name in KEYS}
+    return keys | ({"rngs": Rngs(0)} if "rngs" in names else {})
 
 
 def open_subject(

@@ -1,6 +1,6 @@
 """Models of torch under check, for `pipeline.verify`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import nn
@@ -21,6 +21,12 @@ def prepare(threads: int) -> None:
     torch.use_deterministic_algorithms(True)
     # By default torch fills every empty tensor in deterministic mode, which costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyrefly: ignore[missing-attribute]
+
+
+def random_keywords(names: Collection[str]) -> dict[str, object]:
+    """Return the generators of random numbers among a function's arguments: torch has one of its own."""
+    del names
+    return {}
 
 
 def open_subject(

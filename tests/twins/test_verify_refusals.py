@@ -123,13 +123,33 @@ def break_off(seed):
 number = 3
 """
 FLAX = """
+import equinox
 from flax import linen as nn
+from flax import nnx
 
 
 class Tokens(nn.Module):
     @nn.compact
     def __call__(self, ids):
         return nn.Dense(3)(nn.Embed(10, 4)(ids))
+
+
+class Keyed(equinox.Module):
+    dense: equinox.nn.Linear
+
+    def __init__(self, width, key):
+        self.dense = equinox.nn.Linear(4, width, key=key)
+
+    def __call__(self, x):
+        return self.dense(x)
+
+
+class Streams(nnx.Module):
+    def __init__(self, width=3, *, rngs):
+        self.dense = nnx.Linear(4, width, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dense(x)
 
 
 class Images(nn.Module):
@@ -212,6 +232,19 @@ def test_unknown_options_are_refused_with_those_that_are_known():
     assert "It takes width=6, bias=True: set them with --options or --right-options." in str(
         caught.value
     )
+
+
+@pytest.mark.parametrize("model", ["Keyed", "Streams"])
+def test_a_class_that_asks_for_random_numbers_gets_them(model):
+    side = opened(f"jets:{model}", width=7)
+    assert sorted(array.shape for array in side.description.arrays) in (
+        [(4, 7), (7,)],
+        [(7,), (7, 4)],
+    )
+    with pytest.raises(UserError) as caught:
+        opened(f"jets:{model}", depth=7)
+    takes = "width, key" if model == "Keyed" else "width=3, rngs"
+    assert f"It takes {takes}: set them with" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_a_file_that_fits_neither_side_is_refused_with_what_is_missing(model):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("no.pt", "there is no such file. Name one: .pt, .pth, "),
+        ("no.pt", "there is no such file. Name a file .pt, .pth, "),
         ("file.onnx", "must be a file .pt, .pth, "),
     ],
 )

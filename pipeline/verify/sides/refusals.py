@@ -5,6 +5,7 @@ import sysconfig
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.backend_specs import BACKENDS
 from pipeline.errors import UserError
@@ -12,6 +13,7 @@ from pipeline.verify.sides.subject import Inputs
 
 LONGEST = 300  # characters of an error's own message
 MOST_NAMES = 12
+OF_FLAX = ("parent", "name")  # fields of every linen module
 ROOT = Path(__file__).resolve().parents[3]
 OURS = tuple(f"{ROOT / name}/" for name in ("pipeline", *(b.package for b in BACKENDS.values())))
 LIBRARIES = ("site-packages", "<frozen", sysconfig.get_path("stdlib"))
@@ -61,16 +63,22 @@ def describe_call(arguments: tuple[object, ...], keywords: Mapping[str, object])
     return ", ".join(given) or "nothing"
 
 
+def parameters_of(function: Any) -> list[inspect.Parameter]:
+    """Return the parameters of a class, as its own `__init__` has them, or of a function."""
+    is_own = isinstance(function, type) and function.__init__ is not object.__init__
+    try:
+        found = [*inspect.signature(function.__init__ if is_own else function).parameters.values()]
+    except (TypeError, ValueError):
+        return []
+    return found[1:] if is_own else found
+
+
 def describe_signature(function: object, key: str) -> str:
     """Tell what a class or function takes, as the way out of a wrong call."""
-    try:
-        parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return ""
     shown = [
         parameter.name + ("" if parameter.default is parameter.empty else f"={parameter.default!r}")
-        for parameter in parameters
-        if parameter.kind is not parameter.VAR_KEYWORD
+        for parameter in parameters_of(function)
+        if parameter.kind is not parameter.VAR_KEYWORD and parameter.name not in OF_FLAX
     ]
     if not shown:
         return "It takes no options."

@@ -40,7 +40,7 @@ class WeightsFile:
         known = [suffix for spec in BACKENDS.values() for suffix in spec.weights]
         if not path.is_file():
             raise UserError(
-                key, path, problem="there is no such file", hint=f"Name one: {_or(known)}."
+                key, path, problem="there is no such file", hint=f"Name a file {_or(known)}."
             )
         if path.suffix not in known:
             hint = "Save a state dict with torch.save, or arrays with safetensors."

@@ -28,6 +28,7 @@ from pipeline.verify.sides.refusals import (
     describe_call,
     describe_signature,
     is_out_of_memory,
+    parameters_of,
     shortened,
 )
 from pipeline.verify.sides.subject import Inputs, Subject
@@ -135,8 +136,9 @@ def make(opening: Opening) -> Any:
     is_model = spec_of(found) is not None and not isinstance(found, type)
     if is_model or not callable(found):
         return found
+    randomness = random_keywords(found, opening)
     try:
-        return found(*opening.arguments, **opening.options)
+        return found(*opening.arguments, **opening.options, **randomness)
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise MemoryError from error
@@ -147,6 +149,21 @@ def make(opening: Opening) -> Any:
             takes if isinstance(error, TypeError) else f"Mend it, or give it other options. {takes}"
         )
         raise UserError(opening.key, opening.path, problem=problem, hint=hint) from error
+
+
+def random_keywords(found: Any, opening: Opening) -> dict[str, Any]:
+    """Return the generators that a class or function asks for: no text of the user's can give them."""
+    given = opening.options.keys()
+    required = {
+        parameter.name
+        for parameter in parameters_of(found)[len(opening.arguments) :]
+        if parameter.default is parameter.empty and parameter.name not in given
+    }
+    keywords: dict[str, Any] = {}
+    for spec in BACKENDS.values():
+        if any(framework in sys.modules for framework in spec.frameworks):
+            keywords |= import_module(f"{spec.package}.verify").random_keywords(required)
+    return keywords
 
 
 def spec_of(made: object) -> BackendSpec | None:
