@@ -92,7 +92,7 @@ class Owners:
 
 def find_layers(trace: Trace, owners: Owners) -> list[Layer]:
     """Return the layers of a model in the order of execution; each set of parameters once."""
-    seen: set[bytes] = set()
+    seen: set[tuple[int, ...]] = set()
     found: list[Layer] = []
     pending = list(_first_uses(trace, seen))
     taken: set[int] = set()
@@ -144,23 +144,32 @@ def _without_parts(layers: Sequence[Layer]) -> list[Layer]:
     return [layer for layer in layers if layer.role in MATRICES or not is_part(layer)]
 
 
-def _first_uses(trace: Trace, seen: set[bytes]) -> Iterator[Use]:
+def _first_uses(trace: Trace, seen: set[tuple[int, ...]]) -> Iterator[Use]:
     """Yield the first use of each set of elements: as a matrix, or as its summand, if it is ever one."""
     uses = list(_uses_of_data(trace))
-    keys = [np.sort(use.elements, axis=None).tobytes() for use in uses]
+    keys = [_key(use.elements) for use in uses]
     products = {use.op for use in uses if use.role in MATRICES}
     ranks = []  # 2 of a matrix, 1 of its summand, else 0
     for use in uses:
         data = () if use.data is None else (root(trace.ops, use.data),)
         is_summand = use.role is Role.shift and not products.isdisjoint((use.op, *data))
         ranks.append(2 if use.role in MATRICES else int(is_summand))
-    best: dict[bytes, int] = {}
+    best: dict[tuple[int, ...], int] = {}
     for key, rank in zip(keys, ranks, strict=True):
         best[key] = max(rank, best.get(key, 0))
     for key, rank, use in zip(keys, ranks, uses, strict=True):
         if key not in seen and rank == best[key]:
             seen.add(key)
             yield use
+
+
+def _key(elements: np.ndarray) -> tuple[int, ...]:
+    """Return numbers that tell sets of elements apart, in whatever order they are."""
+    numbers = elements.ravel()
+    if not numbers.size:
+        return (0,)
+    squares = int(np.dot(numbers, numbers))
+    return (numbers.size, int(numbers.min()), int(numbers.max()), int(numbers.sum()), squares)
 
 
 def _uses_of_data(trace: Trace) -> Iterator[Use]:
@@ -173,12 +182,13 @@ def _uses_of_data(trace: Trace) -> Iterator[Use]:
         takes = op.name not in FILLED and any(depends[at] for at in op.inputs)
         depends.append(op.name == "input" or takes)
     on_data = [any(depends[at] for at in trace.ops[use.op].inputs) for use in trace.uses]
-    numbers = [
-        use.elements.ravel() for use, is_on in zip(trace.uses, on_data, strict=True) if is_on
-    ]
-    known = np.unique(np.concatenate(numbers)) if numbers else np.zeros(0, int)
+    on_inputs = [use.elements for use, is_on in zip(trace.uses, on_data, strict=True) if is_on]
+    known = np.zeros(1 + max((int(part.max()) for part in on_inputs), default=-1) + 1, bool)
+    for part in on_inputs:
+        known[part] = True
+    known[-1] = False  # of element -1, which is of no array
     for use, is_on in zip(trace.uses, on_data, strict=True):
-        if is_on or not np.isin(use.elements, known).all():
+        if is_on or (use.elements >= len(known)).any() or not known[use.elements].all():
             yield use
 
 

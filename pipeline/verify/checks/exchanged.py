@@ -23,7 +23,9 @@ def find_exchanged(
     for match in single:
         left, right = match.left[0], match.right[0]
         if words(left.name) == words(right.name):
-            if match.columns is not None and not _is_flattened(left, right, traces):
+            is_patched = left.elements.ndim != right.elements.ndim  # a kernel, and a matrix
+            flattened = is_patched or _is_flattened(left, right, traces)
+            if match.columns is not None and not flattened:
                 return _reordered(left, right)
             continue
         other = by_name.get(tuple(words(right.name)))
