@@ -8,6 +8,7 @@ function may take the place of the other's.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 
@@ -108,10 +109,16 @@ def _search(
 def _candidates(trial: Trial) -> Iterator[tuple[Family, int, Candidate]]:
     for family in FAMILIES:
         for side in range(len(SIDES)):
-            for candidate in family(trial.flows[side], trial.flows[1 - side]):
+            for candidate in _proposed(family, trial, side):
                 if trial.is_late:
                     return
                 yield family, side, candidate
+
+
+def _proposed(family: Family, trial: Trial, side: int) -> Iterator[Candidate]:
+    """Yield a family's candidates; one that fails ends them: the verdict stands without a cause."""
+    with suppress(ArithmeticError, LookupError, TypeError, ValueError):
+        yield from family(trial.flows[side], trial.flows[1 - side])
 
 
 def _of_gradients(trial: Trial) -> Cause | None:

@@ -44,7 +44,7 @@ def _is_square(shape: tuple[int, ...]) -> bool:
 
 def propose_positions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose rows of a table, or positions of waves, that begin with another number."""
-    bounds = sorted({int(n) for n in numbers_near(theirs) if n > 0 and n == int(n) and n < 1e6})
+    bounds = sorted({int(n) for n in numbers_near(theirs) if 0 < n < 1e6 and n == int(n)})
     region = set(ours.region)
     for use in ours.trace.uses:
         if use.role is not Role.lookup or use.op not in region:
