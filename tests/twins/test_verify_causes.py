@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from wrong_pairs import Image, Text, inputs, subject
 
 from pipeline.verify.alignment.align import Aligner, Alignment
 from pipeline.verify.causes import find_cause
+from pipeline.verify.causes.documented import ROWS
 from pipeline.verify.checks.checker import Checker, Finding
 from pipeline.verify.checks.differences import by_name, relative
 from pipeline.verify.verdict import Cause, Part
@@ -27,10 +29,10 @@ def in_float64(float64):
 
 
 @cache
-def aligned(kind: type, sides: tuple[str, str]) -> Alignment:
+def aligned(base: Text | Image, sides: tuple[str, str]) -> Alignment:
     """Align the two models without mistakes: which parameters belong together is known here."""
-    given = inputs(kind())
-    subjects = subject(sides[0], kind()), subject(sides[1], kind())
+    given = inputs(base)
+    subjects = subject(sides[0], base), subject(sides[1], base)
     return Aligner(*subjects, (given, given), 0).align()
 
 
@@ -45,7 +47,8 @@ def cause_of(
     """Find the cause of the difference of two models with other details."""
     training = part in (Part.training, Part.buffers)
     models = subject(sides[0], replace(base, **left)), subject(sides[1], replace(base, **right))
-    alignment, given = aligned(type(base), sides), inputs(base)
+    right_base = Text(layers=base.layers) if isinstance(base, Text) else Image()
+    alignment, given = aligned(right_base, sides), inputs(base)
     checker = Checker(*models, alignment)
     checker.load(alignment.values)
     traces = [model.trace(given, training) for model in models]
@@ -120,6 +123,20 @@ def test_a_mistake_in_a_transformer_is_named_and_its_remedy_confirmed(left, righ
     assert phrase in cause.remedy
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "name"),
+    [
+        ({}, {"activation": "gelu_tanh"}, "GELU exact or tanh"),
+        ({"plus_one": 1.0}, {}, "norm factor plus one"),
+        ({}, {"scale": 1.0}, "attention scale"),
+    ],
+)
+def test_a_cause_is_applied_to_all_layers_that_have_it(left, right, name):
+    cause = cause_of(Text(layers=2), left, right)
+    assert cause is not None
+    assert (cause.name, cause.confirmed) == (name, True)
+
+
 @pytest.mark.parametrize(("left", "right", "name", "phrase"), IMAGE)
 def test_a_mistake_in_a_convolutional_network_is_named_and_its_remedy_confirmed(
     left, right, name, phrase
@@ -170,9 +187,11 @@ def test_a_mistake_that_training_shows_is_named(base, left, right, part, name, p
 @pytest.mark.parametrize(
     ("base", "right", "name"),
     [
-        (Text(), {"activation": "gelu_tanh"}, "GELU exact or tanh"),
+        pytest.param(
+            Text(), {"activation": "gelu_tanh"}, "GELU exact or tanh", marks=pytest.mark.slow
+        ),
         (Text(), {"norm": "outside"}, "epsilon inside or outside the root"),
-        (Text(), {"post_norm": True}, "pre-norm or post-norm"),
+        pytest.param(Text(), {"post_norm": True}, "pre-norm or post-norm", marks=pytest.mark.slow),
         (Image(), {"padding": (2, 0)}, "padding"),
         (Image(pool="avg"), {"counts": False}, "average pool counts padding"),
     ],
@@ -186,7 +205,13 @@ def test_causes_are_found_between_two_models_of_one_framework(sides, base, right
 def test_a_remedy_is_confirmed_in_gradients_too():
     cause = cause_of(Text(), {}, {"activation": "gelu_tanh"}, gradients=True)
     assert cause is not None
-    assert cause.remedy.endswith("the two are the same in outputs and gradients")
+    same = "the two are the same in outputs and gradients"
+    assert cause.remedy.endswith(f"{same}; see docs/differences.md#gelu-approximation")
+
+
+def test_each_row_that_a_cause_names_is_on_the_page_of_differences():
+    page = (Path(__file__).parents[2] / "docs" / "differences.md").read_text()
+    assert [row for row in ROWS.values() if f'<a id="{row}"></a>' not in page] == []
 
 
 def test_two_mistakes_at_once_have_no_confirmed_cause():

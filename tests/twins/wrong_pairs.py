@@ -14,7 +14,7 @@ from flax_impl.verify.function import Function
 from flax_impl.verify.subject import FunctionSubject
 from lightning_impl.verify.subject import ModuleSubject
 
-WIDTH, HEADS, LENGTH, VOCABULARY, LAYERS = 8, 2, 6, 11, 2
+WIDTH, HEADS, LENGTH, VOCABULARY = 8, 2, 6, 11
 CHANNELS = 4
 
 
@@ -22,6 +22,7 @@ CHANNELS = 4
 class Text:
     """A transformer's details."""
 
+    layers: int = 1
     activation: str = "gelu"
     slope: float = 0.01
     epsilon: float = 1e-5
@@ -93,7 +94,7 @@ class TorchText(nn.Module):
         self.o = o
         self.tokens = nn.Embedding(VOCABULARY, WIDTH, padding_idx=o.padding_idx)
         self.positions = nn.Embedding(LENGTH + 4, WIDTH)
-        self.blocks = nn.ModuleList([TorchBlock(o) for _ in range(LAYERS)])
+        self.blocks = nn.ModuleList([TorchBlock(o) for _ in range(o.layers)])
         self.norm = TorchNorm(o)
         self.head = nn.Linear(WIDTH, 3)
 
@@ -311,7 +312,7 @@ def jax_text(o: Text):
             hidden = ~jnp.tril(jnp.ones((LENGTH, LENGTH), bool), o.causal)
         if o.pads:
             hidden = hidden | inputs["pads"][:, None, None, :]
-        for layer in range(LAYERS):
+        for layer in range(o.layers):
             name = f"layer_{layer}"
             works = (
                 ("ln_1", lambda y, name=name: attend(p, name, y, hidden)),
@@ -391,10 +392,10 @@ def jax_image(o: Image):
     return apply
 
 
-def text_shapes() -> dict[str, tuple[int, ...]]:
+def text_shapes(layers: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the transformer's arrays."""
     found = {"token.embedding": (VOCABULARY, WIDTH), "position.embedding": (LENGTH + 4, WIDTH)}
-    for layer in range(LAYERS):
+    for layer in range(layers):
         for part in ("query", "key", "value", "out"):
             found[f"layer_{layer}.{part}.kernel"] = (WIDTH, WIDTH)
         found[f"layer_{layer}.up.kernel"] = (WIDTH, 2 * WIDTH)
@@ -423,7 +424,7 @@ def subject(framework: str, o: Text | Image):
     if framework == "torch":
         torch.manual_seed(0)
         return ModuleSubject(TorchText(o) if isinstance(o, Text) else TorchImage(o), {})
-    shapes = text_shapes() if isinstance(o, Text) else image_shapes()
+    shapes = text_shapes(o.layers) if isinstance(o, Text) else image_shapes()
     arrays = {
         name: jnp.asarray(
             np.ones(shape) if name.endswith(("scale", "var")) else np.zeros(shape) + 0.1

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.rng import generator
 from pipeline.verify.causes.candidate import Candidate, Family
+from pipeline.verify.causes.documented import with_row
 from pipeline.verify.causes.families import FAMILIES
 from pipeline.verify.causes.families.gradients import propose_gradients
 from pipeline.verify.causes.families.leftovers import propose_leftovers
@@ -150,12 +151,13 @@ def _stopped(checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs]) ->
 
 def _confirmed(candidate: Candidate, where: str) -> Cause:
     remedy = f"{candidate.difference}; with {candidate.remedy} the two are the same{where}"
-    return Cause(candidate.name, remedy, True)
+    return Cause(candidate.name, with_row(candidate.name, remedy), True)
 
 
 def _guessed(candidate: Candidate, trial: Trial) -> Cause:
     remedy = f"{candidate.difference}; with {candidate.remedy} this place agrees, but not all that follows"
-    return Cause(_name_elsewhere(candidate.name, trial), remedy, False)
+    name = _name_elsewhere(candidate.name, trial)
+    return Cause(name, with_row(name, remedy), False)
 
 
 def _name_elsewhere(name: str, trial: Trial) -> str:

@@ -44,8 +44,9 @@ def names_after(flow: Flow, place: int, hops: int = 4) -> set[str]:
         names |= {"softmax" for other in pending if "softmax" in flow.ops[other].function}
         pending = {
             c for c in pending
-            if flow.ops[c].name in PLAIN | SELECTS or flow.ops[c].only_moves
-            or flow.ops[c].name in ("mean", "reduce_sum", "mm", "bmm", "dot_general")
+            if c not in flow.uses_arrays
+            and (flow.ops[c].name in PLAIN | SELECTS or flow.ops[c].only_moves
+            or flow.ops[c].name in ("mean", "reduce_sum", "mm", "bmm", "dot_general"))
         }  # fmt: skip
     return names
 
