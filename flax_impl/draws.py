@@ -9,7 +9,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from flax_impl.device import PyTree
 from flax_impl.randomness import SHARED
-from flax_impl.verify.record import OTHER_RANDOM, RANDOM, layer_of, lifted, traced
+from flax_impl.verify.evaluation import lifted, traced
+from flax_impl.verify.neutral import OTHER_RANDOM, RANDOM
+from flax_impl.verify.origin import layer_of
 from pipeline.run.step_observer import LayerDraw
 
 Known = Mapping[Any, float]  # values of scalars that depend on no input

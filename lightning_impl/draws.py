@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lightning_impl.verify.record import Neutral, short_name
+from lightning_impl.verify.neutral import Neutral, short_name
 from pipeline.run.step_observer import LayerDraw
 
 T = TypeVar("T")

@@ -12,7 +12,8 @@ from flax.nnx import Rngs
 from flax_impl.device import CACHE
 from flax_impl.verify import equinox, functions, linen, nnx
 from flax_impl.verify.function import KEYS
-from flax_impl.verify.subject import FunctionSubject, to_native
+from flax_impl.verify.native import to_native
+from flax_impl.verify.subject import FunctionSubject
 from pipeline.errors import UserError
 from pipeline.verify.sides.channels import Channels, open_in_layout
 from pipeline.verify.sides.loss import Loss, inputs_of_model

@@ -9,14 +9,17 @@ import optax
 
 from flax_impl.device import PyTree
 from flax_impl.optimizers import build_optimizer
+from flax_impl.verify.evaluation import by_primitives, lifted, traced
 from flax_impl.verify.function import Function
 from flax_impl.verify.lanes import MODES, run_lane
-from flax_impl.verify.record import NARROW, by_primitives, lifted, record, traced
+from flax_impl.verify.native import numpy_of, sources, to_native, weighted
+from flax_impl.verify.precision import NARROW
+from flax_impl.verify.record import record
 from flax_impl.verify.replay import NAMESPACE
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.replay.program import Recorded, Source
+from pipeline.verify.replay.program import Recorded
 from pipeline.verify.sides.channels import Channels
 from pipeline.verify.sides.loss import Loss
 from pipeline.verify.sides.outputs import LOSS, leaves
@@ -84,26 +87,26 @@ class FunctionSubject:
         given = self._arrays(inputs)
         if edits:
             before, program = self.recorded.find(inputs, training, self.trace)
-            values = _sources(self.arrays, given)
+            values = sources(self.arrays, given)
             return program.trace(before, values, edits, NAMESPACE, keep, until)
         call = self._call(training, inputs)
-        interpreter, results, places = record(
+        recorder, results, places = record(
             call, self.arrays, given, keep, until, *self._varied, self.function.root
         )
         (outputs, buffers), places = (results, places) if results else (({}, {}), ({}, {}))
         changed = self._changed(buffers)
         trace = Trace(
-            interpreter.ops,
-            interpreter.uses,
+            recorder.ops,
+            recorder.uses,
             {path: np.asarray(array) for path, array in outputs.items()},
             places[0],
             changed,
-            interpreter.draws,
-            interpreter.kept,
+            recorder.draws,
+            recorder.kept,
             {name: places[1][name] for name in changed},
         )
         if until is None:
-            self.recorded.keep(inputs, training, trace, interpreter.program)
+            self.recorded.keep(inputs, training, trace, recorder.program)
         return trace
 
     def run(
@@ -120,7 +123,7 @@ class FunctionSubject:
         (loss, (outputs, buffers)), gradients = self._gradients(training, inputs)(
             trained, fixed | self.others, self._arrays(inputs), dict(weights)
         )
-        return Pass(float(loss), _numpy(gradients), _numpy(outputs), self._changed(buffers))
+        return Pass(float(loss), numpy_of(gradients), numpy_of(outputs), self._changed(buffers))
 
     def _rerun(
         self,
@@ -133,18 +136,18 @@ class FunctionSubject:
         trace, program = self.recorded.find(inputs, training, self.trace)
 
         def loss(trained: PyTree, fixed: PyTree, given: PyTree) -> tuple[jax.Array, PyTree]:
-            values = _sources({**trained, **fixed}, given)
+            values = sources({**trained, **fixed}, given)
             found = program.run(values, edits, NAMESPACE)
             outputs, buffers = (
                 {path: found[at] for path, at in program.results(places, edits).items()}
                 for places in (trace.results, trace.updates)
             )
-            return _weighted(outputs, weights), (outputs, buffers)
+            return weighted(outputs, weights), (outputs, buffers)
 
         both = by_primitives(jax.value_and_grad(loss, has_aux=True))
         trained, fixed = self._split(self.function.trained)
         (value, (outputs, buffers)), gradients = both(trained, fixed, self._arrays(inputs))
-        return Pass(float(value), _numpy(gradients), _numpy(outputs), _numpy(buffers))
+        return Pass(float(value), numpy_of(gradients), numpy_of(outputs), numpy_of(buffers))
 
     def train(
         self,
@@ -172,7 +175,7 @@ class FunctionSubject:
             learning, state = update(learning, state, gradients)
             fixed = {name: buffers.get(name, array) for name, array in fixed.items()}
             others = {name: buffers.get(name, array) for name, array in others.items()}
-            steps.append((float(loss), _numpy(learning | fixed)))
+            steps.append((float(loss), numpy_of(learning | fixed)))
         return steps
 
     def lane(
@@ -191,8 +194,8 @@ class FunctionSubject:
             return call(arrays, inputs)[0]
 
         trained, fixed = self._split(self.function.trained)
-        held = _numpy(trained), _numpy(fixed)
-        given = _numpy(self._arrays(inputs))
+        held = numpy_of(trained), numpy_of(fixed)
+        given = numpy_of(self._arrays(inputs))
         return run_lane(apply, held, given, dict(weights), precision, compiled)
 
     def try_out(self, inputs: Inputs) -> None:
@@ -225,7 +228,7 @@ class FunctionSubject:
                 trained: PyTree, fixed: PyTree, inputs: PyTree, weights: PyTree
             ) -> tuple[jax.Array, PyTree]:
                 outputs, buffers = call({**trained, **fixed}, inputs)
-                return _weighted(outputs, weights), (outputs, buffers)
+                return weighted(outputs, weights), (outputs, buffers)
 
             self._traced[key] = by_primitives(jax.value_and_grad(loss, has_aux=True))
         return self._traced[key]
@@ -244,30 +247,3 @@ def _dtype(function: Function, name: str) -> str:
     """Return float32 for a table that a model holds in it; parameters are float64."""
     is_narrow = function.arrays[name].dtype in NARROW and name not in function.trained
     return "float32" if is_narrow else "float64"
-
-
-def to_native(inputs: Inputs) -> dict[str, jax.Array]:
-    """Inputs as arrays: floats in float64, integers in int32, as models of JAX expect them."""
-    found = {}
-    for name, array in inputs.items():
-        if np.issubdtype(array.dtype, np.floating):
-            found[name] = jnp.asarray(array, jnp.float64)
-        else:
-            found[name] = jnp.asarray(array, array.dtype if array.dtype == bool else jnp.int32)
-    return found
-
-
-def _sources(arrays: Mapping[str, PyTree], given: Mapping[str, PyTree]) -> dict[Source, PyTree]:
-    """Return what a recorded pass starts from."""
-    found = {("parameter", name): array for name, array in arrays.items()}
-    return found | {("input", name): array for name, array in given.items()}
-
-
-def _weighted(outputs: Mapping[str, PyTree], weights: Mapping[str, np.ndarray]) -> jax.Array:
-    """Return the sum of the outputs, each times its weights."""
-    parts = [jnp.sum(outputs[path] * weight) for path, weight in weights.items()]
-    return jnp.stack(parts).sum()
-
-
-def _numpy(arrays: Mapping[str, PyTree]) -> Arrays:
-    return {name: np.asarray(array) for name, array in arrays.items()}

@@ -5,7 +5,10 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import nn
 
-from lightning_impl.verify.subject import ModuleSubject, narrow_buffers, to_native
+from lightning_impl.verify.module import call
+from lightning_impl.verify.native import to_native
+from lightning_impl.verify.neutral import narrow_buffers
+from lightning_impl.verify.subject import ModuleSubject
 from pipeline.errors import UserError
 from pipeline.verify.sides.channels import FIRST, Channels, open_in_layout
 from pipeline.verify.sides.loss import Loss
@@ -55,7 +58,7 @@ def open_subject(
     def attempt(taken: Channels) -> ModuleSubject:
         with torch.no_grad():  # before its parameters are listed: lazy ones get their shapes
             given = to_native(taken.turn(inputs))
-            output = ModuleSubject.call(model, given, keywords, loss)
+            output = call(model, given, keywords, loss)
             if loss:
                 loss(output, given)
         return ModuleSubject(model, keywords, taken, narrow, loss)

@@ -1,25 +1,26 @@
 """A torch module under check."""
 
-import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer
 from lightning_impl.verify.lanes import MODES, run_lane
-from lightning_impl.verify.record import NARROW, Enough, Neutral, Recorder
+from lightning_impl.verify.module import call, mode
+from lightning_impl.verify.native import numpy_of, sources, to_native, weighted
+from lightning_impl.verify.neutral import Neutral, narrow_buffers
+from lightning_impl.verify.record import Enough, Recorder
 from lightning_impl.verify.replay import NAMESPACE, to_numpy
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.replay.program import Recorded, Source
+from pipeline.verify.replay.program import Recorded
 from pipeline.verify.sides.channels import Channels
-from pipeline.verify.sides.loss import Loss, inputs_of_model
+from pipeline.verify.sides.loss import Loss
 from pipeline.verify.sides.outputs import LOSS, leaves
 from pipeline.verify.sides.subject import MIDDLE, Edit, Inputs, Pass
 from pipeline.verify.trace.graph import Array, Description, Trace
@@ -99,12 +100,12 @@ class ModuleSubject:
         given = self._tensors(inputs)
         if edits:
             before, program = self.recorded.find(inputs, training, self.trace)
-            values = _sources(self.arrays, given)
+            values = sources(self.arrays, given)
             with torch.no_grad():
                 return program.trace(before, values, edits, NAMESPACE, keep, until)
         self._fill_caches(given, training)
         recorder = Recorder(self.arrays, given, keep, until, *self._varied)
-        with self._mode(training), torch.no_grad():
+        with mode(self.model, training), torch.no_grad():
             before = self.values()
             hooks = list(recorder.watch(self.model))
             found: dict[str, torch.Tensor] = {}
@@ -141,7 +142,7 @@ class ModuleSubject:
         if edits:
             return self._rerun(inputs, training, weights, edits)
         before = self.values()
-        with self._mode(training), Neutral(*self._varied):
+        with mode(self.model, training), Neutral(*self._varied):
             loss, outputs = self._loss(self._tensors(inputs), weights)
             if loss.requires_grad:  # not that of a function without parameters
                 loss.backward()
@@ -165,20 +166,20 @@ class ModuleSubject:
         """Run the recorded operations forward and backward, with edits."""
         trace, program = self.recorded.find(inputs, training, self.trace)
         trained = {array.name for array in self.description.arrays if array.is_trained}
-        values = _sources(self.arrays, self._tensors(inputs))
+        values = sources(self.arrays, self._tensors(inputs))
         for (_, name), tensor in values.items():
             tensor.requires_grad_(name in trained)
         found = program.run(values, edits, NAMESPACE)
         outputs = {p: found[at] for p, at in program.results(trace.results, edits).items()}
         buffers = {n: found[at] for n, at in program.results(trace.updates, edits).items()}
-        loss = _weighted(outputs, weights)
+        loss = weighted(outputs, weights)
         loss.backward()
         gradients = {
             name: to_numpy(tensor.grad)
             for (_, name), tensor in values.items()
             if tensor.is_leaf and tensor.grad is not None
         }
-        return Pass(loss.item(), gradients, _numpy(outputs), _numpy(buffers))
+        return Pass(loss.item(), gradients, numpy_of(outputs), numpy_of(buffers))
 
     def train(
         self,
@@ -192,7 +193,7 @@ class ModuleSubject:
         masks = {name: torch.from_numpy(np.asarray(mask)) for name, mask in trained.items()}
         learning = [(name, p) for name, p in self.model.named_parameters() if name in masks]
         updates = build_optimizer(optimizer, learning) if learning else None
-        with self._mode(True), Neutral(*self._varied):
+        with mode(self.model, True), Neutral(*self._varied):
             for batch in batches:
                 loss, _ = self._loss(self._tensors(batch), weights)
                 if updates:
@@ -226,14 +227,14 @@ class ModuleSubject:
         self._seen.add(key)
         before = self.values()
         try:
-            with self._mode(training), torch.no_grad(), Neutral(*self._varied):
-                self.call(self.model, given, self.keywords, self.loss)
+            with mode(self.model, training), torch.no_grad(), Neutral(*self._varied):
+                call(self.model, given, self.keywords, self.loss)
         finally:
             self._restore(before)
 
     def _found(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the outputs by path, and the loss made of them."""
-        output = self.call(self.model, given, self.keywords, self.loss)
+        output = call(self.model, given, self.keywords, self.loss)
         found = dict(leaves(output, torch.is_tensor))
         return found | ({LOSS: self.loss(output, given)} if self.loss else {})
 
@@ -241,7 +242,7 @@ class ModuleSubject:
         self, given: Mapping[str, torch.Tensor], weights: Mapping[str, np.ndarray]
     ) -> tuple[torch.Tensor, Arrays]:
         found = self._found(given)
-        return _weighted(found, weights), _numpy(found)
+        return weighted(found, weights), numpy_of(found)
 
     def _changed(self, before: Arrays) -> Arrays:
         after = self.values()
@@ -251,79 +252,5 @@ class ModuleSubject:
             if not np.array_equal(after[array.name], before[array.name])
         }
 
-    @contextmanager
-    def _mode(self, training: bool) -> Iterator[None]:
-        """Evaluate or train, with attention in single operations; counters stay as they are."""
-        was, fast = self.model.training, torch.backends.mha.get_fastpath_enabled()
-        counters = [(b, b.clone()) for b in self.model.buffers() if not b.is_floating_point()]
-        self.model.train(training)
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            with sdpa_kernel(SDPBackend.MATH):
-                yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
-            self.model.train(was)
-            for buffer, before in counters:
-                buffer.copy_(before)
-
-    @staticmethod
-    def call(
-        model: nn.Module,
-        given: Mapping[str, object],
-        keywords: Mapping[str, object],
-        loss: Loss | None = None,
-    ) -> object:
-        """Call a model with its inputs by name, or in order if it names them otherwise."""
-        names = inspect.signature(model.forward).parameters
-        given = inputs_of_model(given, [*names], loss)
-        if all(name in names for name in given):
-            return model(**given, **keywords)
-        return model(*given.values(), **keywords)
-
     def _tensors(self, inputs: Inputs) -> dict[str, torch.Tensor]:
         return to_native(self.channels.turn(inputs))
-
-
-def narrow_buffers(model: nn.Module) -> set[str]:
-    """Return the names of the buffers that a model holds in float32."""
-    return {name for name, buffer in model.named_buffers() if buffer.dtype in NARROW}
-
-
-def to_native(inputs: Inputs) -> dict[str, torch.Tensor]:
-    """Inputs as tensors: floats in float64, integers in int64."""
-    found = {}
-    for name, array in inputs.items():
-        tensor = torch.from_numpy(np.array(array, order="C"))
-        if tensor.is_floating_point():
-            tensor = tensor.double()
-        elif tensor.dtype is not torch.bool:
-            tensor = tensor.long()
-        found[name] = tensor
-    return found
-
-
-def _sources(
-    arrays: Mapping[str, torch.Tensor], given: Mapping[str, object]
-) -> dict[Source, torch.Tensor]:
-    """Return copies of what a recorded pass starts from."""
-    found: dict[Source, torch.Tensor] = {
-        ("parameter", name): tensor.detach().clone() for name, tensor in arrays.items()
-    }
-    tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
-    return found | {("input", name): tensor for name, tensor in tensors.items()}
-
-
-def _weighted(
-    outputs: Mapping[str, torch.Tensor], weights: Mapping[str, np.ndarray]
-) -> torch.Tensor:
-    """Return the sum of the outputs, each times its weights."""
-    parts = [
-        (outputs[path] * torch.from_numpy(np.array(weight, order="C"))).sum()
-        for path, weight in weights.items()
-    ]
-    return torch.stack(parts).sum()
-
-
-def _numpy(found: Mapping[str, torch.Tensor]) -> Arrays:
-    return {path: to_numpy(tensor) for path, tensor in found.items()}

@@ -8,7 +8,8 @@ import numpy as np
 
 from flax_impl.device import PyTree
 from flax_impl.verify import equinox, functions, linen, nnx
-from flax_impl.verify.subject import FunctionSubject, to_native
+from flax_impl.verify.native import to_native
+from flax_impl.verify.subject import FunctionSubject
 from lightning_impl.verify.subject import ModuleSubject
 from pipeline.verify.sides.subject import Inputs, Subject
 

@@ -82,6 +82,9 @@ ONE_SIDED = {
 # Files that a twin has alone, and why.
 KINDS = "the kinds of models of JAX: torch has one"
 PRIMITIVES = "operations of JAX that NumPy evaluates without a compiler: torch needs none"
+PROGRAM = (
+    "a function of JAX is a program with names and values of its own: torch runs the user's code"
+)
 ONE_SIDED_FILES = {
     "flax_impl/verify/function.py": KINDS,
     "flax_impl/verify/linen.py": KINDS,
@@ -93,11 +96,18 @@ ONE_SIDED_FILES = {
     "flax_impl/verify/convolution.py": PRIMITIVES,
     "flax_impl/verify/indexing.py": PRIMITIVES,
     "flax_impl/verify/loops.py": PRIMITIVES,
+    "flax_impl/verify/precision.py": PRIMITIVES,
+    "flax_impl/verify/value.py": PROGRAM,
+    "flax_impl/verify/evaluation.py": PROGRAM,
+    "flax_impl/verify/origin.py": PROGRAM,
+    "lightning_impl/verify/module.py": "a model of JAX is a function: it has no modes",
 }
 # Twin files below the layers, where nothing goes by the same name, and why.
 UNLIKE = {
     "verify/record.py": "torch dispatches operations, JAX has a program that is evaluated",
     "verify/replay.py": "the same",
+    "verify/neutral.py": "the same",
+    "verify/elements.py": "the same",
 }
 
 

@@ -178,7 +178,12 @@ def _pairs(left: _Places, right: _Places) -> tuple[list[tuple[int, int]], bool]:
             is_complete &= left.pair(right, ours, more)
             found |= {theirs: mine for mine, theirs in more.items() if theirs not in found}
     for place, print_ in right.prints.items():  # two layers may hold the same table
-        same = (known for known in found if np.array_equal(right.prints[known], print_))
+        sizes = _sizes(right.ops[place])
+        same = (
+            known
+            for known in found
+            if np.array_equal(right.prints[known], print_) and _sizes(right.ops[known]) == sizes
+        )
         if place not in found and (known := next(same, None)) is not None:
             found[place] = found[known]
     return [(ours, theirs) for theirs, ours in found.items()], is_complete
