@@ -19,6 +19,7 @@ from pipeline.verify.names.rows import Row, apply_rows
 from pipeline.verify.recordings.comparison import compare_recordings
 from pipeline.verify.recordings.recorder import SUFFIX
 from pipeline.verify.sides.import_path import import_attribute
+from pipeline.verify.sides.memory import require_memory
 from pipeline.verify.sides.side import Side
 from pipeline.verify.sides.subject import Inputs
 from pipeline.verify.sides.weights_file import WeightsFile
@@ -50,6 +51,7 @@ def verify(asked: Arguments) -> Verdict:
         Side("right", opening("right", inputs[1])) as right,
     ):
         sides = left.wait_until_open(), right.wait_until_open()
+        require_memory(left.description, right.description)
         try:
             verdict = judge(*sides, request)
         except UserError as error:
