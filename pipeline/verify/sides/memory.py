@@ -25,8 +25,8 @@ def require_memory(left: Description, right: Description, available: float | Non
         return
     sizes = " and ".join(f"{count / 1e6:,.0f}" for count in counts)
     problem = (
-        f"left and right have {sizes} million parameters: their check needs about {needed / GIGABYTE:,.0f} GB of memory, "
-        f"{free / GIGABYTE:,.0f} GB are free"
+        f"left and right have {sizes} million parameters: their check needs about "
+        f"{needed / GIGABYTE:,.0f} GB of memory, {free / GIGABYTE:,.0f} GB are free"
     )
     hint = "Make both smaller, with fewer or narrower layers: a mistake shows there, too."
     raise UserError("--options", "…", problem=problem, hint=hint)

@@ -18,7 +18,8 @@ def test_two_models_that_do_not_fit_are_refused_with_their_sizes():
         require_memory(small, large, 20 * GIGABYTE)
     assert str(caught.value) == (
         "--options=…: left and right have 1 and 500 million parameters: their check needs about 47 GB of "
-        "memory, 20 GB are free. Make both smaller, with fewer or narrower layers: a mistake shows there, too."
+        "memory, 20 GB are free. Make both smaller, with fewer or narrower layers: a mistake shows there, "
+        "too."
     )
 
 
