@@ -1,10 +1,11 @@
 """Random numbers that a model draws by itself, replaced by constants while it is compared."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import nan, prod
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from flax_impl.device import PyTree
@@ -23,20 +24,21 @@ def call_without_draws(
     inputs: PyTree,
     lifts: bool,
     is_shared: bool,
-) -> tuple[PyTree, list[LayerDraw]]:
+) -> tuple[PyTree, list[LayerDraw], str]:
     """Call a model with constants in place of random numbers; return its result and what it draws.
 
     A mask of dropout keeps all, so that it scales by 1 / (1 - rate). Constants, and float64 in place of
     float32 inside the model, come with `lifts` alone. With `is_shared` the masks of `flax_impl.randomness`
-    are those of torch, and no draws.
+    are those of torch, and no draws. The third result is the first layer that makes float32 in spite of
+    float64 inputs.
     """
     closed, shape = traced(call, variables, inputs)
     draws = [draw for draw in _draws(closed, {}, "", 1) if not (is_shared and SHARED in draw.layer)]
     if lifts:
-        return lifted(call)(variables, inputs), draws
+        return lifted(call)(variables, inputs), draws, _narrow_layer(closed)
     leaves = jax.tree.leaves((variables, inputs))
     results = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *leaves)
-    return jax.tree.unflatten(jax.tree.structure(shape), results), draws
+    return jax.tree.unflatten(jax.tree.structure(shape), results), draws, ""
 
 
 def lifted_call(apply_fn: Callable) -> Callable:
@@ -70,6 +72,18 @@ def _draws(closed: ClosedJaxpr, known: Known, layer: str, times: int) -> Iterato
                 pairs = zip(function.jaxpr.invars, numbers, strict=False)
                 inside = {variable: number for variable, number in pairs if number is not None}
                 yield from _draws(function, inside, here, again)
+
+
+def _narrow_layer(closed: ClosedJaxpr) -> str:
+    def has(variables: Sequence[Any], dtype: type) -> bool:
+        return any(getattr(variable.aval, "dtype", None) == dtype for variable in variables)
+
+    if not has(closed.jaxpr.invars, np.float64):
+        return ""  # traced in float32
+    for eqn in closed.jaxpr.eqns:
+        if has(eqn.outvars, np.float32):
+            return layer_of("", str(eqn.source_info.name_stack), "")
+    return ""
 
 
 def _functions(eqn: JaxprEqn) -> Iterator[ClosedJaxpr]:

@@ -40,6 +40,7 @@ class Watch:
         self.seen: dict[str, jax.Array] = {}
         self.order: list[str] = []  # a compiled step returns sorted dictionaries
         self.draws: list[LayerDraw] = []
+        self.narrow = ""
         self.trace: object = None  # of the arrays to record, if not of all
         self.root = ""  # class of the model
 
@@ -59,7 +60,8 @@ class Watch:
 
         lifts = self.config.train.precision is Precision.fp64
         is_shared = self.config.train.randomness is Randomness.shared
-        found, draws = call_without_draws(call, variables, inputs, lifts, is_shared)
+        found, draws, narrow = call_without_draws(call, variables, inputs, lifts, is_shared)
+        self.narrow = self._name_in_model(narrow) if narrow else ""
         self.draws = [replace(draw, layer=self._name_in_model(draw.layer)) for draw in draws]
         output, self.seen = found
         return output
@@ -78,7 +80,8 @@ class Watch:
     ) -> object:
         """Wrap a method of a module, for `nn.intercept_methods`."""
         name = ".".join(context.module.path)
-        self.root = self.root if name else type(context.module).__name__
+        if not name and not self.root:  # not of a module that another one applies by itself
+            self.root = type(context.module).__name__
         if context.method_name != "__call__" or not name:
             return call(*args, **kwargs)
         name = self.names.get(name, name)
@@ -137,6 +140,7 @@ class Watched:
             clipped=to_canonical(clipped, self.layout),
             state=to_portable(state, self.layout),
             draws=tuple(self.watch.draws),
+            narrow=self.watch.narrow,
         )
         self.observer.stepped(trace)
 

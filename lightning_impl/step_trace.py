@@ -73,22 +73,23 @@ class Watched(TrainingModule):
         self.watch = Watch(self.model)
         self.batches: list[Batch] = []
         self.draws: list[LayerDraw] = []
+        self.narrow = ""
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Take the step, and keep the batch."""
         self.batches.append({name: _copy(field) for name, field in batch.items()})
         self.watch.begin()
-        loss, self.draws = self._call(partial(super().training_step, batch, batch_idx))
+        loss, self.draws, self.narrow = self._call(partial(super().training_step, batch, batch_idx))
         return loss
 
     def _evaluate(self, batch: Batch) -> torch.Tensor:
-        outputs, _ = self._call(partial(super()._evaluate, batch))
+        outputs, *_ = self._call(partial(super()._evaluate, batch))
         return outputs
 
-    def _call(self, call: Callable[[], T]) -> tuple[T, list[LayerDraw]]:
+    def _call(self, call: Callable[[], T]) -> tuple[T, list[LayerDraw], str]:
         """Call a method, if models are compared without random numbers of their own."""
         if not self.recorder.observer.compares:
-            return call(), []
+            return call(), [], ""
         from lightning_impl.draws import call_without_draws  # loads what other runs do not need
 
         lifts = self.config.train.precision is Precision.fp64
@@ -128,6 +129,7 @@ class Watched(TrainingModule):
             clipped=self.clipped,
             state=state,
             draws=tuple(self.draws),
+            narrow=self.narrow,
         )
         self.recorder.observer.stepped(trace)
 

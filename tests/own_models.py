@@ -88,9 +88,11 @@ class TorchPlain(torch.nn.Module):
         rate: float = 0.1,
         more: bool = False,
         unused: bool = False,
+        narrow: bool = False,
         **_: object,
     ) -> None:
         super().__init__()
+        self.factor = 1 / 3 if narrow else 1.0
         self.a = torch.nn.Linear(input_shape[0] * input_shape[1] * input_shape[2], 16)
         self.scale = torch.nn.Parameter(torch.ones(16))
         self.drop = torch.nn.Dropout(rate)
@@ -99,13 +101,17 @@ class TorchPlain(torch.nn.Module):
         self.b = torch.nn.Linear(16, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.drop(self.a(input=x.permute(0, 2, 3, 1).flatten(1)) * self.scale)
+        x = self.a(input=x.permute(0, 2, 3, 1).flatten(1)) * self.factor
+        x = self.drop(x * self.scale)
         x = torch.relu(self.more(x) if self.more else x)
         return self.b(input=x)
 
 
 class FlaxPlain(flax.linen.Module):
-    """The Flax twin; `other_rate`, `activation` and `twice` (another dropout) make it another model."""
+    """The Flax twin; `other_rate`, `activation` and `twice` (another dropout) make it another model.
+
+    With `narrow` it computes in float32 at one place.
+    """
 
     input_shape: tuple[int, ...]
     outputs: int
@@ -115,11 +121,14 @@ class FlaxPlain(flax.linen.Module):
     twice: bool = False
     more: bool = False
     unused: bool = False
+    narrow: bool = False
 
     @flax.linen.compact
     def __call__(self, x, train=False):
         rate = self.rate if self.other_rate is None else self.other_rate
         x = flax.linen.Dense(16, name="a")(inputs=x.reshape(len(x), -1))
+        if self.narrow:
+            x = x.astype("float32") * (1 / 3)
         x = x * self.param("scale", flax.linen.initializers.ones, (16,))
         x = flax.linen.Dropout(rate, deterministic=not train)(x)
         x = getattr(flax.linen, self.activation)(x)

@@ -56,7 +56,10 @@ def other_counts(draws: Mapping[str, Draws]) -> str:
     if not sides or all(side == sides[0] for side in sides):
         return ""
     words = (f"{describe(draws[backend])} ({backend})" for backend in counted)
-    return f"without random numbers the two agree, but they do not draw as many: {', '.join(words)}"
+    return (
+        f"without random numbers the two agree, but they do not draw as many: {', '.join(words)}; a mask "
+        "that is shared over the batch or over heads draws fewer"
+    )
 
 
 def describe(draws: Draws) -> str:

@@ -63,7 +63,8 @@ class Comparison:
 
     `quantities` are by part and name, in the order of cause and effect; `noise` is that of each part, by
     step, empty if it was not measured; `losses` are by backend, from step 1. `alone` are the parameters that
-    one backend alone has, and `draws` the random numbers that its model draws by itself.
+    one backend alone has, and `draws` the random numbers that its model draws by itself,
+    `narrow` the layer in which it makes float32 in an fp64 run.
     """
 
     backends: tuple[str, str]
@@ -75,6 +76,7 @@ class Comparison:
     losses: dict[str, list[float]] = field(default_factory=dict)
     alone: dict[str, Shapes] = field(default_factory=dict)
     draws: dict[str, tuple[LayerDraw, ...]] = field(default_factory=dict)
+    narrow: dict[str, str] = field(default_factory=dict)
 
     def bar(self, quantity: Quantity, step: int) -> float:
         """Return the accepted difference of a quantity at a step, from the noise up to it."""
@@ -163,6 +165,8 @@ class Comparison:
         ):
             self.alone[backend] = {name: trace.state.parameters[name].shape for name in names}
             self.draws[backend] = trace.draws
+            if trace.narrow:
+                self.narrow[backend] = trace.narrow
 
 
 def compare(

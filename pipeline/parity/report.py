@@ -15,6 +15,8 @@ from pipeline.parity.differences import BY_STEP, FORWARD, GRADIENT, LOSS, MEANIN
 from pipeline.parity.draws import describe, left_out
 from pipeline.parity.lockstep import BARS, Comparison, Quantity
 
+FLOAT32 = 1e-5  # a larger difference is no rounding of float32
+
 
 def verdict(comparison: Comparison) -> str:
     """Return one sentence: the two are the same, or their first difference."""
@@ -28,6 +30,7 @@ def verdict(comparison: Comparison) -> str:
         return (
             f"they part at step {step}: {quantity.part}: {place(comparison, quantity, step)}, "
             f"by {quantity.values[step]:.1e}; {MEANING[quantity.part]}"
+            f"{rounding(comparison, quantity.values[step])}"
         )
     if comparison.precision is not Precision.fp64:
         loss = comparison.quantities[LOSS, "loss"]
@@ -44,6 +47,17 @@ def verdict(comparison: Comparison) -> str:
     if noise := worst.most_noise:
         sentence += f" (rounding alone: the same run perturbed differs there by {noise:.1e})"
     return sentence
+
+
+def rounding(comparison: Comparison, value: float) -> str:
+    """Return a hint at layers that make float32, if a difference is as small as its rounding."""
+    if value > FLOAT32 or not comparison.narrow:
+        return ""
+    layers = " and ".join(f"{backend} in {layer}" for backend, layer in comparison.narrow.items())
+    return (
+        f". But float32 is made by {layers}, whose rounding is of this size: let it compute in its input's "
+        "type (a Flax module with a field `dtype` gets the run's)"
+    )
 
 
 def alone(comparison: Comparison) -> str:

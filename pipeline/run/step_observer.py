@@ -40,6 +40,7 @@ class Trace:
     gradients: Arrays = field(default_factory=dict)  # before clipping
     clipped: Arrays = field(default_factory=dict)  # gradients after clipping
     draws: tuple[LayerDraw, ...] = ()  # of a user's own model, in its last micro-batch
+    narrow: str = ""  # in fp64 the first layer of a user's own model that makes float32
 
 
 class Observer:

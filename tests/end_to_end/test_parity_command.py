@@ -214,7 +214,21 @@ def test_a_nan_loss_is_reported_in_one_message(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("error: train/loss is nan at step 3\n")
 
 
+def test_options_of_the_users_own_are_found_in_their_folder(tmp_path, monkeypatch, capfd):
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    text = "# @package _global_\ntrain:\n  batch_size: 0\n"
+    (tmp_path / "mine/experiment/none.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--config-dir", "mine", "experiment=none"]) == 1
+    assert "train.batch_size=0: must be a whole number" in capfd.readouterr().err
+    assert main(["experiment=none", "--config-dir", "nowhere"]) == 1
+    assert "--config-dir=nowhere: must be an existing folder" in capfd.readouterr().err
+
+
 def test_help_explains_the_exit_codes(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
-    assert "exit code 0 if they are the same, 1 if they part" in capsys.readouterr().out
+    assert (
+        "exit code 0 if they are the same, 1 if they part, 2 if that cannot be told"
+        in capsys.readouterr().out
+    )

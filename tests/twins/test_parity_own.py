@@ -65,8 +65,9 @@ def test_a_mistake_behind_dropout_is_found_where_it_is(compared):
 def test_dropout_without_effect_on_one_side_leaves_no_verdict(compared, configure):
     comparison = compared(twice=True)
     assert comparison.parting is None
-    assert "do not draw as many: 256 of rate 0.1 (torch), 512 of rate 0.1 (jax)" in verdict(
-        comparison
+    assert (
+        "do not draw as many: 256 of rate 0.1 (torch), 512 of rate 0.1 (jax); a mask that is shared"
+        in verdict(comparison)
     )
     assert as_json(comparison, configure(SMALL))["verdict"] == "abstain"
 
@@ -77,6 +78,14 @@ def test_in_low_precision_there_is_no_verdict_on_dropout_of_the_frameworks(compa
     assert comparison.steps == 1
     assert "torch draws random numbers (rate 0.1) in drop" in comparison.abstention
     assert "train.precision=fp64" in verdict(comparison)
+
+
+@pytest.mark.slow
+def test_float32_inside_an_fp64_run_is_told_where_a_difference_is_as_small(compared):
+    comparison = compared(narrow=True)
+    assert "jax" in comparison.narrow
+    assert "But float32 is made by jax in the model itself, whose rounding" in verdict(comparison)
+    assert not compared().narrow
 
 
 @pytest.mark.slow
