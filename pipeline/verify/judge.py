@@ -14,6 +14,7 @@ from pipeline.verify.checks.shared_tables import SharedTables
 from pipeline.verify.judging.case import Case, Request
 from pipeline.verify.judging.details import add_details, note_float32
 from pipeline.verify.judging.draws import find_unfollowed, judge_draws
+from pipeline.verify.judging.magnitudes import judge_magnitudes
 from pipeline.verify.judging.outputs import match_outputs
 from pipeline.verify.judging.parameters import judge_leftovers, judge_names
 from pipeline.verify.judging.passes import judge_passes
@@ -27,7 +28,7 @@ from pipeline.verify.verdict import Verdict
 
 # In the order of cause and effect: the first that gives a verdict decides.
 STAGES = (
-    judge_leftovers, judge_names, judge_passes, judge_draws, judge_sizes, judge_steps,
+    judge_leftovers, judge_names, judge_passes, judge_draws, judge_sizes, judge_magnitudes, judge_steps,
 )  # fmt: skip
 
 
