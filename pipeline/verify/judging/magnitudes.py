@@ -1,13 +1,13 @@
 """Larger weights and inputs, at which bounds take effect: ReLU6, a clipped value, a capped logit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.verify.checks.checker import Finding
-from pipeline.verify.checks.differences import BAR, MARGIN, MOST_NOISE
+from pipeline.verify.checks.differences import MARGIN, MOST_NOISE
 from pipeline.verify.judging.case import Case
 from pipeline.verify.sides.subject import Inputs
 from pipeline.verify.verdict import Verdict
@@ -18,7 +18,8 @@ FACTOR = 16.0
 def judge_magnitudes(case: Case) -> Verdict | None:
     """Compare passes in evaluation with parameters and inputs that are larger by `FACTOR`.
 
-    Where rounding alone makes a large difference, as in the sine of a large number, nothing is judged.
+    A bound makes a large difference; smaller ones are those of functions that libraries approximate far
+    from zero. Where rounding makes one, as in the sine of a large number, nothing is judged.
     """
     seed, own = case.request.seeds[-1], case.left.values()
     drawn = case.request.inputs.draw(seed)
@@ -26,10 +27,13 @@ def judge_magnitudes(case: Case) -> Verdict | None:
     learned = case.checker.trained[0]
     case.checker.load({n: a * FACTOR if n in learned else a for n, a in own.items()})
     try:
-        verdict = _judge_pass(case, inputs, seed)
+        found = list(case.checker.compare_pass(inputs, False, seed))
+        stays_finite = all(np.isfinite(finding.value) for finding in found)
     except UserError:
-        verdict = None
+        stays_finite, found = False, []
+    if not stays_finite:
         case.verdict.notes.append("not compared with larger numbers: a side does not stay finite")
+    verdict = _judge_findings(case, found, inputs, seed) if stays_finite else None
     if verdict is None:
         case.checker.load(own)  # otherwise they show the difference
     return verdict
@@ -43,15 +47,16 @@ def enlarged(inputs: Mapping[str, np.ndarray]) -> Inputs:
     }
 
 
-def _judge_pass(case: Case, inputs: tuple[Inputs, Inputs], seed: int) -> Verdict | None:
-    found = list(case.checker.compare_pass(inputs, False, seed))
-    if all(finding.value <= BAR for finding in found):
+def _judge_findings(
+    case: Case, found: Sequence[Finding], inputs: tuple[Inputs, Inputs], seed: int
+) -> Verdict | None:
+    if all(finding.value <= MOST_NOISE for finding in found):
         return None
     noise = case.checker.noise_of_pass(inputs[0], False, seed)
 
     def is_wrong(finding: Finding) -> bool:
         bar = MARGIN * noise.get((finding.part, finding.name), 0.0)
-        return bar <= MOST_NOISE and finding.value > max(BAR, bar)
+        return bar <= MOST_NOISE < finding.value
 
     wrong = [finding for finding in found if is_wrong(finding)]
     verdict = case.judge_wrong(wrong, inputs, partial(case.narrow.of_pass, inputs, False, seed))

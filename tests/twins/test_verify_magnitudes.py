@@ -1,0 +1,70 @@
+"""Bounds that no ordinary number reaches are differences, too."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lightning_impl.verify
+from pipeline.verify.inputs import Described, parse
+from pipeline.verify.judge import Request, judge
+from pipeline.verify.judging.magnitudes import FACTOR, enlarged
+from pipeline.verify.verdict import Verdict
+
+
+@pytest.fixture(autouse=True)
+def prepared(shared_machine):
+    """torch as a worker of the command prepares it; settings are restored after the test."""
+    lightning_impl.verify.prepare(1)
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.use_deterministic_algorithms(False)
+
+
+class Bounded(nn.Module):
+    """Two layers with a function between them."""
+
+    def __init__(self, between: nn.Module) -> None:
+        super().__init__()
+        self.first, self.between, self.last = nn.Linear(4, 6), between, nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.between(self.first(x)))
+
+
+class Overflowing(nn.Module):
+    """A softplus by its definition, which is infinite where the library's is linear."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (1 + (3 * x).exp()).log() / 3
+
+
+def verdict_of(left: nn.Module, right: nn.Module) -> Verdict:
+    """Judge two models that differ between their layers."""
+    inputs = Described((parse("x=float32[5,4]"),))
+    drawn, _ = inputs.draw(0)
+    sides = (
+        lightning_impl.verify.open_subject(Bounded(one), drawn, {}, {}) for one in (left, right)
+    )
+    return judge(*sides, Request(inputs, steps=0))
+
+
+@pytest.mark.parametrize("bound", [6.0, 40.0])
+def test_a_bound_that_only_larger_numbers_reach_is_a_difference(bound):
+    verdict = verdict_of(nn.ReLU(), nn.Hardtanh(0.0, bound))
+    assert verdict.verdict == "part"
+    assert "between" in verdict.first.right
+    assert f"the difference shows with numbers {FACTOR:.0f} times as large" in verdict.notes
+    assert verdict.cause.confirmed
+
+
+def test_a_rewrite_that_overflows_with_larger_numbers_is_no_difference():
+    verdict = verdict_of(nn.Softplus(beta=3), Overflowing())
+    assert verdict.verdict == "same", verdict.reason
+    assert "not compared with larger numbers: a side does not stay finite" in verdict.notes
+
+
+def test_integers_are_not_enlarged():
+    found = enlarged({"x": np.ones(3), "ids": np.arange(3), "mask": np.array([True, False])})
+    np.testing.assert_array_equal(found["x"], np.full(3, FACTOR))
+    assert (found["ids"].tolist(), found["mask"].tolist()) == ([0, 1, 2], [True, False])
