@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import is_
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.alignment.draw import draw_values
 from pipeline.verify.alignment.fixed import fixed_matches
 from pipeline.verify.alignment.gradients import Part, match_elements, matches_of, neutral
-from pipeline.verify.alignment.layers import Owners, find_layers
+from pipeline.verify.alignment.layers import Layer, Owners, find_layers
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment.match import Match, Matching, match_layers
 from pipeline.verify.alignment.repair import Repair
@@ -47,6 +48,9 @@ class Aligner:
         """Take two models; `fixed` maps the elements that are not to be aligned, but kept."""
         self.left, self.right, self.inputs, self.seed = left, right, inputs, seed
         self.fixed = fixed or Mapping(left.description.arrays, right.description.arrays)
+        self.mapping = self.fixed
+        self._applied: list[object] = []  # what the mapping was made from
+        self._last: tuple[np.ndarray, Arrays] | None = None  # values drawn, and for which elements
 
     def align(self) -> Alignment:
         """Match the parameters of both models."""
@@ -101,30 +105,34 @@ class Aligner:
 
     def _match_by_gradients(self) -> bool:
         """Match elements that are left, as long as more are found; return True if any was."""
-        self._apply()
         found, ambiguous = False, False
         for turn in range(MOST_TURNS):
-            self._load()
-            self.right.load(self.mapping.to_right(self.values, self.own_neutral))
+            self._apply()
             known = self.mapping.is_used, self.mapping.source >= 0
-            pairs = match_elements(
+            sides = (
                 Part(self.left, self.inputs[0], self.mapping.left, ~known[0]),
                 Part(self.right, self.inputs[1], self.mapping.right, ~known[1]),
-                self.seed + turn,
-                ambiguous,
             )
+            if not all(len(side.candidates) for side in sides):
+                break
+            self._load()
+            self.right.load(self.mapping.to_right(self.values, self.own_neutral))
+            pairs = match_elements(*sides, self.seed + turn, ambiguous)
             if pairs is None or (ambiguous and not len(pairs[0])):
                 break
             ambiguous = not len(pairs[0])
             found |= not ambiguous
             self.matching.matches += matches_of(*pairs, self.layers)
-            self._apply()
+        self._apply()
         return found
 
     def _drawn(self) -> Arrays:
-        return draw_values(
-            self.own[0], self.mapping.left, self.layers[0], self.mapping.is_used, self.seed
-        )
+        """Return values of the left side; elements without a counterpart keep their own."""
+        used = self.mapping.is_used
+        if self._last is None or not np.array_equal(self._last[0], used):
+            args = self.own[0], self.mapping.left, self.layers[0], used, self.seed
+            self._last = used, draw_values(*args)
+        return self._last[1]
 
     def _load(self) -> None:
         """Draw values of the left side; on both sides, elements without a counterpart are neutral."""
@@ -135,13 +143,18 @@ class Aligner:
             (self.own[1], self.mapping.right, self.layers[1], self.mapping.source >= 0),
         )
         self.values, self.own_neutral = (
-            _neutralised(values, owners, ~known, neutral(layers, owners))
-            for values, owners, layers, known in sides
+            _neutralised(values, owners, ~known, layers) for values, owners, layers, known in sides
         )
         self.left.load(self.values)
 
     def _apply(self) -> None:
-        """Make the mapping from the matches."""
+        """Make the mapping from the matches, if they have changed."""
+        state = [
+            part for m in self.matching.matches for part in (m.left, m.right, m.rows, m.columns)
+        ]
+        if len(state) == len(self._applied) and all(map(is_, state, self._applied)):
+            return
+        self._applied = state
         self.mapping = self.fixed.copy()
         for match in self.matching.matches:
             self.mapping.add(*match.pairs())
@@ -160,10 +173,14 @@ class Aligner:
         return self.right.trace(self.inputs[1], False, keep=[place]).kept[place]
 
 
-def _neutralised(values: Arrays, owners: Owners, free: np.ndarray, neutral: np.ndarray) -> Arrays:
+def _neutralised(
+    values: Arrays, owners: Owners, free: np.ndarray, layers: Sequence[Layer]
+) -> Arrays:
     """Return arrays with the neutral values of free elements."""
-    found = {}
+    if not free.any():
+        return values
+    found, held = {}, neutral(layers, owners)
     for index, array in enumerate(owners.arrays):
         numbers = owners.elements(index)
-        found[array.name] = np.where(free[numbers], neutral[numbers], values[array.name])
+        found[array.name] = np.where(free[numbers], held[numbers], values[array.name])
     return found

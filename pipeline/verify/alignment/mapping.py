@@ -98,6 +98,8 @@ def _evenly_spaced(sources: np.ndarray, is_known: np.ndarray) -> np.ndarray | No
         return None
     places = np.stack([*np.indices(sources.shape), np.ones(sources.shape, int)], axis=-1)
     known, values = places[is_known], sources[is_known]
+    if len(known) <= places.shape[-1]:
+        return None
     steps, _, rank, _ = np.linalg.lstsq(known, values)
     steps = np.rint(steps).astype(int)
     is_even = rank == places.shape[-1] and np.array_equal(known @ steps, values)
