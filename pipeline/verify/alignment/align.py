@@ -149,7 +149,7 @@ class Aligner:
 
     def _apply(self) -> None:
         """Make the mapping from the matches, if they have changed."""
-        state = [
+        state: list[object] = [
             part for m in self.matching.matches for part in (m.left, m.right, m.rows, m.columns)
         ]
         if len(state) == len(self._applied) and all(map(is_, state, self._applied)):
