@@ -37,7 +37,7 @@ left: {arrays: {qkv.weight: [12, 4], qkv.bias: [12], fc.weight: [10, 16]}}
 OWN = (
     "model=own model.torch=own_models:TorchFused model.jax=own_models:FlaxSeparate optimizer=adamw "
     "dataset.limit=64 train.batch_size=16 train.precision=fp64 train.clip_norm=0.5 train.ema=0.9 "
-    "train.eval_every=3steps logger=none accelerator=cpu train.log_every=1"
+    "train.eval_every=3steps logger=none accelerator=cpu train.log_every=1 model.init=torch"
 )
 
 
@@ -63,6 +63,17 @@ def test_a_run_with_names_gives_the_same_curve_on_both_backends_and_resumes_on_t
     assert train("rest", "jax", f"{options} resume={tmp_path / 'half'}") == 0
     rest = read_metrics(tmp_path / "rest" / "metrics.jsonl")
     assert_rows_close(rest, ours, 1e-10)
+
+
+@pytest.mark.slow
+def test_a_run_with_names_starts_from_the_values_of_the_torch_model(train, names, tmp_path):
+    options = OWN.replace("model.init=torch", f"model.names={names} train.steps=3")
+    for backend in ("torch", "jax"):
+        assert train(backend, backend, options) == 0
+    ours, theirs = (
+        read_metrics(tmp_path / backend / "metrics.jsonl") for backend in ("torch", "jax")
+    )
+    assert_rows_close(theirs, ours, 1e-10)
 
 
 def test_a_run_with_a_name_that_a_model_lacks_is_refused_by_either_backend(train, names, tmp_path):
