@@ -35,6 +35,7 @@ class Layer:
     shape: tuple[
         int, ...
     ] = ()  # of its only array, if it is used as a whole, without axes of length 1
+    is_trained: bool = True  # False for a buffer, such as running statistics
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -77,6 +78,12 @@ class Owners:
         _, first = np.unique(found, return_index=True)
         return [self.arrays[found[at]].name for at in np.sort(first)]
 
+    def is_trained(self, elements: np.ndarray) -> bool:
+        """True if the array that holds the first of these elements is trained."""
+        known = elements[elements >= 0]
+        at = int(np.searchsorted(self.ends, known.flat[0], side="right")) if known.size else 0
+        return not known.size or self.arrays[at].is_trained
+
     def shape(self, elements: np.ndarray) -> tuple[int, ...]:
         """Return the shape of the array whose elements these are in their order, without axes of length 1."""
         flat = elements.ravel()
@@ -102,7 +109,12 @@ def find_layers(trace: Trace, owners: Owners) -> list[Layer]:
         shift, result = None, use.op
         if use.role in (Role.dot, Role.conv, Role.scale):
             summand = _summand(trace, pending, at)
-            if summand is not None and summand not in taken:
+            if summand is not None and (
+                summand in taken
+                or owners.is_trained(pending[summand].elements) != owners.is_trained(use.elements)
+            ):
+                summand = None  # a norm subtracts its running mean from a result without a bias
+            if summand is not None:
                 taken.add(summand)
                 shift, result = pending[summand].elements, pending[summand].op
         arrays = owners.names(use.elements)
@@ -122,6 +134,7 @@ def find_layers(trace: Trace, owners: Owners) -> list[Layer]:
                 None if use.data is None else root(trace.ops, use.data),
                 tuple(arrays),
                 owners.shape(use.elements),
+                owners.is_trained(use.elements),
             )
         )
     return _without_parts(found)

@@ -20,11 +20,14 @@ class Fan:
     """Layers of one kind that are applied to the same data: query, key and value; two branches."""
 
     layers: list[Layer]
+    tells_buffers: bool = True  # False: a buffer of one side may be a parameter of the other
 
     @property
     def key(self) -> tuple[object, ...]:
         """What a fan of the other side must share."""
-        return (*self.layers[0].signature, sum(layer.outputs for layer in self.layers))
+        first = self.layers[0]
+        kind = first.is_trained or first.role in MATRICES or not self.tells_buffers
+        return (*first.signature, kind, sum(layer.outputs for layer in self.layers))
 
     @cached_property
     def name(self) -> str:
@@ -103,12 +106,13 @@ def match_layers(left: Sequence[Layer], right: Sequence[Layer]) -> Matching:
     matching = Matching()
     for fan, other in found:
         matching.matches += match_fan(fan.layers, other.layers)
-    # What fans do not explain: single layers, wherever they are.
-    used = {id(layer) for match in matching.matches for layer in (*match.left, *match.right)}
-    singles_left = [Fan([layer]) for layer in left if id(layer) not in used]
-    singles_right = [Fan([layer]) for layer in right if id(layer) not in used]
-    for i, j in _fans_in_order(singles_left, singles_right):
-        matching.matches += match_fan(singles_left[i].layers, singles_right[j].layers)
+    # What fans do not explain: single layers, wherever they are; buffers for parameters at last.
+    for tells_buffers in (True, False):
+        used = {id(layer) for match in matching.matches for layer in (*match.left, *match.right)}
+        singles_left = [Fan([layer], tells_buffers) for layer in left if id(layer) not in used]
+        singles_right = [Fan([layer], tells_buffers) for layer in right if id(layer) not in used]
+        for i, j in _fans_in_order(singles_left, singles_right):
+            matching.matches += match_fan(singles_left[i].layers, singles_right[j].layers)
     used = {id(layer) for match in matching.matches for layer in (*match.left, *match.right)}
     matching.left = [layer for layer in left if id(layer) not in used]
     matching.right = [layer for layer in right if id(layer) not in used]
