@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code: 0 same, 1 part (or bad input), 2 abstain."""
     try:
         asked = parse_arguments(arguments)
-        verdict = verify(asked)
+        verdict = verify(asked, say_line)
         if asked.json:
             write_json(asked.json, verdict)
         pages = write_page(verdict, asked.page) if asked.page else []

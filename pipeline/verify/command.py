@@ -4,7 +4,9 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
+from math import prod
 from os import getcwd
 from pathlib import Path
 
@@ -24,13 +26,20 @@ from pipeline.verify.sides.side import Side
 from pipeline.verify.sides.subject import Inputs
 from pipeline.verify.sides.weights_file import WeightsFile
 from pipeline.verify.sides.worker import Opening
+from pipeline.verify.trace.graph import Description
 from pipeline.verify.verdict import Verdict
 
 INPUTS_HINT = "Describe what both models take: --inputs 'x=float32[8,3,32,32] NCHW'."
 
 
-def verify(asked: Arguments) -> Verdict:
+def say_nothing(line: str) -> None:
+    """Report no progress."""
+
+
+def verify(asked: Arguments, report: Callable[[str], None] = say_nothing) -> Verdict:
     """Open both models, each in its own process, and judge them; or compare two recordings.
+
+    `report` gets a line for each stage.
 
     Raises:
         UserError: an input is bad, or a side does not take it.
@@ -46,12 +55,16 @@ def verify(asked: Arguments) -> Verdict:
     inputs = request.inputs.draw(request.seeds[0])
     check_losses(asked)
     opening = partial(open_side, asked, request)
+    report(f"opening {asked.left} and {asked.right}")
     with (
         Side("left", opening("left", inputs[0])) as left,
         Side("right", opening("right", inputs[1])) as right,
     ):
         sides = left.wait_until_open(), right.wait_until_open()
+        for side in sides:
+            report(f"{side.name}: {summary(side.description)}")
         require_memory(left.description, right.description)
+        report("aligning and comparing them, in float64")
         try:
             verdict = judge(*sides, request)
         except UserError as error:
@@ -65,6 +78,12 @@ def verify(asked: Arguments) -> Verdict:
         write_names(asked.write_names, mapping, *descriptions)
     verdict.seconds = time.monotonic() - start
     return verdict
+
+
+def summary(model: Description) -> str:
+    """Return the kind and the size of a model, and what its adapter has assumed."""
+    size = sum(prod(array.shape) for array in model.arrays)
+    return "; ".join([f"{model.kind}, {len(model.arrays)} arrays, {size:,} numbers", *model.notes])
 
 
 def open_side(asked: Arguments, request: Request, side: str, inputs: Inputs) -> Opening:

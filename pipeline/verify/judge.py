@@ -88,7 +88,9 @@ def _same(case: Case) -> Verdict:
     """Judge that the two are the same."""
     largest, steps = max(case.verdict.differences.values()), case.verdict.checked["steps"]
     after = (
-        f", and the weights over {steps} steps of {case.request.optimizer.name}" if steps else ""
+        f", and the weights over {steps} step{'s' * (steps != 1)} of {case.request.optimizer.name}"
+        if steps
+        else ""
     )
     loss = "loss, " if LOSS in case.checker.layouts else ""
     case.verdict.reason = (

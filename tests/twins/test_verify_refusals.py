@@ -380,7 +380,7 @@ def test_a_refused_command_prints_one_message_from_three_processes(folder):
         timeout=120,
     )
     assert done.returncode == 1
-    assert done.stdout == ""
+    assert done.stdout == "opening nets:Huge and nets:Net\n"
     first, second = done.stderr.splitlines()
     assert first == (
         "error: left=nets:Huge: it does not fit the memory. Make it smaller: fewer layers, a smaller "

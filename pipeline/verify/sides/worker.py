@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.backend_specs import BACKENDS, BackendSpec
+from pipeline.devices.process_exit import die_with_parent
 from pipeline.errors import UserError
 from pipeline.verify.sides.import_path import import_attribute
 from pipeline.verify.sides.loss import Loss
@@ -217,6 +218,7 @@ def serve(connection: Connection) -> None:
 
 def main() -> None:
     """Serve the process that has started this one; prints of the user's code go to stderr."""
+    die_with_parent()
     connection = Connection(int(sys.argv[1]))
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
