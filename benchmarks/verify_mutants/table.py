@@ -14,7 +14,8 @@ COMMAND = "`python -m benchmarks.verify_mutants`"
 WHAT = f"""Models with one mistake in one of their two sides, by {COMMAND}, which needs about an hour: every
 mistake in several models, in all of a model or in its last block alone, on either side (torch against linen,
 now and then NNX, Equinox or plain functions). *Parted*: the verdict is not *same*. *Place*, *part* and
-*cause* are right if they are among those that `benchmarks/verify_mutants/mistakes` lists."""
+*cause* are right if they are among those that `benchmarks/verify_mutants/mistakes` lists. A verdict that
+was right is kept when the code has changed since: a new file judges all pairs again."""
 HARMLESS = (
     f"""The same models, one side written in another way that changes nothing, by {COMMAND}."""
 )

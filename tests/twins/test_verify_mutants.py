@@ -23,12 +23,17 @@ FOUND = [
     "mlp: gradient of features stopped (torch)",
     "gru: reset gate before the product (torch)",
     "gru: gradient through time stopped (torch)",
+    "cnn: offset of the factor (linen)",
+    "unet: dropout of whole channels (torch)",
+    "gru: gradient through time stopped (torch)",
 ]
 SAME = [
     "mlp: einsum for dense (linen against torch)",
     "mlp: parameters with axes of size 1 (torch against linen)",
     "mlp: meaningless names (linen against torch)",
     "gru: time in a scan (linen against linen)",
+    "gru: a product for each gate (torch against linen)",
+    "lstm: the library's recurrent layer (linen against torch)",
     "gru: a product for each gate (torch against linen)",
 ]
 
