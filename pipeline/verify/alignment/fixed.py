@@ -23,12 +23,12 @@ def fixed_matches(
         return [], [*left], [*right]
     owners = np.full(fixed.left.size, -1)  # places in `left` of the layers of left elements
     for at, layer in enumerate(left):
-        for elements in _parts(layer):
+        for elements in layer.parts:
             owners[elements[elements >= 0]] = at
     groups: list[tuple[set[int], Layers]] = []
     free = []
     for layer in right:
-        sources = np.concatenate([fixed.source[part[part >= 0]].ravel() for part in _parts(layer)])
+        sources = np.concatenate([fixed.source[part[part >= 0]].ravel() for part in layer.parts])
         if not (sources >= 0).any():
             free.append(layer)
             continue
@@ -44,10 +44,6 @@ def fixed_matches(
         if (match := _match(fixed, [left[at] for at in sorted(mine)], theirs))
     ]
     return matches, [layer for at, layer in enumerate(left) if at not in used], free
-
-
-def _parts(layer: Layer) -> list[np.ndarray]:
-    return [layer.elements] if layer.shift is None else [layer.elements, layer.shift]
 
 
 def _match(fixed: Mapping, left: Layers, right: Layers) -> Match | None:

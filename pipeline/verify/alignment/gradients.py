@@ -136,23 +136,23 @@ def matches_of(
     ours: np.ndarray, theirs: np.ndarray, layers: tuple[Sequence[Layer], Sequence[Layer]]
 ) -> list[Match]:
     """Return a match for each right layer with some of the elements."""
-    source = dict(zip(theirs.tolist(), ours.tolist(), strict=True))
-    owner = {}
-    for layer in layers[0][::-1]:
-        for part in (layer.elements, layer.shift):
-            if part is not None:
-                owner |= dict.fromkeys(part.ravel().tolist(), layer)
+    owner = np.full(1 + max(int(ours.max(initial=0)), 1), -1)  # places of left layers, by element
+    for at, layer in reversed(list(enumerate(layers[0]))):
+        for part in layer.parts:
+            owner[part[(part >= 0) & (part < len(owner))]] = at
+    source = np.full(1 + max(int(theirs.max(initial=0)), 1), -1)
+    source[theirs] = ours
     matches = []
     for layer in layers[1]:
-        for part in (layer.elements, layer.shift):
-            numbers = [] if part is None else [n for n in part.ravel().tolist() if n in source]
-            if not numbers:
+        for part in layer.parts:
+            numbers = part[(part >= 0) & (part < len(source))]
+            numbers = numbers[source[numbers] >= 0]
+            if not len(numbers):
                 continue
-            mine = np.array([source.pop(number) for number in numbers])
-            like = owner[int(mine[0])]
-            matches.append(
-                Match([_of(like, mine)], [_of(layer, np.array(numbers))], is_confirmed=True)
-            )
+            mine = source[numbers]
+            source[numbers] = -1
+            left = _of(layers[0][int(owner[mine[0]])], mine)
+            matches.append(Match([left], [_of(layer, numbers)], is_confirmed=True))
     return matches
 
 

@@ -53,6 +53,11 @@ class Layer:
         return common_path(self.arrays)
 
     @property
+    def parts(self) -> list[np.ndarray]:
+        """Its elements, and those of its summand."""
+        return [self.elements] if self.shift is None else [self.elements, self.shift]
+
+    @property
     def outputs(self) -> int:
         """Number of outputs of a matrix."""
         return self.elements.shape[0]
@@ -144,10 +149,8 @@ def _without_parts(layers: Sequence[Layer]) -> list[Layer]:
     """Leave out factors and summands that are parts of others, as which another step uses them."""
     wholes: dict[str, list[np.ndarray]] = {}
     for layer in layers:
-        for part in (layer.elements, layer.shift):
-            if part is not None:
-                for name in layer.arrays:
-                    wholes.setdefault(name, []).append(part)
+        for name in layer.arrays:
+            wholes.setdefault(name, []).extend(layer.parts)
 
     def is_part(layer: Layer) -> bool:
         others = [other for name in layer.arrays for other in wholes[name]]

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.verify.alignment.permutations import column_order, features_last, row_orders
+from pipeline.verify.alignment.permutations import (
+    column_order,
+    features_last,
+    patches,
+    row_orders,
+)
+from pipeline.verify.trace.graph import Window
 
 
 @given(st.permutations(range(7)), st.permutations(range(5)))
@@ -47,3 +53,18 @@ def test_the_orders_of_a_fused_projection_hold_that_of_every_head(heads):
 def test_parts_of_different_sizes_are_tried_in_every_order():
     found = {tuple(order) for order in row_orders([2, 1])}
     assert found == {(0, 1, 2), (1, 2, 0)}
+
+
+def test_patches_are_what_a_convolution_multiplies_with_its_kernel():
+    """With channels last, two strides, a dilation and padding at one end."""
+    images = np.random.default_rng(0).standard_normal((2, 7, 8, 3))
+    window = Window("conv", (2, 3), (2, 1), ((1, 0), (0, 2)), (3, 1))
+    found = patches(images, window, 3, (3, 2, 3))
+    padded = np.pad(images, [(0, 0), (1, 0), (0, 2), (0, 0)])
+    expected = [
+        padded[image, row : row + 4 : 3, column : column + 3].transpose(2, 0, 1).ravel()
+        for image in range(2)
+        for row in range(0, 5, 2)
+        for column in range(8)
+    ]
+    np.testing.assert_array_equal(found, expected)
