@@ -119,7 +119,7 @@ def loss(
     )
     values = context.loss.sums(outputs, batch, training=True)
     mean = values[0] / terms
-    return mean, (joined(values), changed.get("batch_stats", {}), {})
+    return mean, (_joined(values), changed.get("batch_stats", {}), {})
 
 
 def accumulate_gradients(
@@ -238,12 +238,12 @@ def make_eval_step(context: StepContext, each: bool = False, lifts: bool = False
         outputs = loss.outputs(apply_fn, variables, batch)
         predictions = loss.per_sample(outputs, batch) if each else None
         values = loss.sums(outputs, batch, counted=counted)
-        return joined(values), predictions
+        return _joined(values), predictions
 
     return step
 
 
-def joined(sums: Sequence[jax.Array]) -> jax.Array:
+def _joined(sums: Sequence[jax.Array]) -> jax.Array:
     """Return all sums in a row `[values]`."""
     return jnp.concatenate([value.reshape(-1) for value in sums])
 

@@ -30,6 +30,7 @@ MOVES = {*VIEWS, "row", "pad", "gather", "dynamic_slice"} - {"concatenate"}
 SETTINGS = {
     "window_strides", "padding", "lhs_dilation", "rhs_dilation", "feature_group_count", "window_dimensions",
     "dimension_numbers", "axes", "axis", "dimensions", "exponent", "y", "new_sizes", "permutation",
+    "new_dtype",
 }  # fmt: skip
 
 

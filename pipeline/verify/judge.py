@@ -18,6 +18,7 @@ from pipeline.verify.judging.magnitudes import judge_magnitudes
 from pipeline.verify.judging.outputs import match_outputs
 from pipeline.verify.judging.parameters import judge_leftovers, judge_names
 from pipeline.verify.judging.passes import judge_passes
+from pipeline.verify.judging.precision import judge_precision
 from pipeline.verify.judging.sizes import judge_sizes
 from pipeline.verify.judging.steps import judge_steps
 from pipeline.verify.judging.weights import read_weights
@@ -28,7 +29,8 @@ from pipeline.verify.verdict import Verdict
 
 # In the order of cause and effect: the first that gives a verdict decides.
 STAGES = (
-    judge_leftovers, judge_names, judge_passes, judge_draws, judge_sizes, judge_magnitudes, judge_steps,
+    judge_leftovers, judge_names, judge_passes, judge_precision, judge_draws, judge_sizes,
+    judge_magnitudes, judge_steps,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Bounds that no ordinary number reaches are differences, too."""
+"""Differences that ordinary numbers in float64 do not show: bounds, and half precision."""
 
 import numpy as np
 import pytest
@@ -39,6 +39,17 @@ class Overflowing(nn.Module):
         return (1 + (3 * x).exp()).log() / 3
 
 
+class Rounded(nn.Module):
+    """A ReLU whose result is converted there and back."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.relu().to(self.dtype).to(x.dtype)
+
+
 def verdict_of(left: nn.Module, right: nn.Module) -> Verdict:
     """Judge two models that differ between their layers."""
     inputs = Described((parse("x=float32[5,4]"),))
@@ -68,3 +79,22 @@ def test_integers_are_not_enlarged():
     found = enlarged({"x": np.ones(3), "ids": np.arange(3), "mask": np.array([True, False])})
     np.testing.assert_array_equal(found["x"], np.full(3, FACTOR))
     assert (found["ids"].tolist(), found["mask"].tolist()) == ([0, 1, 2], [True, False])
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+def test_half_precision_on_one_side_alone_is_a_difference(dtype, unit):
+    verdict, name = verdict_of(nn.ReLU(), Rounded(dtype)), str(dtype).removeprefix("torch.")
+    assert verdict.verdict == "part"
+    assert (verdict.first.left, verdict.first.right) == ("nowhere", "between")
+    assert verdict.first.difference == unit
+    assert verdict.cause.remedy.startswith(f"right computes in {name} in between;")
+    assert f"right converts to {name} in between; compared in float64" in verdict.notes
+
+
+def test_half_precision_on_both_sides_and_float32_are_told():
+    verdict = verdict_of(Rounded(torch.bfloat16), Rounded(torch.bfloat16))
+    assert verdict.verdict == "same", verdict.reason
+    assert "left converts to bfloat16 in between; compared in float64" in verdict.notes
+    verdict = verdict_of(nn.ReLU(), Rounded(torch.float32))
+    assert verdict.verdict == "same", verdict.reason
+    assert verdict.notes == ["right converts to float32 in between; compared in float64"]
