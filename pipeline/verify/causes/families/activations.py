@@ -128,6 +128,9 @@ def _candidate(
     mine = words(own) if own else "another function"
     difference = f"{at(ours, place)} computes {mine}, {at(theirs, other)} {words(new)}"
     remedy = f"{WRITE.get(new[0], words(new))} on the {ours.name}"
+    if new[0] == "identity":
+        difference = f"{at(ours, place)} computes {mine}, which {theirs.name} lacks"
+        remedy = f"it left out on the {ours.name}"
     return Candidate(_name(own, new), (edit,), difference, remedy)
 
 

@@ -49,6 +49,8 @@ def propose_skips(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
                 where = f"{'the ' if kind != 'operation' else ''}{kind} of {at(ours, place)}"
             edit = Edit(place, function="identity", inputs=(source,))
             name = _skip_name(ours, place, source, group, kind)
+            if name == "repeated layer":
+                where = f"a layer once more, {at(ours, place)}"
             difference = f"{ours.name} applies {where}, which {theirs.name} lacks"
             remedy = f"it left out on the {ours.name}"
             yield Candidate(name, (edit,), difference, remedy)
