@@ -15,8 +15,6 @@ from pipeline.verify.causes.families.order import (
     propose_moves,
     propose_other_operands,
     propose_parallel_branches,
-    propose_part_of_masks,
-    propose_skips,
 )
 from pipeline.verify.causes.families.ratios import (
     propose_ratios,
@@ -24,6 +22,7 @@ from pipeline.verify.causes.families.ratios import (
     propose_summands,
 )
 from pipeline.verify.causes.families.resizing import propose_pooling, propose_resizing
+from pipeline.verify.causes.families.skips import propose_part_of_masks, propose_skips
 from pipeline.verify.causes.families.statistics import propose_running_statistics
 from pipeline.verify.causes.families.windows import propose_windows
 
