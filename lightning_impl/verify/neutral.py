@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.verify.sides.subject import MIDDLE
-from pipeline.verify.trace.constants import nudged
+from pipeline.verify.trace.constants import is_rounded_number, nudged
 from pipeline.verify.trace.graph import Draw, Op
 
 EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted"}
@@ -97,7 +97,8 @@ def lift(tensor: torch.Tensor, nudge: float) -> torch.Tensor:
     """Return a constant in float64; a number as it was written: 0.1, not 0.100000001."""
     if not tensor.ndim and tensor.dtype is torch.float32:
         number = np.format_float_scientific(np.float32(tensor.item()))
-        return torch.tensor(float(number), dtype=torch.float64)
+        moved = 1 + nudge * is_rounded_number(tensor.item())
+        return torch.tensor(float(number) * moved, dtype=torch.float64)
     return torch.from_numpy(nudged(tensor.double().numpy(), nudge))
 
 

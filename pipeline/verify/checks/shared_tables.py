@@ -16,7 +16,7 @@ from pipeline.storage.portable_state import Arrays
 from pipeline.verify.both import both
 from pipeline.verify.checks.differences import Layout, relative
 from pipeline.verify.sides.subject import MIDDLE, Edit, Inputs, Pass, Subject
-from pipeline.verify.trace.constants import UNIT, fixed_results
+from pipeline.verify.trace.constants import UNIT, fixed_results, narrow_constants
 from pipeline.verify.trace.fingerprints import (
     Fingerprint,
     distance,
@@ -57,6 +57,9 @@ class SharedTables:
         traces = trace()
         places = [_Places(trace, names) for trace, names in zip(traces, self.arrays, strict=True)]
         found, is_complete = _pairs(*places)
+        is_complete &= all(
+            trace.ops[place].shape for trace in traces for place in narrow_constants(trace)
+        )  # a single number of float32 is no table
         kept = trace(([ours for ours, _ in found], [theirs for _, theirs in found]))
         edits = [self._edit(kept, *pair) for pair in found]
         self.is_complete = is_complete and (self.is_complete or not self.edits)

@@ -5,9 +5,10 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from pipeline.rng import generator
-from pipeline.verify.trace.graph import Trace
+from pipeline.verify.trace.graph import Op, Trace
 
 NARROW = ("float32", "float16", "bfloat16")
+DIGITS = 7  # at least, of a number of float32 that was computed
 UNIT = 2.0**-24  # half a unit in the last place of float32, relative
 
 
@@ -26,14 +27,26 @@ def is_rounded(values: np.ndarray) -> bool:
     return fits and not is_round
 
 
+def is_rounded_number(number: float) -> bool:
+    """Return True for a number of float32 that nobody has written: a root, not 0.1."""
+    if np.float32(number) != number:
+        return False
+    digits = np.format_float_scientific(np.float32(number), trim="-").partition("e")[0]
+    return len(digits.strip("-").replace(".", "")) >= DIGITS
+
+
 def narrow_constants(trace: Trace, arrays: Collection[str] = ()) -> list[int]:
-    """Return the places of the constants in float32, but for single numbers, and of the named arrays."""
+    """Return the places of the constants in float32, but for written numbers, and of the named arrays."""
     return [
         place
         for place, op in enumerate(trace.ops)
-        if (op.name == "constant" and op.dtype in NARROW and op.shape)
+        if (op.name == "constant" and (op.dtype in NARROW if op.shape else _is_rounded_number(op)))
         or (op.name == "parameter" and op.layer in arrays)
     ]
+
+
+def _is_rounded_number(op: Op) -> bool:
+    return op.fingerprint is not None and is_rounded_number(float(op.fingerprint[1]))
 
 
 def users(trace: Trace, places: Sequence[int]) -> list[str]:
