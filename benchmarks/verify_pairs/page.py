@@ -80,9 +80,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("named", type=Path)
     parser.add_argument("renamed", type=Path, nargs="?")
+    parser.add_argument("--note", default="", help="a sentence on how the rows were made")
     parser.add_argument("--page", type=Path, default=PAGE)
     args = parser.parse_args()
-    body = [INTRODUCTION, "### With their names", "", table(read(args.named)), ""]
+    body = [
+        INTRODUCTION,
+        *([args.note, ""] if args.note else []),
+        "### With their names",
+        "",
+        table(read(args.named)),
+        "",
+    ]
     if args.renamed:
         body += ["### Renamed", "", table(read(args.renamed)), ""]
     write_section(args.page, "Verify, measured", HEADING, "\n".join(body))
