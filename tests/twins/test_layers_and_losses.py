@@ -93,7 +93,7 @@ def test_cross_entropy_matches_its_definition(smoothing, scale):
     outputs, targets = RANDOM.normal(size=(6, 5)) * scale, np.array([0, 1, 2, 3, 4, 0])
     total, gradient = cross_entropy(outputs, targets, smoothing)
     expected = (total, (outputs.argmax(axis=1) == targets).sum())
-    ours, theirs = losses("classification", smoothing, label=targets)
+    ours, theirs = losses("classification", smoothing, 5, label=targets)
     tensor = torch.tensor(outputs, requires_grad=True)
     sums = ours.sums(tensor, {"label": torch.tensor(targets)}, training=True)
     sums[0].backward()
@@ -114,7 +114,7 @@ def test_cross_entropy_of_tokens_equals_that_of_as_many_samples(smoothing):
     outputs, targets = RANDOM.normal(size=(4, 3, 5)), RANDOM.integers(0, 5, (4, 3))
     total, gradient = cross_entropy(outputs.reshape(12, 5), targets.ravel(), smoothing)
     expected = (total, (outputs.argmax(axis=2) == targets).sum())
-    ours, theirs = losses("language", smoothing, next=targets)
+    ours, theirs = losses("language", smoothing, 5, next=targets)
     tensor, batch = torch.tensor(outputs, requires_grad=True), {"next": torch.tensor(targets)}
     sums = ours.sums(tensor, batch, training=True)
     (sums[0] / targets.size).backward()
@@ -146,7 +146,7 @@ def test_squared_error_matches_its_definition_without_a_factor_of_one_half():
 
 def test_the_first_of_equal_outputs_is_the_predicted_class():
     outputs, targets = np.array([[1.0, 3, 3], [2, 2, 2], [0, 0, 5]]), np.array([2, 0, 2])
-    ours, theirs = losses("classification", label=targets)
+    ours, theirs = losses("classification", outputs=3, label=targets)
     assert ours.sums(torch.tensor(outputs), {"label": torch.tensor(targets)})[1] == 2
     assert theirs.sums(jnp.asarray(outputs), {"label": jnp.asarray(targets)})[1] == 2
 
@@ -182,7 +182,7 @@ def test_padding_of_the_last_batch_is_not_counted(task):
         "regression": {"target": outputs * 0.5 + 1},
         "language": {"next": jnp.arange(10).reshape(5, 2) % 3},
     }[task]
-    _, theirs = losses(task, **fields)
+    _, theirs = losses(task, outputs=3, **fields)
     found = theirs.sums(outputs, fields, counted=jnp.array([1.0, 1, 1, 0, 0]))
     expected = theirs.sums(outputs[:3], {name: field[:3] for name, field in fields.items()})
     np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -162,7 +162,7 @@ FILES = {
     "jets.py": FLAX,
     "imports.py": "import no_such_library\n",
     "syntax.py": "def f(:\n",
-    "raising.py": "raise RuntimeError('set MY_KEY')\n",
+    "unlucky.py": "raise RuntimeError('set MY_KEY')\n",
 }
 
 
@@ -199,7 +199,7 @@ def opened(path, inputs=X, key="left", call=None, **options):
     [
         ("nets_:Net", "there is no module nets_ in this folder, on PYTHONPATH, or "
          "installed. Did you mean nets:Net?"),
-        ("zzz:Net", "The modules of this folder: imports, jets, nets, raising, syntax."),
+        ("zzz:Net", "The modules of this folder: imports, jets, nets, syntax, unlucky."),
         ("nets:Nett", "nets (nets.py) has no Nett. Did you mean nets:Net?"),
         ("nets:zzz", "has no zzz. It has Net, Needy, Wide, "),
         ("nets:Net.zzz", "Net has no zzz."),
@@ -208,7 +208,7 @@ def opened(path, inputs=X, key="left", call=None, **options):
         ("imports:Net", "imports no_such_library, which is not installed: ModuleNotFoundError: No module "
          "named 'no_such_library' (imports.py, line 1). Install no_such_library."),
         ("syntax:Net", "cannot be imported: SyntaxError: invalid syntax (syntax.py, line 1)"),
-        ("raising:Net", "cannot be imported: RuntimeError: set MY_KEY (raising.py, line 1)"),
+        ("unlucky:Net", "cannot be imported: RuntimeError: set MY_KEY (unlucky.py, line 1)"),
         ("nets:number", "must be a torch.nn.Module, a Flax linen or NNX module, an Equinox module, or "
          "(init, apply). It is of type int."),
         ("nets:raises", "called with nothing: ValueError: no preset 'tiny' (nets.py, line "),
