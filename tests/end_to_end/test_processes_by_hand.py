@@ -178,7 +178,7 @@ class Net(nn.Module):
 @pytest.mark.slow
 def test_when_one_process_fails_all_end_and_its_error_is_reported(workspace):
     (workspace.path / "failing.py").write_text(FAILING)
-    own = ("model=own", "model.torch=failing:Net", "model.jax=failing:Net")
+    own = ("model=own", "model.jax=failing:Net")
     plain = [argument for argument in RUN if not argument.startswith("model")]
     processes = start(workspace, *plain, *own, "name=failing", PYTHONPATH=str(workspace.path))
     codes, outputs = end(processes, timeout=90)
