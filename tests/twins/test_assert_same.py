@@ -34,6 +34,11 @@ class Net(nn.Module):
 def tanh(width):
     return Net(width, approximate=True)
 """
+LATE = """
+def net(width):
+    from flax_side import Net  # only here does this process meet JAX
+    return Net(width)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     (folder / "torch_side.py").write_text(TORCH)
     (folder / "flax_side.py").write_text(FLAX)
+    (folder / "late_side.py").write_text(LATE)
     sys.path.insert(0, str(folder))
     import flax_side
     import torch_side
@@ -53,10 +59,11 @@ def models(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_class_and_an_import_path_of_the_same_model_pass(models):
+@pytest.mark.parametrize("right", ["flax_side:Net", "late_side:net"])
+def test_a_class_and_an_import_path_of_the_same_model_pass(models, right):
     torch_side, _ = models
     verdict = assert_same(
-        torch_side.Net, "flax_side:Net", inputs="x=float64[5,4]", options={"width": 7}, steps=1, seeds=1
+        torch_side.Net, right, inputs="x=float64[5,4]", options={"width": 7}, steps=1, seeds=1
     )  # fmt: skip
     assert verdict.verdict == "same"
     assert max(verdict.differences.values()) < 1e-12

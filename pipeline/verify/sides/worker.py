@@ -65,6 +65,7 @@ def open_model(opening: Opening) -> Subject:
         hint = f"It is of type {type(made).__qualname__}."
         raise UserError(opening.key, opening.path, kinds, hint)
     backend = import_module(f"{spec.package}.verify")
+    backend.prepare(opening.threads)  # again: a function may import its framework when it is called
     loss = Loss.load(f"--{opening.key}-loss", opening.loss) if opening.loss else None
     try:
         given = opening.inputs, opening.keywords, opening.layouts
