@@ -25,7 +25,7 @@ Exit code 0: the same; 1: they part, or the input is bad (then there is no JSON)
 
 @dataclass(frozen=True)
 class Arguments:
-    """What the user asks for."""
+    """The command line of a check."""
 
     left: str
     right: str

@@ -1,4 +1,4 @@
-"""What the differences of lanes come from, in one sentence."""
+"""The origin of the differences of lanes, in one sentence."""
 
 from collections.abc import Iterator, Sequence
 

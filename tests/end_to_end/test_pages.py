@@ -19,7 +19,7 @@ BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Step:
-    """What a reader does: save a file, change one, run commands; and what the last of these says."""
+    """The steps of a reader: save a file, change one, run commands; and what the last of these says."""
 
     kind: str  # `python`, `diff`, `sh`
     text: str

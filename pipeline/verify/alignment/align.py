@@ -25,7 +25,7 @@ MOST_TURNS = 8  # of matching by gradients: each may show elements that had none
 
 @dataclass
 class Alignment:
-    """What is the same parameter on both sides, and the weights that the check starts from."""
+    """The parameters of both sides that are the same, and the weights that the check starts from."""
 
     mapping: Mapping
     matching: Matching

@@ -39,7 +39,7 @@ class Layer:
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """What a layer of the other side must share, but for its number of outputs.
+        """Kind and sizes that a layer of the other side must share, but for its number of outputs.
 
         A convolution may be written as a product with patches.
         """

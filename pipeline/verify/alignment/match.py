@@ -24,7 +24,7 @@ class Fan:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a fan of the other side must share."""
+        """Kind and sizes that a fan of the other side must share."""
         first = self.layers[0]
         kind = first.is_trained or first.role in MATRICES or not self.tells_buffers
         return (*first.signature, kind, sum(layer.outputs for layer in self.layers))

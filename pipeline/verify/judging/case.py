@@ -1,4 +1,4 @@
-"""What is known of two models while they are judged, up to the verdict."""
+"""Two models while they are judged: the findings so far, up to the verdict."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from pipeline.verify.verdict import MEANING, Answer, Cause, First, Part, Verdict
 
 @dataclass(frozen=True)
 class Request:
-    """What to check, and how thoroughly."""
+    """The inputs of a check, and its thoroughness."""
 
     inputs: Described | Drawn
     seeds: tuple[int, ...] = (0, 1)

@@ -1,4 +1,4 @@
-"""What went wrong in the user's code, in one line."""
+"""Errors of the user's code, in one line each."""
 
 import inspect
 import sysconfig

@@ -37,7 +37,7 @@ from pipeline.verify.sides.subject import Inputs, Subject
 
 @dataclass(frozen=True)
 class Opening:
-    """What a side is, as the user has named it."""
+    """A side as the user has named it."""
 
     key: str  # the argument, for messages
     path: str  # `module:attribute`
