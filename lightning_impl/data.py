@@ -149,7 +149,7 @@ class EvalBatches:
     """
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device, batch_size: int) -> None:
-        self.samples, self.targets = Samples(split, plan, device), plan.data.task.targets
+        self.samples, self.of_loss = Samples(split, plan, device), plan.data.task.loss_fields
         self.draws = partial(plan.evaluation_draws, split)
         batches = np.array_split(np.arange(len(split)), range(batch_size, len(split), batch_size))
         self.batches = [(batch, batch[device.share(len(batch))]) for batch in batches]
@@ -161,7 +161,7 @@ class EvalBatches:
         for batch, mine in self.batches:
             rows = mine if mine.size else batch[:1]
             fields = gather_batch(self.samples, rows, self.draws(rows))
-            fields |= {name: fields[name][: mine.size] for name in self.targets}
+            fields |= {name: fields[name][: mine.size] for name in self.of_loss}
             yield normalised(self.samples, fields)
 
     def in_order(self, rows: torch.Tensor) -> torch.Tensor:

@@ -172,7 +172,7 @@ class TrainingModule(LightningModule):
         """Return the model's outputs for a batch, and add the batch to the sums."""
         model = self.model if self.average is None else self.average
         samples = len(
-            batch[self.loss.task.targets[0]]
+            batch[self.loss.task.loss_fields[0]]
         )  # on a device without one, fewer than inputs
         outputs = self.loss.outputs(model, batch)[:samples]
         self.evaluated.append(self._stacked(self.loss.sums(outputs, batch)))

@@ -2,8 +2,12 @@
 
 from flax_impl.device import Device
 from flax_impl.tasks.classification import ClassificationLoss
+from flax_impl.tasks.denoising import DenoisingLoss
 from flax_impl.tasks.language import LanguageLoss
+from flax_impl.tasks.masked_language import MaskedLanguageLoss
+from flax_impl.tasks.multilabel import MultilabelLoss
 from flax_impl.tasks.regression import RegressionLoss
+from flax_impl.tasks.segmentation import SegmentationLoss
 from flax_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.config.experiment import Config
 from pipeline.data.dataset import Data
@@ -14,6 +18,10 @@ LOSSES: dict[str, type[TaskLoss]] = {
     "classification": ClassificationLoss,
     "regression": RegressionLoss,
     "language": LanguageLoss,
+    "multilabel": MultilabelLoss,
+    "segmentation": SegmentationLoss,
+    "masked_language": MaskedLanguageLoss,
+    "denoising": DenoisingLoss,
 }
 
 

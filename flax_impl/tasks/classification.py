@@ -28,9 +28,13 @@ def cross_entropy(
     logits: jax.Array, targets: jax.Array, smoothing: float, counted: jax.Array
 ) -> list[jax.Array]:
     """Return the sum of the cross-entropies, and the number of right predictions."""
-    if smoothing:
-        soft = optax.smooth_labels(jax.nn.one_hot(targets, logits.shape[-1]), smoothing)
-        loss = optax.softmax_cross_entropy(logits, soft.astype(logits.dtype))
-    else:
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    loss = cross_entropies(logits, targets, smoothing)
     return [(loss * counted).sum(), ((logits.argmax(axis=-1) == targets) * counted).sum()]
+
+
+def cross_entropies(logits: jax.Array, targets: jax.Array, smoothing: float) -> jax.Array:
+    """Return the cross-entropy of each target."""
+    if not smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    soft = optax.smooth_labels(jax.nn.one_hot(targets, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, soft.astype(logits.dtype))

@@ -2,8 +2,12 @@
 
 from lightning_impl.device import Device
 from lightning_impl.tasks.classification import ClassificationLoss
+from lightning_impl.tasks.denoising import DenoisingLoss
 from lightning_impl.tasks.language import LanguageLoss
+from lightning_impl.tasks.masked_language import MaskedLanguageLoss
+from lightning_impl.tasks.multilabel import MultilabelLoss
 from lightning_impl.tasks.regression import RegressionLoss
+from lightning_impl.tasks.segmentation import SegmentationLoss
 from lightning_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.config.experiment import Config
 from pipeline.data.dataset import Data
@@ -14,6 +18,10 @@ LOSSES: dict[str, type[TaskLoss]] = {
     "classification": ClassificationLoss,
     "regression": RegressionLoss,
     "language": LanguageLoss,
+    "multilabel": MultilabelLoss,
+    "segmentation": SegmentationLoss,
+    "masked_language": MaskedLanguageLoss,
+    "denoising": DenoisingLoss,
 }
 
 

@@ -17,7 +17,7 @@ class TaskLoss(ABC):
     """The loss of a task; losses are computed in the dtype of the parameters."""
 
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
-        self.task, self.inputs = data.task, data.inputs
+        self.data, self.task, self.inputs = data, data.task, data.inputs
         self.dtype, self.smoothing, self.classes = device.dtype, smoothing, data.outputs
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:

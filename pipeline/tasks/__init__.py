@@ -5,21 +5,40 @@ backend, which has the loss.
 """
 
 from pipeline.tasks.classification import Classification
+from pipeline.tasks.denoising import Denoising
 from pipeline.tasks.language import Language
+from pipeline.tasks.masked_language import MaskedLanguage
+from pipeline.tasks.multilabel import Multilabel
 from pipeline.tasks.regression import Regression
+from pipeline.tasks.segmentation import Segmentation
 from pipeline.tasks.task import Shapes, Task
 
 __all__ = [
     "TASKS",
     "Classification",
+    "Denoising",
     "Language",
+    "MaskedLanguage",
+    "Multilabel",
     "Regression",
+    "Segmentation",
     "Shapes",
     "Task",
     "direction",
 ]
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Regression(), Language())}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Classification(),
+        Regression(),
+        Language(),
+        Multilabel(),
+        Segmentation(),
+        MaskedLanguage(),
+        Denoising(),
+    )
+}
 
 
 def direction(key: str) -> str:

@@ -34,6 +34,11 @@ class Task(ABC):
         """`max` if more is better of the monitored metric, else `min`."""
         return "max" if self.monitor in self.maximized else "min"
 
+    @property
+    def loss_fields(self) -> tuple[str, ...]:
+        """Fields of a batch that the loss takes."""
+        return self.targets + self.noise
+
     def terms(self, shapes: Shapes) -> int:
         """Return the number of terms of a batch's mean loss: its samples, unless a task says otherwise."""
         return shapes[self.targets[0]][0]

@@ -1,0 +1,24 @@
+"""Multilabel: any number of classes for each sample."""
+
+import jax
+import optax
+
+from flax_impl.tasks.task_loss import Batch, TaskLoss
+
+
+class MultilabelLoss(TaskLoss):
+    """Binary cross-entropy of logits `[batch, classes]`, and hits and mistakes by class."""
+
+    def sum_terms(
+        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+    ) -> list[jax.Array]:
+        """Return the sums."""
+        labels, counted = batch["labels"].astype(outputs.dtype), counted[:, None]
+        loss = optax.sigmoid_binary_cross_entropy(outputs, labels)
+        said, true = outputs > 0, labels > 0
+        return [
+            (loss * counted).mean(axis=-1).sum(),
+            ((said & true) * counted).sum(axis=0),
+            ((said & ~true) * counted).sum(axis=0),
+            ((~said & true) * counted).sum(axis=0),
+        ]

@@ -1,0 +1,29 @@
+"""Segmentation: a class for each pixel."""
+
+import jax
+import jax.numpy as jnp
+
+from flax_impl.tasks.classification import cross_entropies
+from flax_impl.tasks.task_loss import Batch, TaskLoss
+from pipeline.tasks.segmentation import IGNORED
+
+
+class SegmentationLoss(TaskLoss):
+    """Cross-entropy of logits, and the pixels where prediction and truth meet, by class."""
+
+    def sum_terms(
+        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+    ) -> list[jax.Array]:
+        """Return the sums."""
+        mask, classes = batch["mask"], outputs.shape[-1]
+        weights = (mask != IGNORED) * counted[:, None, None]
+        mask, said = jnp.where(mask == IGNORED, 0, mask), outputs.argmax(axis=-1)
+        loss = cross_entropies(outputs, mask, smoothing)
+        predicted, true = (jax.nn.one_hot(x, classes, dtype=bool) for x in (said, mask))
+        return [
+            (loss * weights).sum(),
+            weights.sum(),
+            ((said == mask) * weights).sum(),
+            ((predicted & true) * weights[..., None]).sum(axis=(0, 1, 2)),
+            ((predicted | true) * weights[..., None]).sum(axis=(0, 1, 2)),
+        ]

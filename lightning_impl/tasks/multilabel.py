@@ -1,0 +1,24 @@
+"""Multilabel: any number of classes for each sample."""
+
+import torch
+import torch.nn.functional as F
+
+from lightning_impl.tasks.task_loss import Batch, TaskLoss
+
+
+class MultilabelLoss(TaskLoss):
+    """Binary cross-entropy of logits `[batch, classes]`, and hits and mistakes by class."""
+
+    def sum_terms(
+        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+    ) -> list[torch.Tensor]:
+        """Return the sums."""
+        labels = batch["labels"].to(outputs.dtype)
+        loss = F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
+        said, true = outputs > 0, labels > 0
+        return [
+            loss.mean(dim=-1).sum(),
+            (said & true).sum(dim=0),
+            (said & ~true).sum(dim=0),
+            (~said & true).sum(dim=0),
+        ]

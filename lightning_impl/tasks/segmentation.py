@@ -1,0 +1,36 @@
+"""Segmentation: a class for each pixel."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lightning_impl.tasks.task_loss import Batch, TaskLoss
+from pipeline.tasks.segmentation import IGNORED
+
+
+class SegmentationLoss(TaskLoss):
+    """Cross-entropy of logits, and the pixels where prediction and truth meet, by class."""
+
+    def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return a model's logits, classes last."""
+        return super().outputs(model, batch).movedim(1, -1)
+
+    def sum_terms(
+        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+    ) -> list[torch.Tensor]:
+        """Return the sums."""
+        mask, classes = batch["mask"], outputs.shape[-1]
+        counted, said = mask != IGNORED, outputs.argmax(dim=-1)
+        loss = F.cross_entropy(
+            outputs.movedim(-1, 1), mask, reduction="sum",
+            ignore_index=IGNORED, label_smoothing=smoothing,
+        )  # fmt: skip
+        predicted = F.one_hot(said, classes).bool() & counted[..., None]
+        true = F.one_hot(mask.where(counted, 0), classes).bool() & counted[..., None]
+        return [
+            loss,
+            counted.sum(),
+            ((said == mask) & counted).sum(),
+            (predicted & true).sum(dim=(0, 1, 2)),
+            (predicted | true).sum(dim=(0, 1, 2)),
+        ]

@@ -1,0 +1,47 @@
+"""Segmentation: a class for each pixel."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.tasks.task import Shapes, Task, by_class
+
+IGNORED = 255  # value of the mask where a pixel counts neither in the loss nor in the metrics
+
+
+class Segmentation(Task):
+    """Cross-entropy of the logits, in nats, with the classes `mask` `[batch, height, width]`.
+
+    Logits are `[batch, height, width, classes]` in JAX, `[batch, classes, height, width]` in torch.
+    """
+
+    name = "segmentation"
+    targets = ("mask",)
+    sums = ("loss", "pixels", "correct", "intersection", "union")
+    sums_by_class = ("intersection", "union")
+    monitor = "mean_iou"
+    maximized = frozenset({"mean_iou", "accuracy"})
+    counts_by_content = True
+
+    def count_terms(self, batch: Mapping[str, np.ndarray]) -> int:
+        """Return the number of pixels that are not ignored, at least 1."""
+        return max(1, int((batch["mask"] != IGNORED).sum()))
+
+    def metrics(self, sums: Mapping[str, float], shapes: Shapes) -> dict[str, float]:
+        """Return the mean loss of a pixel, the share of right ones, and the mean IoU.
+
+        It is over the classes that occur or are predicted.
+        """
+        pixels = max(1.0, sums["pixels"])
+        intersection, union = (by_class(sums, name) for name in self.sums_by_class)
+        occurs = union > 0
+        iou = intersection[occurs] / union[occurs]
+        return {
+            "loss": sums["loss"] / pixels,
+            "accuracy": sums["correct"] / pixels,
+            "mean_iou": float(iou.mean()) if occurs.any() else float("nan"),
+        }
+
+    def outputs_shape(self, shapes: Shapes) -> tuple[int | str, ...]:
+        """Return the shape of logits, classes last."""
+        return (*shapes["mask"], "classes")

@@ -1,0 +1,228 @@
+"""Losses of the tasks: their sums by definition, equal on both backends, and right for any part of a batch."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from losses import losses
+from scipy.special import log_softmax
+
+from pipeline.rng import generator
+from pipeline.tasks import TASKS
+from pipeline.tasks.denoising import TIMES, kept_signal
+from pipeline.tasks.segmentation import IGNORED
+
+pytestmark = pytest.mark.usefixtures("float64")
+RANDOM = np.random.default_rng(0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Fields of a batch, a weight, and a model of it, written for both."""
+
+    fields: dict
+    weight: np.ndarray
+    model: object  # of (weight, *inputs) in JAX's layout
+    outputs: int = 3
+
+    @property
+    def images(self):
+        """Fields that torch has channels first."""
+        return [name for name, field in self.fields.items() if field.ndim == 4]
+
+
+def table(weight, tokens):
+    """Row of each token."""
+    return weight[tokens]
+
+
+MASK = RANDOM.integers(0, 3, (4, 5, 6))
+MASK[0, :2] = IGNORED
+CASES = {
+    "classification": Case(
+        {"features": RANDOM.normal(size=(6, 4)), "label": RANDOM.integers(0, 3, 6)},
+        RANDOM.normal(size=(4, 3)),
+        lambda weight, x: x @ weight,
+    ),
+    "regression": Case(
+        {"features": RANDOM.normal(size=(6, 4)), "target": RANDOM.normal(size=(6, 3))},
+        RANDOM.normal(size=(4, 3)),
+        lambda weight, x: x @ weight,
+    ),
+    "language": Case(
+        {"tokens": RANDOM.integers(0, 3, (4, 7)), "next": RANDOM.integers(0, 3, (4, 7))},
+        RANDOM.normal(size=(3, 3)),
+        table,
+    ),
+    "multilabel": Case(
+        {"features": RANDOM.normal(size=(6, 4)), "labels": RANDOM.integers(0, 2, (6, 3))},
+        RANDOM.normal(size=(4, 3)),
+        lambda weight, x: x @ weight,
+    ),
+    "segmentation": Case(
+        {"image": RANDOM.normal(size=(4, 5, 6, 2)), "mask": MASK},
+        RANDOM.normal(size=(2, 3)),
+        lambda weight, x: x @ weight,
+    ),
+    "masked_language": Case(
+        {"tokens": RANDOM.integers(0, 10, (8, 30))}, RANDOM.normal(size=(11, 11)), table, 11
+    ),
+    "denoising": Case(
+        {"image": RANDOM.normal(size=(4, 6, 5, 2))},
+        RANDOM.normal(size=(2, 2)),
+        lambda weight, x, time: x @ weight + time.reshape(-1, 1, 1, 1) / TIMES,
+    ),
+}
+
+
+def batch_of(name):
+    """Fields of a batch, with its noise."""
+    fields, task = CASES[name].fields, TASKS[name]
+    shapes = {field: array.shape for field, array in fields.items()}
+    return fields | {n: task.draw(n, generator(0, n), shapes) for n in task.noise}
+
+
+def with_torch(name, batch):
+    """Sums over a batch, and the gradient of the mean loss."""
+    case = CASES[name]
+    loss, _ = losses(name, outputs=case.outputs, **case.fields)
+    weight = torch.tensor(case.weight, requires_grad=True)
+
+    def model(first, *others):
+        image = first.ndim == 4
+        out = case.model(weight, first.movedim(1, -1) if image else first, *others)
+        return out.movedim(-1, 1) if image else out
+
+    tensors = {n: torch.tensor(array) for n, array in batch.items()}
+    tensors |= {n: tensors[n].movedim(-1, 1) for n in case.images}
+    sums = loss.sums(loss.outputs(model, tensors), tensors)
+    (sums[0] / TASKS[name].count_terms(batch)).backward()
+    return np.concatenate([s.detach().numpy().reshape(-1) for s in sums]), weight.grad.numpy()
+
+
+def with_jax(name, batch, counted=None):
+    """Sums over a batch, and the gradient of the mean loss."""
+    case = CASES[name]
+    _, loss = losses(name, outputs=case.outputs, **case.fields)
+    arrays = {n: jnp.asarray(array) for n, array in batch.items()}
+
+    def mean(weight):
+        sums = loss.sums(loss.outputs(case.model, weight, arrays), arrays, counted=counted)
+        terms = TASKS[name].count_terms(batch)
+        return sums[0] / terms, jnp.concatenate([s.reshape(-1) for s in sums])
+
+    gradient, sums = jax.grad(mean, has_aux=True)(jnp.asarray(case.weight))
+    return np.asarray(sums), np.asarray(gradient)
+
+
+def test_every_task_has_a_case_here():
+    assert CASES.keys() == TASKS.keys()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_both_backends_have_the_same_sums_and_gradients(name):
+    batch = batch_of(name)
+    (ours, by_ours), (theirs, by_theirs) = with_torch(name, batch), with_jax(name, batch)
+    assert len(ours) == len(TASKS[name].names_of_sums(CASES[name].outputs))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    np.testing.assert_allclose(by_ours, by_theirs, rtol=1e-12, atol=1e-14)
+    assert np.abs(by_ours).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_sums_over_two_parts_of_a_batch_add_up_to_those_of_the_whole(name):
+    batch = batch_of(name)
+    parts = [{n: field[half] for n, field in batch.items()} for half in (np.s_[:3], np.s_[3:])]
+    for sums in (with_torch, with_jax):
+        whole, _ = sums(name, batch)
+        np.testing.assert_allclose(sum(sums(name, part)[0] for part in parts), whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_padding_of_the_last_batch_of_an_evaluation_is_not_counted(name):
+    batch = batch_of(name)
+    samples = len(next(iter(batch.values())))
+    counted = (np.arange(samples) < 3).astype(float)
+    padded, _ = with_jax(name, batch, jnp.asarray(counted))
+    alone, _ = with_jax(name, {n: field[:3] for n, field in batch.items()})
+    np.testing.assert_allclose(padded, alone, rtol=1e-12)
+
+
+def metrics_of(name):
+    """Metrics of a batch, and the batch."""
+    batch, task = batch_of(name), TASKS[name]
+    sums, _ = with_torch(name, batch)
+    named = dict(zip(task.names_of_sums(CASES[name].outputs), sums.tolist(), strict=True))
+    return task.metrics(named, {n: field.shape for n, field in batch.items()}), batch
+
+
+def test_multilabel_metrics_match_scikit_learn():
+    from sklearn.metrics import f1_score, log_loss
+
+    found, batch = metrics_of("multilabel")
+    logits = batch["features"] @ CASES["multilabel"].weight
+    labels, said = batch["labels"], logits > 0
+    chances = 1 / (1 + np.exp(-logits))
+    by_class = [log_loss(labels[:, c], chances[:, c], labels=[0, 1]) for c in range(3)]
+    assert found == pytest.approx(
+        {
+            "loss": np.mean(by_class),
+            "macro_f1": f1_score(labels, said, average="macro", zero_division=0),
+            "micro_f1": f1_score(labels, said, average="micro", zero_division=0),
+        },
+        rel=1e-12,
+    )
+
+
+def test_segmentation_metrics_match_scikit_learn_and_leave_ignored_pixels_out():
+    from sklearn.metrics import jaccard_score
+
+    found, batch = metrics_of("segmentation")
+    logits = batch["image"] @ CASES["segmentation"].weight
+    counted = batch["mask"] != IGNORED
+    true, said = batch["mask"][counted], logits.argmax(-1)[counted]
+    logs = log_softmax(logits, axis=-1)[counted]
+    assert found == pytest.approx(
+        {
+            "loss": -logs[np.arange(len(true)), true].mean(),
+            "accuracy": (true == said).mean(),
+            "mean_iou": jaccard_score(true, said, average="macro"),
+        },
+        rel=1e-12,
+    )
+
+
+def test_masked_language_hides_the_chosen_tokens_in_the_shares_of_bert():
+    task, shape = TASKS["masked_language"], (200, 500)
+    batch = {n: task.draw(n, generator(0, n), {"tokens": shape}) for n in task.noise}
+    batch["tokens"] = np.tile(np.arange(10), (200, 50))
+    seen = []
+    _, loss = losses("masked_language", outputs=11, tokens=batch["tokens"])
+    loss.outputs(lambda _, tokens: seen.append(np.asarray(tokens)), None, batch)
+    chosen, (shown,) = batch["choice"] < 15, seen
+    assert chosen.mean() == pytest.approx(0.15, abs=0.005)
+    assert task.count_terms(batch) == chosen.sum()
+    np.testing.assert_array_equal(shown[~chosen], batch["tokens"][~chosen])
+    hidden, unchanged = shown[chosen] == 10, shown[chosen] == batch["tokens"][chosen]
+    assert hidden.mean() == pytest.approx(0.8, abs=0.01)
+    # A tenth is replaced by any of the ten tokens, itself included.
+    assert unchanged.mean() == pytest.approx(0.1 + 0.1 / 10, abs=0.01)
+
+
+def test_the_noisy_image_has_the_variance_that_its_level_says():
+    kept = kept_signal()
+    assert len(kept) == TIMES
+    assert (kept[0], kept[-1]) == pytest.approx((1 - 1e-4, 4.036e-5), rel=1e-3)
+    task, shape = TASKS["denoising"], (64, 16, 16, 3)
+    batch = {n: task.draw(n, generator(0, n), {"image": shape}) for n in task.noise}
+    batch["image"] = RANDOM.normal(size=shape)
+    assert set(batch["time"]) <= set(range(TIMES))
+    seen = []
+    _, loss = losses("denoising", image=batch["image"])
+    loss.outputs(lambda _, noisy, time: seen.append(np.asarray(noisy)), None, batch)
+    level = kept[batch["time"]].reshape(-1, 1, 1, 1)
+    rest = seen[0] - np.sqrt(level) * batch["image"]
+    np.testing.assert_allclose(rest / np.sqrt(1 - level), batch["noise"], rtol=1e-9, atol=1e-9)
