@@ -34,8 +34,8 @@ class Denoising(Task):
         return {"loss": sums["loss"] / self.terms(shapes)}
 
     def outputs_shape(self, shapes: Shapes) -> tuple[int | str, ...]:
-        """Return the shape of the images."""
-        return shapes["image"]
+        """Return the shape of the noise, channels last."""
+        return shapes["noise"]
 
 
 def kept_signal() -> np.ndarray:

@@ -66,7 +66,8 @@ def test_r2_of_equal_targets_is_nan():
 def test_the_sums_of_every_task_start_with_the_loss_and_give_its_monitored_metric(name):
     task = TASKS[name]
     assert (task.name, task.sums[0]) == (name, "loss")
-    found = task.metrics(dict.fromkeys(task.sums, 1.0), dict.fromkeys(task.targets, (2, 3)))
+    sums = dict.fromkeys(task.names_of_sums(3), 1.0)
+    found = task.metrics(sums, dict.fromkeys((*task.targets, "image"), (2, 3)))
     assert task.monitor in found
     assert task.mode == direction(f"val/{task.monitor}")
     assert {metric for metric in found if direction(f"test/{metric}") == "max"} == task.maximized
@@ -79,7 +80,7 @@ def test_the_sums_of_every_task_start_with_the_loss_and_give_its_monitored_metri
         (Regression(), {"target": (4, 3)}, 4),
         (Language(), {"next": (4, 3)}, 12),
     ],
-    ids=TASKS,
+    ids=["classification", "regression", "language"],
 )
 def test_the_mean_loss_is_over_samples_and_for_a_language_task_over_tokens(task, shapes, expected):
     assert task.terms(shapes) == expected
