@@ -73,7 +73,7 @@ CASES = {
     "denoising": Case(
         {"image": RANDOM.normal(size=(4, 6, 5, 2))},
         RANDOM.normal(size=(2, 2)),
-        lambda weight, x, time: x @ weight + time.reshape(-1, 1, 1, 1) / TIMES,
+        lambda weight, x, time: x @ weight + time.reshape(-1, 1, 1, 1) * weight[0, 0],
     ),
 }
 
