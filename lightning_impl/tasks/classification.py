@@ -29,3 +29,8 @@ def cross_entropy(
     """Return the sum of the cross-entropies, and the number of right predictions."""
     loss = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
     return [loss, (logits.argmax(dim=-1) == targets).sum()]
+
+
+def cross_entropies(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Return the cross-entropy of each target."""
+    return F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)

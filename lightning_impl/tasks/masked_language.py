@@ -1,9 +1,9 @@
 """Masked language: the tokens that were hidden in a sequence."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from lightning_impl.tasks.classification import cross_entropies
 from lightning_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.tasks.masked_language import CHOSEN, MASKED, REPLACED
 
@@ -25,6 +25,6 @@ class MaskedLanguageLoss(TaskLoss):
         """Return the sums."""
         logits, tokens = outputs.flatten(end_dim=-2), batch["tokens"].flatten()
         chosen = batch["choice"].flatten() < CHOSEN
-        loss = F.cross_entropy(logits, tokens, reduction="none", label_smoothing=smoothing)
+        loss = cross_entropies(logits, tokens, smoothing)
         correct = (logits.argmax(dim=-1) == tokens) & chosen
         return [(loss * chosen).sum(), chosen.sum(), correct.sum()]

@@ -24,7 +24,6 @@ from flax_impl import models as flax_models
 from lightning_impl import layers as torch_layers
 from lightning_impl import models as torch_models
 from pipeline.config.models import Activation, CNNConfig, LinearConfig, MLPConfig, SimpleCNNConfig
-from pipeline.tasks import TASKS
 
 pytestmark = pytest.mark.usefixtures("float64")
 RANDOM = np.random.default_rng(0)
@@ -172,17 +171,3 @@ def test_other_loss_functions_are_the_same_on_both_backends(part):
     assert_gradients_close(
         with_jax(lambda x: theirs(x, y), x), with_torch(lambda x: ours(x, torch.tensor(y)), x)
     )
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_padding_of_the_last_batch_is_not_counted(task):
-    outputs = jnp.asarray(RANDOM.normal(size=(5, 2, 3) if task == "language" else (5, 3)))
-    fields = {
-        "classification": {"label": jnp.arange(5) % 3},
-        "regression": {"target": outputs * 0.5 + 1},
-        "language": {"next": jnp.arange(10).reshape(5, 2) % 3},
-    }[task]
-    _, theirs = losses(task, outputs=3, **fields)
-    found = theirs.sums(outputs, fields, counted=jnp.array([1.0, 1, 1, 0, 0]))
-    expected = theirs.sums(outputs[:3], {name: field[:3] for name, field in fields.items()})
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
