@@ -66,7 +66,7 @@ class Data:
 
     Attributes:
         outputs: number of classes, width of the target, or size of the vocabulary.
-        moments: of the fields that are normalised.
+        moments: mean and deviation of each field that is normalised, by its name.
         classes: names of the classes, if known.
     """
 

@@ -47,8 +47,8 @@ def assert_same(
         left_call: those on the left alone.
         right_call: those on the right alone.
         loss: function of the output and of inputs by name, or its import path, on both sides.
-        left_loss: that on the left alone.
-        right_loss: that on the right alone.
+        left_loss: loss of the left side, where the two sides take different ones.
+        right_loss: loss of the right side, likewise.
         weights: file of either side's weights, from which the first seed starts.
         optimizer: name of the optimizer of the steps.
         steps: number of optimizer steps.
