@@ -232,7 +232,9 @@ def make_eval_step(context: StepContext, each: bool = False, lifts: bool = False
         variables = {"params": params, "batch_stats": state.batch_stats}
         apply_fn = state.apply_fn
         if lifts:
-            from flax_impl.draws import lifted_call  # loads what other runs do not need
+            from flax_impl.verify.primitives.draws import (
+                lifted_call,  # loads what other runs do not need
+            )
 
             apply_fn = lifted_call(apply_fn)
         outputs = loss.outputs(apply_fn, variables, batch)

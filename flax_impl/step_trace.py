@@ -51,7 +51,9 @@ class Watch:
         if not self.compares:
             return self._observed(apply_fn, variables, *inputs, **options)[0]
 
-        from flax_impl.draws import call_without_draws  # loads what other runs do not need
+        from flax_impl.verify.primitives.draws import (
+            call_without_draws,  # loads what other runs do not need
+        )
 
         def call(variables: PyTree, inputs: tuple[jax.Array, ...]) -> PyTree:
             # Not what a loop or a checkpoint inside it computes: that has no value outside.

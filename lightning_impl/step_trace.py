@@ -90,7 +90,9 @@ class Watched(TrainingModule):
         """Call a method, if models are compared without random numbers of their own."""
         if not self.recorder.observer.compares:
             return call(), [], ""
-        from lightning_impl.draws import call_without_draws  # loads what other runs do not need
+        from lightning_impl.verify.primitives.draws import (
+            call_without_draws,  # loads what other runs do not need
+        )
 
         lifts = self.config.train.precision is Precision.fp64
         return call_without_draws(call, lifts, self.watch.layer)

@@ -11,7 +11,7 @@ from benchmarks.verify_mutants.mistakes import Mutant
 from benchmarks.verify_mutants.renamed import Renamed, renamed
 from benchmarks.verify_mutants.rewrites import Rewritten
 from benchmarks.verify_mutants.settings import Plan
-from flax_impl.verify import equinox, functions, linen, nnx
+from flax_impl.verify.adapters import equinox, functions, linen, nnx
 from flax_impl.verify.native import to_native
 from flax_impl.verify.subject import FunctionSubject
 from lightning_impl.verify.subject import ModuleSubject

@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 from flax_impl.device import PyTree
-from flax_impl.verify.function import Function
+from flax_impl.verify.adapters.function import Function
 
 
 def new_names(names: Iterable[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from flax_impl.device import PyTree
-from flax_impl.verify.function import Function
+from flax_impl.verify.adapters.function import Function
 
 
 class Anonymous(nn.Module):

@@ -102,7 +102,7 @@ def _unmapped(owners: Owners, known: np.ndarray) -> list[str]:
 def open_pair(case: Case, inputs: Inputs, named: bool = True) -> tuple[Subject, Subject]:
     """Make both models of a case, with the names of their parameters or without."""
     from benchmarks.verify_pairs.anonymous import Anonymous, without_names
-    from flax_impl.verify import linen
+    from flax_impl.verify.adapters import linen
     from flax_impl.verify.subject import FunctionSubject
     from lightning_impl.verify.subject import ModuleSubject
 

@@ -9,13 +9,13 @@ import optax
 
 from flax_impl.device import PyTree
 from flax_impl.optimizers import build_optimizer
-from flax_impl.verify.evaluation import by_primitives, lifted, traced
-from flax_impl.verify.function import Function
+from flax_impl.verify.adapters.function import Function
 from flax_impl.verify.lanes import MODES, run_lane
 from flax_impl.verify.native import numpy_of, sources, to_native, weighted
-from flax_impl.verify.precision import NARROW
-from flax_impl.verify.record import record
-from flax_impl.verify.replay import NAMESPACE
+from flax_impl.verify.primitives.evaluation import by_primitives, lifted, traced
+from flax_impl.verify.primitives.precision import NARROW
+from flax_impl.verify.trace.record import record
+from flax_impl.verify.trace.replay import NAMESPACE
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays

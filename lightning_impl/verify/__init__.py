@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import nn
 
-from lightning_impl.verify.module import call
+from lightning_impl.verify.adapters.module import call
 from lightning_impl.verify.native import to_native
-from lightning_impl.verify.neutral import narrow_buffers
+from lightning_impl.verify.primitives.neutral import narrow_buffers
 from lightning_impl.verify.subject import ModuleSubject
 from pipeline.errors import UserError
 from pipeline.verify.sides.channels import FIRST, Channels, open_in_layout

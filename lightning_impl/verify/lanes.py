@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightning_impl.verify.replay import to_numpy
+from lightning_impl.verify.trace.replay import to_numpy
 from pipeline.config.train import Precision
 from pipeline.verify.sides.outputs import leaves
 from pipeline.verify.sides.subject import Pass

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from lightning_impl.verify.replay import to_numpy
+from lightning_impl.verify.trace.replay import to_numpy
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.replay.program import Source
 from pipeline.verify.sides.subject import Inputs

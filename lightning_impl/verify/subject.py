@@ -9,12 +9,12 @@ from torch import nn
 
 from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer
+from lightning_impl.verify.adapters.module import call, mode
 from lightning_impl.verify.lanes import MODES, run_lane
-from lightning_impl.verify.module import call, mode
 from lightning_impl.verify.native import numpy_of, sources, to_native, weighted
-from lightning_impl.verify.neutral import Neutral, narrow_buffers
-from lightning_impl.verify.record import Enough, Recorder
-from lightning_impl.verify.replay import NAMESPACE, to_numpy
+from lightning_impl.verify.primitives.neutral import Neutral, narrow_buffers
+from lightning_impl.verify.trace.record import Enough, Recorder
+from lightning_impl.verify.trace.replay import NAMESPACE, to_numpy
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays

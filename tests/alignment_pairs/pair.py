@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from flax_impl.device import PyTree
-from flax_impl.verify import equinox, functions, linen, nnx
+from flax_impl.verify.adapters import equinox, functions, linen, nnx
 from flax_impl.verify.native import to_native
 from flax_impl.verify.subject import FunctionSubject
 from lightning_impl.verify.subject import ModuleSubject

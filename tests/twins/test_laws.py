@@ -28,7 +28,6 @@ ONE_SIDED = {
         "trainer_options": "Lightning's Trainer is told of the devices; arrays of JAX know them",
         "part": "JAX cuts an array by its sharding",
     },
-    "flax_impl/draws.py": {"lifted_call": "torch's operations are replaced while they are called"},
     "flax_impl/layers.py": {
         "layout_of": "canonical names and layouts are torch's own",
         "check_groups": "the same",
@@ -75,6 +74,9 @@ ONE_SIDED = {
         "make_train_step": "torch compiles nothing",
         "make_eval_step": "twin of TrainingModule.validation_step, compiled",
     },
+    "flax_impl/verify/primitives/draws.py": {
+        "lifted_call": "torch's operations are replaced while they are called",
+    },
     "lightning_impl/verify/subject.py": {"ModuleSubject": "twin of FunctionSubject"},
     "flax_impl/verify/subject.py": {"FunctionSubject": "twin of ModuleSubject"},
 }  # fmt: skip
@@ -86,28 +88,28 @@ PROGRAM = (
     "a function of JAX is a program with names and values of its own: torch runs the user's code"
 )
 ONE_SIDED_FILES = {
-    "flax_impl/verify/function.py": KINDS,
-    "flax_impl/verify/linen.py": KINDS,
-    "flax_impl/verify/nnx.py": KINDS,
-    "flax_impl/verify/equinox.py": KINDS,
-    "flax_impl/verify/functions.py": KINDS,
-    "flax_impl/verify/tree.py": "torch names parameters, JAX has trees",
-    "flax_impl/verify/scopes.py": "torch has hooks for the call of a module",
-    "flax_impl/verify/convolution.py": PRIMITIVES,
-    "flax_impl/verify/indexing.py": PRIMITIVES,
-    "flax_impl/verify/loops.py": PRIMITIVES,
-    "flax_impl/verify/precision.py": PRIMITIVES,
-    "flax_impl/verify/value.py": PROGRAM,
-    "flax_impl/verify/evaluation.py": PROGRAM,
-    "flax_impl/verify/origin.py": PROGRAM,
-    "lightning_impl/verify/module.py": "a model of JAX is a function: it has no modes",
+    "flax_impl/verify/adapters/function.py": KINDS,
+    "flax_impl/verify/adapters/linen.py": KINDS,
+    "flax_impl/verify/adapters/nnx.py": KINDS,
+    "flax_impl/verify/adapters/equinox.py": KINDS,
+    "flax_impl/verify/adapters/functions.py": KINDS,
+    "flax_impl/verify/adapters/tree.py": "torch names parameters, JAX has trees",
+    "flax_impl/verify/adapters/scopes.py": "torch has hooks for the call of a module",
+    "flax_impl/verify/primitives/convolution.py": PRIMITIVES,
+    "flax_impl/verify/primitives/indexing.py": PRIMITIVES,
+    "flax_impl/verify/primitives/loops.py": PRIMITIVES,
+    "flax_impl/verify/primitives/precision.py": PRIMITIVES,
+    "flax_impl/verify/primitives/value.py": PROGRAM,
+    "flax_impl/verify/primitives/evaluation.py": PROGRAM,
+    "flax_impl/verify/primitives/origin.py": PROGRAM,
+    "lightning_impl/verify/adapters/module.py": "a model of JAX is a function: it has no modes",
 }
 # Twin files below the layers, where nothing goes by the same name, and why.
 UNLIKE = {
-    "verify/record.py": "torch dispatches operations, JAX has a program that is evaluated",
-    "verify/replay.py": "the same",
-    "verify/neutral.py": "the same",
-    "verify/elements.py": "the same",
+    "verify/trace/record.py": "torch dispatches operations, JAX has a program that is evaluated",
+    "verify/trace/replay.py": "the same",
+    "verify/primitives/neutral.py": "the same",
+    "verify/trace/elements.py": "the same",
 }
 
 

@@ -15,7 +15,7 @@ from flax import nnx
 from torch import nn
 
 from flax_impl.verify import open_subject
-from flax_impl.verify.function import Function
+from flax_impl.verify.adapters.function import Function
 from flax_impl.verify.subject import FunctionSubject
 from lightning_impl.verify.subject import ModuleSubject
 from pipeline.config.train import Precision

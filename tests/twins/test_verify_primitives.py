@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 from jax.scipy import special
 
-from flax_impl.verify.evaluation import by_primitives, lifted
+from flax_impl.verify.primitives.evaluation import by_primitives, lifted
 
 DRAW = np.random.default_rng(0)
 FLOATS = {

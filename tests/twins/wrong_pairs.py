@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from flax_impl.verify.function import Function
+from flax_impl.verify.adapters.function import Function
 from flax_impl.verify.subject import FunctionSubject
 from lightning_impl.verify.subject import ModuleSubject
 

@@ -4,12 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn
 
 from flax_impl.device import PyTree
-from flax_impl.verify.substitutes import substitute
+from flax_impl.verify.primitives.substitutes import substitute
 
 NARROW = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(jnp.bfloat16))
 
@@ -28,6 +29,15 @@ def lifted(array: PyTree) -> PyTree:
         number: Any = wide[()]
         return np.float64(np.format_float_scientific(number))
     return wide.astype(np.float64)
+
+
+def narrowed(tree: PyTree) -> PyTree:
+    """Return a tree with float32 in place of float64."""
+    return jax.tree.map(lambda leaf: leaf.astype(np.float32) if _is_float64(leaf) else leaf, tree)
+
+
+def _is_float64(leaf: PyTree) -> bool:
+    return getattr(leaf, "dtype", None) == np.float64
 
 
 def _lifted_parameter(key: str, value: object) -> object:

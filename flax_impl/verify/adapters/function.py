@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
-import numpy as np
 
 from flax_impl.device import PyTree
 
@@ -60,12 +59,3 @@ def evaluated(function: Callable[[], PyTree]) -> PyTree:
         return jax.jit(function, compiler_options=QUICK)()
     except Exception:  # needs concrete values, or is the user's mistake, which is told from here
         return function()
-
-
-def narrowed(tree: PyTree) -> PyTree:
-    """Return a tree with float32 in place of float64."""
-    return jax.tree.map(lambda leaf: leaf.astype(np.float32) if _is_float64(leaf) else leaf, tree)
-
-
-def _is_float64(leaf: PyTree) -> bool:
-    return getattr(leaf, "dtype", None) == np.float64

@@ -12,7 +12,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flax_impl.device import PyTree
-from flax_impl.verify.function import Function, bind, evaluated, narrowed, training_keywords
+from flax_impl.verify.adapters.function import Function, bind, evaluated, training_keywords
+from flax_impl.verify.primitives.precision import narrowed
 from pipeline.verify.sides.channels import FIRST, LAST
 
 PARAMS = "params"

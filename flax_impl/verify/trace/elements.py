@@ -4,9 +4,9 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from flax_impl.device import PyTree
-from flax_impl.verify.precision import bind
-from flax_impl.verify.substitutes import VIEWS
-from flax_impl.verify.value import Value
+from flax_impl.verify.primitives.precision import bind
+from flax_impl.verify.primitives.substitutes import VIEWS
+from flax_impl.verify.primitives.value import Value
 from pipeline.verify.tags import tags, untag
 
 # Primitives whose result may have the shape of an operand, but not its elements one by one.

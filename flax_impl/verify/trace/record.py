@@ -10,15 +10,15 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from flax_impl.device import PyTree
-from flax_impl.verify.elements import follow
-from flax_impl.verify.evaluation import traced
-from flax_impl.verify.neutral import OTHER_RANDOM, RANDOM, Neutral
-from flax_impl.verify.origin import source_line
-from flax_impl.verify.precision import bind
-from flax_impl.verify.replay import Operation, find_window
-from flax_impl.verify.substitutes import VIEWS
-from flax_impl.verify.uses import find_uses
-from flax_impl.verify.value import Value, is_number
+from flax_impl.verify.primitives.evaluation import traced
+from flax_impl.verify.primitives.neutral import OTHER_RANDOM, RANDOM, Neutral
+from flax_impl.verify.primitives.origin import source_line
+from flax_impl.verify.primitives.precision import bind
+from flax_impl.verify.primitives.substitutes import VIEWS
+from flax_impl.verify.primitives.value import Value, is_number
+from flax_impl.verify.trace.elements import follow
+from flax_impl.verify.trace.replay import Operation, find_window
+from flax_impl.verify.trace.uses import find_uses
 from pipeline.verify.replay.program import Operand, Program
 from pipeline.verify.sides.subject import MIDDLE
 from pipeline.verify.trace.fingerprints import fingerprint

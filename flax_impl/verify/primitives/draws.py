@@ -10,9 +10,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from flax_impl.device import PyTree
 from flax_impl.randomness import SHARED
-from flax_impl.verify.evaluation import lifted, traced
-from flax_impl.verify.neutral import OTHER_RANDOM, RANDOM
-from flax_impl.verify.origin import layer_of
+from flax_impl.verify.primitives.evaluation import lifted, traced
+from flax_impl.verify.primitives.neutral import OTHER_RANDOM, RANDOM
+from flax_impl.verify.primitives.origin import layer_of
 from pipeline.run.step_observer import LayerDraw
 
 Known = Mapping[Any, float]  # values of scalars that depend on no input

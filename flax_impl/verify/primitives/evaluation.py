@@ -8,9 +8,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from flax_impl.device import PyTree
-from flax_impl.verify.function import narrowed
-from flax_impl.verify.neutral import Neutral
-from flax_impl.verify.value import Value
+from flax_impl.verify.primitives.neutral import Neutral
+from flax_impl.verify.primitives.precision import narrowed
+from flax_impl.verify.primitives.value import Value
 from pipeline.verify.sides.subject import MIDDLE
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from flax_impl.device import PyTree
-from flax_impl.verify.loops import retrace, scan_counts
-from flax_impl.verify.origin import layer_of
-from flax_impl.verify.precision import NARROW, bind, has_float32, lifted, wide
-from flax_impl.verify.value import Value, is_traced
+from flax_impl.verify.primitives.loops import retrace, scan_counts
+from flax_impl.verify.primitives.origin import layer_of
+from flax_impl.verify.primitives.precision import NARROW, bind, has_float32, lifted, wide
+from flax_impl.verify.primitives.value import Value, is_traced
 from pipeline.verify.sides.subject import MIDDLE
 from pipeline.verify.trace.constants import nudged
 

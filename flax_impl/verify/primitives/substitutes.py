@@ -8,8 +8,8 @@ import numpy as np
 from scipy import special
 
 from flax_impl.device import PyTree
-from flax_impl.verify.convolution import convolve
-from flax_impl.verify.indexing import (
+from flax_impl.verify.primitives.convolution import convolve
+from flax_impl.verify.primitives.indexing import (
     dynamic_slice,
     dynamic_update_slice,
     gather,

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lightning_impl.verify.neutral import RANDOM
-from lightning_impl.verify.replay import tensors
+from lightning_impl.verify.primitives.neutral import RANDOM
+from lightning_impl.verify.trace.replay import tensors
 from pipeline.verify.tags import tags, untag
 
 # Operations that only show the elements of a tensor in another order or shape.

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lightning_impl.verify.elements import VIEWS, Elements
-from lightning_impl.verify.neutral import Neutral, short_name
-from lightning_impl.verify.replay import Operation, find_window, slotted, tensors, to_numpy
-from lightning_impl.verify.substitutes import SUBSTITUTES, substitute
-from lightning_impl.verify.uses import find_uses
+from lightning_impl.verify.primitives.neutral import Neutral, short_name
+from lightning_impl.verify.primitives.substitutes import SUBSTITUTES, substitute
+from lightning_impl.verify.trace.elements import VIEWS, Elements
+from lightning_impl.verify.trace.replay import Operation, find_window, slotted, tensors, to_numpy
+from lightning_impl.verify.trace.uses import find_uses
 from pipeline.verify.replay.program import Operand, Program
 from pipeline.verify.sides.subject import MIDDLE
 from pipeline.verify.trace.fingerprints import fingerprint
@@ -27,7 +27,7 @@ MOVES = (VIEWS | {"copy", "copy_", "repeat", "unfold", "roll", "constant_pad_nd"
     "stack",
 }
 
-HERE = Path(__file__).parent.as_posix()
+HERE = Path(__file__).parents[1].as_posix()
 LIBRARY = Path(torch.__file__).parent.as_posix()
 
 

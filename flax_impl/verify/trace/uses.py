@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jax.extend.core import JaxprEqn
 
-from flax_impl.verify.value import Value, is_number
+from flax_impl.verify.primitives.value import Value, is_number
 from pipeline.verify.trace.graph import Role, Use
 
 SCALES, SHIFTS = {"mul", "div"}, {"add", "sub", "add_any"}

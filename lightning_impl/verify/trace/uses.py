@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightning_impl.verify.elements import LOOKUPS, MATRICES, PRODUCTS, Elements
-from lightning_impl.verify.replay import tensors
+from lightning_impl.verify.trace.elements import LOOKUPS, MATRICES, PRODUCTS, Elements
+from lightning_impl.verify.trace.replay import tensors
 from pipeline.verify.trace.graph import Role, Use
 
 SCALES, SHIFTS = {"mul", "mul_", "div", "div_"}, {"add", "add_", "sub", "sub_", "rsub"}

@@ -1,0 +1,1 @@
+"""Adapters of the kinds of models, one file each."""

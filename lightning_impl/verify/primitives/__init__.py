@@ -1,0 +1,1 @@
+"""Execution in float64, one primitive operation at a time."""

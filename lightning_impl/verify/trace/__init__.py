@@ -1,0 +1,1 @@
+"""Records of the operations that a model executes."""
