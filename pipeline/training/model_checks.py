@@ -1,9 +1,6 @@
 """Checks that a model fits a data set, without loading a framework."""
 
-import os
-import sys
 from collections.abc import Mapping
-from importlib import import_module
 from math import gcd, prod
 from typing import Any
 
@@ -13,6 +10,7 @@ from pipeline.config.fields import require
 from pipeline.data.dataset import Data, Form
 from pipeline.errors import UserError
 from pipeline.tasks import Classification, Regression, Shapes, Task
+from pipeline.user_code import import_attribute
 
 # Samples that a model accepts; a model that is not listed accepts any. Errors suggest the first model
 # that accepts the samples.
@@ -98,16 +96,13 @@ def import_user_model(
     Raises:
         UserError: there is no such class, or it does not accept these arguments.
     """
-    module, _, name = (path or "").partition(":")
-    step, hint = "imported", "Name a class as package.module:Class, from this folder or PYTHONPATH."
-    if not {"", os.getcwd()} & set(sys.path):  # the path of `run.py` has its own folder alone
-        sys.path.append(os.getcwd())
+    model_class = import_attribute(path or "", key)
     try:
-        model_class = getattr(import_module(module), name)
-        step, hint = "created", f"It is called as {name}(input_shape, outputs, **model.options)."
         return model_class(input_shape, outputs, **options)
     except (Exception, SystemExit) as error:  # a user's code may raise anything, even `sys.exit()`
-        problem = f"it cannot be {step} ({type(error).__name__}: {error})"
+        problem = f"it cannot be created ({type(error).__name__}: {error})"
+        name = str(path).partition(":")[2]
+        hint = f"It is called as {name}(input_shape, outputs, **model.options)."
         raise UserError(key, path, problem=problem, hint=hint) from error
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.config.fields import require
 from pipeline.config.optimizers import OPTIMIZERS
 from pipeline.errors import BadArgument, UserError
+from pipeline.user_code import import_attribute
 from pipeline.verify.arguments import Arguments
 from pipeline.verify.inputs import Described, Drawn, parse
 from pipeline.verify.judge import Request, judge
@@ -20,7 +21,6 @@ from pipeline.verify.names.names_file import read_names, write_names
 from pipeline.verify.names.rows import Row, apply_rows
 from pipeline.verify.recordings.comparison import compare_recordings
 from pipeline.verify.recordings.recorder import SUFFIX
-from pipeline.verify.sides.import_path import import_attribute
 from pipeline.verify.sides.memory import require_memory
 from pipeline.verify.sides.side import Side
 from pipeline.verify.sides.subject import Inputs

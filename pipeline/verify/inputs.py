@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import BadArgument
 from pipeline.rng import generator
-from pipeline.verify.sides.refusals import shortened
+from pipeline.user_code import shortened
 from pipeline.verify.sides.subject import Inputs
 
 GRAMMAR = """NAME=TYPE[SHAPE] and, where it matters, a range or a layout:

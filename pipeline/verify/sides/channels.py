@@ -7,7 +7,8 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.verify.sides.refusals import InputsRefused, is_out_of_memory
+from pipeline.user_code import is_out_of_memory
+from pipeline.verify.sides.refusals import InputsRefused
 from pipeline.verify.sides.subject import Inputs, Subject
 
 FIRST, LAST = "NCHW", "NHWC"

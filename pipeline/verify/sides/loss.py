@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.verify.sides.import_path import import_attribute
-from pipeline.verify.sides.refusals import describe_call, is_out_of_memory, shortened
+from pipeline.user_code import import_attribute, is_out_of_memory, shortened
+from pipeline.verify.sides.refusals import describe_call
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,15 @@
 """Errors of the user's code, in one line each."""
 
 import inspect
-import sysconfig
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from pipeline.backend_specs import BACKENDS
 from pipeline.errors import UserError
+from pipeline.user_code import shortened
 from pipeline.verify.sides.subject import Inputs
 
-LONGEST = 300  # characters of an error's own message
 MOST_NAMES = 12
 OF_FLAX = ("parent", "name")  # fields of every linen module
-ROOT = Path(__file__).resolve().parents[3]
-OURS = tuple(f"{ROOT / name}/" for name in ("pipeline", *(b.package for b in BACKENDS.values())))
-LIBRARIES = ("site-packages", "<frozen", sysconfig.get_path("stdlib"))
-NO_MEMORY = ("allocate memory", "unable to allocate", "out of memory", "resource_exhausted")
 
 
 class InputsRefused(UserError):
@@ -27,27 +19,6 @@ class InputsRefused(UserError):
         self.inputs, self.error = inputs, error
         problem = f"{name} refuses them: {shortened(error)}"
         super().__init__("inputs", describe_arrays(inputs), problem=problem, hint=hint)
-
-
-def shortened(error: BaseException) -> str:
-    """Return an error's type and first line, with its place in the user's code."""
-    lines = str(error).strip().splitlines() or [""]
-    line = lines[0] if len(lines[0]) <= LONGEST else f"{lines[0][:LONGEST]}…"
-    line = line.rstrip(". ")
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(OURS)
-        and not any(part in frame.filename for part in LIBRARIES)
-    ]
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}{f': {line}' if line else ''}{place}"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return True if the memory did not suffice: each framework has its own error for it."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY)
 
 
 def describe_arrays(arrays: Inputs) -> str:

@@ -21,16 +21,14 @@ import numpy as np
 from pipeline.backend_specs import BACKENDS, BackendSpec
 from pipeline.devices.process_exit import die_with_parent
 from pipeline.errors import UserError
-from pipeline.verify.sides.import_path import import_attribute
+from pipeline.user_code import import_attribute, is_out_of_memory, shortened
 from pipeline.verify.sides.loss import Loss
 from pipeline.verify.sides.refusals import (
     InputsRefused,
     describe_arrays,
     describe_call,
     describe_signature,
-    is_out_of_memory,
     parameters_of,
-    shortened,
 )
 from pipeline.verify.sides.subject import Inputs, Subject
 

@@ -167,10 +167,10 @@ def test_a_users_model_that_cannot_be_created_is_reported_in_one_message(tmp_pat
     (tmp_path / "bad_class.py").write_text("class Net:\n    def __init__(self, *_): 1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     for path, problem in {
-        "./net.py:Net": r"cannot be imported \(TypeError",
-        "bad_syntax:Net": r"cannot be imported \(SyntaxError",
-        "bad_exit:Net": r"cannot be imported \(SystemExit: 3",
-        "bad_class:Other": r"cannot be imported \(AttributeError",
+        "./net.py:Net": r"it names a file\. Name the module: net:Net",
+        "bad_syntax:Net": r"cannot be imported: SyntaxError",
+        "bad_exit:Net": r"cannot be imported: SystemExit: 3",
+        "bad_class:Other": r"has no Other",
         "bad_class:Net": r"cannot be created \(ZeroDivisionError.*It is called as Net\(input_shape",
     }.items():
         with pytest.raises(UserError, match=problem):

@@ -1,6 +1,9 @@
-"""Import of what the user names, `module:attribute`, with an error that says how to name it."""
+"""Import of what the user names, `module:attribute`, and errors of the user's code in one line."""
 
+import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
@@ -8,10 +11,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipeline.backend_specs import BACKENDS
 from pipeline.errors import UserError
-from pipeline.verify.sides.refusals import is_out_of_memory, shortened
 
 MOST_NAMES = 8
+LONGEST = 300  # characters of an error's own message
+ROOT = Path(__file__).resolve().parents[1]
+OURS = tuple(f"{ROOT / name}/" for name in ("pipeline", *(b.package for b in BACKENDS.values())))
+LIBRARIES = ("site-packages", "<frozen", sysconfig.get_path("stdlib"))
+NO_MEMORY = ("allocate memory", "unable to allocate", "out of memory", "resource_exhausted")
 
 
 def import_attribute(path: str, key: str) -> Any:
@@ -28,6 +36,8 @@ def import_attribute(path: str, key: str) -> Any:
     if not module or not attribute:
         hint = "Write it as module:attribute, such as my_models:Net."
         raise UserError(key, path, problem="it is no import path", hint=hint)
+    if not {"", os.getcwd()} & set(sys.path):  # a script's path has its own folder alone
+        sys.path.append(os.getcwd())
     try:
         loaded = import_module(module)
     except (Exception, SystemExit) as error:
@@ -99,3 +109,24 @@ def _nearest(word: str, names: Iterable[str]) -> str:
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
+
+
+def shortened(error: BaseException) -> str:
+    """Return an error's type and first line, with its place in the user's code."""
+    lines = str(error).strip().splitlines() or [""]
+    line = lines[0] if len(lines[0]) <= LONGEST else f"{lines[0][:LONGEST]}…"
+    line = line.rstrip(". ")
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(OURS)
+        and not any(part in frame.filename for part in LIBRARIES)
+    ]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{f': {line}' if line else ''}{place}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if the memory did not suffice: each framework has its own error for it."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY)
