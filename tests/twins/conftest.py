@@ -7,6 +7,8 @@ import jax
 import pytest
 import torch
 
+import flax_impl.verify
+import lightning_impl.verify
 from pipeline.config.experiment import BackendConfig
 from pipeline.loggers.metrics_file import Row, read_metrics
 from pipeline.run import transfer, transfer_worker
@@ -60,6 +62,21 @@ def verify_settings(shared_machine):
         jax.config.update(name, value)
     torch.set_default_dtype(torch.float32)
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def verify_workers(verify_settings):
+    """Both frameworks as the workers of `pipeline.verify` prepare them."""
+    flax_impl.verify.prepare(1)
+    lightning_impl.verify.prepare(1)
+
+
+@pytest.fixture
+def torch_float64():
+    """Let torch make float64 tensors where nothing else is said."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

@@ -29,23 +29,7 @@ from pipeline.verify.trace.graph import Draw
 BATCH = 3
 BAR = 1e-10
 IMAGES = {"x": (BATCH, 3, SIZE, SIZE)}
-SETTINGS = (
-    "jax_enable_x64", "jax_platforms", "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes",
-)  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def prepared(shared_machine):
-    """Both frameworks as a worker of the command prepares them; settings are restored after the test."""
-    before = {name: getattr(jax.config, name) for name in SETTINGS}
-    flax_impl.verify.prepare(1)
-    lightning_impl.verify.prepare(1)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    torch.set_default_dtype(torch.float32)
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("verify_workers")
 
 
 def inputs_of(model: str, seed: int = 0) -> Inputs:

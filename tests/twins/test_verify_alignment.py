@@ -23,12 +23,8 @@ from pipeline.verify.checks.leftovers import find_leftovers
 
 
 @pytest.fixture(autouse=True)
-def float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
+def seeded(torch_float64):
     torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
 
 
 def aligned(left, right, inputs):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from wrong_pairs import Image, Text, inputs, subject
 
 from pipeline.verify.alignment.align import Aligner, Alignment
@@ -19,13 +18,7 @@ from pipeline.verify.verdict import Cause, Part
 MIXED, TORCH, JAX = ("torch", "jax"), ("torch", "torch"), ("jax", "jax")
 
 
-@pytest.fixture(autouse=True)
-def in_float64(float64):
-    """Both frameworks in float64."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("float64", "torch_float64")
 
 
 @cache

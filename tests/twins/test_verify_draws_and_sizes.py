@@ -11,13 +11,7 @@ from pipeline.verify.judge import Request, judge
 from pipeline.verify.sides.channels import FIRST, Channels
 from pipeline.verify.verdict import Answer, Part, Verdict
 
-
-@pytest.fixture(autouse=True)
-def in_float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("torch_float64")
 
 
 class Dropped(nn.Module):

@@ -19,21 +19,7 @@ from pipeline.verify.judge import Request, judge
 from pipeline.verify.verdict import Verdict
 
 WIDTH, LENGTH, BASE = 8, 12, 10_000.0
-SETTINGS = ("jax_enable_x64", "jax_platforms", "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes")  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def prepared(shared_machine):
-    """Both frameworks as a worker of the command prepares them; settings are restored after the test."""
-    before = {name: getattr(jax.config, name) for name in SETTINGS}
-    flax_impl.verify.prepare(1)
-    lightning_impl.verify.prepare(1)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    torch.set_default_dtype(torch.float32)
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("verify_workers")
 
 
 def frequencies(base: float) -> np.ndarray:

@@ -4,20 +4,14 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import jax
 import pytest
-import torch
 
-import flax_impl.verify
-import lightning_impl.verify
 from benchmarks.verify_pairs.huggingface import find
 from benchmarks.verify_pairs.measure import judge_case
 
 FOLDER = Path(__file__).resolve().parents[2] / "build" / "huggingface"
 if FOLDER.is_dir() and str(FOLDER) not in sys.path:
     sys.path.append(str(FOLDER))
-SETTINGS = ("jax_enable_x64", "jax_platforms", "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes")  # fmt: skip
 
 
 def has_flax_models() -> bool:
@@ -27,24 +21,12 @@ def has_flax_models() -> bool:
 
 
 pytestmark = [
+    pytest.mark.usefixtures("verify_workers"),
     pytest.mark.slow,
     pytest.mark.skipif(
         not has_flax_models(), reason="needs transformers 4.53.3 with Flax: make huggingface"
     ),
 ]
-
-
-@pytest.fixture(autouse=True)
-def prepared(shared_machine):
-    """Both frameworks as a worker of the command prepares them; settings are restored after the test."""
-    before = {name: getattr(jax.config, name) for name in SETTINGS}
-    flax_impl.verify.prepare(1)
-    lightning_impl.verify.prepare(1)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    torch.set_default_dtype(torch.float32)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("is_named", [True, False], ids=["named", "renamed"])

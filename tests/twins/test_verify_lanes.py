@@ -38,13 +38,7 @@ FACTORS = {
 PRECISIONS = ("fp64", "fp32", "bf16")
 
 
-@pytest.fixture(autouse=True)
-def float64(shared_machine):
-    """float64 by default, as in the processes of `pipeline.verify`; other tests have float32."""
-    jax.config.update("jax_enable_x64", True)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64", "torch_float64")
 
 
 class Net(nn.Module):

@@ -60,10 +60,7 @@ def judged(left, right, **settings):
     return judge(*sides, Request(inputs, **settings)), sides
 
 
-@pytest.fixture(autouse=True)
-def prepared(verify_settings):
-    flax_impl.verify.prepare(1)
-    lightning_impl.verify.prepare(1)
+pytestmark = pytest.mark.usefixtures("verify_workers")
 
 
 def test_the_loss_of_both_sides_is_compared_and_takes_the_place_of_the_projection():

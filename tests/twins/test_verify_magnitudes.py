@@ -11,14 +11,7 @@ from pipeline.verify.judge import Request, judge
 from pipeline.verify.judging.magnitudes import FACTOR, enlarged
 from pipeline.verify.verdict import Verdict
 
-
-@pytest.fixture(autouse=True)
-def prepared(shared_machine):
-    """torch as a worker of the command prepares it; settings are restored after the test."""
-    lightning_impl.verify.prepare(1)
-    yield
-    torch.set_default_dtype(torch.float32)
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("verify_workers")
 
 
 class Bounded(nn.Module):

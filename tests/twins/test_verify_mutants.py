@@ -25,7 +25,6 @@ FOUND = [
     "gru: gradient through time stopped (torch)",
     "cnn: offset of the factor (linen)",
     "unet: dropout of whole channels (torch)",
-    "gru: gradient through time stopped (torch)",
 ]
 SAME = [
     "mlp: einsum for dense (linen against torch)",
@@ -34,16 +33,9 @@ SAME = [
     "gru: time in a scan (linen against linen)",
     "gru: a product for each gate (torch against linen)",
     "lstm: the library's recurrent layer (linen against torch)",
-    "gru: a product for each gate (torch against linen)",
 ]
 
-
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def in_float64(float64):
-    """Let JAX make float64 arrays."""
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float64")]
 
 
 @pytest.mark.parametrize("name", FOUND)

@@ -42,10 +42,7 @@ class FlaxNet(linen.Module):
         return linen.Dense(4, name="c")(jax.numpy.clip(x, 0, self.limit))
 
 
-@pytest.fixture(autouse=True)
-def prepared(verify_settings):
-    flax_impl.verify.prepare(1)
-    lightning_impl.verify.prepare(1)
+pytestmark = pytest.mark.usefixtures("verify_workers")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -47,6 +48,11 @@ class Layer:
             return (Role.dot, prod(self.elements.shape[1:]))
         return (self.role, *self.elements.shape)
 
+    @cached_property
+    def key(self) -> tuple[object, ...]:
+        """Role and elements, which tell it apart from the other layers of any pass of its model."""
+        return self.role, *_key(self.elements)
+
     @property
     def name(self) -> str:
         """Common path of its arrays."""
@@ -80,8 +86,8 @@ class Owners:
     def names(self, elements: np.ndarray) -> list[str]:
         """Return the arrays that hold these elements, in order of appearance."""
         found = np.searchsorted(self.ends, elements.ravel(), side="right")
-        _, first = np.unique(found, return_index=True)
-        return [self.arrays[found[at]].name for at in np.sort(first)]
+        changes = np.append(True, found[1:] != found[:-1])[: len(found)]
+        return [self.arrays[at].name for at in dict.fromkeys(found[changes].tolist())]
 
     def is_trained(self, elements: np.ndarray) -> bool:
         """True if the array that holds the first of these elements is trained."""

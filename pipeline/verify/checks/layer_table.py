@@ -59,7 +59,7 @@ class Side:
 
     def __init__(self, trace: Trace, owners: Owners) -> None:
         self.trace = trace
-        self.layers = {_key(layer): layer for layer in find_layers(trace, owners)}
+        self.layers = {layer.key: layer for layer in find_layers(trace, owners)}
         prints = [op.fingerprint for op in trace.ops if op.fingerprint is not None]
         self.index = Index(np.stack(prints) if prints else np.zeros((0, len(FIELDS))))
 
@@ -85,7 +85,7 @@ class Side:
 
     def print(self, layers: Sequence[Layer], place: str) -> Fingerprint | None:
         """Return the fingerprint of the results of layers, all values together."""
-        mine = [self.layers.get(_key(layer)) for layer in layers]
+        mine = [self.layers.get(layer.key) for layer in layers]
         ops = [self.trace.ops[getattr(layer, place)] for layer in mine if layer is not None]
         prints = [op.fingerprint for op in ops if op.fingerprint is not None]
         if len(prints) < len(layers):
@@ -94,7 +94,7 @@ class Side:
 
     def data(self, layer: Layer) -> Iterator[Fingerprint]:
         """Yield fingerprints of what a layer is applied to: as it takes it, and before its view."""
-        mine = self.layers.get(_key(layer))
+        mine = self.layers.get(layer.key)
         for place in (mine.data, mine.root) if mine else ():
             if place is not None and (print_ := self.trace.ops[place].fingerprint) is not None:
                 yield print_
@@ -125,10 +125,6 @@ def join(prints: Sequence[Fingerprint], sizes: Sequence[int]) -> Fingerprint:
             high.max(),
         ]
     )
-
-
-def _key(layer: Layer) -> tuple[str, bytes]:
-    return layer.role, np.sort(layer.elements, axis=None).tobytes()
 
 
 def _names(layers: Sequence[Layer]) -> str:

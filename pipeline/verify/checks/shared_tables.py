@@ -10,12 +10,10 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.config.optimizers import OptimizerConfig
-from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
 from pipeline.verify.both import both
 from pipeline.verify.checks.differences import Layout, relative
-from pipeline.verify.sides.subject import MIDDLE, Edit, Inputs, Pass, Subject
+from pipeline.verify.sides.subject import Edit, Inputs, Pass, Subject
 from pipeline.verify.trace.constants import UNIT, fixed_results, narrow_constants
 from pipeline.verify.trace.fingerprints import (
     Fingerprint,
@@ -37,7 +35,10 @@ class SharedTables:
     def __init__(self, left: Subject, right: Subject, arrays: Sequence[Arrays]) -> None:
         """Take both models, and the arrays in float32 that each holds without a counterpart."""
         self.left, self.right, self.arrays = left, right, arrays
+        # In all else it is the right model.
         self.description = right.description
+        self.values, self.load, self.vary = right.values, right.load, right.vary
+        self.train, self.lane = right.train, right.lane
         self.edits: dict[Key, list[Edit]] = {}
         self.difference = 0.0  # largest one between tables that are shared
         self.is_complete = False  # after a call of `share`: all in float32 have found counterparts
@@ -75,18 +76,6 @@ class SharedTables:
         self.difference = max(self.difference, far)
         return Edit(theirs, value=layout.to_right(left))
 
-    def values(self) -> Arrays:
-        """Return all parameters and buffers."""
-        return self.right.values()
-
-    def load(self, arrays: Arrays) -> None:
-        """Set the named parameters and buffers."""
-        self.right.load(arrays)
-
-    def vary(self, nudge: float = 0.0, uniform: float = MIDDLE) -> None:
-        """Change what takes the place of rounding and of random numbers."""
-        self.right.vary(nudge, uniform)
-
     def trace(
         self,
         inputs: Inputs,
@@ -96,8 +85,7 @@ class SharedTables:
         edits: Sequence[Edit] = (),
     ) -> Trace:
         """Run the model once, with the left one's tables, and record its operations."""
-        every = [*self.edits.get(_key(inputs, training), ()), *edits]
-        return self.right.trace(inputs, training, keep, until, every)
+        return self.right.trace(inputs, training, keep, until, self._with(edits, inputs, training))
 
     def run(
         self,
@@ -107,29 +95,11 @@ class SharedTables:
         edits: Sequence[Edit] = (),
     ) -> Pass:
         """Run the model forward and backward, with the left one's tables."""
-        every = [*self.edits.get(_key(inputs, training), ()), *edits]
-        return self.right.run(inputs, training, weights, every)
+        return self.right.run(inputs, training, weights, self._with(edits, inputs, training))
 
-    def train(
-        self,
-        batches: Sequence[Inputs],
-        weights: Mapping[str, np.ndarray],
-        optimizer: OptimizerConfig,
-        trained: Mapping[str, np.ndarray],
-    ) -> list[tuple[float, Arrays]]:
-        """Take an optimizer step on each batch, with its own tables."""
-        return self.right.train(batches, weights, optimizer, trained)
-
-    def lane(
-        self,
-        inputs: Inputs,
-        training: bool,
-        weights: Mapping[str, np.ndarray],
-        precision: Precision,
-        compiled: bool,
-    ) -> Pass:
-        """Run the model forward and backward as its users would run it."""
-        return self.right.lane(inputs, training, weights, precision, compiled)
+    def _with(self, edits: Sequence[Edit], inputs: Inputs, training: bool) -> Sequence[Edit]:
+        """Return edits behind those that give a kind of pass the left one's tables."""
+        return [*self.edits.get(_key(inputs, training), ()), *edits]
 
 
 class _Places:
