@@ -221,17 +221,21 @@ class EvalBatches:
         self.draws = partial(plan.evaluation_draws, split)
         batch = min(batch_size, len(split))
         batch += -batch % device.devices
-        batches = -(-len(split) // batch)
-        positions = np.arange(batches * batch).reshape(batches, batch)
-        self.indices = np.minimum(positions, len(split) - 1)
-        self.counted = (positions < len(split)).astype(device.dtype)
+        self.size, self.batch_size = len(split), batch
+
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the rows of each batch, and 1 for each that is counted, 0 for padding."""
+        for first in range(0, self.size, self.batch_size):
+            positions = np.arange(first, first + self.batch_size)
+            counted = (positions < self.size).astype(self.device.dtype)
+            yield np.minimum(positions, self.size - 1), counted
 
     def __iter__(self) -> Iterator[tuple[Samples, BatchRows, Batch, jax.Array]]:
-        for indices, counted in zip(self.indices, self.counted, strict=True):
+        for indices, counted in self.batches():
             chosen = self.home.find(indices, axis=0)
             draws = self.home.place_draws(self.draws(indices), axis=0)
             yield self.home.samples, chosen, draws, shard(counted, self.device, axis=0)
 
     def in_order(self, rows: np.ndarray) -> np.ndarray:
         """Put all devices' rows of all batches in the order of the split, without the padding."""
-        return rows[: len(self.home.split)]
+        return rows[: self.size]

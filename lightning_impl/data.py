@@ -151,14 +151,19 @@ class EvalBatches:
     def __init__(self, split: Split, plan: BatchPlan, device: Device, batch_size: int) -> None:
         self.samples, self.of_loss = Samples(split, plan, device), plan.data.task.loss_fields
         self.draws = partial(plan.evaluation_draws, split)
-        batches = np.array_split(np.arange(len(split)), range(batch_size, len(split), batch_size))
-        self.batches = [(batch, batch[device.share(len(batch))]) for batch in batches]
+        self.share, self.size, self.batch_size = device.share, len(split), batch_size
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return -(-self.size // self.batch_size)
+
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the rows of each batch, and those of this device."""
+        for first in range(0, self.size, self.batch_size):
+            batch = np.arange(first, min(first + self.batch_size, self.size))
+            yield batch, batch[self.share(len(batch))]
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch, mine in self.batches:
+        for batch, mine in self.batches():
             rows = mine if mine.size else batch[:1]
             fields = gather_batch(self.samples, rows, self.draws(rows))
             fields |= {name: fields[name][: mine.size] for name in self.of_loss}
@@ -166,8 +171,8 @@ class EvalBatches:
 
     def in_order(self, rows: torch.Tensor) -> torch.Tensor:
         """Put this device's rows of all batches in the order of the split; other devices' rows are zero."""
-        own = np.concatenate([mine for _, mine in self.batches])
-        placed = rows.new_zeros((sum(len(batch) for batch, _ in self.batches), *rows.shape[1:]))
+        own = np.concatenate([mine for _, mine in self.batches()])
+        placed = rows.new_zeros((self.size, *rows.shape[1:]))
         return placed.index_copy(0, torch.from_numpy(own).to(rows.device), rows)
 
 

@@ -5,15 +5,15 @@ It depends only on the seed and the step (the epoch follows), so resuming needs 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from pipeline.config.experiment import Config
 from pipeline.data.dataset import Data, Form, Split, form_of
+from pipeline.data.sample_order import bounded, epoch_order
 from pipeline.digest import digest
 from pipeline.errors import UserError
-from pipeline.rng import generator
+from pipeline.rng import generator, random_keys, random_words
 
 DIGESTED_STEPS = 4  # batches that the data digest covers
 AUGMENT = "augment"  # name of the draws of the augmentation
@@ -69,8 +69,9 @@ class BatchPlan:
     def indices(self, step: int) -> np.ndarray:
         """Sample indices of the batch after `step` updates: int64 `[batch_size]`."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = permutation(self.seed, epoch, len(self.data.train))
-        return order[position * self.batch_size : (position + 1) * self.batch_size]
+        first = position * self.batch_size
+        size = len(self.data.train)
+        return epoch_order(self.seed, epoch, size, first, first + self.batch_size)
 
     def draws(self, step: int) -> dict[str, np.ndarray]:
         """Random numbers of the samples of the batch after `step` updates, `[batch_size, …]` each.
@@ -81,10 +82,8 @@ class BatchPlan:
         shapes, task = self.data.train.shapes(self.batch_size), self.data.task
         drawn = {n: task.draw(n, generator(self.seed, n, step), shapes) for n in task.noise}
         if self.augmentation is not None:
-            epoch, size = step // self.steps_per_epoch, len(self.data.train)
-            flip = self.augmentation.flip
-            epoch_draws = augmentation_draws(self.seed, epoch, size, self.padding, flip)
-            drawn[AUGMENT] = epoch_draws[self.indices(step)]
+            epoch, rows = step // self.steps_per_epoch, self.indices(step)
+            drawn[AUGMENT] = augmentation_draws(self.seed, epoch, rows, self.augmentation)
         return drawn
 
     def evaluation_draws(self, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -123,17 +122,12 @@ def make_batch_plan(config: Config, data: Data) -> BatchPlan:
     return BatchPlan(data, config.seed, config.train.batch_size, augmentation)
 
 
-# Two epochs are cached: requests may alternate between the last batch of one and the first of the next.
-@lru_cache(maxsize=2)
-def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """Order of the training samples in an epoch: int64 `[size]`."""
-    return generator(seed, "order", epoch).permutation(size)
-
-
-@lru_cache(maxsize=2)
-def augmentation_draws(seed: int, epoch: int, size: int, padding: int, flip: bool) -> np.ndarray:
-    """Offsets in [0, 2·padding] and a flip bit of each training sample: int64 `[size, 3]`."""
-    random = generator(seed, "augment", epoch)
-    offsets = random.integers(0, 2 * padding, size=(size, 2), endpoint=True)
-    flips = random.integers(0, 1, size=(size, 1), endpoint=True) * int(flip)
-    return np.concatenate([offsets, flips], axis=1)
+def augmentation_draws(
+    seed: int, epoch: int, samples: np.ndarray, augmentation: Augmentation
+) -> np.ndarray:
+    """Offsets in [0, 2·padding] and a flip bit of training samples in an epoch: int64 `[samples, 3]`."""
+    keys = random_keys(3, seed, AUGMENT, epoch)
+    offsets = 2 * augmentation.padding + 1
+    bounds = np.array([offsets, offsets, 1 + augmentation.flip], np.uint64)
+    words = random_words(keys, samples[:, None].astype(np.uint64))
+    return bounded(words, bounds).astype(np.int64)

@@ -22,7 +22,7 @@ from pipeline.storage.checkpoints import (
 )
 from pipeline.storage.run_folder import RunFolder, files_below
 from pipeline.storage.run_identity import IDENTITY, RunIdentity
-from pipeline.storage.signature import signature, signature_of
+from pipeline.storage.signature import MEANING, signature, signature_of
 
 OUTPUTS = Path("outputs")
 
@@ -146,7 +146,8 @@ def read_identity(path: Path, key: str) -> RunIdentity:
     """Return the identity of the run at `path`, or of a checkpoint in it, which the config key `key` names.
 
     Raises:
-        UserError: it is missing or damaged, or its config was edited.
+        UserError: it is missing or damaged, its config was edited, or it is to be resumed with a config that
+            meant other numbers.
     """
     file = run_of(path, key) / IDENTITY
     identity = RunFolder(file.parent).identity
@@ -154,12 +155,16 @@ def read_identity(path: Path, key: str) -> RunIdentity:
     if identity is None or not identity.signature or not needed <= {*identity.config}:
         hint = "Restore the file, or name another run."
         raise UserError(key, path, problem=f"{file} is damaged", hint=hint)
-    if identity.signature != signature_of(identity.config):
+    made_by = {signature_of(identity.config, m): m for m in range(1, MEANING + 1)}
+    if identity.signature not in made_by:
         names = (identity.config.get("model") or {}).get("names")
         edited = f"{file}, or the file of model.names ({names}), was" if names else f"{file} was"
         problem = f"{edited} edited: its config has another signature"
         hint = "Undo the edit, and set the keys on the command line, as in optimizer.lr=0.01."
         raise UserError(key, path, problem=problem, hint=hint)
+    if key == "resume" and made_by[identity.signature] != MEANING:
+        problem = "an earlier version of Tandem made it, with the samples in another order"
+        raise UserError(key, path, problem=problem, hint=_weights_alone(path))
     return identity
 
 

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from pipeline.config.experiment import Config, plain
 
+# Version of what a config means, raised when the same config gives other numbers: 2 since the order of the
+# samples is computed position by position.
+MEANING = 2
+
 # Keys and groups that cannot change the result.
 IRRELEVANT = {
     "name", "mode", "resume", "checkpoint", "tags", "logger", "sweep",
@@ -23,12 +27,13 @@ def signature(config: Config) -> str:
     return signature_of(plain(config))
 
 
-def signature_of(config: Mapping[str, object]) -> str:
-    """Return the signature of a config in plain containers, as `run.json` holds it."""
+def signature_of(config: Mapping[str, object], meaning: int = MEANING) -> str:
+    """Return the signature of a config in plain containers, as `run.json` holds it, and of its meaning."""
     relevant = {key: value for key, value in flat(config).items() if not is_irrelevant(key)}
     if names := relevant.get("model.names"):
         relevant["model.names"] = [names, _digest_of(Path(str(names)))]
-    return sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+    hashed = relevant if meaning == 1 else [meaning, relevant]
+    return sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _digest_of(path: Path) -> str | None:

@@ -1,9 +1,12 @@
 """The batch plan is a pure function of seed and step, whatever the batch size."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from pipeline.data.batch_plan import (
     AUGMENT,
@@ -11,9 +14,9 @@ from pipeline.data.batch_plan import (
     BatchPlan,
     augmentation_draws,
     make_batch_plan,
-    permutation,
 )
 from pipeline.data.dataset import Data, Split
+from pipeline.data.sample_order import epoch_order
 from pipeline.errors import UserError
 from pipeline.tasks import Classification, Regression
 
@@ -27,21 +30,6 @@ def plan(samples, batch, seed=0, augmentation=None):
     return BatchPlan(data, seed, batch, augmentation)
 
 
-@given(SEEDS, EPOCHS, SIZES)
-def test_the_order_of_an_epoch_is_a_reproducible_permutation(seed, epoch, size):
-    order = permutation(seed, epoch, size)
-    assert sorted(order) == list(range(size))
-    permutation.cache_clear()
-    np.testing.assert_array_equal(permutation(seed, epoch, size), order)
-
-
-@given(SEEDS, EPOCHS)
-def test_epochs_and_seeds_have_different_orders(seed, epoch):
-    order = permutation(seed, epoch, 100)
-    assert (order != permutation(seed, epoch + 1, 100)).any()
-    assert (order != permutation((seed + 1) % 2**63, epoch, 100)).any()
-
-
 @given(SEEDS, EPOCHS, st.integers(1, 40), st.integers(1, 100))
 def test_batches_of_an_epoch_repeat_no_sample_and_drop_only_the_tail(seed, epoch, batch, extra):
     samples = batch + extra
@@ -51,25 +39,27 @@ def test_batches_of_an_epoch_repeat_no_sample_and_drop_only_the_tail(seed, epoch
     assert {len(indices) for indices in batches} == {batch}
     seen = np.concatenate(batches)
     assert len(set(seen.tolist())) == len(seen) > samples - batch
-    np.testing.assert_array_equal(seen, permutation(seed, epoch, samples)[: len(seen)])
+    np.testing.assert_array_equal(seen, epoch_order(seed, epoch, samples, 0, len(seen)))
 
 
 @given(SEEDS, EPOCHS, SIZES, st.integers(0, 8), st.booleans())
 def test_crop_offsets_lie_within_the_padding_and_the_flip_is_a_bit(
     seed, epoch, size, padding, flip
 ):
-    draws = augmentation_draws(seed, epoch, size, padding, flip)
+    draws = augmentation_draws(seed, epoch, np.arange(size), Augmentation(padding, flip))
     assert draws.shape == (size, 3)
     assert draws.min() >= 0
     assert draws[:, :2].max() <= 2 * padding
     assert set(draws[:, 2]) <= ({0, 1} if flip else {0})
 
 
-def test_every_offset_and_flip_is_equally_likely():
-    draws = augmentation_draws(0, 0, 20_000, 2, True)
-    for column, values in ((0, 5), (1, 5), (2, 2)):
-        share = np.bincount(draws[:, column], minlength=values) / len(draws)
-        np.testing.assert_allclose(share, 1 / values, atol=0.02)
+def test_every_offset_and_flip_is_equally_likely_in_every_epoch_and_of_every_sample():
+    by_epoch = np.stack(
+        [augmentation_draws(0, e, np.arange(300), Augmentation(2, True)) for e in range(300)]
+    )
+    for draws in (by_epoch.reshape(-1, 3), by_epoch[:, 7], by_epoch[7]):
+        cells = (draws * [10, 2, 1]).sum(axis=1)
+        assert chisquare(np.bincount(cells, minlength=50)).pvalue > 1e-3
 
 
 @given(SEEDS, EPOCHS, st.integers(1, 60), st.integers(1, 60))
@@ -93,18 +83,27 @@ def test_the_augmentation_of_a_sample_does_not_depend_on_the_batch_size(seed, ep
 
 
 def test_flipping_does_not_change_the_crop():
-    flipped = augmentation_draws(0, 0, 50, 4, True)
-    still = augmentation_draws(0, 0, 50, 4, False)
+    flipped = augmentation_draws(0, 0, np.arange(50), Augmentation(4, True))
+    still = augmentation_draws(0, 0, np.arange(50), Augmentation(4, False))
     np.testing.assert_array_equal(flipped[:, :2], still[:, :2])
     assert flipped[:, 2].any()
 
 
-def test_the_orders_of_two_epochs_are_cached():
-    drawn = plan(10, 5)
-    permutation.cache_clear()
-    for step in (0, 1, 2, 3, 2, 1):
-        drawn.indices(step)
-    assert permutation.cache_info().misses == 2
+def test_a_step_of_a_billion_samples_takes_the_memory_of_its_batch():
+    fields = {
+        "image": np.broadcast_to(np.uint8(0), (10**9, 2, 2, 1)),
+        "label": np.broadcast_to(np.int64(0), 10**9),
+    }
+    data = Data("vast", Classification(), *[Split(fields)] * 3, 2, {})
+    vast = BatchPlan(data, 0, 32, Augmentation(4, True))
+    last = vast.steps_per_epoch - 1
+    tracemalloc.start()
+    drawn = np.stack([vast.indices(step) for step in (0, 1, 5_000, last, last + 1)])
+    assert vast.draws(last)[AUGMENT].shape == (32, 3)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    assert len(np.unique(drawn)) == drawn.size
+    assert np.all(np.histogram(drawn, 4, (0, 10**9))[0] > 25)
 
 
 def test_the_plan_follows_the_config(configure):

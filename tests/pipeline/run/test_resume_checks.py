@@ -8,7 +8,7 @@ from pipeline.cli.checks import check_mode
 from pipeline.errors import UserError
 from pipeline.run.resume import check_resumable, read_identity
 from pipeline.storage.run_folder import RunFolder
-from pipeline.storage.signature import signature
+from pipeline.storage.signature import signature, signature_of
 
 
 @pytest.fixture
@@ -34,6 +34,15 @@ def test_an_edited_config_in_run_json_is_refused_with_a_remedy(run):
     # What cannot change the result may be edited.
     (run / "run.json").write_text(text.replace('"log_every": 50', '"log_every": 5'))
     read_identity(run, "resume")
+
+
+def test_a_run_of_an_earlier_version_is_tested_but_not_resumed(run):
+    identity = json.loads((run / "run.json").read_text())
+    identity["signature"] = signature_of(identity["config"], meaning=1)
+    (run / "run.json").write_text(json.dumps(identity))
+    assert read_identity(run, "checkpoint").backend == "jax"
+    with pytest.raises(UserError, match=r"samples in another order.*start from the weights alone"):
+        read_identity(run, "resume")
 
 
 def test_an_edited_file_of_names_makes_another_run(configure, tmp_path, monkeypatch):
