@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-RUN = Path(__file__).resolve().parent.parent / "run.py"
+from pipeline.shipped import RUN
 
 RUN_FOLDER = "hydra.run.dir="
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.main import EXPECTED_ERRORS
+from pipeline.commands import command
 from pipeline.config.experiment import Config, plain, register, typed
 from pipeline.config.hydra_errors import to_user_error
 from pipeline.config.suggestions import nearest
@@ -163,14 +164,14 @@ def make_run(
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
     print(f"a run of {chosen.backend.name} at step {portables[-1].state.step}  →  {target}")
-    print(f"go on with: python run.py resume={target}")
+    print(f"go on with: {command('run')} resume={target}")
 
 
 def left_out(portable: PortableCheckpoint, patterns: Sequence[str]) -> list[str]:
     """Return the names of arrays that start anew."""
     if patterns and portable.recorder_state:
         problem = "the state of a whole run has no part that can start anew"
-        hint = "Start from its weights: python -m pipeline.convert RUN weights.safetensors"
+        hint = f"Start from its weights: {command('convert')} RUN weights.safetensors"
         raise UserError("--leave-out", patterns[0], problem=problem, hint=hint)
     names = list(portable.state.shapes)
     for pattern in patterns:
@@ -241,9 +242,9 @@ def result_of(
 def main() -> int:
     """`python -m pipeline.convert SRC DST`"""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.convert",
+        prog=command("convert"),
         description=__doc__.partition("\n")[0],
-        epilog=EXAMPLES,
+        epilog=EXAMPLES.replace("python -m pipeline.convert", command("convert")),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SRC", type=Path, help="a run, a checkpoint, or a file")

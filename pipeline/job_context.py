@@ -18,6 +18,7 @@ class JobContext:
     swept: Sequence[str] = ()  # keys that differ between its jobs
     sweep_pid: int | None = None  # process id of the sweep, for the workers of joblib
     is_rank: bool = False  # true if the parent process reports the error of this one
+    by_tandem: bool = False  # started by the command `tandem`, whose commands messages then name
     full_error: bool | None = None  # whether errors have their traceback; None: not decided yet
 
     def to_json(self) -> str:

@@ -7,17 +7,19 @@ from textwrap import wrap
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.commands import command
 from pipeline.config.experiment import SCHEMAS, Config
 from pipeline.config.keys import Key, keys_of, type_of
 from pipeline.formatting import format_value
+from pipeline.job_context import job_context
 
-EXAMPLES = {
-    "python run.py": "train a small CNN on handwritten digits, then test it",
-    "python run.py -m backend=torch,jax model=cnn": "the same experiment on both, compared",
-    "python run.py experiment=cifar10_cnn backend=jax dataset.download=true": "a preset, in JAX",
-    "python run.py -m optimizer=sgd,adamw seed=0,1,2": "a sweep; ends in a table of its six runs",
-    "python run.py resume=auto": "resume the newest unfinished run of this experiment",
-    "python run.py mode=test checkpoint=outputs/RUN": "evaluate the best checkpoint of a run",
+EXAMPLES = {  # by arguments
+    "": "train a small CNN on handwritten digits, then test it",
+    "-m backend=torch,jax model=cnn": "the same experiment on both, compared",
+    "experiment=cifar10_cnn backend=jax dataset.download=true": "a preset, in JAX",
+    "-m optimizer=sgd,adamw seed=0,1,2": "a sweep; ends in a table of its six runs",
+    "resume=auto": "resume the newest unfinished run of this experiment",
+    "mode=test checkpoint=outputs/RUN": "evaluate the best checkpoint of a run",
 }
 
 GROUPS = {
@@ -32,13 +34,15 @@ GROUPS = {
     "debug": "a preset that helps to find a fault in any experiment",
 }
 
+COMPLETION = """\
+Tab completion in bash: eval "$(python run.py -sc install=bash)"
+"""
 ENDING = """\
 A key that holds a list: model.hidden=[64,32]. Text with spaces or signs: "name='a b'".
 --cfg job shows the config without running it, --hydra-help the flags of Hydra.
-Tab completion in bash: eval "$(python run.py -sc install=bash)"
-Comparing runs: python -m pipeline.compare outputs/RUN…
-The same on both? python -m pipeline.parity OVERRIDES
-Checkpoints for the other backend, or as safetensors: python -m pipeline.convert SRC DST
+{completion}Comparing runs: {compare} outputs/RUN…
+The same on both? {parity} OVERRIDES
+Checkpoints for the other backend, or as safetensors: {convert} SRC DST
 """
 
 
@@ -46,8 +50,8 @@ def help_text(*, _root_: DictConfig) -> str:
     """Return the help for Hydra's template, with each `$` doubled."""
     width = max(60, min(100, shutil.get_terminal_size((80, 24)).columns))
     lines = ["One experiment, run on PyTorch Lightning or on JAX/Flax, provably the same.", ""]
-    for command, effect in EXAMPLES.items():
-        lines += [f"  {command}", f"      {effect}"]
+    for arguments, effect in EXAMPLES.items():
+        lines += [f"  {command('run')} {arguments}".rstrip(), f"      {effect}"]
     lines += ["", "groups: GROUP=OPTION (* is chosen)"]
     for group, purpose in GROUPS.items():
         lines += entry(group, f"{options(group, _root_)} ({purpose})", 14, width)
@@ -56,7 +60,10 @@ def help_text(*, _root_: DictConfig) -> str:
         value = OmegaConf.select(_root_, key.path)
         now = format_value(list(value) if OmegaConf.is_list(value) else value)
         lines += entry(key.path, f"{key.help} ({now})", 31, width)
-    lines += ["", ENDING]
+    # Hydra completes the arguments of a script, not of a command of another one.
+    completion = "" if job_context().by_tandem else COMPLETION
+    others = {name: command(name) for name in ("compare", "parity", "convert")}
+    lines += ["", ENDING.format(completion=completion, **others)]
     return "\n".join(lines).replace("$", "$$")
 
 

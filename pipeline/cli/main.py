@@ -21,6 +21,7 @@ from pipeline.cli.checks import CheckBeforeRun, note_failed_job
 from pipeline.cli.help import help_text
 from pipeline.config.hydra_compat import register_resolver
 from pipeline.config.hydra_errors import explain, to_user_error
+from pipeline.config.overlay import is_foreign
 from pipeline.config.validate import check_arguments, flags_first
 from pipeline.console import protect_streams
 from pipeline.devices.device_count import device_count, must_launch_ranks
@@ -56,9 +57,12 @@ def command_line(job: Callable[[], None]) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     protect_streams()
     hold_signals()
+    if not {"", os.getcwd()} & set(sys.path):  # a script has its own folder alone
+        sys.path.append(os.getcwd())
     world = ALONE
     try:
         world = find_world()
+        note_foreign_conf(world)
         check_arguments(sys.argv[1:])
         sys.argv[1:] = flags_first(sys.argv[1:])
         publish(replace(job_context(), swept=swept_keys(sys.argv[1:])))
@@ -83,6 +87,14 @@ def command_line(job: Callable[[], None]) -> int:
     # failure and gives up after a few. The status of the run is still `interrupted`.
     stopped_by_agent = _exit_code == 143 and "WANDB_SWEEP_ID" in os.environ and world.size == 1
     return 0 if stopped_by_agent else _exit_code
+
+
+def note_foreign_conf(world: World) -> None:
+    """Print a line if the working folder's `conf/` is another program's, and so is left out."""
+    is_child = job_context().name or job_context().is_rank or not world.is_main
+    if not is_child and is_foreign(Path("conf")):
+        note = "conf/ is left out: its config.yaml is another program's (no `- schema` in its defaults)"
+        print(note, file=sys.stderr)
 
 
 def run_job(composed: DictConfig) -> float | None:

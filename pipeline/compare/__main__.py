@@ -7,6 +7,7 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 
+from pipeline.commands import command
 from pipeline.compare import Files, compare
 from pipeline.compare.curves import Target
 from pipeline.compare.watch import watch
@@ -22,7 +23,7 @@ no network), comparison.md and comparison.csv: into PATH, or into outputs/compar
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        "python -m pipeline.compare",
+        command("compare"),
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -19,16 +19,16 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from pipeline.commands import command
 from pipeline.config.keys import config_groups, describe_value, every_key, options_of, raw_value
 from pipeline.config.suggestions import did_you_mean, nearest, unknown_key
 from pipeline.errors import BadArgument, UserError
 
-SEE_MORE = "HYDRA_FULL_ERROR=1 shows the traceback; python run.py --help shows every key."
-
 
 def explain(error: BaseException) -> str:
     """Return the message of an error, without a traceback."""
-    return f"error: {to_user_error(error)}\n{SEE_MORE}"
+    see_more = f"HYDRA_FULL_ERROR=1 shows the traceback; {command('run')} --help shows every key."
+    return f"error: {to_user_error(error)}\n{see_more}"
 
 
 def to_user_error(error: BaseException) -> UserError | str:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
-from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -12,8 +11,8 @@ from omegaconf import Container, OmegaConf
 
 from pipeline.config.experiment import SCHEMAS, Config
 from pipeline.config.fields import metadata_of
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from pipeline.config.overlay import config_folders
+from pipeline.shipped import CONF
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -71,9 +70,11 @@ def config_groups() -> list[str]:
 
 def options_of(group: str, schema: str | None = None) -> list[str]:
     """Return the options of a config group; with `schema` only those of this dataclass."""
-    files = sorted((CONF / group).glob("*.yaml"))
+    files = {
+        file.stem: file for folder in config_folders() for file in (folder / group).glob("*.yaml")
+    }
     base = f"/schema/{group}/{schema}@"
-    return [file.stem for file in files if schema is None or base in file.read_text()]
+    return [name for name in sorted(files) if schema is None or base in files[name].read_text()]
 
 
 def describe_value(schema: type, name: str) -> str:

@@ -15,11 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.backend_specs import BACKENDS
 from pipeline.child_command import quoted
+from pipeline.commands import command
 from pipeline.config.experiment import Config, register
 from pipeline.config.fields import require
 from pipeline.config.hydra_compat import compose_from
 from pipeline.config.hydra_errors import explain
-from pipeline.config.keys import CONF
 from pipeline.config.models import OwnConfig
 from pipeline.config.train import Precision
 from pipeline.config.validate import check_arguments, validate_config
@@ -34,6 +34,7 @@ from pipeline.parity.own_names import write_own_names
 from pipeline.parity.report import alone, layers_table, table, verdict, write
 from pipeline.parity.workers import initial_values
 from pipeline.run.resume import overridden_keys
+from pipeline.shipped import CONF
 from pipeline.training.intervals import make_intervals
 from pipeline.training.model_checks import check_model
 
@@ -67,7 +68,7 @@ IGNORED = {
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        "python -m pipeline.parity",
+        command("parity"),
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -119,7 +120,7 @@ def compose_config(overrides: Sequence[str], folder: str | None = None) -> Confi
     with compose_from(CONF):
         config = validate_config(compose("config", [*search, *defaults, *overrides, *ALWAYS]))
     allowed = "1: parity compares one device of each backend"
-    hint = "To compare numbers of devices: python run.py -m accelerator.devices=1,2"
+    hint = f"To compare numbers of devices: {command('run')} -m accelerator.devices=1,2"
     for key in ("devices", "nodes"):
         value = getattr(config.accelerator, key)
         require(value == 1, f"accelerator.{key}", value, allowed, hint)

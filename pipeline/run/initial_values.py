@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from pipeline.backend_specs import BACKENDS
+from pipeline.commands import command
 from pipeline.config.experiment import Config
 from pipeline.config.models import Initializer, OwnConfig
 from pipeline.console import print_and_log
@@ -59,7 +60,7 @@ def fill(
         else:
             key = f"model.{config.backend.name}"
             hint = (
-                "python -m pipeline.parity with these overrides finds what belongs together, and writes a "
+                f"{command('parity')} with these overrides finds what belongs together, and writes a "
                 "file for model.names. To start each model on its own, name it alone."
             )
             problem = f"its parameters are not those of model.{first}: {words}"

@@ -8,10 +8,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.child_command import RUN_FOLDER, quoted
+from pipeline.commands import command
 from pipeline.config.experiment import SCHEMAS, Config, Mode, typed
 from pipeline.config.hydra_compat import compose_from
 from pipeline.devices.world import find_world
 from pipeline.errors import UserError
+from pipeline.shipped import CONF
 from pipeline.storage.checkpoints import (
     Checkpoint,
     checkpoint_at,
@@ -69,8 +71,8 @@ def check_same_optimizer(source: Path | str, saved: str, wanted: str) -> None:
 
 
 def _weights_alone(source: Path | str) -> str:
-    command = f"python -m pipeline.convert {source} weights.safetensors"
-    return f"To change it, start from the weights alone: {command}"
+    hint = "To change it, start from the weights alone:"
+    return f"{hint} {command('convert')} {source} weights.safetensors"
 
 
 def check_folder_is_free(config: Config, folder: Path) -> None:
@@ -123,7 +125,7 @@ def composed_of(overrides: Sequence[str]) -> DictConfig:
     """Compose the config of `run.py` with overrides."""
     from hydra import compose
 
-    with compose_from(Path(__file__).resolve().parents[2] / "conf"):
+    with compose_from(CONF):
         return compose("config", list(overrides))
 
 

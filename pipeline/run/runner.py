@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.markup import escape
 
+from pipeline.commands import command
 from pipeline.config.experiment import Config, Mode, plain
 from pipeline.console import print_and_log, say_line
 from pipeline.data import sources
@@ -165,7 +166,7 @@ def prepare(config: Config, job: Job, world: World) -> Prepared | None:
         if world.is_main:
             text = (
                 f"{job.folder} is completed at step {resume[0].step}: nothing left to train. "
-                f"To test it again: python run.py mode=test checkpoint={job.folder}"
+                f"To test it again: {command('run')} mode=test checkpoint={job.folder}"
             )
             print_and_log(escape(text), soft_wrap=True)
         return None
@@ -238,7 +239,7 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
             exit_code = interrupted.exit_code
             result = replace(result, status="interrupted", interrupted_by=stop_signal.name)
             if is_main:
-                hint = f"{interrupted}; resume with: python run.py resume={job.folder}"
+                hint = f"{interrupted}; resume with: {command('run')} resume={job.folder}"
                 log.warning("interrupted" if config.mode is Mode.look else hint)
         except Exception as error:
             failure = to_run_error(error, job.folder)

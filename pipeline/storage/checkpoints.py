@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.backend_specs import BACKENDS
+from pipeline.commands import command
 from pipeline.errors import RunFailed, UserError
 from pipeline.storage.recorder_state import Best
 from pipeline.storage.run_folder import CHECKPOINTS, RunFolder
@@ -233,9 +234,8 @@ def check_shapes(
         listed = "; ".join(faults[:MAX_NAMED] + more)
         hint = "Name the model and data set of that run, or leave them out: its own config is used."
         if set(saved) == set(model):
-            hint += (
-                " Weights alone may leave out a head: python -m pipeline.convert … --leave-out NAME"
-            )
+            leave_out = f"{command('convert')} … --leave-out NAME"
+            hint += f" Weights alone may leave out a head: {leave_out}"
         elif any(name not in saved for name in model) and any(name not in model for name in saved):
             hint += " Of your own models under other names: model.names=FILE, as pipeline.parity writes it."
         problem = f"the checkpoint is of another model: {listed}"

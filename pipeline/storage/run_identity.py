@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,8 @@ class ProcessIdentity:
         if self.host != platform.node() or self.process in (None, os.getpid()):
             return False
         command = Path(f"/proc/{self.process}/cmdline")
-        return command.exists() and "run.py" in command.read_text(errors="replace")
+        text = command.read_text(errors="replace") if command.exists() else ""
+        return re.search(r"run\.py|\btandem\x00run\b", text) is not None
 
     def to_json(self) -> dict[str, object]:
         """Return plain containers."""

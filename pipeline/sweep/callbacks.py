@@ -9,6 +9,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.commands import command
 from pipeline.config.hydra_errors import to_user_error
 from pipeline.job_context import job_context
 from pipeline.sweep.stop_sweep import stop
@@ -59,7 +60,7 @@ class CompareAtEnd(Callback):
                 traceback.print_exc()
             print(
                 f"the comparison failed: {to_user_error(error)}\n"
-                f"The runs are whole. Once more: python -m pipeline.compare {folder}",
+                f"The runs are whole. Once more: {command('compare')} {folder}",
                 file=sys.stderr,
             )
             return False

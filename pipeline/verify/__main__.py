@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
+from pipeline.commands import command
 from pipeline.console import print_and_log, say_line
 from pipeline.devices.process_exit import fast_exit
 from pipeline.errors import RunFailed, UserError
@@ -21,10 +22,6 @@ from pipeline.verify.report import (
 )
 from pipeline.verify.verdict_page.page import write_page
 
-SEE_MORE = (
-    "HYDRA_FULL_ERROR=1 shows the traceback; python -m pipeline.verify --help shows every argument."
-)
-
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code: 0 same, 1 part (or bad input), 2 abstain."""
@@ -37,7 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     except (UserError, RunFailed, OSError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"error: {error}\n{SEE_MORE}", file=sys.stderr)
+        see_more = f"{command('verify')} --help shows every argument."
+        print(
+            f"error: {error}\nHYDRA_FULL_ERROR=1 shows the traceback; {see_more}", file=sys.stderr
+        )
         return 1
     except KeyboardInterrupt:
         print("interrupted: no verdict", file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import yaml
 
+from pipeline.commands import command
 from pipeline.config.suggestions import nearest
 from pipeline.errors import BadArgument
 from pipeline.verify.inputs import GRAMMAR
@@ -72,7 +73,7 @@ class Parser(argparse.ArgumentParser):
             close = nearest(names.split()[0], known)
             hint = f"Did you mean {close}?" if close else "--help shows all arguments."
             raise BadArgument(names, problem="there is no such argument", hint=hint)
-        hint = "Write LEFT and RIGHT first: python -m pipeline.verify LEFT RIGHT --inputs …"
+        hint = f"Write LEFT and RIGHT first: {command('verify')} LEFT RIGHT --inputs …"
         verb = "they are" if "," in names else "it is"
         raise BadArgument(names, problem=f"{verb} missing", hint=hint)
 
@@ -110,7 +111,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
 def make_parser() -> Parser:
     """Make the parser of the command line."""
     parser = Parser(
-        "python -m pipeline.verify",
+        command("verify"),
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"An input is described as {GRAMMAR}\nor is a function of a seed, module:function, that "

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.atomic_files import write_text
+from pipeline.commands import command
 from pipeline.config.models import ModelConfig, OwnConfig
 from pipeline.errors import UserError
 from pipeline.storage.portable_state import Shapes
@@ -128,7 +129,7 @@ def read_names(path: Path | str, key: str) -> NamesFile:
         root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        hint = "Write one with: python -m pipeline.verify LEFT RIGHT --write-names FILE"
+        hint = f"Write one with: {command('verify')} LEFT RIGHT --write-names FILE"
         raise UserError(key, path, problem=f"it cannot be read: {reason}", hint=hint) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -116,7 +116,8 @@ def test_every_key_has_a_line_of_help():
 
 def test_help_shows_six_examples_then_groups_then_keys(help_text):
     assert len(EXAMPLES) == 6
-    places = [help_text.index(command) for command in EXAMPLES]
+    commands = [f"  python run.py {arguments}".rstrip() for arguments in EXAMPLES]
+    places = [help_text.index(f"{command}\n") for command in commands]
     places += [help_text.index("groups: GROUP=OPTION"), help_text.index("keys: KEY=VALUE")]
     assert places == sorted(places)
 

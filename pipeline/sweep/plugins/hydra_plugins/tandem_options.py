@@ -6,7 +6,7 @@ after its plugins, also in joblib's workers, since our folder is the last on the
 
 from hydra.core.config_store import ConfigStore
 
-from pipeline.config.keys import CONF
+from pipeline.shipped import CONF
 
 for file in CONF.glob("hydra/*/*.yaml"):
     ConfigStore.instance().repo["hydra"].get(file.parent.name, {}).pop(file.name, None)

@@ -1,0 +1,92 @@
+"""The command `tandem`: every command of ours as a subcommand, in any folder.
+
+tandem run model=mlp     as python run.py model=mlp
+tandem verify LEFT RIGHT as python -m pipeline.verify LEFT RIGHT
+"""
+
+import runpy
+import sys
+from dataclasses import dataclass, replace
+from os import getcwd
+
+from pipeline.job_context import job_context, publish
+from pipeline.shipped import RUN
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """A subcommand, with its arguments and its effect for the help."""
+
+    module: str  # run as with `python -m`; empty for run.py
+    arguments: str
+    effect: str
+
+
+SUBCOMMANDS = {
+    "run": Subcommand("", "[-m] KEY=VALUE…", "train and test an experiment; with -m several"),
+    "verify": Subcommand("pipeline.verify", "LEFT RIGHT …", "are two models the same? If not, why?"),
+    "parity": Subcommand("pipeline.parity", "KEY=VALUE…", "an experiment on both backends in lockstep"),
+    "compare": Subcommand("pipeline.compare", "PATH…", "runs and sweeps in a table and a page"),
+    "convert": Subcommand("pipeline.convert", "SRC DST", "a checkpoint to the other backend, or a file"),
+}  # fmt: skip
+
+
+ENDING = """\
+tandem COMMAND --help shows its arguments. What is in this folder is found:
+conf/model/mine.yaml as model=mine, the class Net of my_models.py as my_models:Net."""
+
+
+def main() -> None:
+    """Run the subcommand that this process's arguments name.
+
+    Raises:
+        SystemExit: at its end, with its exit code.
+    """
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(help_text())
+        sys.exit(0)
+    if name == "--version":
+        from importlib.metadata import version  # takes as long as all of this module
+
+        print(f"tandem {version('tandem')}")
+        sys.exit(0)
+    if name not in SUBCOMMANDS:
+        sys.exit(unknown(name))
+    publish(replace(job_context(), by_tandem=True))
+    if not {"", getcwd()} & set(sys.path):
+        sys.path.append(getcwd())
+    sys.argv[:] = [f"tandem {name}", *rest]
+    if module := SUBCOMMANDS[name].module:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(str(RUN), run_name="__main__")
+
+
+def help_text() -> str:
+    """Return the help: a line for each subcommand."""
+    lines = ["Usage: tandem COMMAND ARGUMENTS…", ""]
+    for name, subcommand in SUBCOMMANDS.items():
+        lines.append(f"  {name} {subcommand.arguments}".ljust(26) + subcommand.effect)
+    lines += [
+        "",
+        "tandem COMMAND --help shows its arguments. Options in conf/ and modules of this folder",
+    ]
+    return "\n".join(
+        [*lines, "are found: conf/model/mine.yaml is model=mine, my_models.py is my_models:Net."]
+    )
+
+
+def unknown(name: str) -> str:
+    """Return the error for an unknown subcommand."""
+    from pipeline.config.suggestions import nearest  # needed by nothing else here
+
+    close = nearest(name, list(SUBCOMMANDS))
+    if close is None and "=" in name:
+        close = "run"
+    hint = f" Did you mean tandem {close}?" if close else ""
+    return f"error: {name}: must be one of {', '.join(SUBCOMMANDS)}.{hint}"
+
+
+if __name__ == "__main__":
+    main()

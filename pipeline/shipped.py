@@ -1,0 +1,13 @@
+"""Files that are shipped with the packages: the config groups and the script of a run.
+
+A checkout has them in its root, a wheel in a folder of this package (see `setup.py`).
+"""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_IN_WHEEL = _PACKAGE / "shipped"
+
+SHIPPED = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent
+CONF = SHIPPED / "conf"
+RUN = SHIPPED / "run.py"

@@ -1,0 +1,1 @@
+"""Experiments from Python: `tandem.compose`, `tandem.run`, `tandem.load`, `tandem.compare`."""

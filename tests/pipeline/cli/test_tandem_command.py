@@ -1,0 +1,122 @@
+"""The command `tandem` runs the others in any folder, with the user's `conf/` laid over the built-in one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import warm_start
+from hydra import compose
+
+from pipeline.cli.tandem import SUBCOMMANDS
+from pipeline.config.experiment import register, typed
+from pipeline.config.hydra_compat import compose_from
+from pipeline.config.keys import options_of
+from pipeline.shipped import CONF
+from pipeline.storage.run_identity import ProcessIdentity
+
+ROOT = Path(__file__).resolve().parents[3]
+MINE = "defaults:\n  - own\n  - _self_\ntorch: my_small_net:Net\n"
+
+
+def tandem(folder, *arguments):
+    """Run `tandem ARGUMENTS` in a folder."""
+    return warm_start.run(
+        [sys.executable, "-m", "pipeline.cli.tandem", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture
+def own_conf(tmp_path, monkeypatch):
+    """`conf/` of a user's working folder, with a model of its own and another default of a built-in one."""
+    folder = tmp_path / "conf"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "mine.yaml").write_text(MINE)
+    (folder / "model" / "mlp.yaml").write_text(
+        "defaults:\n  - /schema/model/mlp@_here_\n\nhidden: [3]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def composed(*overrides):
+    register()
+    with compose_from(CONF):
+        return typed(compose("config", list(overrides)))
+
+
+def test_options_in_the_users_conf_are_found_and_win(own_conf):
+    assert composed("model=mine").model.torch == "my_small_net:Net"
+    assert composed("model=mlp").model.hidden == [3]
+    assert composed("model=linear").model.name == "linear"
+    assert {"mine", "mlp", "cnn"} <= set(options_of("model"))
+
+
+def test_a_conf_of_another_program_is_left_out_and_named(own_conf):
+    (own_conf / "config.yaml").write_text("defaults:\n  - model: mine\n")
+    assert composed("model=mlp").model.hidden != [3]
+    assert "mine" not in options_of("model")
+    done = tandem(own_conf.parent, "run", "model=mine", "--cfg=job")
+    assert done.returncode == 1
+    assert "conf/ is left out: its config.yaml is another program's" in done.stderr
+    assert "model=mine: must be one of cnn, gpt" in done.stderr
+
+
+def test_a_primary_config_of_the_users_own_takes_the_place_of_the_built_in_one(own_conf):
+    text = (CONF / "config.yaml").read_text().replace("- dataset: digits", "- dataset: line")
+    (own_conf / "config.yaml").write_text(text)
+    assert composed().dataset.name == "line"
+
+
+def test_a_misspelt_option_of_the_users_own_is_suggested(own_conf):
+    done = tandem(own_conf.parent, "run", "model=mne")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Did you mean model=mine?" in done.stderr
+    assert "tandem run --help shows every key" in done.stderr
+
+
+def test_its_own_model_is_imported_from_the_working_folder(own_conf):
+    (own_conf.parent / "my_small_net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Sequential):\n"
+        "    def __init__(self, input_shape, outputs):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, outputs))\n"
+    )
+    small = ("name=first", "logger=none", "train.steps=2", "accelerator=cpu")
+    done = tandem(own_conf.parent, "run", "model=mine", "train.stop_after=1", *small)
+    assert done.returncode == 130, done.stderr
+    assert "resume with: tandem run resume=" in done.stdout + done.stderr
+    assert (own_conf.parent / "outputs" / "first" / "result.json").exists()
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_every_subcommand_has_a_line_and_its_own_help(tmp_path, name):
+    assert f"\n  {name} " in tandem(tmp_path, "--help").stdout
+    done = tandem(tmp_path, name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"tandem {name}" in done.stdout
+    assert "python -m pipeline" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed_name", "meant"), [("rnu", "run"), ("comapre", "compare"), ("model=cnn", "run")]
+)
+def test_an_unknown_subcommand_is_refused_with_the_nearest(tmp_path, typed_name, meant):
+    done = tandem(tmp_path, typed_name)
+    assert done.returncode == 1
+    assert f"error: {typed_name}: must be one of run, verify" in done.stderr
+    assert f"Did you mean tandem {meant}?" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["/bin/tandem", "run"], ["/somewhere/run.py"]])
+def test_a_run_is_known_by_its_command_line(words):
+    code = "import sys; print('here', flush=True); sys.stdin.read()"
+    command, pipe = [sys.executable, "-c", code, *words], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
+        child.stdout.readline()
+        here = ProcessIdentity.current()
+        assert ProcessIdentity(here.host, child.pid).is_running_elsewhere
+        child.communicate()
+    assert not ProcessIdentity(here.host, child.pid).is_running_elsewhere
