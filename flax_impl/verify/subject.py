@@ -19,7 +19,7 @@ from flax_impl.verify.trace.replay import NAMESPACE
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.replay.program import Recorded
+from pipeline.verify.replay.recorded import Recorded
 from pipeline.verify.sides.channels import Channels
 from pipeline.verify.sides.loss import Loss
 from pipeline.verify.sides.outputs import LOSS, leaves

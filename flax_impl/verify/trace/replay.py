@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_impl.device import PyTree
-from pipeline.verify.replay.functions import Namespace
+from pipeline.verify.replay.namespace import Namespace
 from pipeline.verify.replay.program import Step
 from pipeline.verify.trace.graph import Window
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.verify.replay.functions import Namespace
+from pipeline.verify.replay.namespace import Namespace
 from pipeline.verify.replay.program import Step
 from pipeline.verify.trace.graph import Window
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
-from pipeline.verify.replay.functions import FUNCTIONS, Namespace
-from pipeline.verify.sides.subject import OUTPUTS, Edit, Inputs
+from pipeline.verify.replay.edits import edited_inputs, merged
+from pipeline.verify.replay.functions import FUNCTIONS
+from pipeline.verify.replay.namespace import Namespace
+from pipeline.verify.sides.subject import OUTPUTS, Edit
 from pipeline.verify.trace.fingerprints import fingerprint
 from pipeline.verify.trace.graph import Trace, Window
 
@@ -137,7 +137,7 @@ class Program(Generic[A]):
         changes = merged(edits)
         moved = changes.pop(OUTPUTS, Edit(0)).operands
         for place, edit in changes.items():
-            ops[place] = replace(ops[place], inputs=_inputs(ops[place].inputs, edit))
+            ops[place] = replace(ops[place], inputs=edited_inputs(ops[place].inputs, edit))
         results, updates = (
             {path: moved.get(place, place) for path, place in places.items()}
             for places in (before.results, before.updates)
@@ -184,71 +184,6 @@ class Program(Generic[A]):
             waits.append(before - {at})
             maker |= dict.fromkeys(step.registers, at)
         return [self.steps[at] for at in _sorted(waits)] if is_moved else self.steps
-
-
-class Recorded(Generic[A]):
-    """The last pass that a subject has recorded, to be run again with edits."""
-
-    def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop the pass: the model's values have changed."""
-        self.pass_: tuple[Inputs, bool, Trace, Program[A]] | None = None
-
-    def keep(self, inputs: Inputs, training: bool, trace: Trace, program: Program[A]) -> None:
-        """Remember a pass."""
-        self.pass_ = dict(inputs), training, trace, program
-
-    def find(
-        self, inputs: Inputs, training: bool, record: Callable[[Inputs, bool], Trace]
-    ) -> tuple[Trace, Program[A]]:
-        """Return the pass on these inputs; if there is none, record it with the subject's `trace`."""
-        if self.pass_ is not None and self.pass_[1] == training:
-            known = self.pass_[0]
-            if known.keys() == inputs.keys() and all(
-                np.array_equal(known[name], inputs[name]) for name in inputs
-            ):
-                return self.pass_[2:]
-        record(inputs, training)
-        assert self.pass_ is not None
-        return self.pass_[2:]
-
-
-def _inputs(inputs: tuple[int, ...], edit: Edit) -> tuple[int, ...]:
-    """Return the places that an edited operation takes."""
-    if edit.value is not None:
-        return ()
-    own = [edit.operands.get(place, place) for place in inputs]
-    if edit.function and edit.inputs:
-        found = [place for place in edit.inputs if place != edit.op]
-        own = found + own if edit.op in edit.inputs else found
-    return tuple(dict.fromkeys(own))
-
-
-def merged(edits: Sequence[Edit]) -> dict[int, Edit]:
-    """Return one edit for each operation: a later edit changes what earlier ones have made of it."""
-    found: dict[int, Edit] = {}
-    for edit in edits:
-        known = found.get(edit.op, Edit(edit.op))
-        result = edit if edit.function or edit.value is not None else known
-        found[edit.op] = Edit(
-            edit.op,
-            {**known.numbers, **edit.numbers},
-            edit.window or known.window,
-            _composed(known.operands, edit.operands),
-            result.function,
-            result.inputs,
-            result.arguments,
-            result.value,
-        )
-    return found
-
-
-def _composed(first: Mapping[int, int], second: Mapping[int, int]) -> dict[int, int]:
-    """Replace operands twice."""
-    found = {old: second.get(new, new) for old, new in first.items()}
-    return found | {old: new for old, new in second.items() if old not in first}
 
 
 def _sorted(waits: Sequence[set[int]]) -> list[int]:

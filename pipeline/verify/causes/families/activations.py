@@ -8,7 +8,9 @@ import numpy as np
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import at
-from pipeline.verify.replay.functions import ACTIVATIONS, FUNCTIONS, NUMPY
+from pipeline.verify.replay.activations import ACTIVATIONS
+from pipeline.verify.replay.functions import FUNCTIONS
+from pipeline.verify.replay.namespace import NUMPY
 from pipeline.verify.sides.subject import Edit
 from pipeline.verify.trace.fingerprints import Fingerprint, distance, fingerprint
 

@@ -9,7 +9,8 @@ from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.families.activations import is_same, numbers_near
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import ROOTS, SUMS, at, number
-from pipeline.verify.replay.functions import DEVIATIONS, NUMPY, deviation, mean
+from pipeline.verify.replay.namespace import NUMPY
+from pipeline.verify.replay.norms import DEVIATIONS, deviation, mean
 from pipeline.verify.sides.subject import Edit
 from pipeline.verify.trace.fingerprints import Fingerprint, fingerprint
 

@@ -9,7 +9,10 @@ from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.families.activations import is_same
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import WAVES, at
-from pipeline.verify.replay.functions import NUMPY, cut, pooled, resized
+from pipeline.verify.replay.functions import pooled
+from pipeline.verify.replay.namespace import NUMPY
+from pipeline.verify.replay.resizing import resized
+from pipeline.verify.replay.shapes import cut
 from pipeline.verify.sides.subject import Edit
 from pipeline.verify.trace.fingerprints import fingerprint
 

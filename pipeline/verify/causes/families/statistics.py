@@ -10,7 +10,8 @@ from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.families.activations import is_same
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import at
-from pipeline.verify.replay.functions import NUMPY, mean
+from pipeline.verify.replay.namespace import NUMPY
+from pipeline.verify.replay.norms import mean
 from pipeline.verify.sides.subject import Edit
 from pipeline.verify.trace.fingerprints import fingerprint
 
