@@ -31,7 +31,9 @@ def judge_leftovers(case: Case) -> Verdict | None:
 
 
 def judge_names(case: Case) -> Verdict | None:
-    """Hold the alignment against names that agree."""
-    found = find_exchanged(case.alignment.matching.matches, case.evaluation)
-    reason = "layers of one name do not do the same work"
+    """Hold the alignment against names that are alike, but for what the user has named."""
+    arrays = case.left.description.arrays, case.right.description.arrays
+    fixed = case.request.names.mapping(*arrays) if case.request.names else None
+    found = find_exchanged(case.checker, case.evaluation, case.inputs, fixed)
+    reason = "layers whose names are alike do not do the same work"
     return case.part(*found, reason=reason) if found else None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.verify.causes.candidate import Candidate
-from pipeline.verify.causes.flow import Flow
+from pipeline.verify.causes.flow import MATRICES, Flow
 from pipeline.verify.causes.words import at
 from pipeline.verify.sides.subject import Edit
 
@@ -21,7 +21,7 @@ def propose_feature_orders(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
                 taken[other] = None
     values = [p for p in taken if len(ours.ops[p].shape) >= 2]
     yield from _rotary(ours, values)
-    yield from _heads(ours, values)
+    yield from _heads(ours)
 
 
 def _rotary(ours: Flow, values: list[int]) -> Iterator[Candidate]:
@@ -60,37 +60,35 @@ def _is_cut(flow: Flow, place: int) -> bool:
     )  # fmt: skip
 
 
-def _heads(ours: Flow, values: list[int]) -> Iterator[Candidate]:
+def _heads(ours: Flow) -> Iterator[Candidate]:
     """Features of heads one after the other against heads within each feature."""
-    entering = {use.data for use in ours.trace.uses}
-    widths = {}
-    for place in values:
-        widths.setdefault(ours.ops[place].shape[-1], []).append(place)
-    for place in ours.region:
-        op = ours.ops[place]
-        if op.only_moves or len(op.inputs) < 2:
-            continue
-        heads = sorted({size for p in op.inputs for size in ours.ops[p].shape if size > 1})
-        projections = _projections(ours, place)
-        ends = [p for p in ours.exits if p in entering and p in ours.after(place)]
-        if len(projections) < 2 or not ends:
-            return
-        width = ours.ops[projections[0]].shape[-1]
-        for count in (h for h in heads if width % h == 0 and 1 < h < width):
-            order = np.arange(width).reshape(count, -1).T.ravel()
-            back = np.argsort(order)
-            for first, last in ((order, back), (back, order)):
-                edits = (
-                    *(permuted(place, first) for place in projections),
-                    permuted(ends[0], last),
-                )
-                difference = (
-                    f"{at(ours, place)} splits its features into heads in another order: [heads, size] "
-                    "against [size, heads]"
-                )
-                remedy = f"{count} features of each head after the other on the {ours.name}"
-                yield Candidate("head order", edits, difference, remedy, until=ends[0])
+    place = next((p for p in ours.region if not ours.ops[p].only_moves), None)
+    if place is None or len(ours.ops[place].inputs) < 2:
         return
+    end = _next_data(ours, place)
+    projections = _projections(ours, end) if end is not None else []
+    if end is None or len(projections) < 2:
+        return
+    width = ours.ops[projections[0]].shape[-1]
+    heads = {size for p in ours.ops[place].inputs for size in ours.ops[p].shape}
+    for count in sorted(h for h in heads if 1 < h < width and width % h == 0):
+        order = np.arange(width).reshape(count, -1).T.ravel()
+        back = np.argsort(order)
+        for first, last in ((order, back), (back, order)):
+            edits = (*(permuted(p, first) for p in projections), permuted(end, last))
+            difference = (
+                f"{at(ours, place)} splits its features into heads in another order than the other side: "
+                "one reshapes to [heads, size of a head], one to [size of a head, heads]"
+            )
+            remedy = f"the other order of heads on the {ours.name}"
+            yield Candidate("head order", edits, difference, remedy, until=end)
+
+
+def _next_data(flow: Flow, place: int) -> int | None:
+    """Return what the next layer with a matrix takes of what follows from a result."""
+    after = flow.after(place) | {place}
+    data = [use.data for use in flow.trace.uses if use.role in MATRICES and use.data in after]
+    return min((p for p in data if p is not None), key=flow.rank.__getitem__, default=None)
 
 
 def _projections(flow: Flow, place: int) -> list[int]:
