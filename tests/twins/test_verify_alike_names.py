@@ -115,8 +115,8 @@ def test_the_names_that_a_user_gives_overrule_those_that_are_alike(tmp_path):
 def test_heads_in_another_order_under_names_alike_are_a_difference():
     verdict = verdict_of(Attention(PROJECTIONS), Attention(LONG, heads_last=True), TOKENS)
     assert verdict.verdict == "part", verdict.reason
-    assert verdict.cause.name == "order of features"
-    assert "heads split or merged" in verdict.cause.remedy
+    assert (verdict.cause.name, verdict.cause.confirmed) == ("head order", True)
+    assert "one reshapes to [heads, size of a head]" in verdict.cause.remedy
 
 
 def test_patches_cut_in_another_order_are_a_layout():

@@ -11,6 +11,7 @@ from wrong_pairs import Image, Text, inputs, subject
 from pipeline.verify.alignment.align import Aligner, Alignment
 from pipeline.verify.causes import find_cause
 from pipeline.verify.causes.documented import ROWS
+from pipeline.verify.causes.trial import BUDGET
 from pipeline.verify.checks.checker import Checker, Finding
 from pipeline.verify.checks.differences import by_name, relative
 from pipeline.verify.verdict import Cause, Part
@@ -36,6 +37,7 @@ def cause_of(
     sides: tuple[str, str] = MIXED,
     part: Part = Part.forward,
     gradients: bool = False,
+    budget: float = BUDGET,
 ) -> Cause | None:
     """Find the cause of the difference of two models with other details."""
     training = part in (Part.training, Part.buffers)
@@ -57,7 +59,7 @@ def cause_of(
         found = checker.compare_pass((given, given), training, 0)
         wrong = max((f for f in found if f.part is part), key=lambda f: f.value)
     assert wrong.value > 1e-8  # there is something to explain
-    return find_cause(checker, wrong, (given, given), 60.0, gradients)
+    return find_cause(checker, wrong, (given, given), budget, gradients)
 
 
 TEXT = [
@@ -205,6 +207,12 @@ def test_a_remedy_is_confirmed_in_gradients_too():
 def test_each_row_that_a_cause_names_is_on_the_page_of_differences():
     page = (Path(__file__).parents[2] / "docs" / "differences.md").read_text()
     assert [row for row in ROWS.values() if f'<a id="{row}"></a>' not in page] == []
+
+
+def test_trials_end_when_their_work_is_spent_however_fast_the_machine_is():
+    case = Text(), {}, {"activation": "gelu_tanh"}
+    assert cause_of(*case, budget=1.0) is None
+    assert cause_of(*case, budget=2000.0) is not None
 
 
 def test_two_mistakes_at_once_have_no_confirmed_cause():

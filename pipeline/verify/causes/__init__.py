@@ -20,7 +20,7 @@ from pipeline.verify.causes.documented import with_row
 from pipeline.verify.causes.families import FAMILIES
 from pipeline.verify.causes.families.gradients import propose_gradients
 from pipeline.verify.causes.families.leftovers import propose_leftovers
-from pipeline.verify.causes.trial import Trial
+from pipeline.verify.causes.trial import BUDGET, Trial
 from pipeline.verify.checks.checker import Checker, Finding
 from pipeline.verify.sides.subject import Inputs
 from pipeline.verify.verdict import SIDES, Cause, Part
@@ -30,21 +30,22 @@ def find_cause(
     checker: Checker,
     wrong: Finding,
     inputs: tuple[Inputs, Inputs],
-    seconds: float = 20.0,
+    budget: float = BUDGET,
     check_gradients: bool = True,
 ) -> Cause | None:
     """Find the likely cause of a difference, with its remedy.
 
     The checker has both models loaded with the same weights and their outputs matched; `wrong` is the
     first difference in the order of cause and effect, found on `inputs`. Causes of a difference that
-    shows in an optimizer step alone are left to the judge. Trials end after about `seconds`.
+    shows in an optimizer step alone are left to the judge. Trials end when `budget`
+    is spent, see `Trial`.
 
     Returns the cause, confirmed if the two agree with it (in outputs, or in what was wrong), or the first
     that mends the first place only; None if nothing does.
     """
     if wrong.part in (Part.weights, Part.update):
         return None
-    trial = Trial(checker, wrong, inputs, seconds)
+    trial = Trial(checker, wrong, inputs, budget)
     if wrong.part is Part.gradient:
         return _of_gradients(trial) or _stopped(checker, wrong, inputs)
     return _search(trial, _candidates(trial), check_gradients)
@@ -54,7 +55,7 @@ def find_cause_of_leftovers(
     checker: Checker,
     names: tuple[Sequence[str], Sequence[str]],
     inputs: tuple[Inputs, Inputs],
-    seconds: float = 20.0,
+    budget: float = BUDGET,
 ) -> Cause | None:
     """Find why one side alone has parameters, given their names on the left and on the right.
 
@@ -71,7 +72,7 @@ def find_cause_of_leftovers(
     wrong = Finding(Part.weights, "", 1.0)
     try:
         subjects[side].load(drawn)
-        trial = Trial(checker, wrong, inputs, seconds)
+        trial = Trial(checker, wrong, inputs, budget)
         own = [
             (partial(propose_leftovers, names=names[side]), side, candidate)
             for candidate in propose_leftovers(
@@ -83,7 +84,7 @@ def find_cause_of_leftovers(
             return found
         # What is left without these summands: a norm that subtracts no mean has none, either.
         subjects[side].load({name: np.zeros_like(array) for name, array in before.items()})
-        again = Trial(checker, wrong, inputs, seconds)
+        again = Trial(checker, wrong, inputs, budget)
         return _search(again, _candidates(again), False) or found
     finally:
         subjects[side].load(before)
@@ -102,7 +103,7 @@ def _search(
         if edits is None:
             guess = guess or _guessed(candidate, trial)
             continue
-        agree = check_gradients and not trial.is_late and trial.gradients_agree(side, edits)
+        agree = check_gradients and not trial.is_over and trial.gradients_agree(side, edits)
         return _confirmed(candidate, " in outputs and gradients" if agree else "")
     return guess
 
@@ -111,7 +112,7 @@ def _candidates(trial: Trial) -> Iterator[tuple[Family, int, Candidate]]:
     for family in FAMILIES:
         for side in range(len(SIDES)):
             for candidate in _proposed(family, trial, side):
-                if trial.is_late:
+                if trial.is_over:
                     return
                 yield family, side, candidate
 
@@ -126,7 +127,7 @@ def _of_gradients(trial: Trial) -> Cause | None:
     """Try causes that show in gradients alone: the whole backward pass is run with each."""
     for side in range(len(SIDES)):
         for candidate in propose_gradients(trial.flows[side], trial.flows[1 - side]):
-            if trial.is_late:
+            if trial.is_over:
                 return None
             if trial.gradients_agree(side, candidate.edits):
                 return _confirmed(candidate, "")

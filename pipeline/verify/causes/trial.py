@@ -1,8 +1,7 @@
 """Trial of causes: the edited side must agree with the other one, first behind the place, then at the end."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from time import monotonic
+from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -16,7 +15,10 @@ from pipeline.verify.trace.graph import Trace
 from pipeline.verify.verdict import SIDES, Part
 
 MOST_ROUNDS = 48  # places that one cause is applied to, one after the other
-LONGEST = 1.0  # second that one trial counts as
+# Work that is spent on trials of one difference, in results of operations: 20 s of a core in torch. A count,
+# not a time: a verdict must not depend on what else the machine does.
+BUDGET = 800_000
+ELEMENTS = 400  # of a result that take as long as an operation itself
 LOOSE = 1e-8  # accepted difference with a remedy, whose formula may round in another way
 
 
@@ -24,19 +26,23 @@ class Trial:
     """Tries causes of one difference on both sides."""
 
     def __init__(
-        self, checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs], seconds: float
+        self,
+        checker: Checker,
+        wrong: Finding,
+        inputs: tuple[Inputs, Inputs],
+        budget: float = BUDGET,
     ) -> None:
         self.checker, self.wrong, self.inputs = checker, wrong, inputs
-        self.seconds = seconds  # that are left for trials
+        self.budget = budget  # that is left for trials
         self.subjects = checker.left, checker.right
         self.flows = self.flow(0), self.flow(1)
         self.compare(*self.flows)
         self.bar = max(BAR, min(LOOSE, 1e-3 * wrong.value))
 
     @property
-    def is_late(self) -> bool:
-        """True when the time for trials is over."""
-        return self.seconds < 0
+    def is_over(self) -> bool:
+        """True when the work for trials is spent."""
+        return self.budget < 0
 
     def flow(self, side: int, edits: Sequence[Edit] = ()) -> Flow:
         """Record a side's pass, with edits."""
@@ -47,12 +53,10 @@ class Trial:
         left.compare(right, self._roots(0, left))
         right.compare(left, self._roots(1, right))
 
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        """Subtract the time of a trial; one alone may be long, when the machine is busy."""
-        start = monotonic()
-        yield
-        self.seconds -= min(LONGEST, monotonic() - start)
+    def _spend(self, flow: Flow, until: int | None = None) -> None:
+        """Count a pass, up to a place."""
+        ops = flow.ops if until is None else flow.ops[: until + 1]
+        self.budget -= len(ops) + sum(prod(op.shape) for op in ops) / ELEMENTS
 
     def _roots(self, side: int, flow: Flow) -> list[int]:
         """Return the places of the results that differ."""
@@ -103,12 +107,12 @@ class Trial:
 
     def _traced(self, ours: Flow, edits: Sequence[Edit], until: int | None = None) -> Trace | None:
         """Record a pass with more edits; None if they do not fit the operations."""
-        with self._timed():
-            try:
-                edits = (*ours.edits, *edits)
-                return ours.subject.trace(ours.inputs, ours.training, until=until, edits=edits)
-            except Exception:  # any that a framework raises, or a worker for it
-                return None
+        self._spend(ours, until)
+        try:
+            edits = (*ours.edits, *edits)
+            return ours.subject.trace(ours.inputs, ours.training, until=until, edits=edits)
+        except Exception:  # any that a framework raises, or a worker for it
+            return None
 
     def _ends(self, ours: Flow, candidate: Candidate) -> list[int]:
         """Return the first wrong values behind the edits that enter a layer."""
@@ -122,6 +126,7 @@ class Trial:
         """True if both sides end in the same, with edits on one of them."""
         side = SIDES.index(ours.name)
         other = self.flows[1 - side]
+        self._spend(ours)
         try:
             trace = ours.subject.trace(ours.inputs, ours.training, edits=(*ours.edits, *edits))
         except Exception:  # any: the edit does not fit the operation
@@ -185,12 +190,12 @@ class Trial:
                 (
                     other
                     for other in family(ours, theirs)
-                    if other.name == candidate.name and not self.is_late
+                    if other.name == candidate.name and not self.is_over
                     and self.works(ours, theirs, other)
                 ),
                 None,
             )  # fmt: skip
-            if again is None or self.is_late:
+            if again is None or self.is_over:
                 return None
             more = spread(ours, again.edits, False)
             wide = (*edits, *again.edits, *(edit for each in more for edit in each))
