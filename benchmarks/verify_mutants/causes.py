@@ -23,7 +23,7 @@ NAMES = {
     "factor": ("constant factor", "missing scale"),
     "first position": ("position offset",),
     "forget bias": ("constant summand", "missing summand"),
-    "gate order": ("operands exchanged", "order of features", "exchanged weights"),
+    "gate order": ("gate order", "operands exchanged", "order of features", "exchanged weights"),
     "gelu": ("GELU exact or tanh",),
     "gradient factor": ("custom gradient",),
     "groups": ("number of groups",),

@@ -1,6 +1,6 @@
 """Causes: an operation in another place, or of other values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.flow import MATRICES, Flow
@@ -9,6 +9,7 @@ from pipeline.verify.sides.subject import OUTPUTS, Edit
 from pipeline.verify.trace.fingerprints import fingerprint
 
 MOST = 16  # results that are tried in another place
+MOST_EXCHANGED = 8  # results each two of which are exchanged
 NEAR = 120  # results before one that may take the place of its operand
 
 
@@ -80,35 +81,45 @@ def _combined(name: str, left, right):  # noqa: ANN001, ANN202
 
 def propose_exchanges(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose two values exchanged: a gate for what it gates, a difference the other way round."""
-    region = set(ours.region)
-    taken = [
-        p for place in ours.region for p in ours.ops[place].inputs
-        if p not in region and ours.depends[p] and ours.ops[p].fingerprint is not None
-    ]  # fmt: skip
-    for place in dict.fromkeys(ours.unpadded(p) for p in taken):
+    del theirs
+    yield from _exchanged_parts(ours)
+    # A product with a state of zeros says nothing, and is no part of the region: its other factor may be.
+    places = ours.surroundings
+    taken = _taken(ours, places)[:MOST_EXCHANGED]
+    for at_, one in enumerate(taken):
+        for two in taken[at_ + 1 :]:
+            if ours.ops[one].shape != ours.ops[two].shape:
+                continue
+            edits = tuple(
+                Edit(place, operands={one: two, two: one})
+                for place in places
+                if {one, two} & set(ours.ops[place].inputs)
+            )
+            layers = ours.layer(one), ours.layer(two)
+            name, what = "operands exchanged", f"the results of {layers[0]} and {layers[1]}"
+            if layers[0] == layers[1]:
+                name, what = "gate order", f"two parts of the result of {layers[0]} (gates)"
+            difference = f"{at(ours, edits[0].op)} takes {what} in the other order"
+            yield Candidate(name, edits, difference, f"them exchanged on the {ours.name}")
+
+
+def _taken(flow: Flow, places: Sequence[int]) -> list[int]:
+    """Return the results that some operations take from others."""
+    inside = set(places)
+    taken = (p for place in places for p in flow.ops[place].inputs if p not in inside)
+    found = dict.fromkeys(taken)
+    return [p for p in found if flow.depends[p] and flow.ops[p].fingerprint is not None]
+
+
+def _exchanged_parts(ours: Flow) -> Iterator[Candidate]:
+    """Two results that are concatenated in the other order."""
+    for place in dict.fromkeys(ours.unpadded(p) for p in _taken(ours, ours.region)):
         parts = [p for p in ours.ops[place].inputs if ours.depends[p]]
         if ours.ops[place].name in ("cat", "concatenate") and len(parts) == 2:
             edit = Edit(place, operands={parts[0]: parts[1], parts[1]: parts[0]})
             difference = f"{at(ours, place)} concatenates two results in the other order"
             remedy = f"them exchanged on the {ours.name}"
             yield Candidate("operands exchanged", (edit,), difference, remedy)
-    values = list(dict.fromkeys(taken))[:6]
-    for at_, one in enumerate(values):
-        for two in values[at_ + 1 :]:
-            if ours.ops[one].shape != ours.ops[two].shape:
-                continue
-            edits = tuple(
-                Edit(place, operands={one: two, two: one})
-                for place in ours.region
-                if {one, two} & set(ours.ops[place].inputs)
-            )
-            difference = (
-                f"{at(ours, edits[0].op)} takes the results of {ours.layer(one)} and {ours.layer(two)} "
-                "in the other order"
-            )
-            yield Candidate(
-                "operands exchanged", edits, difference, f"them exchanged on the {ours.name}"
-            )
 
 
 def propose_moves(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
