@@ -210,9 +210,9 @@ def test_each_row_that_a_cause_names_is_on_the_page_of_differences():
 
 
 def test_trials_end_when_their_work_is_spent_however_fast_the_machine_is():
-    case = Text(), {}, {"activation": "gelu_tanh"}
+    case = Text(), {}, {"final_norm": False}  # a cause that comes late in the catalogue
     assert cause_of(*case, budget=1.0) is None
-    assert cause_of(*case, budget=2000.0) is not None
+    assert cause_of(*case, budget=1e5) is not None
 
 
 def test_two_mistakes_at_once_have_no_confirmed_cause():
