@@ -13,14 +13,7 @@ from pipeline.verify.verdict import Verdict
 WIDTH, HEADS = 8, 2
 
 
-@pytest.fixture(autouse=True)
-def prepared(shared_machine):
-    """torch as a worker of the command prepares it; settings are restored after the test."""
-    lightning_impl.verify.prepare(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("verify_workers")
 
 
 class Attention(nn.Module):
@@ -63,6 +56,7 @@ class Sum(nn.Module):
 
     def __init__(self, *order: str) -> None:
         super().__init__()
+        torch.manual_seed(0)
         self.order, self.first, self.last = order, nn.Linear(4, 5, bias=False), nn.Linear(5, 2)
         for name in order:
             self.register_parameter(f"{name}_bias", nn.Parameter(torch.randn(5)))
