@@ -5,15 +5,14 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from maps import described
 
 from pipeline.errors import UserError
-from pipeline.verify.alignment.fixed import fixed_matches
-from pipeline.verify.alignment.layers import Layer
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.names.names_file import read_names, write_names
 from pipeline.verify.names.pieces import canonical_arrays, check_names, pieces_of
 from pipeline.verify.names.rows import Row, apply_rows
-from pipeline.verify.trace.graph import Array, Description, Role
+from pipeline.verify.trace.graph import Description
 
 LEFT = {"in_proj": (12, 4), "fc.weight": (3, 8), "norm.weight": (4,), "pool": (2,)}
 RIGHT = {
@@ -30,10 +29,6 @@ ROWS = (
     Row("fc.weight", "Dense_0.kernel", "reshape(3, 4, 2).transpose(2, 1, 0).reshape(8, 3)"),
     Row("norm.weight", "scale", "reshape(1, 4)"),
 )
-
-
-def described(shapes):
-    return tuple(Array(name, tuple(shape), "float64") for name, shape in shapes.items())
 
 
 def models(left=LEFT, right=RIGHT):
@@ -270,30 +265,3 @@ def test_a_torch_model_that_lacks_a_name_of_the_file_is_refused(written):
         check_names(names, other)
     with pytest.raises(UserError, match=r"it is \[5, 8\] in this model, \[3, 8\] in the file"):
         check_names(names, LEFT | {"fc.weight": (5, 8)})
-
-
-def layer(elements, shift=None, op=0):
-    elements, shift = np.asarray(elements), None if shift is None else np.asarray(shift)
-    return Layer(Role.dot, elements, shift, op, op, None, (), None, ("w",))
-
-
-def test_layers_that_a_user_has_fixed_are_matched_by_their_elements_alone():
-    left, right = described({"w": (4, 2), "b": (4,)}), described({"v": (4, 2), "c": (4,)})
-    fixed = apply_rows([Row("w", "v", "take([2, 3, 0, 1], axis=0)")], left, right)
-    ours = [layer([[0, 1], [2, 3]], [8, 9]), layer([[4, 5], [6, 7]], [10, 11], op=1)]
-    theirs = [layer([[0, 1], [2, 3], [4, 5], [6, 7]], [8, 9, 10, 11])]
-    matches, *free = fixed_matches(fixed, ours, theirs)
-    assert free == [[], []]
-    # The biases follow the weights, though they have no row.
-    fixed.add(*matches[0].pairs())
-    assert fixed.source[8:].tolist() == [10, 11, 8, 9]
-    matches, *free = fixed_matches(Mapping(left, right), ours, theirs)
-    assert (matches, *free) == ([], ours, theirs)
-
-
-def test_a_fixed_element_is_not_mapped_anew():
-    mapping = apply_rows([Row("a", "b[1]")], described({"a": ()}), described({"b": (2,)}))
-    copied = mapping.copy()
-    copied.add(np.array([0, 0]), np.array([0, 1]))
-    assert copied.source.tolist() == [0, 0]
-    assert mapping.source.tolist() == [-1, 0]

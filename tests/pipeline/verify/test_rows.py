@@ -2,32 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes
+from maps import described, mapping_of
 
-from pipeline.verify.alignment.mapping import Mapping
-from pipeline.verify.alignment_table import collapse_rows, shortened
 from pipeline.verify.names.notation import NotationError
-from pipeline.verify.names.parsing import parse_block, parse_transform
+from pipeline.verify.names.parsing import parse_block
 from pipeline.verify.names.row_search import find_rows, unmatched
 from pipeline.verify.names.rows import Row, RowError, apply_rows
-from pipeline.verify.trace.graph import Array
-
-
-def described(shapes):
-    return tuple(Array(name, tuple(shape), "float64") for name, shape in shapes.items())
-
-
-def mapping_of(left, made):
-    """The map from arrays of these shapes to those that `made` makes of their numbered elements."""
-    ours = described(left)
-    numbered = Mapping(ours, ())
-    elements = {a.name: numbered.left.elements(index) for index, a in enumerate(ours)}
-    theirs = {name: np.asarray(array) for name, array in made(elements).items()}
-    mapping = Mapping(ours, described({name: array.shape for name, array in theirs.items()}))
-    mapping.source = np.concatenate([array.ravel() for array in theirs.values()]).astype(np.int64)
-    return mapping
 
 
 def texts(mapping):
@@ -163,112 +143,6 @@ def test_what_has_no_counterpart_is_named_by_its_block():
     assert unmatched(mapping.right, mapping.source >= 0) == [("table[2:5]", (3, 64))]
 
 
-@st.composite
-def mappings(draw):
-    """Maps from a few arrays to others, made of them by a few steps."""
-    sides = array_shapes(min_dims=0, max_dims=4, max_side=4)
-    left = {f"left.{index}": draw(sides) for index in range(draw(st.integers(1, 3)))}
-    numbered = Mapping(described(left), ())
-    pool = [numbered.left.elements(index) for index in range(len(left))]
-    made = {
-        f"right.{index}": draw(changed(draw(st.sampled_from(pool)), pool))
-        for index in range(draw(st.integers(1, 3)))
-    }
-    return mapping_of(left, lambda _: made)
-
-
-@st.composite
-def changed(draw, array, pool):
-    for change in draw(st.lists(st.sampled_from(CHANGES), max_size=4)):
-        array = change(draw, array, pool)
-    return array
-
-
-def _axis(draw, array):
-    return draw(st.integers(0, array.ndim - 1))
-
-
-def _transposed(draw, array, pool):
-    return array.transpose(draw(st.permutations(range(array.ndim))))
-
-
-def _reshaped(draw, array, pool):
-    sizes, rest = [], array.size
-    while rest > 1:
-        sizes.append(draw(st.sampled_from([n for n in range(2, rest + 1) if rest % n == 0])))
-        rest //= sizes[-1]
-    return array.reshape(sizes)
-
-
-def _flipped(draw, array, pool):
-    return np.flip(array, _axis(draw, array)) if array.ndim else array
-
-
-def _permuted(draw, array, pool):
-    if not array.ndim:
-        return array
-    axis = _axis(draw, array)
-    return array.take(draw(st.permutations(range(array.shape[axis]))), axis)
-
-
-def _sliced(draw, array, pool):
-    if not array.ndim:
-        return array
-    axis = _axis(draw, array)
-    start = draw(st.integers(0, array.shape[axis] - 1))
-    stop = draw(st.integers(start + 1, array.shape[axis]))
-    return array.take(range(start, stop), axis)
-
-
-def _joined(draw, array, pool):
-    """Beside another array of its shape: itself reversed, or nothing known."""
-    if not array.ndim or array.size > 300:
-        return array
-    other = draw(st.sampled_from([array[::-1], np.full(array.shape, -1)]))
-    return np.concatenate([array, other], _axis(draw, array))
-
-
-def _stacked(draw, array, pool):
-    other = draw(st.sampled_from(pool))
-    return np.stack([array, other]) if other.shape == array.shape else array
-
-
-def _shuffled(draw, array, pool):
-    order = np.random.default_rng(draw(st.integers(0, 9))).permutation(array.size)
-    return array.ravel()[order].reshape(array.shape)
-
-
-CHANGES = [
-    _transposed, _reshaped, _flipped, _permuted, _sliced, _joined, _stacked, _shuffled,
-]  # fmt: skip
-
-
-@settings(max_examples=300, deadline=None)
-@given(mappings())
-def test_rows_of_any_map_give_that_map(mapping):
-    rows = find_rows(mapping)
-    back = apply_rows(rows, mapping.left.arrays, mapping.right.arrays)
-    np.testing.assert_array_equal(back.source, mapping.source)
-
-
-@settings(max_examples=100, deadline=None)
-@given(mappings())
-def test_blocks_and_transforms_are_read_as_they_are_written_and_can_be_reversed(mapping):
-    shapes = {a.name: a.shape for a in (*mapping.left.arrays, *mapping.right.arrays)}
-    for row in find_rows(mapping):
-        for text in (row.left, row.right):
-            assert str(parse_block(text, [*shapes])) == text
-            assert str(parse_block(text)) == text
-        transform = parse_transform(row.transform)
-        assert str(transform) == row.transform
-        if "repeat" in row.transform:
-            continue
-        block = parse_block(row.left)
-        array = block.read(np.arange(np.prod(shapes[block.name])).reshape(shapes[block.name]))
-        back = transform.inverse(array.shape).apply(transform.apply(array))
-        np.testing.assert_array_equal(back, array)
-
-
 def test_a_name_with_brackets_is_told_from_a_block_by_the_names_that_are_known():
     assert parse_block("layers[0].weight[2:4]", ["layers[0].weight"]).name == "layers[0].weight"
     assert parse_block("a.reshape(2, 2)[1]", ["a", "a.b"]).shape == (2, 2)
@@ -312,48 +186,4 @@ def test_an_element_that_two_rows_map_is_refused():
     assert str(caught.value) == (
         "row 2: c[1:3]: some of its elements have a left one already, by the row for a. "
         "Leave out one of the two rows."
-    )
-
-
-def test_a_layer_of_every_block_is_one_line_of_the_table():
-    bert = [
-        Row(
-            f"encoder.layer.{n}.{part}.weight",
-            f"encoder.layer.{n}.{part}.kernel",
-            "transpose(1, 0)",
-        )
-        for n in (0, 1, 10, 11, *range(2, 10))
-        for part in ("query", "key")
-    ]
-    assert collapse_rows([Row("embed", "embed"), *bert]) == [
-        Row("embed", "embed"),
-        *(
-            Row(
-                f"encoder.layer.{{0..11}}.{part}.weight",
-                f"encoder.layer.{{0..11}}.{part}.kernel",
-                "transpose(1, 0)",
-            )
-            for part in ("query", "key")
-        ),
-    ]
-    nested = [
-        Row(f"layer{stage}.{block}.conv.weight", f"stages_{stage - 1}.conv[{block}]")
-        for stage in (1, 2, 3)
-        for block in (0, 1)
-    ]
-    assert collapse_rows(nested) == [
-        Row("layer{1..3}.{0..1}.conv.weight", "stages_{0..2}.conv[{0..1}]")
-    ]
-    assert collapse_rows([Row("a.0", "b.0"), Row("a.2", "b.1"), Row("a.4", "b.2")]) == [
-        Row("a.{0..4..2}", "b.{0..2}")
-    ]
-    apart = [Row("a.0", "b.1"), Row("a.1", "b.0"), Row("a.5", "c")]
-    assert collapse_rows(apart) == [Row("a.{0..1}", "b.{1..0..-1}"), Row("a.5", "c")]
-
-
-def test_a_long_order_is_shortened_in_the_table_alone():
-    assert shortened("take([1, 0], axis=1)") == "take([1, 0], axis=1)"
-    order = ", ".join(map(str, range(100)))
-    assert shortened(f"take([{order}], axis=1)") == (
-        "take([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …], axis=1)"
     )
