@@ -14,7 +14,9 @@ class JobContext:
 
     name: str | None = None  # of the job; None outside a sweep
     sweep: str | None = None  # name of the sweep
-    setting: str | None = None  # overrides that differ between its jobs, without backend and seed
+    setting: str | None = (
+        None  # overrides that differ between its jobs, without backend, seed and fold
+    )
     swept: Sequence[str] = ()  # keys that differ between its jobs
     sweep_pid: int | None = None  # process id of the sweep, for the workers of joblib
     is_rank: bool = False  # true if the parent process reports the error of this one

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.compare.comparison import Comparison
+from pipeline.config.experiment import REPEATS
 from pipeline.tasks import direction
 
 COLOURS = 8  # on the page, few enough to tell apart
@@ -20,10 +21,10 @@ class Colours:
 def colours(made: Comparison) -> Colours:
     """Choose a colour for each run.
 
-    Each pair has its own while there are enough; then seeds share one; then runs are coloured by rank,
-    since nobody can tell fifty colours apart.
+    Each pair has its own while there are enough; then seeds and folds share one; then runs are coloured by
+    rank, since nobody can tell fifty colours apart.
     """
-    for but in (["backend"], ["backend", "seed"]):
+    for but in (["backend"], ["backend", *REPEATS]):
         labels = [
             made.label([position], but) if record.config else None
             for position, record in enumerate(made.records)

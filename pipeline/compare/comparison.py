@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from os import sched_getaffinity
@@ -14,6 +14,7 @@ from pipeline.compare.curves import Gap, Target, read_runs
 from pipeline.compare.naming import alike, differing, name_all, pairs, setting, value_of
 from pipeline.compare.records import Record, collect, parities
 from pipeline.compare.statistics import Effect, Estimate, corrected, effect, estimate
+from pipeline.config.experiment import REPEATS
 from pipeline.config.train import Precision
 from pipeline.parity.lockstep import BARS
 from pipeline.tasks import direction
@@ -67,7 +68,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Seeds:
-    """Runs that differ in the seed only: their setting, positions, and mean and interval by key."""
+    """Runs that differ in seed or fold only: their setting, positions, and mean and interval by key."""
 
     name: str
     runs: tuple[int, ...]
@@ -89,6 +90,12 @@ class Comparison:
     notes: list[str] = field(default_factory=list)  # warnings about the runs as a whole
 
     @property
+    def repeats(self) -> str:
+        """The word for runs of one setting: `seeds`, or `folds`, or both."""
+        varied = [word for key, word in REPEATS.items() if key in self.varied]
+        return " and ".join(varied or ["seeds"])
+
+    @property
     def tests(self) -> list[str]:
         """The test metrics of all runs."""
         return list(dict.fromkeys(key for record in self.records for key in record.result.test))
@@ -102,7 +109,7 @@ class Comparison:
 
     def label(self, positions: Sequence[int], but: Sequence[str]) -> str:
         """Return the common setting of some runs: the varied keys, except those in `but`."""
-        keys = [key for key in self.varied if key.partition(".")[0] not in but]
+        keys = [key for key in self.varied if not {key, key.partition(".")[0]} & set(but)]
         return setting(self.records[positions[0]], keys)
 
 
@@ -175,27 +182,39 @@ def quantities(record: Record) -> dict[str, float]:
 
 
 def seeds_of(made: Comparison) -> list[Seeds]:
-    """Group the completed runs that differ in the seed only, if any group has several."""
+    """Group the completed runs that differ in seed or fold only, if any group has several."""
     found = []
-    for positions in alike(made.records, but=("seed",)):
+    for positions in alike(made.records, but=[*REPEATS]):
         if done := [p for p in positions if made.records[p].status == "completed"]:
-            values = [quantities(made.records[p]) for p in done]
+            records = [made.records[p] for p in done]
+            values = [quantities(record) for record in records]
             estimates = {
-                key: estimate([of_run[key] for of_run in values])
+                key: estimate([of_run[key] for of_run in values], overlap(records, key))
                 for key in (*made.tests, *RATIOS)
                 if all(key in of_run for of_run in values)
             }
-            found.append(Seeds(made.label(done, ["seed"]), tuple(done), estimates))
+            found.append(Seeds(made.label(done, [*REPEATS]), tuple(done), estimates))
     return found if any(len(group.runs) > 1 for group in found) else []
 
 
+def overlap(records: Sequence[Record], key: str) -> float:
+    """Return the ratio of test to training samples of runs on several folds, which share the latter.
+
+    It is 0 for one fold, and for speeds and times.
+    """
+    folds = [record.config.get("dataset.fold") for record in records]
+    if key in RATIOS or len(set(folds)) < 2:
+        return 0.0
+    return 1 / (int(str(records[0].config["dataset.folds"])) - 1)
+
+
 def effects_of(made: Comparison) -> list[Effect]:
-    """Compare the backends over the same seeds, quantity by quantity."""
+    """Compare the backends over the same seeds and folds, quantity by quantity."""
     settings: dict[str, list[tuple[Record, Record]]] = {}
     for pair in made.pairs:
         first, second = (made.records[position] for position in pair.runs)
         if first.status == second.status == "completed":
-            label = made.label(pair.runs, ["backend", "seed"])
+            label = made.label(pair.runs, ["backend", *REPEATS])
             settings.setdefault(label, []).append((first, second))
     effects = []
     for label, runs in settings.items():
@@ -205,7 +224,9 @@ def effects_of(made: Comparison) -> list[Effect]:
             known = [(one[key], other[key]) for one, other in values if key in one and key in other]
             if known:
                 ours, theirs = zip(*known, strict=True)
-                effects.append(effect(label, key, backends, ours, theirs, ratio=key in RATIOS))
+                shared = overlap([first for first, _ in runs], key)
+                found = effect(label, key, backends, ours, theirs, key in RATIOS, overlap=shared)
+                effects.append(replace(found, repeats=made.repeats))
     return corrected(effects)
 
 

@@ -1,9 +1,10 @@
-"""Names of runs by their differing keys, and groups of runs: pairs of backends, seeds."""
+"""Names of runs by their differing keys, and groups of runs: pairs of backends, seeds, folds."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from pipeline.compare.records import Record
+from pipeline.config.experiment import REPEATS
 from pipeline.run.backends import BACKENDS
 from pipeline.storage.signature import is_irrelevant
 
@@ -34,7 +35,7 @@ def differing(records: Sequence[Record]) -> list[str]:
 def renamed(key: str, differing: Sequence[str]) -> bool:
     """Return whether a key differs only because its group does, such as the keys of `model=mlp`."""
     group = f"{key.partition('.')[0]}.name"
-    return key != group and group in differing
+    return key not in {group, *REPEATS} and group in differing
 
 
 def setting(record: Record, keys: Sequence[str]) -> str:
@@ -65,7 +66,7 @@ def pairs(records: Sequence[Record]) -> list[tuple[int, int]]:
 
 
 def alike(records: Sequence[Record], but: Sequence[str]) -> list[list[int]]:
-    """Group the positions of runs whose relevant configs differ only in the keys or groups of keys `but`.
+    """Group the positions of runs whose relevant configs differ only in the keys or groups `but`.
 
     A run without a config is in no group.
     """
@@ -75,7 +76,7 @@ def alike(records: Sequence[Record], but: Sequence[str]) -> list[list[int]]:
             kept = tuple(
                 (key, str(value))
                 for key, value in sorted(config.items())
-                if not is_irrelevant(key) and key.partition(".")[0] not in but
+                if not is_irrelevant(key) and not {key, key.partition(".")[0]} & set(but)
             )
             groups.setdefault(kept, []).append(position)
     return list(groups.values())

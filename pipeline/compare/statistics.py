@@ -1,8 +1,10 @@
-"""Statistics of runs over several seeds.
+"""Statistics of runs over several seeds or folds.
 
 Intervals are Student's (1908) at 95 %. Backends are compared over the same seeds by the paired t-test.
-P-values are corrected by Holm (1979), since some of many tests look significant by chance. The
-distribution comes from scipy.special: scipy.stats takes a second to import.
+Folds share training samples, so that their spread is too small: their intervals are widened as by Nadeau
+and Bengio ("Inference for the generalization error", 2003). P-values are corrected by Holm (1979), since
+some of many tests look significant by chance. The distribution comes from scipy.special: scipy.stats takes
+a second to import.
 """
 
 import math
@@ -51,6 +53,7 @@ class Effect:
     p: float  # p-value of the paired test, corrected for the number of tests; NaN for one seed
     ratio: bool = False  # true for speeds and times
     same: bool = False  # all seeds give the same value up to rounding
+    repeats: str = "seeds"  # the word for the runs of a backend
 
     @property
     def shown(self) -> bool:
@@ -61,13 +64,14 @@ class Effect:
     def words(self) -> str:
         """The result of the test as one sentence."""
         first, second = self.backends
-        seeds = "1 seed" if self.estimate.count == 1 else f"{self.estimate.count} seeds"
+        one = self.repeats.removesuffix("s")
+        seeds = f"1 {one}" if self.estimate.count == 1 else f"{self.estimate.count} {self.repeats}"
         if self.same:
             return f"{first} and {second} are the same to rounding ({seeds})"
         change = self.estimate.words
         if self.estimate.count < 2:
             amount = f"is {change} times that of {first}" if self.ratio else f"differs by {change}"
-            return f"{second} {amount} (one seed: no interval)"
+            return f"{second} {amount} (one {one}: no interval)"
         tail = f", p = {format_number(self.p)}, {seeds}"
         if not self.shown:
             return f"no difference shown: {'ratio' if self.ratio else 'difference'} {change}{tail}"
@@ -79,14 +83,15 @@ class Effect:
         return f"{second} is {'better' if better else 'worse'} than {first} by {size.words}{tail}"
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Estimate the mean of some values."""
+def estimate(values: Sequence[float], overlap: float = 0.0) -> Estimate:
+    """Estimate the mean of some values; `overlap` is the ratio of test to training samples of folds."""
     count, mean = len(values), float(np.mean(values))
     if count < 2:
         return Estimate(mean, math.nan, math.nan, count)
     from scipy.special import stdtrit
 
-    half = float(stdtrit(count - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / math.sqrt(count))
+    error = np.std(values, ddof=1) * math.sqrt(1 / count + overlap)
+    half = float(stdtrit(count - 1, (1 + LEVEL) / 2) * error)
     return Estimate(mean, mean - half, mean + half, count)
 
 
@@ -97,18 +102,19 @@ def effect(
     first: Sequence[float],
     second: Sequence[float],
     ratio: bool = False,
+    overlap: float = 0.0,
 ) -> Effect:
     """Compare two backends by their values for the same seeds, without the correction for several tests.
 
-    A ratio is tested on logarithms.
+    A ratio is tested on logarithms; see `estimate` for `overlap`.
     """
     ours, theirs = (np.asarray(values, dtype=np.float64) for values in (first, second))
     if ratio:
-        changes = estimate(np.log(theirs / ours).tolist())
+        changes = estimate(np.log(theirs / ours).tolist(), overlap)
         mean, low, high = (math.exp(log) for log in (changes.mean, changes.low, changes.high))
         shown = Estimate(mean, low, high, changes.count)
     else:
-        shown = changes = estimate((theirs - ours).tolist())
+        shown = changes = estimate((theirs - ours).tolist(), overlap)
     scale = ROUNDING * np.maximum(np.abs(ours), np.abs(theirs))
     same = not ratio and bool((np.abs(theirs - ours) <= scale).all())
     return Effect(setting, key, backends, shown, p_value(changes), ratio, same)

@@ -29,18 +29,18 @@ def terminal_table(made: Comparison, width: int) -> Table:
 
 
 def seeds_table(made: Comparison) -> Table:
-    """Return mean and interval over the seeds, a row for each setting."""
+    """Return mean and interval over seeds or folds, a row for each setting."""
     head, *body = seeds_rows(made)
-    output = framed("over seeds: mean ± half of the 95 % interval", head)
+    output = framed(f"over {made.repeats}: mean ± half of the 95 % interval", head)
     for cells in body:
         output.add_row(*map(escape, cells))
     return output
 
 
 def seeds_rows(made: Comparison) -> list[list[str]]:
-    """Return the rows of the table over seeds, the head first."""
+    """Return the rows of the table over seeds or folds, the head first."""
     keys = list(dict.fromkeys(key for group in made.seeds for key in group.estimates))
-    rows = [["setting", "seeds", *keys]]
+    rows = [["setting", made.repeats, *keys]]
     for group in made.seeds:
         estimates = [group.estimates.get(key) for key in keys]
         cells = [estimate.short if estimate else "–" for estimate in estimates]
@@ -65,7 +65,7 @@ def markdown(made: Comparison) -> str:
     lines += [row(column.text(record) for column in shown) for record in made.records]
     if made.seeds:
         head, *body = seeds_rows(made)
-        lines += ["", "**over seeds: mean ± half of the 95 % interval**", "", row(head)]
+        lines += ["", f"**over {made.repeats}: mean ± half of the 95 % interval**", "", row(head)]
         lines += [row(["---", *("--:" for _ in head[1:])]), *map(row, body)]
     for title, sentences in findings(made).items():
         lines += ["", f"**{title}**", "", *(f"- {escape_markdown(text)}" for text in sentences)]
@@ -107,7 +107,7 @@ def findings(made: Comparison) -> dict[str, list[str]]:
     notes = [[record.name, note] for record in made.records for note in record.notes]
     sections = {
         "the same?": [*pairs, *parities],
-        "differences between the backends, over the same seeds": effects,
+        f"differences between the backends, over the same {made.repeats}": effects,
         "warnings": [*([note] for note in made.notes), *notes],
     }
     return {

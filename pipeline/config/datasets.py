@@ -21,14 +21,39 @@ class DatasetConfig(ConfigGroup, key="dataset"):
     val_fraction: float = option(
         0.1, "fraction of the training set held out for validation", "in [0, 1)"
     )
+    folds: int | None = option(
+        None,
+        "cross-validation: cut the samples (the training set, where a test set is given) into so many parts",
+        "null or at least 2",
+    )
+    fold: int | None = option(
+        None, "the part that is the test set, from 0; a sweep over all ends in their mean"
+    )
     limit: int | None = option(None, "use only so many training samples", "null or at least 1")
     augment: bool = option(False, "random crop and flip of the training images")
     crop_padding: int = option(4, "zeros around an image before the random crop", "0 or more")
     flip: bool = option(True, "mirror half of the training images left to right")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds is None:
+            hint = "Set dataset.folds=5, too."
+            allowed = "left out without dataset.folds"
+            require(self.fold is None, "dataset.fold", self.fold, allowed, hint)
+        else:
+            last = self.folds - 1
+            every = ",".join(map(str, range(self.folds)))
+            fits = self.fold is not None and 0 <= self.fold <= last
+            hint = f"To run all: -m dataset.fold={every}."
+            value = "null" if self.fold is None else self.fold
+            require(
+                fits, "dataset.fold", value, f"in 0 … {last}, with dataset.folds={self.folds}", hint
+            )
+
 
 class DigitsConfig(DatasetConfig):
     name: str = "digits"
+    test_fraction: float = option(0.2, "fraction of the digits held out for testing", "in (0, 1)")
 
 
 class LineConfig(DatasetConfig):

@@ -28,6 +28,9 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "schedule": SCHEDULES,
 }
 
+# Keys that repeat an experiment, and the word for such runs: they are averaged.
+REPEATS = {"seed": "seeds", "dataset.fold": "folds"}
+
 # Hydra finds launchers and sweepers only in the namespace package `hydra_plugins`, anywhere on the path.
 PLUGINS = str(Path(__file__).resolve().parents[1] / "sweep" / "plugins")
 

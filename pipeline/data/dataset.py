@@ -9,6 +9,8 @@ import numpy as np
 
 from pipeline.tasks import Shapes, Task
 
+Rows = range | np.ndarray  # of samples: some that follow one another, or int64 [n]
+
 
 class Form(Enum):
     """Kind of sample; it decides which models fit."""
@@ -37,6 +39,12 @@ class Split:
     def __getitem__(self, part: slice) -> "Split":
         """A contiguous part of the samples, as a view: memory-mapped arrays stay on disk."""
         return Split({name: array[part] for name, array in self.fields.items()})
+
+    def select(self, rows: Rows) -> "Split":
+        """Some of the samples, in this order: a view, if they follow one another."""
+        if isinstance(rows, range):
+            return self[rows.start : rows.stop]
+        return Split({name: array[rows] for name, array in self.fields.items()})
 
     @property
     def nbytes(self) -> int:

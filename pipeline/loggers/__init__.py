@@ -28,7 +28,7 @@ class RunLabels:
         run_id: id of the W&B run, unchanged when the run resumes.
         tags: the user's tags; W&B also gets backend, model and data set.
         config: the composed config, as nested dictionaries.
-        setting: overrides that differ between the jobs of the sweep, without backend and seed.
+        setting: overrides that differ between the jobs of the sweep, without backend, seed and fold.
     """
 
     group: str | None

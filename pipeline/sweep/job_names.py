@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from omegaconf import DictConfig
 
+from pipeline.config.experiment import REPEATS
 from pipeline.config.hydra_compat import register_resolver
 from pipeline.config.validate import validate_job_config
 from pipeline.errors import UserError
@@ -50,8 +51,8 @@ def differing(overrides: Sequence[str]) -> list[str]:
 
 
 def setting_of(overrides: Sequence[str]) -> str:
-    """Return the overrides that differ between jobs, without backend and seed."""
-    kept = [o for o in differing(overrides) if o.partition("=")[0] not in ("backend", "seed")]
+    """Return the overrides that differ between jobs, without backend, seed and fold."""
+    kept = [o for o in differing(overrides) if o.partition("=")[0] not in ("backend", *REPEATS)]
     return " ".join(kept)
 
 

@@ -1,11 +1,11 @@
-// Verdicts on pairs, means over seeds, differences between the backends.
+// Verdicts on pairs, means over seeds or folds, differences between the backends.
 
 const ABOUT_TESTS =
-  "Runs with the same seed are compared with each other. In brackets: the 95 % interval of the mean. p-values are corrected " +
+  "Runs with the same seed and fold are compared with each other. In brackets: the 95 % interval of the mean. p-values are corrected " +
   "for the number of tests (Holm). A difference is shown if p < 0.05; “no difference shown” does not mean that there is none.";
 
 function answerSection() {
-  const { keys, seeds, effects, parities } = data.answer;
+  const { keys, seeds, repeats, effects, parities } = data.answer;
   const section = byId("answer");
   if (parities.length) {
     const items = parities.map((one) =>
@@ -20,11 +20,11 @@ function answerSection() {
     const rows = seeds.map((group) =>
       row(group.name || "all runs", numberCell(group.count), group.texts.map(numberCell)),
     );
-    const head = [column("setting"), column("seeds", "number"), ...keys.map((key) => column(key, "number"))];
-    section.append(make("h3", {}, "Means over seeds, with 95 % intervals"), table("Means over seeds", head, rows));
+    const head = [column("setting"), column(repeats, "number"), ...keys.map((key) => column(key, "number"))];
+    section.append(make("h3", {}, `Means over ${repeats}, with 95 % intervals`), table(`Means over ${repeats}`, head, rows));
   }
   if (section.children.length === 1)
-    section.append(quiet("No runs differ in the backend only or in the seed only: nothing to compare by statistics."));
+    section.append(quiet("No runs differ in the backend only, or in seed or fold only: nothing to compare by statistics."));
 }
 
 function pairsTable() {

@@ -140,7 +140,7 @@ def pairs(made: Comparison) -> list[Json]:
 
 
 def answer(made: Comparison) -> Json:
-    """Return the statistics over seeds, as sentences and numbers."""
+    """Return the statistics over seeds or folds, as sentences and numbers."""
     keys = list(dict.fromkeys(key for group in made.seeds for key in group.estimates))
     seeds: list[Json] = []
     for group in made.seeds:
@@ -154,7 +154,8 @@ def answer(made: Comparison) -> Json:
         if effect.ratio:  # as the base-2 logarithm, so that 1 is at zero
             ends = [math.log2(end) if end > 0 else math.nan for end in ends]
         effects.append(known | {"ends": [short_number(end) for end in ends]})
-    return {"keys": keys, "seeds": seeds, "effects": effects, "parities": made.parities}
+    facts: Json = {"keys": keys, "repeats": made.repeats, "parities": made.parities}
+    return facts | {"seeds": seeds, "effects": effects}
 
 
 def axes(made: Comparison) -> list[Json]:

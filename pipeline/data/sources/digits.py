@@ -8,33 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.datasets import DatasetConfig
+from pipeline.config.datasets import DigitsConfig
 from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.channel_stats import channel_moments
-from pipeline.data.sources.stratified_split import (
-    split_train_val,
-    stratified_order,
-    stratified_split,
-)
+from pipeline.data.splits import make_splits
 from pipeline.tasks import Classification
 
-TEST_FRACTION = 0.2
 
-
-def load(config: DatasetConfig) -> Data:
-    """Digits: uint8 [n, 8, 8, 1] with values 0..16, classes 0..9, a fixed fifth for testing."""
+def load(config: DigitsConfig) -> Data:
+    """Digits: uint8 [n, 8, 8, 1] with values 0..16, classes 0..9."""
     # The file is read here, since importing scikit-learn takes a second.
     package = Path(find_spec("sklearn").origin).parent  # pyrefly: ignore[missing-attribute]
     file = package / "datasets/data/digits.csv.gz"  # rows of 64 pixels and a class
     pixels, labels = np.split(np.loadtxt(file, dtype=np.int64, delimiter=","), [-1], axis=1)
     fields = {"image": pixels.reshape(-1, 8, 8, 1).astype(np.uint8), "label": labels.ravel()}
 
-    kept, held_out = stratified_split(fields["label"], TEST_FRACTION)
-    kept = kept[stratified_order(fields["label"][kept])]
-    training, test = (
-        Split({name: array[part] for name, array in fields.items()}) for part in (kept, held_out)
+    train, val, test, training = make_splits(
+        {"train": Split(fields)}, config, test_fraction=config.test_fraction, labels=fields["label"]
     )
-    train, val = split_train_val(training, config)
     moments = {"image": channel_moments(training.fields["image"])}
     classes = tuple("0123456789")
     return Data("digits", Classification(), train, val, test, 10, moments, classes)

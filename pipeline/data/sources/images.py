@@ -15,7 +15,8 @@ from pipeline.data.dataset import Data, Moments, Split
 from pipeline.data.sources.array_cache import Arrays, load_or_build
 from pipeline.data.sources.channel_stats import channel_moments
 from pipeline.data.sources.decode_subprocess import decode
-from pipeline.data.sources.stratified_split import split_train_val, stratified_order
+from pipeline.data.splits import make_splits
+from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
 from pipeline.tasks import Classification
 
@@ -39,17 +40,22 @@ def load(config: ImagesConfig) -> Data:
         return arrays | training | {"mean": mean, "std": std}
 
     arrays = load_or_build(root, f"{config.name}-{config.source.name}-v1", build)
-    training, test = (
-        Split({"image": arrays[f"{part}_inputs"], "label": arrays[f"{part}_targets"]})
+    given = {
+        part: Split({"image": arrays[f"{part}_inputs"], "label": arrays[f"{part}_targets"]})
         for part in ("train", "test")
-    )
-    # Not mapped: a few numbers.
-    moments = {"image": Moments(np.array(arrays["mean"]), np.array(arrays["std"]))}
-    train, val = split_train_val(training, config)
+    }
+    train, val, test, training = make_splits(given, config)
+    moments = Moments(
+        np.array(arrays["mean"]), np.array(arrays["std"])
+    )  # not mapped: a few numbers
+    if config.folds is not None:
+        moments = channel_moments(training.fields["image"])
     # Older caches have no names of classes.
     classes = tuple(arrays["classes"].tolist()) if "classes" in arrays else None
     outputs = CLASSES[config.name]
-    return Data(config.name, Classification(), train, val, test, outputs, moments, classes)
+    return Data(
+        config.name, Classification(), train, val, test, outputs, {"image": moments}, classes
+    )
 
 
 def check_root(config: ImagesConfig) -> Path:

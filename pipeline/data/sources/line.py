@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.config.datasets import DatasetConfig
 from pipeline.data.dataset import Data, Split
-from pipeline.data.sources.stratified_split import limit_train
+from pipeline.data.splits import make_splits
 from pipeline.tasks import Regression
 
 
@@ -13,5 +13,5 @@ def load(config: DatasetConfig) -> Data:
     points = Split(
         {"features": np.arange(1.0, 6.0)[:, None], "target": np.arange(0.0, 5.0)[:, None]}
     )
-    train = limit_train(points, config)
-    return Data("line", Regression(), train, points, points, 1, {})
+    train, val, test, _ = make_splits({"train": points, "val": points, "test": points}, config)
+    return Data("line", Regression(), train, val, test, 1, {})

@@ -7,7 +7,8 @@ import numpy as np
 from pipeline.config.datasets import SyntheticConfig
 from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.channel_stats import channel_moments
-from pipeline.data.sources.stratified_split import KEY, limit_train
+from pipeline.data.splits import make_splits
+from pipeline.data.stratified_order import KEY
 from pipeline.tasks import Classification
 
 # One Philox stream each, so a larger training set begins with the smaller one.
@@ -23,11 +24,11 @@ def load(config: SyntheticConfig) -> Data:
     """
     patterns = noise(PATTERNS, (config.classes, *config.shape))
     quarter = max(1, config.samples // 4)
-    training = draw(TRAIN, config.samples, patterns)
-    val, test = draw(VAL, quarter, patterns), draw(TEST, quarter, patterns)
+    given = {"train": draw(TRAIN, config.samples, patterns)}
+    given |= {name: draw(key, quarter, patterns) for name, key in (("val", VAL), ("test", TEST))}
 
+    train, val, test, training = make_splits(given, config)
     moments = {"image": channel_moments(training.fields["image"])}
-    train = limit_train(training, config)
     return Data("synthetic", Classification(), train, val, test, config.classes, moments)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.config.datasets import TextConfig
 from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.array_cache import Arrays, load_or_build
-from pipeline.data.sources.stratified_split import held_out_count, split_train_val
+from pipeline.data.splits import make_splits
 from pipeline.errors import UserError
 from pipeline.tasks import Language
 
@@ -50,8 +50,8 @@ def load(config: TextConfig) -> Data:
 
     root = Path(config.root).expanduser().absolute()
     text = load_or_build(root, f"text-{digest.hexdigest()[:16]}-v1", build)["text"]
-    training, test = split_text(text, config)
-    train, val = split_train_val(training, config)
+    given = {"train": windows(text, config.length)}
+    train, val, test, _ = make_splits(given, config, test_fraction=config.test_fraction)
     return Data("text", Language(), train, val, test, VOCABULARY, {})
 
 
@@ -111,14 +111,9 @@ def require_windows(length: int, config: TextConfig) -> None:
         raise UserError("dataset.path", config.path or "null", hint=hint, problem=problem)
 
 
-def split_text(text: np.ndarray, config: TextConfig) -> tuple[Split, Split]:
-    """Cut a text into windows, as views: those for training and validation, and those for testing."""
-    size, others = config.length + 1, 2 if config.val_fraction > 0 else 1
+def windows(text: np.ndarray, length: int) -> Split:
+    """Cut a text into windows of `length + 1`, as views of it; a partial last one is dropped."""
+    size = length + 1
     count = len(text) // size
-    windows = text[: count * size].reshape(count, size)
-    whole = Split({"tokens": windows[:, :-1], "next": windows[:, 1:]})
-    rest = count - held_out_count(count, config.test_fraction)
-    if rest < others:
-        allowed = f"small enough to leave {others} of the {count} samples for the other splits"
-        raise UserError("dataset.test_fraction", config.test_fraction, allowed)
-    return whole[:rest], whole[rest:]
+    cut = text[: count * size].reshape(count, size)
+    return Split({"tokens": cut[:, :-1], "next": cut[:, 1:]})

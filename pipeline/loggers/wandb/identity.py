@@ -1,7 +1,7 @@
 """Name, group, tags and config of a run in W&B.
 
-- *group*: the runs of a sweep that differ only by their seed. W&B's charts draw a group as one line, its
-  mean, so a whole sweep as one group would average torch with JAX. Grouped charts show one line per
+- *group*: the runs of a sweep that differ only by their seed or fold. W&B's charts draw a group as one
+  line, its mean, so a whole sweep as one group would average torch with JAX. Grouped charts show one line per
   backend and setting, with its spread over seeds. A run outside a sweep is a group of its own; otherwise
   all such runs would form one.
 - *job type*: the backend; `comparison` for the run with the report of a sweep.

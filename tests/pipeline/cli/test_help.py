@@ -46,6 +46,7 @@ model.pool model.drop_path model.name model.init model.depth model.heads model.w
 model.norm_epsilon model.max_length model.bias model.name model.init model.torch model.jax
 model.options model.names
 dataset.name dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.name
+dataset.folds dataset.fold
 dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.name
 dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.samples dataset.shape
 dataset.classes dataset.name dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip

@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+from scipy.stats import t
 
 from pipeline.compare.comparison import comparison, config_differences
 from pipeline.compare.curves import Target
@@ -163,6 +165,27 @@ def test_seeds_are_grouped_and_backends_are_compared_over_common_seeds(write_run
     words = {effect.key: effect.words for effect in made.effects}
     assert words["test/accuracy"].startswith("jax is better than torch by 0.03 [0.017")
     assert words["seconds"].startswith("no difference shown: ratio 1 [1, 1]")
+
+
+def test_folds_are_averaged_like_seeds_with_wider_intervals(write_run, tmp_path):
+    accuracies = {"torch": (0.90, 0.91, 0.93, 0.92), "jax": (0.93, 0.95, 0.95, 0.95)}
+    for backend, values in accuracies.items():
+        for fold, accuracy in enumerate(values):
+            keys = f"backend={backend} dataset.folds=4 dataset.fold={fold}"
+            write_run(f"{backend}{fold}", keys, (), outcome(accuracy))
+    made = comparison([tmp_path])
+    assert [group.name for group in made.seeds] == ["backend=jax", "backend=torch"]
+    assert made.repeats == "folds"
+    found = made.seeds[1].estimates["test/accuracy"]
+    assert (found.mean, found.count) == (pytest.approx(0.915), 4)
+    low, high = t.interval(
+        0.95, 3, 0.915, np.std(accuracies["torch"], ddof=1) * (1 / 4 + 1 / 3) ** 0.5
+    )
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    [effect] = [effect for effect in made.effects if effect.key == "test/accuracy"]
+    assert effect.words.startswith("no difference shown: difference 0.03 [0.01015, 0.04985]")
+    assert effect.words.endswith("4 folds")
+    assert "over folds: mean" in markdown(made)
 
 
 def test_a_seed_that_one_backend_lacks_is_left_out_of_the_paired_difference(write_run, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.job_context import VARIABLE, JobContext, job_context
-from pipeline.sweep.job_names import differing, job_folder, swept_keys
+from pipeline.sweep.job_names import differing, job_folder, setting_of, swept_keys
 
 JOB = ["backend=jax", "model=cnn", "optimizer.lr=0.1", "name=mine", "logger=none"]
 
@@ -39,6 +39,12 @@ def test_a_long_name_is_shortened_and_stays_unique_by_its_number(monkeypatch):
 def test_under_a_sweeper_keys_that_cannot_change_the_result_are_left_out(monkeypatch):
     monkeypatch.setenv(VARIABLE, JobContext(swept=[]).to_json())
     assert differing(JOB) == ["backend=jax", "model=cnn", "optimizer.lr=0.1"]
+
+
+def test_a_setting_leaves_out_backend_seed_and_fold(monkeypatch):
+    swept = ["backend", "seed", "dataset.fold", "optimizer.lr"]
+    monkeypatch.setenv(VARIABLE, JobContext(swept=swept).to_json())
+    assert setting_of([*JOB, "seed=3", "dataset.fold=1"]) == "optimizer.lr=0.1"
 
 
 def test_the_job_context_survives_the_environment(monkeypatch):

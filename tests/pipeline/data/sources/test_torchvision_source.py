@@ -11,7 +11,7 @@ from lightning_impl import sources as torchvision_source
 from pipeline.config.datasets import ImagesConfig, Source
 from pipeline.data import sources
 from pipeline.data.sources import mirror
-from pipeline.data.sources.stratified_split import stratified_order
+from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
 from pipeline.tasks import Classification
 
