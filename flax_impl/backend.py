@@ -18,9 +18,10 @@ from flax_impl.layers import Layout, check_groups, initial_variables, layer_kind
 from flax_impl.loop import evaluate
 from flax_impl.loop import train as train_loop
 from flax_impl.models import build_model
+from flax_impl.models.trained import TrainedModel, own_device, settings_of
 from flax_impl.optimizers import build_optimizer
 from flax_impl.sharding import put_on_devices, shardings
-from flax_impl.state import by_path, from_canonical, initial_state
+from flax_impl.state import by_path, from_canonical, initial_state, shapes_of
 from flax_impl.step import TrainState, make_apply_fn
 from flax_impl.transfer import export_checkpoint, import_checkpoint
 from pipeline.config.models import Initializer, OwnConfig
@@ -29,7 +30,7 @@ from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
 from pipeline.run.experiment import Experiment
 from pipeline.run.initial_values import fill
-from pipeline.storage.checkpoints import Checkpoint, first_readable
+from pipeline.storage.checkpoints import Checkpoint, check_shapes, first_readable
 from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import Arrays, PortableState, Shapes
 from pipeline.storage.recorder_state import RecorderState
@@ -37,7 +38,17 @@ from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.training.param_groups import param_groups
 from pipeline.verify.names.names_file import names_of
 
-__all__ = ["adopt", "export", "initial", "prepare", "read_best", "test", "train", "versions"]
+__all__ = [
+    "adopt",
+    "export",
+    "initial",
+    "prepare",
+    "read_best",
+    "test",
+    "train",
+    "trained_model",
+    "versions",
+]  # fmt: skip
 
 # Orbax logs every file it opens, JAX every backend it does not find.
 for name in ("absl", "jax"):
@@ -100,6 +111,21 @@ def export(
 def adopt(experiment: Experiment, device: Device, portables: Sequence[PortableCheckpoint]) -> None:
     """Write portable checkpoints, ordered by step, as this backend's own in the run folder."""
     _import_all(experiment, portables, *build(experiment, device, is_fresh=False))
+
+
+def trained_model(experiment: Experiment, portable: PortableCheckpoint) -> TrainedModel:
+    """Return the model with the weights of a portable checkpoint that an evaluation takes."""
+    device, state = own_device(experiment.config), portable.state
+    with settings_of(experiment.config):
+        model, _, layout = _make_model(experiment, device)
+        check_shapes(portable.source, state.shapes, shapes_of(layout))
+        trees = state.averages or state.parameters, state.buffers
+        params, batch_stats = (
+            jax.tree.map(partial(jnp.asarray, dtype=device.dtype), from_canonical(arrays, layout))
+            for arrays in trees
+        )
+        variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+        return TrainedModel(model.bind(variables), experiment.config, experiment.plan, device)
 
 
 def _import_all(

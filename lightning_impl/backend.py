@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from lightning_impl.device import Device, prepare
 from lightning_impl.loop import evaluate
 from lightning_impl.loop import train as train_loop
 from lightning_impl.models import build_model
+from lightning_impl.models.trained import TrainedModel, own_device
 from lightning_impl.norms import convert_sync_batchnorm
 from lightning_impl.state import from_portable, initial_state, shapes_of
 from lightning_impl.step import TrainingModule
@@ -25,7 +27,7 @@ from pipeline.config.models import Initializer
 from pipeline.rng import key_words, seed_global_generators
 from pipeline.run import initial_values as values
 from pipeline.run.experiment import Experiment
-from pipeline.storage.checkpoints import Checkpoint, first_readable
+from pipeline.storage.checkpoints import Checkpoint, check_shapes, first_readable
 from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import PortableState
 from pipeline.storage.recorder_state import RecorderState
@@ -33,7 +35,17 @@ from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.verify.names.names_file import names_of
 from pipeline.verify.names.pieces import check_names
 
-__all__ = ["adopt", "export", "initial", "prepare", "read_best", "test", "train", "versions"]
+__all__ = [
+    "adopt",
+    "export",
+    "initial",
+    "prepare",
+    "read_best",
+    "test",
+    "train",
+    "trained_model",
+    "versions",
+]  # fmt: skip
 
 # Lightning advises more loader workers and tensor cores; both choices are made here on purpose.
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -93,6 +105,15 @@ def export(
 def adopt(experiment: Experiment, device: Device, portables: Sequence[PortableCheckpoint]) -> None:
     """Write portable checkpoints, ordered by step, as this backend's own in the run folder."""
     _import_all(experiment, device, portables, build(experiment, device))
+
+
+def trained_model(experiment: Experiment, portable: PortableCheckpoint) -> TrainedModel:
+    """Return the model with the weights of a portable checkpoint that an evaluation takes."""
+    device = own_device(experiment.config)
+    model, state = _make_model(experiment).to(device.dtype), portable.state
+    check_shapes(portable.source, state.shapes, shapes_of(model))
+    from_portable(replace(state, parameters=state.averages or state.parameters), model)
+    return TrainedModel(model.eval(), experiment.config, experiment.plan, device)
 
 
 def _import_all(

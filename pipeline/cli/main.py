@@ -26,6 +26,7 @@ from pipeline.config.validate import check_arguments, flags_first
 from pipeline.console import protect_streams
 from pipeline.devices.device_count import device_count, must_launch_ranks
 from pipeline.devices.launch_ranks import launch_ranks, run_rank
+from pipeline.devices.process_exit import die_with_parent
 from pipeline.devices.world import ALONE, World, find_world, shared_run_name
 from pipeline.errors import BadArgument, CommandRefused, RunFailed, UserError
 from pipeline.job_context import job_context, publish
@@ -55,10 +56,13 @@ def command_line(job: Callable[[], None]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own message
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by run.py while it imports
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if job_context().ends_with_parent:
+        die_with_parent()
+        publish(
+            replace(job_context(), ends_with_parent=False)
+        )  # its own children decide for themselves
     protect_streams()
     hold_signals()
-    if not {"", os.getcwd()} & set(sys.path):  # a script has its own folder alone
-        sys.path.append(os.getcwd())
     world = ALONE
     try:
         world = find_world()

@@ -7,7 +7,6 @@ tandem verify LEFT RIGHT as python -m pipeline.verify LEFT RIGHT
 import runpy
 import sys
 from dataclasses import dataclass, replace
-from os import getcwd
 
 from pipeline.job_context import job_context, publish
 from pipeline.shipped import RUN
@@ -54,8 +53,6 @@ def main() -> None:
     if name not in SUBCOMMANDS:
         sys.exit(unknown(name))
     publish(replace(job_context(), by_tandem=True))
-    if not {"", getcwd()} & set(sys.path):
-        sys.path.append(getcwd())
     sys.argv[:] = [f"tandem {name}", *rest]
     if module := SUBCOMMANDS[name].module:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.backend_specs import BACKENDS
 from pipeline.config.experiment import Config
+from pipeline.data.dataset import Split
 from pipeline.devices.world import World
 from pipeline.errors import UserError
 from pipeline.storage.checkpoints import Checkpoint
@@ -40,6 +41,17 @@ class Device(Protocol):
 
     def wait_for_all(self) -> None:
         """Block until all processes of the run have called this."""
+
+
+class TrainedModel(Protocol):
+    """A trained model as the users of its framework know it."""
+
+    @property
+    def module(self) -> Any:
+        """The model: a `torch.nn.Module`, or a Flax module with its variables."""
+
+    def predict(self, split: Split) -> Any:
+        """Return the outputs for raw samples, prepared as in an evaluation: NumPy `[samples, …]`."""
 
 
 class Backend(Protocol):
@@ -79,6 +91,9 @@ class Backend(Protocol):
         self, experiment: Any, device: Device, portables: Sequence[PortableCheckpoint]
     ) -> None:
         """Write a run of another source as checkpoints in the experiment's folder."""
+
+    def trained_model(self, experiment: Any, portable: PortableCheckpoint) -> TrainedModel:
+        """Return the model with a portable checkpoint's weights, for use outside a run."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the libraries that decide the result."""

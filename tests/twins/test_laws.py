@@ -59,6 +59,7 @@ ONE_SIDED = {
         "by_path": "torch asks by name",
         "place_like": "torch copies into the tensors that are there",
     },
+    "flax_impl/models/trained.py": {"settings_of": "torch has no global settings of types"},
     "flax_impl/step_trace.py": {"observe_step": "Lightning's steps are methods of Watched"},
     "lightning_impl/randomness.py": {"use_key": "Flax hands keys down itself"},
     "lightning_impl/step.py": {
@@ -153,17 +154,16 @@ def public_names(path):
 
 
 def test_importing_the_whole_core_loads_no_framework():
-    loaded = loaded_by(*modules("pipeline"))
-    assert "pipeline" in loaded
+    loaded = loaded_by(*modules("pipeline"), *modules("tandem"))
+    assert {"pipeline", "tandem"} <= loaded
     assert loaded & (FRAMEWORKS | {"lightning_impl", "flax_impl"}) == set()
 
 
 def test_no_file_of_the_core_imports_a_framework_not_even_inside_a_function():
-    for name in files("pipeline"):
+    both = [(package, name) for package in ("pipeline", "tandem") for name in files(package)]
+    for package, name in both:
         allowed = {kind for kind in LOGGERS if name.startswith(f"loggers/{kind}")}
-        found = set(imports(ROOT / "pipeline" / name)) & (
-            FRAMEWORKS | {"lightning_impl", "flax_impl"}
-        )
+        found = set(imports(ROOT / package / name)) & (FRAMEWORKS | {"lightning_impl", "flax_impl"})
         assert found <= allowed, name
 
 
@@ -226,12 +226,13 @@ def test_a_backend_has_the_functions_that_the_core_calls(package):
         for node in nodes
         if isinstance(node, ast.FunctionDef)
     }
-    asked = ("prepare", "train", "test", "export", "adopt", "versions")
+    asked = ("prepare", "train", "test", "export", "adopt", "trained_model", "versions")
     assert {name: offered[name] for name in asked} == {
         "prepare": ["config", "world"],
         "train": ["experiment", "device"],
         "test": ["experiment", "device", "checkpoint"],
         "export": ["experiment", "device", "checkpoint"],
         "adopt": ["experiment", "device", "portables"],
+        "trained_model": ["experiment", "portable"],
         "versions": [],
     }

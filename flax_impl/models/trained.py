@@ -1,0 +1,71 @@
+"""A trained model outside a run, as users of Flax know it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from flax_impl.data import Batch, BatchRows, EvalBatches, Samples, gather_batch, normalised
+from flax_impl.device import DATA, Device, PyTree
+from flax_impl.tasks import build_loss
+from pipeline.config.experiment import Config
+from pipeline.config.train import Precision
+from pipeline.data.batch_plan import BatchPlan
+from pipeline.data.dataset import Split
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A `flax.linen.Module`, bound to trained variables, and its evaluation on raw samples."""
+
+    module: nn.Module
+    config: Config
+    plan: BatchPlan
+    device: Device
+
+    def predict(self, split: Split) -> np.ndarray:
+        """Return the outputs for samples as a data set holds them, prepared as in an evaluation.
+
+        Where the outputs are several arrays, the result is such a structure of arrays.
+        """
+        model, variables = self.module.unbind()
+        takes_train = "train" in signature(type(model).__call__).parameters
+        options = {"train": False} if takes_train else {}
+        with settings_of(self.config):
+            batches = EvalBatches(split, self.plan, self.device, self.config.train.eval_batch)
+            loss = build_loss(self.config, self.plan.data, self.device)
+
+            @jax.jit
+            def outputs_of(
+                variables: PyTree, samples: Samples, rows: BatchRows, draws: Batch
+            ) -> PyTree:
+                batch = normalised(samples, gather_batch(samples, rows, draws))
+                return loss.outputs(partial(model.apply, **options), variables, batch)
+
+            outputs = [
+                jax.device_get(outputs_of(variables, samples, rows, draws))
+                for samples, rows, draws, _ in batches
+            ]
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(split)], *outputs)
+
+
+@contextmanager
+def settings_of(config: Config) -> Iterator[None]:
+    """Have JAX compute in the types of a run, here alone."""
+    is_double = config.train.precision is Precision.fp64
+    with jax.enable_x64(is_double), jax.default_matmul_precision("highest"):
+        yield
+
+
+def own_device(config: Config) -> Device:
+    """Return JAX's first device, without a change to its settings."""
+    first = jax.devices()[:1]
+    kind = "gpu" if first[0].platform == "gpu" else "cpu"
+    mesh = Mesh(np.array(first), (DATA,))
+    return Device(kind, config.train.precision, 1, f"jax on {kind}", mesh)

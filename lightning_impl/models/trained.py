@@ -1,0 +1,47 @@
+"""A trained model outside a run, as users of torch know it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from lightning_impl.data import EvalBatches
+from lightning_impl.device import Device
+from lightning_impl.tasks import build_loss
+from pipeline.config.experiment import Config
+from pipeline.config.train import Precision
+from pipeline.data.batch_plan import BatchPlan
+from pipeline.data.dataset import Split
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A `torch.nn.Module` with trained weights, in evaluation mode, and its evaluation on raw samples."""
+
+    module: nn.Module
+    config: Config
+    plan: BatchPlan
+    device: Device
+
+    def predict(self, split: Split) -> np.ndarray:
+        """Return the outputs for samples as a data set holds them, prepared as in an evaluation.
+
+        Where the outputs are several arrays, the result is such a structure of arrays.
+        """
+        batches = EvalBatches(split, self.plan, self.device, self.config.train.eval_batch)
+        loss, module = build_loss(self.config, self.plan.data, self.device), self.module.eval()
+        is_mixed = self.config.train.precision is Precision.bf16
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            outputs = [loss.outputs(module, batch) for batch in batches]
+        return tree_map(lambda *parts: _in_numpy(torch.cat(parts)), *outputs)
+
+
+def _in_numpy(outputs: torch.Tensor) -> np.ndarray:
+    return outputs.float().numpy() if outputs.dtype is torch.bfloat16 else outputs.numpy()
+
+
+def own_device(config: Config) -> Device:
+    """Return the CPU as a device, without a change to torch's settings."""
+    return Device(kind="cpu", precision=config.train.precision, description="torch on cpu")

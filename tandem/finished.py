@@ -1,0 +1,147 @@
+"""A run on disk: its config, metrics, predictions, and its model as its framework knows it."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.config.experiment import BackendConfig, Config
+from pipeline.data import sources
+from pipeline.data.batch_plan import make_batch_plan
+from pipeline.data.dataset import Data, Split
+from pipeline.errors import UserError
+from pipeline.loggers.metrics_file import Row, read_metrics
+from pipeline.run import backends
+from pipeline.run.backends import TrainedModel
+from pipeline.run.experiment import Experiment
+from pipeline.run.recorder import Recorder
+from pipeline.run.resume import saved_config
+from pipeline.run.transfer import export_tested
+from pipeline.storage.checkpoints import run_of
+from pipeline.storage.predictions import Predictions, read_predictions
+from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_result import RunResult
+from tandem.frames import frame
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, finished or not; `path` is its folder, or one of its checkpoints."""
+
+    path: Path
+    folder: Path
+    config: Config
+    _models: dict[str, TrainedModel] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def result(self) -> RunResult:
+        """The content of `result.json`; without a status if the run has not ended."""
+        return RunFolder(self.folder).result or RunResult(name=self.folder.name)
+
+    @property
+    def status(self) -> str:
+        """`completed`, `failed`, `interrupted`, `running`, or empty if it was killed."""
+        folder = RunFolder(self.folder)
+        return folder.status or ("running" if folder.running else "")
+
+    @property
+    def rows(self) -> list[Row]:
+        """What was logged at each step: `{"step": 20, "train/loss": 0.5, …}`."""
+        rows: dict[int, Row] = {}
+        for row in read_metrics(self.folder / METRICS):
+            rows.setdefault(int(row["step"]), {}).update(row)
+        return list(rows.values())
+
+    @property
+    def metrics(self) -> "DataFrame":
+        """What was logged at each step as a pandas frame, a column for each key; it needs pandas."""
+        return frame(self.rows).set_index("step")
+
+    @property
+    def predictions(self) -> Predictions | None:
+        """The predictions for the test set; None if the task has none, or it was not tested."""
+        return read_predictions(self.folder)
+
+    @cached_property
+    def data(self) -> Data:
+        """The data set; `data.test.fields` has raw samples by name."""
+        return sources.load(self.config.dataset)
+
+    @property
+    def model(self) -> Any:
+        """The model with the weights that were tested, on the CPU, in evaluation mode.
+
+        A `torch.nn.Module`; or a `flax.linen.Module`, bound to its variables: `model(x)`,
+        `model.variables`, `model.unbind()`.
+        """
+        return self._trained(self.config.backend.name).module
+
+    def model_on(self, backend: str) -> Any:
+        """Return the model of another backend, with the same weights."""
+        return self._trained(backend).module
+
+    def predict(self, *inputs: np.ndarray) -> Any:
+        """Return the model's outputs for raw samples, prepared as in an evaluation: NumPy `[samples, …]`.
+
+        Args:
+            inputs: what the model takes, as the data set holds it: images as uint8 [n, height, width,
+                channels].
+
+        Raises:
+            UserError: they do not have the shape of the data set's samples.
+        """
+        expected = self.data.inputs
+        given = f"{len(inputs)} arrays"
+        if len(inputs) != len(expected):
+            raise UserError("predict", given, f"one array for each of {', '.join(expected)}")
+        fields = dict(zip(expected, map(np.asarray, inputs), strict=True))
+        for name, array in fields.items():
+            wanted = self.data.test.shapes()[name][1:]
+            if array.shape[1:] != wanted or not len(array):
+                shapes = [f"[{', '.join(map(str, ('n', *wanted)))}]", list(array.shape)]
+                raise UserError(name, shapes[1], f"{shapes[0]}, samples as the data set holds them")
+        samples = len(next(iter(fields.values())))
+        absent = {
+            name: np.zeros((samples, *array.shape[1:]), array.dtype)
+            for name, array in self.data.test.fields.items()
+            if name not in fields
+        }
+        return self._trained(self.config.backend.name).predict(Split(fields | absent))
+
+    def _repr_html_(self) -> str:
+        from tandem.comparison import compare  # which compares runs
+
+        return compare([self])._repr_html_()
+
+    def __str__(self) -> str:
+        tested = "  ".join(f"{key} {value:.4g}" for key, value in self.result.test.items())
+        return "  ".join(filter(None, (str(self.folder), self.status, tested)))
+
+    def _trained(self, backend: str) -> TrainedModel:
+        if backend not in self._models:
+            self._models[backend] = self._load(backend)
+        return self._models[backend]
+
+    def _load(self, backend: str) -> TrainedModel:
+        [portable] = export_tested(self.path, "tandem.load")
+        config = replace(self.config, backend=BackendConfig(name=backend))
+        plan = make_batch_plan(config, self.data)
+        experiment = Experiment(config, plan, Recorder(config, self.data), self.folder)
+        return backends.load(backend).trained_model(experiment, portable)
+
+
+def load(path: str | Path) -> Run:
+    """Open a run, by its folder or one of its checkpoints.
+
+    Raises:
+        UserError: there is none, or its files are damaged.
+    """
+    path = Path(path)
+    return Run(path, run_of(path, "tandem.load"), saved_config(path, "tandem.load"))
