@@ -19,7 +19,7 @@ from flax_impl.loop import evaluate
 from flax_impl.loop import train as train_loop
 from flax_impl.models import build_model
 from flax_impl.models.trained import TrainedModel, own_device, settings_of
-from flax_impl.optimizers import build_optimizer
+from flax_impl.optimizers import build_descent
 from flax_impl.sharding import put_on_devices, shardings
 from flax_impl.state import by_path, from_canonical, initial_state, shapes_of
 from flax_impl.step import TrainState, make_apply_fn
@@ -177,7 +177,7 @@ def build(
     check_groups(layout, groups, config)
     chosen = by_path(groups, layout)
     apply_fn = make_apply_fn(model, chosen, device)
-    tx = build_optimizer(config.optimizer, chosen, layouts=by_path(transforms, layout))
+    tx = build_descent(config.optimizer, chosen, layouts=by_path(transforms, layout))
 
     def begin(params: PyTree, batch_stats: PyTree) -> TrainState:
         averages = None if config.train.ema is None else jax.tree.map(jnp.copy, params)

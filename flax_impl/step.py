@@ -41,8 +41,10 @@ class TrainState(train_state.TrainState):
         self, grads: PyTree, learning_rate: jax.Array, ema: float | None, **changes: PyTree
     ) -> "TrainState":
         """Update the weights and their average, whose first value is a copy, as in torch."""
-        updates, opt_state = self.tx.update(grads, self.opt_state, self.params)
-        params = jax.tree.map(lambda p, u: p - learning_rate * u, self.params, updates)
+        updates, opt_state = self.tx.update(
+            grads, self.opt_state, self.params, learning_rate=learning_rate
+        )
+        params = optax.apply_updates(self.params, updates)
         averages = self.averages
         if ema is not None:
             share = jnp.where(self.step == 0, 1.0, 1 - ema)

@@ -157,7 +157,7 @@ class _FSDP2(ModelParallelStrategy):
         for optimizer in self.optimizers:
             for parameter, slots in optimizer.state.items():
                 for name, slot in slots.items():
-                    if slot.shape == parameter.shape:
+                    if isinstance(slot, torch.Tensor) and slot.shape == parameter.shape:
                         slots[name] = part(slot, parameter)
 
     def on_validation_start(self) -> None:

@@ -26,15 +26,18 @@ def initial_state(model: nn.Module, config: Config) -> PortableState:
 def to_portable(
     step: int,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     averages: Mapping[str, torch.Tensor],
 ) -> PortableState:
-    """Copy the state after `step` updates out of torch; `averages` is empty without `train.ema`."""
+    """Copy the state after `step` updates out of torch; `averages` is empty without `train.ema`.
+
+    The optimizer is None if its slots have no canonical names.
+    """
     return PortableState(
         step=step,
         parameters=parameters_of(model),
         buffers=buffers_of(model),
-        slots=slots_of(model, optimizer),
+        slots=slots_of(model, optimizer) if optimizer else {},
         averages={name: _to_numpy(average) for name, average in averages.items()},
     )
 

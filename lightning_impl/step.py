@@ -12,11 +12,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lightning_impl.data import Batch
 from lightning_impl.device import Device
 from lightning_impl.layers import layer_kinds
-from lightning_impl.optimizers import build_optimizer
+from lightning_impl.optimizers import build_optimizer, settings_of
+from lightning_impl.optimizers.custom import check_storable
 from lightning_impl.randomness import step_key, use_key
 from lightning_impl.sharding import shard, whole
 from lightning_impl.tasks import build_loss
 from pipeline.config.experiment import Config
+from pipeline.config.optimizers import OwnOptimizerConfig
 from pipeline.data.batch_plan import BatchPlan
 from pipeline.errors import UserError
 from pipeline.run.recorder import Recorder
@@ -135,11 +137,18 @@ class TrainingModule(LightningModule):
         named = list(self.model.named_parameters())
         self.trained = [parameter for _, parameter in named if parameter.requires_grad]
         self.optimizer = build_optimizer(self.config.optimizer, named, self.groups)
-        self.settings = [
-            {key: value for key, value in group.items() if key not in ("params", "param_names")}
-            for group in self.optimizer.param_groups
-        ]
+        self.settings = settings_of(self.optimizer, self.config.optimizer)
         return self.optimizer
+
+    @property
+    def named_optimizer(self) -> torch.optim.Optimizer | None:
+        """The optimizer, if its slots have canonical names: those of a user's own have none."""
+        return None if isinstance(self.config.optimizer, OwnOptimizerConfig) else self.optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse what a checkpoint cannot hold, in the state of a user's own optimizer."""
+        if isinstance(self.config.optimizer, OwnOptimizerConfig):
+            check_storable(self.optimizer, self.config.optimizer)
 
     def reapply_hyperparameters(self) -> None:
         """Set the config's hyperparameters again after a checkpoint is loaded, as in flax_impl.

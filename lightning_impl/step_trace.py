@@ -137,7 +137,7 @@ class Watched(TrainingModule):
 
     def _state(self) -> PortableState:
         averages = dict(self.average.module.named_parameters()) if self.average else {}
-        return to_portable(self.trainer.global_step, self.model, self.optimizer, averages)
+        return to_portable(self.trainer.global_step, self.model, self.named_optimizer, averages)
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,7 @@ def export_checkpoint(
     optimizer = template.configure_optimizers()
     optimizer.load_state_dict(content["optimizer_states"][0])
     averages = dict(template.average.module.named_parameters()) if template.average else {}
-    state = to_portable(checkpoint.step, template.model, optimizer, averages)
+    state = to_portable(checkpoint.step, template.model, template.named_optimizer, averages)
     return state, RecorderState.from_json(content["recorder"])
 
 

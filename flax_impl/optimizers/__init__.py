@@ -1,7 +1,6 @@
 """Optimizers, by the names of the `optimizer` config group: torch's semantics, built from optax's parts.
 
-Each is a chain without the learning rate, which is an argument of the compiled step, so that a sweep
-over it compiles once.
+The learning rate is an argument of the compiled step, so that a sweep over it compiles once.
 """
 
 from collections.abc import Callable
@@ -22,12 +21,13 @@ from flax_impl.optimizers.adam import (
     nadam,
     radam,
 )
+from flax_impl.optimizers.custom import OwnState, own
 from flax_impl.optimizers.descent import AdagradState, adadelta, adagrad, lion, rmsprop, sgd
 from flax_impl.optimizers.muon import MuonState, muon
-from pipeline.config.optimizers import OptimizerConfig
+from pipeline.config.optimizers import OptimizerConfig, OwnOptimizerConfig
 
 MAKERS: tuple[Callable[..., optax.GradientTransformation], ...] = (
-    sgd, adam, adamw, amsgrad, rmsprop, adagrad, adadelta, adamax, nadam, radam, lion, lamb, muon,
+    sgd, adam, adamw, amsgrad, rmsprop, adagrad, adadelta, adamax, nadam, radam, lion, lamb, muon, own,
 )  # fmt: skip
 OPTIMIZERS = {maker.__name__: maker for maker in MAKERS}
 
@@ -41,6 +41,7 @@ SLOTS: dict[type, dict[str, str]] = {
     optax.ScaleByRStdDevState: {"square_avg": "nu", "grad_avg": "mu"},
     optax.ScaleByAdaDeltaState: {"square_avg": "e_g", "acc_delta": "e_x"},
     optax.ScaleByLionState: {"exp_avg": "mu"},
+    OwnState: {},
     **{state: {slot: slot for slot in state._fields[1:]} for state in OWN_STATES},
 }
 
@@ -49,6 +50,8 @@ def build_optimizer(
     config: OptimizerConfig, groups: PyTree = None, layouts: PyTree = None
 ) -> optax.GradientTransformation:
     """Build an optimizer; the caller scales its updates by the learning rate and subtracts them.
+
+    A user's own takes the learning rate itself, and the caller adds its updates: see `build_descent`.
 
     Args:
         config: of the `optimizer` group.
@@ -61,7 +64,8 @@ def build_optimizer(
     if not all(group.decay for group in every):
         decays = jax.tree.map(lambda group: group.decay and not group.frozen, groups)
     decay = optax.add_decayed_weights(config.weight_decay, decays)
-    options = {"groups": groups, "layouts": layouts} if config.name == "muon" else {}
+    more = {"muon": {"groups": groups, "layouts": layouts}, "own": {"groups": groups}}
+    options = more.get(config.name, {})
     parts: list[optax.GradientTransformation] = [OPTIMIZERS[config.name](config, decay, **options)]
     if any(group.frozen for group in every):
         learns = jax.tree.map(lambda group: not group.frozen, groups)
@@ -71,3 +75,28 @@ def build_optimizer(
         factors = jax.tree.map(lambda group: group.lr_factor, groups)
         parts.append(optax.stateless(lambda updates, params: optax.tree.mul(updates, factors)))
     return optax.chain(*parts)
+
+
+def build_descent(
+    config: OptimizerConfig, groups: PyTree = None, layouts: PyTree = None
+) -> optax.GradientTransformationExtraArgs:
+    """Build an optimizer whose `update` takes a `learning_rate`, and returns what to add to the weights.
+
+    The arguments are those of `build_optimizer`. Only here: torch's optimizers have a learning rate.
+    """
+    optimizer = optax.with_extra_args_support(build_optimizer(config, groups, layouts))
+    if isinstance(config, OwnOptimizerConfig):
+        return optimizer
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        *,
+        learning_rate: jax.Array,
+        **others: object,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        updates, state = optimizer.update(updates, state, params)
+        return jax.tree.map(lambda update: -learning_rate * update, updates), state
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)

@@ -1,19 +1,21 @@
 """Optimizers, by the names of the `optimizer` config group: torch's own, where torch has them."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from lightning_impl.optimizers.adam import adam, adamax, adamw, amsgrad, lamb, nadam, radam
+from lightning_impl.optimizers.custom import own
 from lightning_impl.optimizers.descent import adadelta, adagrad, lion, rmsprop, sgd
 from lightning_impl.optimizers.muon import muon
-from pipeline.config.optimizers import OptimizerConfig
+from pipeline.config.optimizers import OptimizerConfig, OwnOptimizerConfig
 from pipeline.training.param_groups import ParamGroup
 
 MAKERS: tuple[Callable[..., torch.optim.Optimizer], ...] = (
-    sgd, adam, adamw, amsgrad, rmsprop, adagrad, adadelta, adamax, nadam, radam, lion, lamb, muon,
+    sgd, adam, adamw, amsgrad, rmsprop, adagrad, adadelta, adamax, nadam, radam, lion, lamb, muon, own,
 )  # fmt: skip
 OPTIMIZERS = {maker.__name__: maker for maker in MAKERS}
 
@@ -57,3 +59,19 @@ def build_optimizer(
         ],
         **options,
     )
+
+
+def settings_of(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Settings of each parameter group that follow from the config; a user's own may keep state beside them."""
+    left_out = ("params", "param_names")
+    kept: set[str] | None = None
+    if isinstance(config, OwnOptimizerConfig):
+        kept = {"lr_factor", "weight_decay", *config.options, *config.torch_options}
+    return [
+        {
+            key: value
+            for key, value in group.items()
+            if key not in left_out and (kept is None or key in kept)
+        }
+        for group in optimizer.param_groups
+    ]

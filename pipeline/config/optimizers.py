@@ -2,10 +2,12 @@
 
 from enum import Enum
 from math import sqrt
+from typing import Any
 
 from omegaconf import MISSING
 
 from pipeline.config.fields import ConfigGroup, option, require
+from pipeline.errors import UserError
 
 TO_THE_ROOT = "epsilon in the denominator, for numerical stability"
 SHRINKS = "decoupled: the weights shrink by lr × weight_decay a step"
@@ -24,6 +26,11 @@ class OptimizerConfig(ConfigGroup, key="optimizer"):
     lr_factors: dict[str, float] = option(
         {}, "factors on the learning rate by parameter, like '{fc.*:0.1,bias:2}'; last match wins"
     )
+
+    def label(self, backend: str) -> str:
+        """Return what tells the states of two optimizers of a backend apart."""
+        del backend  # the same on all
+        return self.name
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,6 +170,42 @@ class MuonConfig(AdamConfig):
     )
 
 
+class OwnOptimizerConfig(OptimizerConfig):
+    """A user's own optimizer, of one backend or of both."""
+
+    name: str = "own"
+    torch: str | None = option(None, "your torch.optim.Optimizer, as package.module:Class")
+    jax: str | None = option(
+        None, "your function that makes an optax.GradientTransformation, as package.module:function"
+    )
+    options: dict[str, Any] = option({}, "arguments of both, after the learning rate")
+    torch_options: dict[str, Any] = option({}, "more arguments of optimizer.torch alone")
+    jax_options: dict[str, Any] = option({}, "more arguments of optimizer.jax alone")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("options", "torch_options", "jax_options"):
+            options = getattr(self, key)
+            for name, instead in RESERVED.items():
+                problem = f"{name} is no option: Tandem passes it"
+                if name in options:
+                    raise UserError(
+                        f"optimizer.{key}", options, problem=problem, hint=f"Set {instead}."
+                    )
+
+    def label(self, backend: str) -> str:
+        return f"own ({getattr(self, backend, None)})"
+
+
+# Arguments of an own optimizer that follow from other keys.
+RESERVED = {
+    "params": "train.frozen",
+    "lr": "optimizer.lr",
+    "learning_rate": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "mask": "optimizer.no_decay",
+}
+
 OPTIMIZERS = {
     "sgd": SGDConfig,
     "adam": AdamConfig,
@@ -177,4 +220,5 @@ OPTIMIZERS = {
     "lion": LionConfig,
     "lamb": LambConfig,
     "muon": MuonConfig,
+    "own": OwnOptimizerConfig,
 }

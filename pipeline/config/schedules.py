@@ -4,6 +4,7 @@ After a warm-up the schedule runs over the remaining steps.
 """
 
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -116,6 +117,16 @@ class PlateauConfig(ScheduleConfig):
     min_factor: float = option(0.0, "lowest learning rate, over optimizer.lr", "in [0, 1]")
 
 
+class OwnScheduleConfig(ScheduleConfig):
+    """A user's own schedule, one function for both backends."""
+
+    name: str = "own"
+    function: str | None = option(
+        None, "your function of (step, total) that gives the factor on optimizer.lr, as module:name"
+    )
+    options: dict[str, Any] = option({}, "more arguments of the function")
+
+
 SCHEDULES = {
     "constant": ConstantConfig,
     "linear": LinearScheduleConfig,
@@ -127,4 +138,5 @@ SCHEDULES = {
     "warmup_cosine": WarmupCosineConfig,
     "one_cycle": OneCycleConfig,
     "plateau": PlateauConfig,
+    "own": OwnScheduleConfig,
 }

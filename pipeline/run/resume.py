@@ -56,21 +56,24 @@ def check_resumable(config: Config) -> None:
     saved = saved_config(Path(config.resume), "resume")
     if config.backend.name != saved.backend.name:
         return  # `pipeline.run.transfer` checks the state it converts
-    check_same_optimizer(config.resume, saved.optimizer.name, config.optimizer.name)
+    backend = config.backend.name
+    labels = saved.optimizer.label(backend), config.optimizer.label(backend)
+    check_same_optimizer(config.resume, *labels)
     if (saved.train.ema is None) != (config.train.ema is None):
         kind = "null" if saved.train.ema is None else "a number"
         allowed = f"{kind}, as {config.resume} was made with"
-        raise UserError("train.ema", config.train.ema, allowed, _weights_alone(config.resume))
+        raise UserError("train.ema", config.train.ema, allowed, weights_alone(config.resume))
 
 
 def check_same_optimizer(source: Path | str, saved: str, wanted: str) -> None:
     """Refuse to resume the state of the optimizer `saved` with another one."""
     if saved != wanted:
         problem = f"{source} holds the state of {saved}"
-        raise UserError("optimizer", wanted, problem=problem, hint=_weights_alone(source))
+        raise UserError("optimizer", wanted, problem=problem, hint=weights_alone(source))
 
 
-def _weights_alone(source: Path | str) -> str:
+def weights_alone(source: Path | str) -> str:
+    """Tell how to start from the weights of a run, as a hint."""
     hint = "To change it, start from the weights alone:"
     return f"{hint} {command('convert')} {source} weights.safetensors"
 

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from pipeline.config.experiment import Config
 from pipeline.config.loggers import LoggerConfig
+from pipeline.config.optimizers import OwnOptimizerConfig
 from pipeline.data.data_spec import data_spec
 from pipeline.data.dataset import Data
 from pipeline.devices.world import World, single_process_environment
-from pipeline.errors import failure
+from pipeline.errors import UserError, failure
 from pipeline.loggers.metrics_file import MetricsFile
 from pipeline.run.backends import Device
-from pipeline.run.resume import check_same_optimizer
+from pipeline.run.resume import check_same_optimizer, weights_alone
 from pipeline.storage.checkpoints import Checkpoint
 from pipeline.storage.portable_file import SUFFIX, PortableCheckpoint, read_portable, write_portable
 from pipeline.storage.run_folder import RunFolder
@@ -96,9 +97,16 @@ def on_all_ranks(
 
 
 def check_optimizer(portable: PortableCheckpoint, config: Config) -> None:
-    """Refuse the state of another optimizer; at step 0 there is none yet."""
+    """Refuse the state of another optimizer, or of a user's own; at step 0 there is none yet."""
     if portable.state.step > 0:
         saved = portable.run["config"]["optimizer"]["name"]
+        if saved == config.optimizer.name == OwnOptimizerConfig.name:
+            problem = (
+                f"{portable.source} is of step {portable.state.step}, and the state of a user's own "
+                "optimizer cannot be converted"
+            )
+            hint = weights_alone(portable.source)
+            raise UserError("optimizer", saved, problem=problem, hint=hint)
         check_same_optimizer(portable.source, saved, config.optimizer.name)
 
 

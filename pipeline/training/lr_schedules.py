@@ -10,6 +10,7 @@ from itertools import accumulate
 from math import cos, pi
 
 from pipeline.config import schedules
+from pipeline.training.own_schedule import own
 
 Schedule = Callable[[int], float]
 
@@ -130,4 +131,5 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "warmup_cosine": cosine,
     "one_cycle": one_cycle,
     "plateau": constant,
+    "own": own,
 }

@@ -299,7 +299,7 @@ class FlaxRun:
         self.state = TrainState.create(
             apply_fn=None,
             params=params,
-            tx=flax_optimizers.build_optimizer(
+            tx=flax_optimizers.build_descent(
                 config.optimizer,
                 flax_state.by_path(chosen, self.layout),
                 layouts=flax_state.by_path(folds, self.layout),
@@ -462,7 +462,7 @@ def test_a_double_precision_state_is_cast_to_the_precision_of_the_run(side):
         zeros = {name: np.zeros_like(array) for name, array in portable.parameters.items()}
         params = jax.tree.map(jnp.asarray, flax_state.from_canonical(zeros, layout))
         state = TrainState.create(
-            apply_fn=None, params=params, tx=flax_optimizers.build_optimizer(config)
+            apply_fn=None, params=params, tx=flax_optimizers.build_descent(config)
         ).replace(step=jnp.zeros((), jnp.int32))
         found = flax_state.to_portable(flax_state.from_portable(portable, state, layout), layout)
     for arrays, expected in (
@@ -479,7 +479,7 @@ def test_a_parameter_missing_from_the_state_is_named():
     layout = layout_of(linen.Dense(3), (1, 4))
     params = {"kernel": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}
     state = TrainState.create(
-        apply_fn=None, params=params, tx=flax_optimizers.build_optimizer(SGDConfig())
+        apply_fn=None, params=params, tx=flax_optimizers.build_descent(SGDConfig())
     )
     with pytest.raises(KeyError, match="weight"):
         flax_state.from_portable(PortableState(step=0, parameters={}), state, layout)
