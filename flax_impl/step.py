@@ -34,6 +34,7 @@ class TrainState(train_state.TrainState):
     Only here, with the functions below: Lightning's `TrainingModule` is state and steps in one.
     """
 
+    tx: optax.GradientTransformationExtraArgs = struct.field(pytree_node=False)  # pyrefly: ignore[bad-override-mutable-attribute] its update takes the learning rate
     batch_stats: PyTree = struct.field(default_factory=dict)
     averages: PyTree = None  # None without `train.ema`
 

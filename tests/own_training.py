@@ -1,11 +1,12 @@
 """An optimizer, a schedule and callbacks, as a user brings them."""
 
 import math
+from typing import NamedTuple
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 import optax
 import torch
-from lightning.pytorch import Callback
 
 
 class Momentum(torch.optim.Optimizer):
@@ -40,17 +41,41 @@ def sawtooth(step, total, teeth=3):
     return 1 - 0.9 * (step % length) / length
 
 
-class Distance(torch.optim.SGD):
-    """Keeps state beside the settings of its groups, and objects if `keeps` is set."""
+class Slowing(torch.optim.SGD):
+    """Counts its updates in its groups; `keeps` makes a mistake."""
 
     def __init__(self, params, lr, keeps=None):
         super().__init__(params, lr=lr)
         for group in self.param_groups:
             group["updates"] = 0
-            group["object"] = object() if keeps == "object" else None
+            group["object"] = object() if keeps == "object" else keeps
 
     def step(self, closure=None):
         for group in self.param_groups:
+            if group["object"] == "error":
+                group["updates"] / 0
             group["updates"] += 1
             group["lr"] /= group["updates"]
         return super().step(closure)
+
+
+class Settings:
+    """No optimizer."""
+
+    def __init__(self, learning_rate):
+        self.learning_rate = learning_rate
+
+
+class Count(NamedTuple):
+    """A number of updates."""
+
+    count: jax.Array
+
+
+def growing(learning_rate):
+    """Gradient descent whose count begins as a whole number, and goes on as another."""
+
+    def update(updates, state, params=None):
+        return optax.tree.scale(-learning_rate, updates), Count(state.count + 0.5)
+
+    return optax.GradientTransformation(lambda params: Count(jnp.zeros((), int)), update)

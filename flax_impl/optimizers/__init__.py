@@ -92,11 +92,10 @@ def build_descent(
         updates: optax.Updates,
         state: optax.OptState,
         params: optax.Params | None = None,
-        *,
-        learning_rate: jax.Array,
-        **others: object,
+        **extra: PyTree,
     ) -> tuple[optax.Updates, optax.OptState]:
+        rate = extra["learning_rate"]
         updates, state = optimizer.update(updates, state, params)
-        return jax.tree.map(lambda update: -learning_rate * update, updates), state
+        return jax.tree.map(lambda update: -rate * update, updates), state
 
     return optax.GradientTransformationExtraArgs(optimizer.init, update)

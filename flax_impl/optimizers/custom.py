@@ -46,18 +46,17 @@ def own(
         except Exception as error:  # a user's code may raise anything
             raise refused(config, "jax", "take a step", error) from error
         _check_kept(config, "updates differ from the weights", params, after[0])
-        _check_kept(config, "state changes in a step", state.inner, after[1].inner)
+        _check_kept(config, "state changes in a step", state, after[1])
         return state
 
     def update(
         updates: optax.Updates,
-        state: OwnState,
+        state: optax.OptState,
         params: optax.Params | None = None,
-        *,
-        learning_rate: jax.typing.ArrayLike,
-        **others: object,
-    ) -> tuple[optax.Updates, OwnState]:
-        updates, inner = make(learning_rate).update(updates, state.inner, params)
+        **extra: PyTree,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        assert isinstance(state, OwnState)
+        updates, inner = make(extra["learning_rate"]).update(updates, state.inner, params)
         return updates, OwnState(inner)
 
     try:

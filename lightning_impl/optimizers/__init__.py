@@ -62,16 +62,16 @@ def build_optimizer(
 
 
 def settings_of(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Settings of each parameter group that follow from the config; a user's own may keep state beside them."""
-    left_out = ("params", "param_names")
-    kept: set[str] | None = None
+    """Settings of each parameter group that follow from the config.
+
+    A user's own optimizer may keep state beside them.
+    """
     if isinstance(config, OwnOptimizerConfig):
         kept = {"lr_factor", "weight_decay", *config.options, *config.torch_options}
+    else:
+        kept = {key for group in optimizer.param_groups for key in group}
+    kept -= {"params", "param_names"}
     return [
-        {
-            key: value
-            for key, value in group.items()
-            if key not in left_out and (kept is None or key in kept)
-        }
+        {key: value for key, value in group.items() if key in kept}
         for group in optimizer.param_groups
     ]

@@ -77,7 +77,10 @@ def _step_on_gradients(optimizer: Optimizer, config: OwnOptimizerConfig) -> None
 
 
 def check_storable(optimizer: Optimizer, config: OwnOptimizerConfig) -> None:
-    """Refuse a state that a checkpoint cannot hold: it is read without pickle. Only here: optax has arrays."""
+    """Refuse a state that a checkpoint cannot hold: it is read without pickle.
+
+    Only here: a state of optax is arrays.
+    """
     state = optimizer.state_dict()
     for place, value in _leaves({"state": state["state"], "group": state["param_groups"]}, ""):
         if not isinstance(value, STORABLE):

@@ -47,6 +47,14 @@ ONE_SIDED = {
         "SyncBatchNorm": "to XLA the batch of all devices is one array",
         "convert_sync_batchnorm": "the same",
     },
+    "lightning_impl/optimizers/__init__.py": {
+        "settings_of": "torch keeps settings beside the state; a compiled step of JAX has them as constants",
+    },
+    "flax_impl/optimizers/__init__.py": {
+        "build_descent": "torch's optimizers have a learning rate",
+    },
+    "lightning_impl/optimizers/custom.py": {"check_storable": "a state of optax is arrays"},
+    "flax_impl/optimizers/custom.py": {"OwnState": "torch's state is a dictionary"},
     "lightning_impl/optimizers/base.py": {
         "BaseOptimizer": "torch's optimizers are objects that update in place, optax's pairs of functions",
         "settings": "optax's parts have other names for them",

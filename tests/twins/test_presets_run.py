@@ -30,6 +30,11 @@ NEEDS = {
     "experiment=cifar10_cnn": AS_CIFAR,
     "experiment=cifar10_resnet18": (*AS_CIFAR, "model.width=8"),
     "model=own": ("model.torch=tests.own_models:TorchNet", "model.jax=tests.own_models:FlaxNet"),
+    "optimizer=own": (
+        "optimizer.torch=torch.optim:ASGD",
+        "optimizer.jax=optax.contrib:ademamix",
+    ),
+    "schedule=own": ("schedule.function=tests.own_training:sawtooth",),
     "model=resnet18": ("model.width=8",),
     "dataset=text": ("model=gpt", "dataset.max_bytes=50_000"),
     "experiment=text_gpt": ("dataset.max_bytes=50_000",),

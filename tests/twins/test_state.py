@@ -344,7 +344,7 @@ SLOTS = {
     "lamb": {"exp_avg", "exp_avg_sq"},
     "muon": {"momentum_buffer", "exp_avg", "exp_avg_sq"},
 }
-CASES = {name: (Config(optimizer=config()), SLOTS[name]) for name, config in CONFIGS.items()} | {
+CASES = {name: (Config(optimizer=CONFIGS[name]()), slots) for name, slots in SLOTS.items()} | {
     "sgd without momentum": (Config(optimizer=SGDConfig(momentum=0)), set()),
     "adamw in groups, some frozen": (
         Config(
