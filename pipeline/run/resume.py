@@ -169,7 +169,7 @@ def read_identity(path: Path, key: str) -> RunIdentity:
         raise UserError(key, path, problem=problem, hint=hint)
     if key == "resume" and made_by[identity.signature] != MEANING:
         problem = "an earlier version of Tandem made it, with the samples in another order"
-        raise UserError(key, path, problem=problem, hint=_weights_alone(path))
+        raise UserError(key, path, problem=problem, hint=weights_alone(path))
     return identity
 
 

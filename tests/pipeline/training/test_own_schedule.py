@@ -54,7 +54,7 @@ def test_it_runs_over_the_steps_after_the_warm_up():
             r"fails at step 5: ZeroDivisionError: .* \(own_schedules_of_a_test.py, line 7\)",
         ),
         ("text", "at step 0 it returns 'high', and a factor is a finite number, 0 or more"),
-        ("negative", "at step 6 it returns -0.2"),
+        ("negative", "at step 6 it returns -0"),
         ("number", r"must be a function of \(step, total\)"),
         ("wholly", f"has no wholly. Did you mean {NAME}:whole?"),
     ],
