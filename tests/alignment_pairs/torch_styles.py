@@ -173,6 +173,57 @@ class Reading(nn.Module):
         return y
 
 
+class Branches(nn.Module):
+    """Two convolutions and a shorter branch, all with batch norm; `is_first` is whether that comes first."""
+
+    def __init__(self, is_first):
+        super().__init__()
+        self.is_first, self.f = is_first, nn.Linear(WIDTH, 3)
+        self.a, self.b = nn.Conv1d(2, 4, 3, padding=1), nn.Conv1d(4, WIDTH, 1)
+        self.c, self.d = nn.Conv1d(2, WIDTH, 1), nn.BatchNorm1d(WIDTH)
+        self.e = nn.BatchNorm1d(WIDTH)
+
+    def forward(self, x):
+        if self.is_first:
+            short = self.d(self.c(x))
+            y = self.e(self.b(torch.relu(self.a(x)))) + short
+        else:
+            y = self.d(self.b(torch.relu(self.a(x)))) + self.e(self.c(x))
+        return self.f(torch.relu(y).mT)
+
+
+class Rotated(nn.Module):
+    """Attention with norms of queries and keys, and rotation by a table that is kept, or made in float32."""
+
+    def __init__(self, is_kept):
+        super().__init__()
+        self.is_kept, size = is_kept, WIDTH // HEADS
+        self.a, self.b, self.c, self.d = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(4))
+        self.e, self.f = nn.LayerNorm(size), nn.LayerNorm(size)
+        if is_kept:
+            self.register_buffer("t", self.table().double())
+
+    def table(self):
+        angles = torch.arange(LENGTH).float()[:, None] * 0.7 ** torch.arange(2).float()
+        return torch.stack([torch.sin(angles), torch.cos(angles)]).repeat(1, 1, 2)
+
+    def turned(self, x):
+        sin, cos = self.t if self.is_kept else self.table().double()
+        return x * cos + torch.cat([-x[..., 2:], x[..., :2]], -1) * sin
+
+    def forward(self, x):
+        if self.is_kept:
+            q, k, v = self.e(heads(self.a(x))), self.f(heads(self.b(x))), heads(self.c(x))
+        else:
+            k, q, v = self.e(heads(self.a(x))), self.f(heads(self.b(x))), heads(self.c(x))
+        y = torch.softmax(self.turned(q) @ self.turned(k).mT / 2, -1) @ v
+        return x + self.d(y.transpose(1, 2).flatten(2))
+
+
+def heads(x):
+    return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+
+
 TOKENS = (3, LENGTH, WIDTH)
 PAIRS = {
     "separate and fused projections": Pair(lambda: Blocks(Apart), lambda: Blocks(Fused), TOKENS),
@@ -181,6 +232,14 @@ PAIRS = {
     "weight norm and interpolation": Pair(Normed, NormedByHand, TOKENS),
     "channels first and last": Pair(ChannelsFirst, ChannelsLast, (2, 2, 3, 5)),
     "gate first and last": Pair(lambda: Gated(True), lambda: Gated(False), (6, WIDTH)),
+    "norms of two branches": Pair(lambda: Branches(True), lambda: Branches(False), (2, 2, LENGTH)),
+    "norms of queries and keys, and a table on one side": Pair(
+        lambda: Blocks(lambda: Rotated(True)),
+        lambda: Blocks(lambda: Rotated(False)),
+        TOKENS,
+        alone=(3, 0),
+        bar=1e-6,
+    ),
     "keys before and after values": Pair(
         lambda: Reading(True), lambda: Reading(False), (2, 4, WIDTH)
     ),

@@ -15,7 +15,7 @@ from pipeline.verify.alignment.layers import Layer, Owners, find_layers
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment.match import Match, Matching, match_layers
 from pipeline.verify.alignment.repair import Repair
-from pipeline.verify.alignment.whole_arrays import match_whole_arrays
+from pipeline.verify.alignment.whole_arrays import alone, match_whole_arrays
 from pipeline.verify.both import both
 from pipeline.verify.sides.subject import Inputs, Subject
 from pipeline.verify.trace.graph import Trace
@@ -135,16 +135,13 @@ class Aligner:
         return self._last[1]
 
     def _load(self) -> None:
-        """Draw values of the left side; on both sides, elements without a counterpart are neutral."""
+        """Draw values of the left side; on both sides, elements that may have a counterpart are neutral."""
         self._apply()
-        self.values = self._drawn()
-        sides = (
-            (self.values, self.mapping.left, self.layers[0], self.mapping.is_used),
-            (self.own[1], self.mapping.right, self.layers[1], self.mapping.source >= 0),
-        )
-        self.values, self.own_neutral = (
-            _neutralised(values, owners, ~known, layers) for values, owners, layers, known in sides
-        )
+        left, right = self.mapping.left, self.mapping.right
+        free = ~self.mapping.is_used, self.mapping.source < 0
+        free = free[0] & ~alone(left, right, *free), free[1] & ~alone(right, left, *free[::-1])
+        self.values = _neutralised(self._drawn(), left, free[0], self.layers[0])
+        self.own_neutral = _neutralised(self.own[1], right, free[1], self.layers[1])
         self.left.load(self.values)
 
     def _apply(self) -> None:

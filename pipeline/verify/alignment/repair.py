@@ -1,13 +1,15 @@
 """Check of matches by the values of a pass, and repair of those that are wrong."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 
-from pipeline.verify.alignment.alternatives import Alternatives, alike
+from pipeline.verify.alignment.alternatives import Alternatives, Setting, alike
 from pipeline.verify.alignment.layers import MATRICES, Layer, root
 from pipeline.verify.alignment.match import Match
 from pipeline.verify.alignment.permutations import column_order, features_last, patches
+from pipeline.verify.alignment.predecessors import match_by_predecessor
 from pipeline.verify.trace.fingerprints import distance, is_informative
 from pipeline.verify.trace.graph import Role, Trace, Window, ancestors
 
@@ -145,16 +147,27 @@ class Repair:
         else:
             ends, until, is_right = list(self.right.results.values()), None, self._returns_the_same
         open_matches = self._open(at, [end for end in ends if end is not None])
-        for setting in Alternatives(self.matches, open_matches):
+        as_it_is = Setting([], "left", [])
+        for setting in chain([as_it_is], Alternatives(self.matches, open_matches)):
             if self.trials >= MOST_TRIALS:
                 break
             before = setting.apply()
-            if is_right(self.run(until)):
+            if setting.matches and is_right(self.run(until)):
                 return True
+            norms = self._norms_behind(open_matches)  # they go along with what is exchanged
+            if norms.matches:
+                own = norms.apply()
+                if is_right(self.run(until)):
+                    return True
+                own.apply()
             before.apply()
         matrices = [match for match in open_matches if match.left[0].role in (Role.dot, Role.conv)]
         self.suspects = [other for match in matrices for other in alike(self.matches, match)]
         return False
+
+    def _norms_behind(self, open_matches: Sequence[Match]) -> Setting:
+        wrong, layers = match_by_predecessor(self.matches, open_matches, (self.left, self.right))
+        return Setting(wrong, "left", layers)
 
     def _open(self, at: int, ends: Sequence[int]) -> list[Match]:
         """Return the matches that lead to some results, and to no data found right; nearest first."""

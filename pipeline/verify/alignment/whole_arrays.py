@@ -4,6 +4,7 @@ A table of positions is looked up on one side and sliced on the other; a class t
 added on the other; a table is multiplied with one-hot vectors; a factor is part of weight norm.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
@@ -13,7 +14,7 @@ import numpy as np
 from pipeline.verify.alignment.layers import Layer, Owners
 from pipeline.verify.alignment.mapping import Mapping
 from pipeline.verify.alignment.match import Match, Matching, in_order
-from pipeline.verify.trace.graph import Role
+from pipeline.verify.trace.graph import Array, Role
 
 
 def match_whole_arrays(
@@ -40,6 +41,31 @@ def match_whole_arrays(
     for left, names in zip((matching.left, matching.right), found, strict=False):
         left[:] = [layer for layer in left if not set(layer.arrays) <= names]
     return bool(matched)
+
+
+def alone(owners: Owners, others: Owners, free: np.ndarray, other_free: np.ndarray) -> np.ndarray:
+    """Return True for the elements of each free buffer that no free array of the other side can be.
+
+    Such as a table of sines, which the other side computes. One buffer may hold several of the other side.
+    """
+    found = np.zeros(owners.size, bool)
+    left_over = [
+        (array, _sizes(array))
+        for at, array in enumerate(others.arrays)
+        if other_free[others.starts[at] : others.ends[at]].any()
+    ]
+    for at, array in enumerate(owners.arrays):
+        mine, numbers = _sizes(array), slice(owners.starts[at], owners.ends[at])
+        if not array.is_trained and free[numbers].all():
+            found[numbers] = not any(
+                mine == its or (not other.is_trained and (mine <= its or its <= mine))
+                for other, its in left_over
+            )
+    return found
+
+
+def _sizes(array: Array) -> Counter[int]:
+    return Counter(size for size in array.shape if size != 1)
 
 
 def axis_orders(left: Sequence[int], right: Sequence[int]) -> list[tuple[int, ...]]:
