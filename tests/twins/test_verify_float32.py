@@ -75,17 +75,21 @@ def angles(base: float) -> np.ndarray:
 
 
 class FlaxRotary(linen.Module):
-    """The same with a table of float32, made by NumPy in float64."""
+    """The same with a table of float32, made by NumPy in float64; `is_repeated` for each sample."""
 
     base: float = BASE
+    is_repeated: bool = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        cos, sin = (f(np.tile(angles(self.base), 2)).astype(np.float32) for f in (np.cos, np.sin))
-        left, right = jnp.split(x, 2, -1)
-        return (
-            x * jnp.asarray(cos)[: x.shape[1]]
-            + jnp.concatenate((-right, left), -1) * jnp.asarray(sin)[: x.shape[1]]
+        places = jnp.arange(x.shape[1])
+        if self.is_repeated:
+            places = jnp.broadcast_to(places, x.shape[:2])
+        cos, sin = (
+            jnp.asarray(f(np.tile(angles(self.base), 2)).astype(np.float32))[places]
+            for f in (np.cos, np.sin)
         )
+        left, right = jnp.split(x, 2, -1)
+        return x * cos + jnp.concatenate((-right, left), -1) * sin
 
 
 class FlaxTable(linen.Module):
@@ -117,6 +121,10 @@ class Kind:
 
 
 ROTARY, TABLE = Kind(TorchRotary, FlaxRotary), Kind(TorchTable, FlaxTable)
+REPEATED = Kind(TorchRotary, partial(FlaxRotary, is_repeated=True))
+KINDS = pytest.mark.parametrize(
+    "kind", [ROTARY, TABLE, REPEATED], ids=["rotary", "sines", "rotary by sample"]
+)
 
 
 def verdict_of(kind: Kind, epsilon: float = 1e-5, **options: float) -> Verdict:
@@ -128,7 +136,7 @@ def verdict_of(kind: Kind, epsilon: float = 1e-5, **options: float) -> Verdict:
     return judge(left, right, Request(inputs, seeds=(0,), steps=2))
 
 
-@pytest.mark.parametrize("kind", [ROTARY, TABLE], ids=["rotary", "sines"])
+@KINDS
 def test_tables_in_float32_are_the_same_and_told_with_their_layer(kind):
     verdict = verdict_of(kind)
     assert verdict.verdict == "same", verdict.sentence
@@ -139,14 +147,14 @@ def test_tables_in_float32_are_the_same_and_told_with_their_layer(kind):
         assert "is accepted as their rounding" in note
 
 
-@pytest.mark.parametrize("kind", [ROTARY, TABLE], ids=["rotary", "sines"])
+@KINDS
 def test_a_table_of_another_base_is_no_rounding(kind):
     verdict = verdict_of(kind, base=BASE + 10)
     assert verdict.verdict == "part"
     assert (verdict.first.part, verdict.first.left) == ("forward", "positions"), verdict.sentence
 
 
-@pytest.mark.parametrize("kind", [ROTARY, TABLE], ids=["rotary", "sines"])
+@KINDS
 def test_another_epsilon_does_not_hide_behind_the_rounding_of_a_table(kind):
     verdict = verdict_of(kind, epsilon=1.01e-5)
     assert verdict.verdict == "part"

@@ -5,6 +5,7 @@ hide. Therefore both sides are given the same ones, and all else is held to the 
 themselves may differ by the rounding of their making: a sine of position 1000 in float32 by 1e-4.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -62,19 +63,21 @@ class SharedTables:
             trace.ops[place].shape for trace in traces for place in narrow_constants(trace)
         )  # a single number of float32 is no table
         kept = trace(([ours for ours, _ in found], [theirs for _, theirs in found]))
-        edits = [self._edit(kept, *pair) for pair in found]
+        tables = [(kept[0].kept[ours], theirs, kept[1].kept[theirs]) for ours, theirs in found]
+        edits = [self._edit(*table) for table in tables if _fits(table[0], table[2])]
+        is_complete &= len(edits) == len(tables)
         self.is_complete = is_complete and (self.is_complete or not self.edits)
         self.edits[_key(inputs[1], training)] = [edit for edit in edits if edit]
         return is_complete
 
-    def _edit(self, traces: tuple[Trace, Trace], ours: int, theirs: int) -> Edit | None:
-        left, right = traces[0].kept[ours], traces[1].kept[theirs]
-        layout = Layout(left, right)
-        far = relative(np.squeeze(left), layout.to_left(right))
+    def _edit(self, left: np.ndarray, place: int, right: np.ndarray) -> Edit | None:
+        ours, theirs = (_once(left), _once(right)) if _repeats(left, right) else (left, right)
+        layout = Layout(ours, theirs)
+        far = relative(np.squeeze(ours), layout.to_left(theirs))
         if far > ROUNDINGS * UNIT * max(left.shape):
             return None
         self.difference = max(self.difference, far)
-        return Edit(theirs, value=layout.to_right(left))
+        return Edit(place, value=np.broadcast_to(layout.to_right(ours), right.shape).copy())
 
     def trace(
         self,
@@ -123,7 +126,9 @@ class _Places:
         """Return the place whose result is most like one of the other side, in any layout."""
         print_, sizes = other.prints[place], _sizes(other.ops[place])
         found = [
-            (distance(self.prints[at], print_), at) for at in among if _sizes(self.ops[at]) == sizes
+            (distance(self.prints[at], print_), at)
+            for at in among
+            if (mine := _sizes(self.ops[at])) <= sizes or sizes <= mine
         ]
         near = min(found, default=(np.inf, 0))
         return near[1] if near[0] <= SIMILAR else None
@@ -162,9 +167,27 @@ def _pairs(left: _Places, right: _Places) -> tuple[list[tuple[int, int]], bool]:
     return [(ours, theirs) for theirs, ours in found.items()], is_complete
 
 
-def _sizes(op: Op) -> list[int]:
+def _sizes(table: Op | np.ndarray) -> Counter[int]:
     """Sizes of a result's axes, in any order."""
-    return sorted(size for size in op.shape if size > 1)
+    return Counter(size for size in table.shape if size > 1)
+
+
+def _repeats(left: np.ndarray, right: np.ndarray) -> bool:
+    return _sizes(left) != _sizes(right)
+
+
+def _fits(left: np.ndarray, right: np.ndarray) -> bool:
+    """True if two tables have the same sizes, but for repetition along some axes."""
+    return not _repeats(left, right) or _sizes(_once(left)) == _sizes(_once(right))
+
+
+def _once(table: np.ndarray) -> np.ndarray:
+    """Return a table with length 1 along the axes on which it repeats the same values, such as the batch."""
+    for axis in range(table.ndim):
+        first = table.take([0], axis)
+        if (table == first).all():
+            table = first
+    return table
 
 
 def _key(inputs: Inputs, training: bool) -> Key:
