@@ -34,6 +34,7 @@ NAMES = {
     "log softmax": ("softmax or log-softmax", "missing softmax"),
     "loss reduction": ("constant factor", "loss reduction"),
     "mask": ("padding mask ignored", "mask ignored"),
+    "mask order": ("mask after the softmax",),
     "mask missing": ("missing causal mask", "padding mask ignored", "mask ignored"),
     "mask value": ("mask value",),
     "missing": ("missing operation", "missing scale", "missing norm", "missing bias"),

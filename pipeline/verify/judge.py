@@ -16,6 +16,7 @@ from pipeline.verify.judging.details import add_details, note_float32
 from pipeline.verify.judging.draws import find_unfollowed, judge_draws
 from pipeline.verify.judging.magnitudes import judge_magnitudes
 from pipeline.verify.judging.outputs import match_outputs
+from pipeline.verify.judging.padding import note_padding
 from pipeline.verify.judging.parameters import judge_leftovers, judge_names
 from pipeline.verify.judging.passes import judge_passes
 from pipeline.verify.judging.precision import judge_precision
@@ -25,7 +26,7 @@ from pipeline.verify.judging.weights import read_weights
 from pipeline.verify.names.row_search import find_rows
 from pipeline.verify.sides.outputs import LOSS
 from pipeline.verify.sides.subject import Subject
-from pipeline.verify.verdict import Verdict
+from pipeline.verify.verdict import Answer, Verdict
 
 # In the order of cause and effect: the first that gives a verdict decides.
 STAGES = (
@@ -45,6 +46,8 @@ def judge(left: Subject, right: Subject, request: Request) -> Verdict:
         return case.abstain(reason)
     found = (stage(case) for stage in STAGES)
     verdict = next((verdict for verdict in found if verdict), None) or _same(case)
+    if verdict.verdict is Answer.same:
+        note_padding(case)
     note_float32(case)
     add_details(case)
     return verdict
@@ -95,8 +98,9 @@ def _same(case: Case) -> Verdict:
         else ""
     )
     loss = "loss, " if LOSS in case.checker.layouts else ""
+    same = f"the same in what both return ({'; '.join(case.alone)})" if case.alone else "the same"
     case.verdict.reason = (
-        f"the same: outputs, {loss}gradients and buffers{after} agree to {max(largest, 1e-16):.0e} "
+        f"{same}: outputs, {loss}gradients and buffers{after} agree to {max(largest, 1e-16):.0e} "
         f"with {len(case.request.seeds)} seed{'s' * (len(case.request.seeds) > 1)}"
     )
     return case.verdict

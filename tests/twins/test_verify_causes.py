@@ -68,7 +68,7 @@ TEXT = [
     ({"activation": "relu"}, {"activation": "silu"}, "activation", "with SiLU on the left"),
     ({"activation": "leaky_relu"}, {"activation": "leaky_relu", "slope": 0.2}, "negative slope",
      "leaky ReLU with 0.2 on the left"),
-    ({}, {"epsilon": 1e-6}, "norm epsilon", "epsilon 1e-06 on the left"),
+    ({}, {"epsilon": 1e-6}, "norm epsilon", "with epsilon 1e-06 on the left"),
     ({}, {"norm": "rms"}, "RMS norm or layer norm", "the mean square (RMS)"),
     ({"norm": "rms"}, {}, "RMS norm or layer norm", "on the right the two are the same"),
     ({}, {"norm": "outside"}, "epsilon inside or outside the root", "epsilon outside the root"),
@@ -93,10 +93,11 @@ TEXT = [
     ({"rotary": "halves"}, {"rotary": "halves", "theta": 1e4}, "rope theta", "rope theta 10000"),
 ]  # fmt: skip
 IMAGE = [
-    ({}, {"padding": (0, 1)}, "padding", "(0, 1) as SAME on the left"),
-    ({"padding": (0, 1)}, {}, "padding", "padding (0, 0)"),
-    ({}, {"mode": "reflect"}, "padding mode", "zeros, (1, 1)"),
-    ({"padding": (1, 0)}, {"padding": (1, 0), "mode": "reflect"}, "padding mode", "zeros, (1, 0)"),
+    ({}, {"padding": (0, 1)}, "padding", "0 before and 1 behind (as SAME) on the left"),
+    ({"padding": (0, 1)}, {}, "padding", "padding of 0 on each side"),
+    ({}, {"mode": "reflect"}, "padding mode", "zeros, 1 on each side"),
+    ({"padding": (1, 0)}, {"padding": (1, 0), "mode": "reflect"}, "padding mode",
+     "zeros, 1 before and 0 behind"),
     ({}, {"stride": 1}, "stride", "stride 1 on the left"),
     ({"dilation": 2, "padding": (2, 2)}, {"padding": (2, 2)}, "dilation", "dilation 1 on the left"),
     ({}, {"pool": "avg"}, "pooling kind", "average pooling on the left"),
@@ -104,7 +105,7 @@ IMAGE = [
     ({"pool": "avg"}, {"pool": "avg", "counts": False}, "average pool counts padding",
      "averages without padding on the left"),
     ({}, {"swaps": True}, "order of norm and activation", "before the relu"),
-    ({}, {"epsilon": 1e-3}, "norm epsilon", "epsilon 0.001 on the left"),
+    ({}, {"epsilon": 1e-3}, "norm epsilon", "epsilon 0.001"),
     ({"resize": "corners"}, {"resize": "plain"}, "align corners", "linear, align_corners"),
     ({"resize": "plain"}, {"resize": "smooth"}, "antialiasing", "linear, antialiased"),
 ]  # fmt: skip

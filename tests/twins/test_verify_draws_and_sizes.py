@@ -34,9 +34,9 @@ class Dropped(nn.Module):
 class Positions(nn.Module):
     """Embeds tokens and positions; positions end."""
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: int, padding: int | None = None) -> None:
         super().__init__()
-        self.tokens, self.positions = nn.Embedding(11, 6), nn.Embedding(40, 6)
+        self.tokens, self.positions = nn.Embedding(11, 6, padding), nn.Embedding(40, 6)
         self.out, self.last = nn.Linear(6, 4), last
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -91,3 +91,20 @@ def test_positions_that_end_behind_the_longest_input_are_the_same():
     verdict = judged(Positions(39), Positions(30), "ids=int32[2,7] 0..11")
     assert verdict.verdict is Answer.same
     assert "longer" in verdict.checked["shapes"]
+
+
+@pytest.mark.parametrize("sides", [(0, None), (None, 0)])
+def test_a_row_that_one_side_keeps_from_learning_is_told_though_no_input_has_it(sides):
+    verdict = judged(*(Positions(39, padding) for padding in sides), "ids=int32[2,7] 1..11")
+    side, row = ("left", "right")[sides.index(0)], "row 0 of tokens.weight"
+    assert verdict.verdict is Answer.same
+    assert any(note.startswith(f"{side} gives {row} no gradient") for note in verdict.notes)
+    verdict = judged(Positions(39, 0), Positions(39, 0), "ids=int32[2,7] 1..11")
+    assert verdict.notes == []
+
+
+def test_a_row_that_one_side_keeps_from_learning_is_the_cause_where_an_input_has_it():
+    verdict = judged(Positions(39, 0), Positions(39), "ids=int32[2,7] 0..11")
+    assert verdict.cause is not None
+    assert (verdict.first.part, verdict.cause.name) == (Part.gradient, "padding_idx")
+    assert "keep 0 out of --inputs; with no padding_idx on the left" in verdict.cause.remedy

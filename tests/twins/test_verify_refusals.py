@@ -52,6 +52,16 @@ class Pair(Net):
         return {"scores": self.last(self.first(x))[:1], "hidden": self.first(x)}
 
 
+class Scores(Net):
+    def forward(self, x):
+        return {"scores": super().forward(x)}
+
+
+class More(Net):
+    def forward(self, x):
+        return {"scores": super().forward(x), "hidden": self.first(x)}
+
+
 class Log(Net):
     def between(self, x):
         return torch.log(x)  # of negative numbers
@@ -276,7 +286,7 @@ def test_a_model_that_does_not_fit_the_memory_is_no_error_of_its_own():
 @pytest.mark.parametrize(
     ("left", "right", "told"),
     [
-        ("Net", "Wide", "outputs=left returns output [5, 3]; right returns output [5, 5]: no array"),
+        ("Net", "Wide", "outputs=left returns output [5, 3]; right returns output [5, 5]: the sizes"),
         ("Pair", "Net",
          "outputs=left returns scores [1, 3], hidden [5, 6]; right returns output [5, 3]: no array"),
         ("Net", "Log", "right=torch.nn.Module: its output output has NaN in evaluation mode; the first come "
@@ -292,6 +302,14 @@ def test_results_that_cannot_be_compared_are_refused(left, right, told):
     with pytest.raises(UserError) as caught:
         judge(*sides, Request(make_inputs((X,)), (0,), 0))
     assert told in str(caught.value)
+
+
+def test_an_output_of_one_side_alone_is_told_in_the_verdict():
+    sides = opened("nets:More"), opened("nets:Scores", key="right")
+    verdict = judge(*sides, Request(make_inputs((X,)), (0,), 0))
+    assert verdict.sentence.startswith(
+        "the same in what both return (left alone returns hidden): outputs"
+    )
 
 
 def test_integers_beyond_a_table_of_jax_are_told_with_its_size():

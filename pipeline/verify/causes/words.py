@@ -97,6 +97,16 @@ def drawn(flow: Flow, kind: str = "") -> set[int]:
     return found
 
 
+def is_softmax(flow: Flow, place: int) -> bool:
+    """True for the result of a softmax, perhaps in several operations."""
+    op = flow.ops[place]
+    if "softmax" in op.name or "softmax" in op.function:
+        return "log" not in op.name
+    if op.only_moves or op.name == "convert_element_type":
+        return len(op.inputs) == 1 and is_softmax(flow, op.inputs[0])
+    return op.name in ("div", "mul") and "exp" in {flow.ops[p].name for p in op.inputs}
+
+
 def is_near(value: float, other: float) -> bool:
     """True for two numbers that are the same but for rounding."""
     return bool(np.isclose(value, other, rtol=1e-9, atol=0))

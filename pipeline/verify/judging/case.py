@@ -45,6 +45,7 @@ class Case:
         self.sides = ("left", left), ("right", right)
         self.inputs = request.inputs.draw(request.seeds[0])
         self.found: list[Finding] = []
+        self.alone: list[str] = []  # outputs that one side alone has, in words
         self.sizes: list[str] = []  # other sizes of the inputs that were compared
         self.place: tuple[tuple[Inputs, Inputs], bool] | None = None
         self.verdict = Verdict(Answer.same, "")

@@ -8,6 +8,8 @@ from pipeline.verify.judging.case import Case
 def match_outputs(case: Case) -> None:
     """Match the outputs of both sides; an output that one side alone has is told, and left out."""
     left, right = (trace.outputs for trace in case.evaluation)
+    if others := [path for path in left if path in right and left[path].size != right[path].size]:
+        raise _other_outputs(left, right, f"{', '.join(others)} has another size on either side")
     try:
         case.checker.match_outputs(left, right)
     except ValueError as error:
@@ -20,7 +22,8 @@ def match_outputs(case: Case) -> None:
         ("right", right, theirs),
     ):
         if more := [path for path in outputs if path not in known]:
-            case.verdict.notes.append(f"{side} alone returns {', '.join(more)}: not compared")
+            case.alone.append(f"{side} alone returns {', '.join(more)}")
+            case.verdict.notes.append(f"{case.alone[-1]}: not compared")
 
 
 def _other_outputs(left: Arrays, right: Arrays, problem: str) -> UserError:

@@ -38,6 +38,7 @@ def pooled(xp: Any, like: Any, x: Any, axes: Sequence[int], kind: str) -> Any:
 FUNCTIONS: dict[str, Callable[..., Any]] = ACTIVATIONS | {
     "softmax": softmax,
     "log_softmax": log_softmax,
+    "shares": lambda xp, x, axis: x / xp.sum(x, (axis,)),
     "identity": lambda xp, x: x,
     "like": lambda xp, like, x: shaped(x, like, xp),
     "scale": lambda xp, x, factor: x * factor,

@@ -7,7 +7,11 @@ from pipeline.verify.causes.families.activations import (
     propose_unknown_functions,
 )
 from pipeline.verify.causes.families.attention import propose_feature_orders
-from pipeline.verify.causes.families.masks import propose_masks, propose_positions
+from pipeline.verify.causes.families.masks import (
+    propose_late_masks,
+    propose_masks,
+    propose_positions,
+)
 from pipeline.verify.causes.families.norms import propose_groups, propose_norms, propose_roots
 from pipeline.verify.causes.families.numbers import propose_numbers, propose_smoothing
 from pipeline.verify.causes.families.order import (
@@ -38,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     propose_smoothing,
     propose_ratios,
     propose_part_of_masks,
+    propose_late_masks,
     propose_masks,
     propose_positions,
     propose_numbers,

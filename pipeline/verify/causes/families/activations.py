@@ -1,11 +1,12 @@
 """Causes: another function of the same value."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
-from pipeline.verify.causes.candidate import Candidate
+from pipeline.verify.causes.candidate import Candidate, spread
 from pipeline.verify.causes.flow import Flow
 from pipeline.verify.causes.words import at
 from pipeline.verify.replay.activations import ACTIVATIONS
@@ -34,7 +35,16 @@ GELUS = {"gelu", "gelu_tanh", "quick_gelu"}
 
 def propose_functions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose the other side's function of a value where ours has another one."""
-    yield from (candidate for is_known, candidate in _functions(ours, theirs) if is_known)
+    for is_known, candidate in _functions(ours, theirs):
+        if not is_known:
+            continue
+        yield candidate
+        # Several at once: the gates of a recurrent layer.
+        limit = ours.rank[ours.end]
+        more = [e for e in spread(ours, candidate.edits, True) if ours.rank[e[0].op] <= limit]
+        if more:
+            edits = (*candidate.edits, *(edit for each in more for edit in each))
+            yield replace(candidate, edits=edits)
 
 
 def propose_unknown_functions(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
@@ -156,5 +166,5 @@ def words(choice: Choice) -> str:
     name, arguments = choice
     if name in ("softmax", "log_softmax"):
         return f"{name.replace('_', '-')} over axis {arguments[0]}"
-    text = WORDS.get(name, name)
+    text = WORDS.get(name, name.replace("_", " "))
     return f"{text} with {arguments[0]:g}" if arguments else text

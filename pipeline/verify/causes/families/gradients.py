@@ -37,7 +37,10 @@ def _rows(ours: Flow) -> Iterator[Candidate]:
         if use.role is Role.lookup and len(numbers) == 1 and numbers[0] >= 0:
             edit = Edit(use.op, numbers={0: -1.0})
             row = int(numbers[0])
-            difference = f"{at(ours, use.op)} gives row {row} no gradient (padding_idx={row})"
+            difference = (
+                f"{at(ours, use.op)} gives row {row} no gradient (padding_idx={row}), the other side one: "
+                f"if no loss depends on padding, keep {row} out of --inputs"
+            )
             yield Candidate(
                 "padding_idx", (edit,), difference, f"no padding_idx on the {ours.name}"
             )

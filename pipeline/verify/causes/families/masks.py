@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pipeline.verify.causes.candidate import Candidate
 from pipeline.verify.causes.families.activations import numbers_near
 from pipeline.verify.causes.flow import Flow
-from pipeline.verify.causes.words import at
+from pipeline.verify.causes.words import PRODUCTS, at, is_softmax
 from pipeline.verify.checks.places import SOURCES
 from pipeline.verify.sides.subject import Edit
 from pipeline.verify.trace.graph import Role
@@ -36,6 +36,23 @@ def propose_masks(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
         edit = Edit(mask, function="not")
         difference = f"the mask of {at(ours, mask)} hides what the other side shows"
         yield Candidate("mask inverted", (edit,), difference, f"it inverted on the {ours.name}")
+
+
+def propose_late_masks(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
+    """Propose that ours hides weights behind the softmax, whose sum is then no longer one."""
+    del theirs
+    for place in ours.region:
+        op = ours.ops[place]
+        weights = [p for p in op.inputs if ours.ops[p].shape == op.shape and is_softmax(ours, p)]
+        if op.name not in PRODUCTS or len(op.inputs) != 2 or not weights:
+            continue
+        edit = Edit(place, function="shares", arguments=(len(op.shape) - 1,))
+        difference = (
+            f"{at(ours, place)} applies the mask to the weights behind the softmax, the other side to "
+            "the scores before it"
+        )
+        remedy = f"weights that are divided by their sum on the {ours.name}"
+        yield Candidate("mask after the softmax", (edit,), difference, remedy)
 
 
 def _is_square(shape: tuple[int, ...]) -> bool:

@@ -17,11 +17,10 @@ from pipeline.verify.trace.fingerprints import Fingerprint, fingerprint
 # How a norm divides: axes, epsilon, kind of deviation, and 1 if the result is its inverse.
 Norm = tuple[tuple[int, ...], float, str]
 KINDS = {
-    "variance": "the variance", "unbiased": "the unbiased variance", "square": "the mean square (RMS)",
-    "variance outside": "the deviation, with epsilon outside the root",
-    "unbiased outside": "the unbiased deviation, with epsilon outside the root",
-    "square outside": "the RMS, with epsilon outside the root",
-}  # fmt: skip
+    "variance": "the variance",
+    "unbiased": "the unbiased variance",
+    "square": "the mean square (RMS)",
+}
 
 
 def propose_norms(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
@@ -138,8 +137,10 @@ def _means(ours: Flow, source: int, mine: Norm, new: Norm) -> tuple[Edit, ...]:
 
 def _words(norm: Norm) -> str:
     axes, epsilon, kind = norm
-    text = f"{KINDS[kind]} over {'axes' if len(axes) > 1 else 'axis'} {', '.join(map(str, axes))}"
-    return f"{text} and epsilon {number(epsilon)}"
+    over = f"{'axes' if len(axes) > 1 else 'axis'} {', '.join(map(str, axes))}"
+    text = f"the root of {KINDS[kind.split()[0]]} over {over}"
+    where = " outside the root" if kind.endswith("outside") else ""
+    return f"{text} with epsilon {number(epsilon)}{where}" if epsilon else text
 
 
 def _name(mine: Norm, new: Norm) -> str:

@@ -38,15 +38,15 @@ def propose_skips(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
             kind = kind_of(ours, group)
             if kind == "residual" and source in inputs:
                 lost = next((p for p in inputs if p != source), source)
-                where = f"the residual from {at(ours, lost)}"
+                where = f"the residual from {ours.layer(lost)}"
             elif ours.makers(group) & WAVES:
                 kind, where = "rotary", f"rotary positions {ours.near(place)}"
             else:
-                where = f"{'the ' if kind != 'operation' else ''}{kind} of {at(ours, place)}"
+                where = f"{'the' if kind != 'operation' else 'an'} {kind} {ours.near(place)}"
             edit = Edit(place, function="identity", inputs=(source,))
             name = _skip_name(ours, place, source, group, kind)
             if name == "repeated layer":
-                where = f"a layer once more, {at(ours, place)}"
+                where = f"a layer once more {ours.near(place)}"
             difference = f"{ours.name} applies {where}, which {theirs.name} lacks"
             remedy = f"it left out on the {ours.name}"
             yield Candidate(name, (edit,), difference, remedy)

@@ -75,16 +75,11 @@ def _difference(mine: Window, other: Window):  # noqa: ANN202
     if mine.dilation != other.dilation:
         return "dilation", lambda w: f"dilation {_each(w.dilation)}"
     if mine.padding != other.padding:
-        low, high = (
-            ([pair[end] for pair in w.padding] for end in (0, 1) for w in (mine, other)),
-            None,
-        )
-        del low, high
         starts = [tuple(pair[0] for pair in w.padding) for w in (mine, other)]
         ends = [tuple(pair[1] for pair in w.padding) for w in (mine, other)]
         if starts[0] == starts[1] and ends[0] != ends[1] and mine.kind != "conv":
-            return "ceil mode", lambda w: f"padding {_pairs(w)} (ceil_mode)"
-        return "padding", lambda w: f"padding {_pairs(w)}"
+            return "ceil mode", lambda w: f"padding of {_pairs(w)} (ceil_mode)"
+        return "padding", lambda w: f"padding of {_pairs(w)}"
     return (
         "average pool counts padding",
         lambda w: "averages that count padding" if w.counts_padding else "averages without padding",
@@ -97,11 +92,12 @@ def _each(values: tuple[int, ...]) -> str:
 
 def _pairs(window: Window) -> str:
     pairs = list(dict.fromkeys(window.padding))
-    text = ", ".join(
-        f"({low}, {high})" for low, high in (pairs if len(pairs) == 1 else window.padding)
-    )
+    if len(pairs) == 1 and pairs[0][0] == pairs[0][1]:
+        return f"{pairs[0][0]} on each side"
+    words = [f"{low} before and {high} behind" for low, high in window.padding]
+    text = words[0] if len(pairs) == 1 else "; ".join(words)
     is_same = any(low < high for low, high in window.padding)
-    return f"{text} as SAME" if is_same and window.kind == "conv" else text
+    return f"{text} (as SAME)" if is_same and window.kind == "conv" else text
 
 
 def _paddings(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
