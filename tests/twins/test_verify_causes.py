@@ -71,7 +71,7 @@ TEXT = [
     ({}, {"epsilon": 1e-6}, "norm epsilon", "with epsilon 1e-06 on the left"),
     ({}, {"norm": "rms"}, "RMS norm or layer norm", "the mean square (RMS)"),
     ({"norm": "rms"}, {}, "RMS norm or layer norm", "on the right the two are the same"),
-    ({}, {"norm": "outside"}, "epsilon inside or outside the root", "epsilon outside the root"),
+    ({}, {"norm": "outside"}, "epsilon inside or outside the root", "epsilon 1e-05 outside"),
     ({"norm": "unbiased"}, {}, "biased variance", "the unbiased variance"),
     ({}, {"norm": "rows"}, "norm axes", "over axes 1, 2"),
     ({"plus_one": 1.0}, {}, "norm factor plus one", "without the 1"),

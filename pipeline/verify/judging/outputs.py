@@ -9,7 +9,7 @@ def match_outputs(case: Case) -> None:
     """Match the outputs of both sides; an output that one side alone has is told, and left out."""
     left, right = (trace.outputs for trace in case.evaluation)
     if others := [path for path in left if path in right and left[path].size != right[path].size]:
-        raise _other_outputs(left, right, f"{', '.join(others)} has another size on either side")
+        raise _other_outputs(left, right, f"the sizes of {', '.join(others)} differ")
     try:
         case.checker.match_outputs(left, right)
     except ValueError as error:

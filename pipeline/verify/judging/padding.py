@@ -6,7 +6,7 @@ from pipeline.verify.trace.graph import Role, Trace
 
 
 def note_padding(case: Case) -> None:
-    """Tell of rows that `padding_idx` keeps from learning on one side alone: a check may not have seen them."""
+    """Tell of rows that one side alone keeps from learning: inputs of a check may not have them."""
     mapping = case.alignment.mapping
     left, right = _rows(case.training[0]), _rows(case.training[1])
     counterparts = {int(mapping.source[element]) for element in right}
