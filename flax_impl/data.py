@@ -12,6 +12,7 @@ from flax_impl.device import Device, DType, PyTree
 from flax_impl.sharding import WHOLE, axis_spec, put_on_devices, shard
 from pipeline.data.batch_plan import AUGMENT, BatchPlan
 from pipeline.data.dataset import Split
+from pipeline.data.image_prefetch import ImagePrefetcher, ImageRequest
 
 # Arrays up to this size are kept on the device; larger ones stay memory-mapped.
 RESIDENT_BYTES = 4 * 2**30
@@ -54,11 +55,11 @@ class _ResidentSplit:
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device) -> None:
         self.split, self.device = split, device
-        self.types = {name: _device_type(array, device) for name, array in split.fields.items()}
+        self.types = {name: _device_type(array, device) for name, array in split.arrays.items()}
         self.resident = split.nbytes <= RESIDENT_BYTES
         fields = None
         if self.resident:
-            fields = {n: self._on_devices(a, self.types[n]) for n, a in split.fields.items()}
+            fields = {n: self._on_devices(a, self.types[n]) for n, a in split.arrays.items()}
         moments = {
             name: (
                 self._on_devices(moments.mean, device.dtype),
@@ -80,13 +81,15 @@ class _ResidentSplit:
             return shard(indices.astype(np.int32), self.device, axis)
         return {
             name: shard(_LazyRows(array, indices, self.types[name]), self.device, axis)
-            for name, array in self.split.fields.items()
+            for name, array in self.split.arrays.items()
         }
 
     def place_draws(self, draws: Mapping[str, np.ndarray], axis: int | None = None) -> Batch:
         """Return random numbers of samples as a compiled step takes them, sharded as in `find`."""
         return {
-            name: shard(array.astype(_device_type(array, self.device)), self.device, axis)
+            name: shard(
+                array.astype(_device_type(array, self.device), copy=False), self.device, axis
+            )
             for name, array in draws.items()
         }
 
@@ -96,6 +99,28 @@ def _device_type(array: np.ndarray, device: Device) -> DType:
     if np.issubdtype(array.dtype, np.floating):
         return device.dtype
     return np.dtype(np.int32) if array.dtype.itemsize > 4 else array.dtype
+
+
+class _OwnImages:
+    """Stored images of this process's rows of a batch, at their places in the whole batch.
+
+    Only here: a torch process takes its own rows only, an array of JAX has those of all processes.
+    """
+
+    def __init__(self, device: Device, size: int, accumulate: int = 1) -> None:
+        parts = np.arange(size).reshape(accumulate, -1)
+        share, self.size = parts.shape[1] // device.world.size, size
+        first = device.world.rank * share
+        self.rows = parts[:, first : first + share].flatten()
+
+    def placed(self, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the images in arrays of the whole batch; the rows of other processes hold anything."""
+        if len(self.rows) == self.size:
+            return dict(images)
+        whole = {n: np.empty((self.size, *own.shape[1:]), own.dtype) for n, own in images.items()}
+        for name, own in images.items():
+            whole[name][self.rows] = own
+        return whole
 
 
 def gather_batch(
@@ -178,7 +203,15 @@ class TrainBatches:
     def __init__(self, plan: BatchPlan, device: Device, accumulate: int) -> None:
         self.plan, self.device, self.accumulate = plan, device, accumulate
         self.home = _ResidentSplit(plan.data.train, plan, device)
+        self.own = _OwnImages(device, plan.batch_size, accumulate)
+        own = partial(plan.image_request, part=self.own.rows)
+        self.images = ImagePrefetcher(plan.data.train.stored_images, own)
         self._raw = jax.jit(gather_batch, static_argnums=(3, 4), out_shardings=device.everywhere)
+
+    @property
+    def steps_per_call(self) -> int:
+        """Number of training steps in one compiled call; 1 with stored images, which fill the memory."""
+        return 1 if self.plan.data.train.stored_images else self.device.steps_per_call
 
     def __call__(self, first: int, count: int) -> tuple[Samples, BatchRows, Batch, jax.Array]:
         """Return the arguments of `count` steps after `first` updates.
@@ -188,22 +221,26 @@ class TrainBatches:
         """
         steps = range(first, first + count)
         chosen = self.home.find(self._parts([self.plan.indices(step) for step in steps]), axis=2)
-        drawn = [self.plan.draws(step) for step in steps]
+        drawn = [self.plan.draws(step) | self.own.placed(self.images(step)) for step in steps]
         draws = {name: self._parts([draw[name] for draw in drawn]) for name in drawn[0]}
         terms = np.array([self.plan.terms(step) for step in steps], self.device.dtype)
         placed = self.home.place_draws(draws, axis=2)
         return self.home.samples, chosen, placed, shard(terms, self.device)
 
     def _parts(self, batches: list[np.ndarray]) -> np.ndarray:
-        together = np.stack(batches)
+        together = np.stack(batches) if len(batches) > 1 else batches[0][None]
         return together.reshape(len(batches), self.accumulate, -1, *together.shape[2:])
 
     def augmented(self, step: int) -> Batch:
         """Return the whole batch after `step` updates, augmented, before normalisation."""
-        draws = self.home.place_draws(self.plan.draws(step))
+        draws = self.home.place_draws(self.plan.draws(step) | self.plan.take_images(step))
         chosen = self.home.find(self.plan.indices(step))
         plan = self.plan
         return self._raw(self.home.samples, chosen, draws, plan.augmented, plan.padding)
+
+    def close(self) -> None:
+        """End the preparation of images."""
+        self.images.close()
 
     def digest(self) -> str:
         """SHA-256 of the first batches, as the device receives them."""
@@ -222,19 +259,29 @@ class EvalBatches:
         batch = min(batch_size, len(split))
         batch += -batch % device.devices
         self.size, self.batch_size = len(split), batch
+        self.images, self.own = split.stored_images, _OwnImages(device, batch)
 
-    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the rows of each batch, and 1 for each that is counted, 0 for padding."""
-        for first in range(0, self.size, self.batch_size):
-            positions = np.arange(first, first + self.batch_size)
-            counted = (positions < self.size).astype(self.device.dtype)
-            yield np.minimum(positions, self.size - 1), counted
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def rows(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of a batch, and 1 for each that is counted, 0 for padding."""
+        first = number * self.batch_size
+        positions = np.arange(first, first + self.batch_size)
+        counted = (positions < self.size).astype(self.device.dtype)
+        return np.minimum(positions, self.size - 1), counted
 
     def __iter__(self) -> Iterator[tuple[Samples, BatchRows, Batch, jax.Array]]:
-        for indices, counted in self.batches():
-            chosen = self.home.find(indices, axis=0)
-            draws = self.home.place_draws(self.draws(indices), axis=0)
-            yield self.home.samples, chosen, draws, shard(counted, self.device, axis=0)
+        def request(number: int) -> ImageRequest:
+            return ImageRequest(self.rows(number)[0][self.own.rows], None)
+
+        with ImagePrefetcher(self.images, request, len(self)) as images:
+            for number in range(len(self)):
+                indices, counted = self.rows(number)
+                chosen = self.home.find(indices, axis=0)
+                drawn = self.draws(indices) | self.own.placed(images(number))
+                draws = self.home.place_draws(drawn, axis=0)
+                yield self.home.samples, chosen, draws, shard(counted, self.device, axis=0)
 
     def in_order(self, rows: np.ndarray) -> np.ndarray:
         """Put all devices' rows of all batches in the order of the split, without the padding."""

@@ -1,6 +1,7 @@
 """The training loop over a Flax TrainState, and the evaluation."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 
 import jax
@@ -52,8 +53,9 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
     train_step.show_start(state)
     recorder.begin(start, device)
     profiler = Profiler(experiment.folder, config.profile if device.world.is_main else None)
-    with Checkpoints(experiment.folder / CHECKPOINTS, recorder, layout) as checkpoints:
-        for first, count in intervals.calls(start, device.steps_per_call, config.stop_after):
+    saving = Checkpoints(experiment.folder / CHECKPOINTS, recorder, layout)
+    with closing(batches), saving as checkpoints:
+        for first, count in intervals.calls(start, batches.steps_per_call, config.stop_after):
             step = first + count
             rates = np.array([recorder.learning_rate(done) for done in range(first, step)])
             state, values = train_step(

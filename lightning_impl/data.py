@@ -10,6 +10,7 @@ import torch
 from lightning_impl.device import Device
 from pipeline.data.batch_plan import AUGMENT, BatchPlan
 from pipeline.data.dataset import Split
+from pipeline.data.image_prefetch import ImagePrefetcher, ImageRequest
 
 Batch = dict[str, torch.Tensor]  # the fields by name
 
@@ -23,7 +24,7 @@ class Samples:
     def __init__(self, split: Split, plan: BatchPlan, device: Device) -> None:
         self.device, self.dtype = device.torch_device, device.dtype
         home = self.device if split.nbytes <= RESIDENT_BYTES else torch.device("cpu")
-        fields = {name: _as_tensor(array) for name, array in split.fields.items()}
+        fields = {name: _as_tensor(array) for name, array in split.arrays.items()}
         # Integers keep their own, small type until they are gathered.
         self.fields = {
             name: field.to(home, device.dtype if field.is_floating_point() else None)
@@ -107,6 +108,8 @@ class TrainBatches:
         # Each micro-batch is sharded over all devices, so it is the same for any number of devices.
         parts = np.arange(plan.batch_size).reshape(accumulate, -1)
         self.rows = parts[:, device.share(parts.shape[1])].flatten()
+        own = partial(plan.image_request, part=self.rows)
+        self.images = ImagePrefetcher(plan.data.train.stored_images, own)
 
     def __len__(self) -> int:
         return self.plan.steps_per_epoch * self.accumulate
@@ -114,15 +117,29 @@ class TrainBatches:
     def __iter__(self) -> Iterator[Batch]:
         first, steps_per_epoch, parts = self.step(), self.plan.steps_per_epoch, self.accumulate
         for step in range(first, first - first % steps_per_epoch + steps_per_epoch):
-            batch = normalised(self.samples, self.augmented(step, self.rows))
+            fields = self.augmented(step, self.rows, self.images(step))
+            batch = normalised(self.samples, fields)
             chunks = {name: field.chunk(parts) for name, field in batch.items()}
             for part in range(parts):
                 yield {name: fields[part] for name, fields in chunks.items()}
 
-    def augmented(self, step: int, rows: np.ndarray | slice = slice(None)) -> Batch:
-        """Return rows of the batch after `step` updates, augmented, before normalisation."""
+    def augmented(
+        self,
+        step: int,
+        rows: np.ndarray | slice = slice(None),
+        images: Mapping[str, np.ndarray] | None = None,
+    ) -> Batch:
+        """Return rows of the batch after `step` updates, augmented, before normalisation.
+
+        `images` are the stored images of these rows; those of the whole batch are prepared here.
+        """
         draws = {name: array[rows] for name, array in self.plan.draws(step).items()}
+        draws |= self.plan.take_images(step) if images is None else images
         return gather_batch(self.samples, self.plan.indices(step)[rows], draws, self.plan.padding)
+
+    def close(self) -> None:
+        """End the preparation of images."""
+        self.images.close()
 
     def digest(self) -> str:
         """SHA-256 of the first batches, as the device receives them."""
@@ -152,26 +169,33 @@ class EvalBatches:
         self.samples, self.of_loss = Samples(split, plan, device), plan.data.task.loss_fields
         self.draws = partial(plan.evaluation_draws, split)
         self.share, self.size, self.batch_size = device.share, len(split), batch_size
+        self.images = split.stored_images
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
 
-    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the rows of each batch, and those of this device."""
-        for first in range(0, self.size, self.batch_size):
-            batch = np.arange(first, min(first + self.batch_size, self.size))
-            yield batch, batch[self.share(len(batch))]
+    def rows(self, number: int) -> tuple[np.ndarray, int]:
+        """Return the rows that this device takes of a batch, and how many are its own: all, or none of one."""
+        first = number * self.batch_size
+        batch = np.arange(first, min(first + self.batch_size, self.size))
+        mine = batch[self.share(len(batch))]
+        return (mine, mine.size) if mine.size else (batch[:1], 0)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch, mine in self.batches():
-            rows = mine if mine.size else batch[:1]
-            fields = gather_batch(self.samples, rows, self.draws(rows))
-            fields |= {name: fields[name][: mine.size] for name in self.of_loss}
-            yield normalised(self.samples, fields)
+        def request(number: int) -> ImageRequest:
+            return ImageRequest(self.rows(number)[0], None)
+
+        with ImagePrefetcher(self.images, request, len(self)) as images:
+            for number in range(len(self)):
+                rows, own = self.rows(number)
+                fields = gather_batch(self.samples, rows, self.draws(rows) | images(number))
+                fields |= {name: fields[name][:own] for name in self.of_loss}
+                yield normalised(self.samples, fields)
 
     def in_order(self, rows: torch.Tensor) -> torch.Tensor:
         """Put this device's rows of all batches in the order of the split; other devices' rows are zero."""
-        own = np.concatenate([mine for _, mine in self.batches()])
+        taken = [self.rows(number) for number in range(len(self))]
+        own = np.concatenate([rows[:count] for rows, count in taken])
         placed = rows.new_zeros((self.size, *rows.shape[1:]))
         return placed.index_copy(0, torch.from_numpy(own).to(rows.device), rows)
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from operator import attrgetter
 from typing import Any
 
@@ -83,12 +84,13 @@ def train(
     batches = TrainBatches(plan, device, config.accumulate, lambda: trainer.global_step)
     if recorder.step == 0:
         recorder.describe(parameters_of(module.model), batches.digest())
-    trainer.fit(
-        module,
-        train_dataloaders=batches,
-        val_dataloaders=EvalBatches(plan.data.val, plan, device, config.eval_batch),
-        ckpt_path=folder if content else None,  # any path: `CheckpointFiles` has the content
-    )
+    with closing(batches):
+        trainer.fit(
+            module,
+            train_dataloaders=batches,
+            val_dataloaders=EvalBatches(plan.data.val, plan, device, config.eval_batch),
+            ckpt_path=folder if content else None,  # any path: `CheckpointFiles` has the content
+        )
 
 
 def evaluate(

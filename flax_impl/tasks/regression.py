@@ -14,7 +14,7 @@ class RegressionLoss(TaskLoss):
 
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
         super().__init__(data, device, smoothing)
-        self.center = jnp.asarray(center(data.train.fields["target"]), self.dtype)
+        self.center = jnp.asarray(center(data.train.arrays["target"]), self.dtype)
 
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array

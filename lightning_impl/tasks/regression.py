@@ -13,7 +13,7 @@ class RegressionLoss(TaskLoss):
 
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
         super().__init__(data, device, smoothing)
-        mean = center(data.train.fields["target"])
+        mean = center(data.train.arrays["target"])
         self.center = torch.as_tensor(mean, dtype=self.dtype, device=device.torch_device)
 
     def sum_terms(

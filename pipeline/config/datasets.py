@@ -1,6 +1,7 @@
 """The `dataset` group."""
 
 from enum import Enum
+from math import floor
 
 from omegaconf import MISSING
 
@@ -103,10 +104,87 @@ class TextConfig(DatasetConfig):
         require(fits, "dataset.pattern", self.pattern or "''", allowed)
 
 
+class FolderConfig(DatasetConfig):
+    """Images of any size in a folder: JPEG and PNG."""
+
+    name: str = "folder"
+    root: str = option(
+        "", "folder with the images: a sub-folder for each class, also below train, val and test"
+    )
+    cache: str = option(
+        "${oc.env:TANDEM_DATA,data}", "folder in which the decoded images are kept for all runs"
+    )
+    labels: str | None = option(
+        None,
+        "a CSV table with the columns file and label, and split if given; null: the sub-folder",
+    )
+    test_fraction: float = option(
+        0.1, "fraction of the images held out for testing, if there is no folder test", "in (0, 1)"
+    )
+    size: int = option(224, "height and width of the images that the model gets", "at least 1")
+    crop_pct: float = option(
+        0.875,
+        "evaluation resizes the shorter side to dataset.size / dataset.crop_pct and takes the middle",
+        "in (0, 1]",
+    )
+    store: int | None = option(
+        None,
+        "shorter side of the images that are kept; null: as in evaluation; larger: sharper crops",
+        "null or at least 1",
+    )
+    scale: list[float] = option(
+        [0.08, 1.0],
+        "with dataset.augment, share of the area that a random-resized crop takes",
+        "[lowest, highest], in (0, 1]",
+    )
+    ratio: list[float] = option(
+        [3 / 4, 4 / 3],
+        "with dataset.augment, width over height of a crop",
+        "[lowest, highest], above 0",
+    )
+    jitter: list[float] = option(
+        [0.0, 0.0, 0.0],
+        "with dataset.augment, largest change of brightness, contrast and saturation",
+        "three numbers in [0, 10]",
+    )
+    mean: list[float] | None = option(
+        None,
+        "of each channel, to normalise by; null: of the training images (ImageNet's: [0.485,0.456,0.406])",
+        "null or three numbers in [0, 1]",
+    )
+    std: list[float] | None = option(
+        None,
+        "of each channel, to normalise by; null: of the training images (ImageNet's: [0.229,0.224,0.225])",
+        "null or three numbers in (0, 1]",
+    )
+    skip_corrupt: bool = option(False, "leave out files that cannot be decoded, and say how many")
+    workers: int | None = option(
+        None, "threads that decode and crop images; null: as many as cores", "null or at least 1"
+    )
+
+    @property
+    def resize(self) -> int:
+        """Shorter side of an image in evaluation, before its middle is taken, as timm rounds it."""
+        return floor(self.size / self.crop_pct)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.store is not None:
+            allowed = f"null or at least dataset.size={self.size}"
+            require(self.store >= self.size, "dataset.store", self.store, allowed)
+        alone = (self.mean is None) != (self.std is None)
+        hint = "Set dataset.std, too." if self.std is None else "Set dataset.mean, too."
+        given = "dataset.mean" if self.std is None else "dataset.std"
+        require(
+            not alone, given, self.mean or self.std, "null, or set together with the other", hint
+        )
+
+
 DATASETS = {
     "digits": DigitsConfig,
     "line": LineConfig,
     "synthetic": SyntheticConfig,
     "images": ImagesConfig,
     "text": TextConfig,
+    "folder": FolderConfig,
 }

@@ -29,6 +29,11 @@ RANGES: dict[str, Callable[[Any], bool]] = {
     "numbers above 0": lambda values: all(value > 0 for value in values),
     "a list of positive numbers": lambda values: all(value >= 1 for value in values),
     "a list of two numbers": lambda values: len(values) == 2,
+    "[lowest, highest], in (0, 1]": lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1,
+    "[lowest, highest], above 0": lambda v: len(v) == 2 and 0 < v[0] <= v[1],
+    "three numbers in [0, 10]": lambda v: len(v) == 3 and all(0 <= number <= 10 for number in v),
+    "three numbers in [0, 1]": lambda v: len(v) == 3 and all(0 <= number <= 1 for number in v),
+    "three numbers in (0, 1]": lambda v: len(v) == 3 and all(0 < number <= 1 for number in v),
     "two numbers in [0, 1)": lambda values: len(values) == 2 and all(0 <= v < 1 for v in values),
     "[height, width, channels], each at least 1": lambda v: len(v) == 3 and min(v) >= 1,
 }

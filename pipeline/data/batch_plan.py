@@ -10,6 +10,8 @@ import numpy as np
 
 from pipeline.config.experiment import Config
 from pipeline.data.dataset import Data, Form, Split, form_of
+from pipeline.data.image_augmentation import sample_words
+from pipeline.data.image_prefetch import ImageRequest
 from pipeline.data.sample_order import bounded, epoch_order
 from pipeline.digest import digest
 from pipeline.errors import UserError
@@ -49,8 +51,8 @@ class BatchPlan:
 
     @property
     def augmented(self) -> tuple[str, ...]:
-        """Names of the fields that are cropped and mirrored: the images, if any are."""
-        fields = self.data.train.fields if self.augmentation else {}
+        """Names of the fields that the device crops and mirrors: the arrays of images, if any are."""
+        fields = self.data.train.arrays if self.augmentation else {}
         return tuple(name for name, array in fields.items() if form_of(array) is Form.images)
 
     def digest(self, batch: Callable[[int], Mapping[str, np.ndarray]]) -> str:
@@ -81,10 +83,21 @@ class BatchPlan:
         """
         shapes, task = self.data.train.shapes(self.batch_size), self.data.task
         drawn = {n: task.draw(n, generator(self.seed, n, step), shapes) for n in task.noise}
-        if self.augmentation is not None:
+        if self.augmentation is not None and self.augmented:
             epoch, rows = step // self.steps_per_epoch, self.indices(step)
             drawn[AUGMENT] = augmentation_draws(self.seed, epoch, rows, self.augmentation)
         return drawn
+
+    def image_request(self, step: int, part: slice | np.ndarray = slice(None)) -> ImageRequest:
+        """Return the stored images that a part of the batch after `step` updates takes."""
+        rows, epoch = self.indices(step)[part], step // self.steps_per_epoch
+        words = None if self.augmentation is None else sample_words(self.seed, epoch, rows)
+        return ImageRequest(rows, words)
+
+    def take_images(self, step: int) -> dict[str, np.ndarray]:
+        """Return the pixels of the stored images of the batch after `step` updates, in this thread."""
+        fields = self.data.train.stored_images.items()
+        return {name: images.take(*self.image_request(step)) for name, images in fields}
 
     def evaluation_draws(self, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Noise of the task for rows of a split, the same for every seed, order and size of the batches."""

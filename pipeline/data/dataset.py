@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.data.stored_images import StoredImages
 from pipeline.tasks import Shapes, Task
 
 Rows = range | np.ndarray  # of samples: some that follow one another, or int64 [n]
+Field = np.ndarray | StoredImages
 
 
 class Form(Enum):
@@ -29,9 +31,11 @@ class Split:
     - `image`: uint8 [n, height, width, channels], with `label`: classes from 0, int64 [n]
     - `features`: float64 [n, features], with `target`: float64 [n, outputs]
     - `tokens`: uint8 [n, length], with `next`: the token after each, uint8 [n, length]
+
+    Images that are too large for an array are `StoredImages` of the same shape.
     """
 
-    fields: Mapping[str, np.ndarray]
+    fields: Mapping[str, Field]
 
     def __len__(self) -> int:
         return len(next(iter(self.fields.values())))
@@ -44,12 +48,28 @@ class Split:
         """Some of the samples, in this order: a view, if they follow one another."""
         if isinstance(rows, range):
             return self[rows.start : rows.stop]
-        return Split({name: array[rows] for name, array in self.fields.items()})
+        return Split(
+            {
+                name: field.select(rows) if isinstance(field, StoredImages) else field[rows]
+                for name, field in self.fields.items()
+            }
+        )
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The fields that are arrays."""
+        return {name: field for name, field in self.fields.items() if isinstance(field, np.ndarray)}
+
+    @property
+    def stored_images(self) -> dict[str, StoredImages]:
+        """The fields whose pixels are prepared batch by batch."""
+        fields = self.fields.items()
+        return {name: field for name, field in fields if isinstance(field, StoredImages)}
 
     @property
     def nbytes(self) -> int:
         """Size of all arrays."""
-        return sum(array.nbytes for array in self.fields.values())
+        return sum(array.nbytes for array in self.arrays.values())
 
     def shapes(self, samples: int | None = None) -> Shapes:
         """Return the shapes of the fields for so many samples, or for all."""
@@ -98,7 +118,7 @@ class Data:
         return tuple(name for name in self.train.fields if name not in self.task.targets)
 
     @property
-    def example(self) -> np.ndarray:
+    def example(self) -> Field:
         """The model's first input, of the training samples."""
         return self.train.fields[self.inputs[0]]
 
@@ -113,8 +133,8 @@ class Data:
         return form_of(self.example)
 
 
-def form_of(array: np.ndarray) -> Form:
-    """Tell the kind of samples in an array."""
+def form_of(array: Field) -> Form:
+    """Tell the kind of samples in a field."""
     if array.ndim == 4:
         return Form.images
     is_integer = np.issubdtype(array.dtype, np.integer)

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.atomic_files import replacing
 from pipeline.config.experiment import Config
 from pipeline.data.batch_plan import BatchPlan
-from pipeline.data.dataset import Data, Form, Moments, Split
+from pipeline.data.dataset import Data, Field, Form, Moments, Split
 from pipeline.data.image_grid import caption_height, corners, grid, to_displayable_uint8
 from pipeline.errors import Interrupted
 from pipeline.run.backends import Backend, Device
@@ -98,7 +98,7 @@ def first_inputs(backend: Backend, experiment: Experiment, device: Device) -> Sp
     )
 
 
-def as_stored(values: np.ndarray, stored: np.ndarray, moments: Moments | None) -> np.ndarray:
+def as_stored(values: np.ndarray, stored: Field, moments: Moments | None) -> np.ndarray:
     """Return a field of a batch in the units, layout and type of the data set."""
     if values.ndim == 4 and values.shape[1:] != stored.shape[1:]:  # [n, channels, height, width]
         values = np.moveaxis(values, 1, -1)
@@ -110,7 +110,7 @@ def as_stored(values: np.ndarray, stored: np.ndarray, moments: Moments | None) -
 def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
     """Draw images in a grid, with their classes above them."""
     name = data.inputs[0]
-    images = to_displayable_uint8(samples.fields[name], int(data.test.fields[name].max()))
+    images = to_displayable_uint8(samples.arrays[name], int(data.test.fields[name].max()))
     if images.shape[-1] != 3:
         images = images[..., :1]  # imshow takes three channels or one
     shape, columns = images.shape[1:3], min(COLUMNS, len(images))
@@ -119,7 +119,7 @@ def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> N
     figure.set_dpi(min(max(shape[1], 100), 300))  # at least one dot per pixel
     axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     places = corners(len(images), shape, columns)
-    for target, (row, column) in zip(samples.fields["label"], places, strict=True):
+    for target, (row, column) in zip(samples.arrays["label"], places, strict=True):
         above = row - 0.5 - caption_height(shape) / 8
         name = str(target) if data.classes is None else data.classes[target]
         style = {"ha": "center", "fontsize": 8, "parse_math": False}
@@ -129,7 +129,7 @@ def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> N
 
 def draw_vectors(_: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
     """Plot the first target over each input."""
-    inputs, targets = (samples.fields[name] for name in (data.inputs[0], *data.task.targets[:1]))
+    inputs, targets = (samples.arrays[name] for name in (data.inputs[0], *data.task.targets[:1]))
     for index, values in enumerate(inputs.T[:COLUMNS]):
         axes.plot(values, targets.reshape(len(samples), -1)[:, 0], "o", label=f"input {index}")
     axes.set(xlabel="input", ylabel="target")
@@ -139,7 +139,7 @@ def draw_vectors(_: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
 def draw_tokens(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
     """Write the beginnings of the first texts and of their targets."""
     lines = []
-    pairs = zip(*(samples.fields[name][:MAX_TEXTS] for name in ("tokens", "next")), strict=True)
+    pairs = zip(*(samples.arrays[name][:MAX_TEXTS] for name in ("tokens", "next")), strict=True)
     for inputs, targets in pairs:
         lines += [f"in   {as_text(inputs)}", f"out  {as_text(targets)}", ""]
     figure.set_size_inches(0.07 * MAX_LETTERS + 0.5, 0.15 * len(lines) + 0.5)

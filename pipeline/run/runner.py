@@ -297,8 +297,8 @@ def test(
     recorder.resume("eval")
     metrics = recorder.record_test(step, sums)
     if rows is not None and prepared.world.is_main:
-        fields = data.test.fields
-        predictions = predictions_of(fields[data.inputs[0]], fields["label"], rows, data.classes)
+        samples, labels = data.test.fields[data.inputs[0]], data.test.arrays["label"]
+        predictions = predictions_of(samples, labels, rows, data.classes)
         predictions.write(experiment.folder)
     return replace(result, status="completed", test=metrics)
 

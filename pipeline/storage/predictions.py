@@ -7,7 +7,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from pipeline.atomic_files import replacing
-from pipeline.data.dataset import Form, form_of
+from pipeline.data.dataset import Field, Form, form_of
 from pipeline.data.image_grid import to_displayable_uint8
 from pipeline.storage.run_folder import PREDICTIONS
 
@@ -58,7 +58,7 @@ def read_predictions(folder: Path) -> Predictions | None:
 
 
 def predictions_of(
-    samples: np.ndarray,
+    samples: Field,
     targets: np.ndarray,
     rows: np.ndarray,
     classes: tuple[str, ...] | None = None,

@@ -17,7 +17,7 @@ MEANING = 2
 # Keys and groups that cannot change the result.
 IRRELEVANT = {
     "name", "mode", "resume", "checkpoint", "tags", "logger", "sweep",
-    "dataset.root", "dataset.download",
+    "dataset.root", "dataset.download", "dataset.cache", "dataset.workers",
     "train.stop_after", "train.profile", "train.log_every", "train.eval_batch_size",
 }  # fmt: skip
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from pipeline.config.datasets import DatasetConfig
 from pipeline.data.dataset import Data
-from pipeline.data.sources import digits, images, line, synthetic, text
+from pipeline.data.sources import digits, folder, images, line, synthetic, text
 from pipeline.errors import UserError
 from pipeline.tasks import Classification, Language, Regression, Task
 
 LOADERS: dict[str, Callable[..., Data]] = {
     "digits": digits.load,
+    "folder": folder.load,
     "line": line.load,
     "synthetic": synthetic.load,
     "text": text.load,

@@ -21,7 +21,13 @@ FORMAT = 2
 Arrays = dict[str, np.ndarray]
 
 
-def load_or_build(root: Path, label: str, build: Callable[[Path], Arrays]) -> Arrays:
+def load_or_build(
+    root: Path,
+    label: str,
+    build: Callable[[Path], Arrays],
+    key: str = "dataset.root",
+    resumes: bool = False,
+) -> Arrays:
     """Open a cache, or build it; other processes wait for the one that builds.
 
     Opening takes no lock and writes nothing, so a finished cache may lie on a read-only disk.
@@ -29,7 +35,10 @@ def load_or_build(root: Path, label: str, build: Callable[[Path], Arrays]) -> Ar
     Args:
         root: `dataset.root`.
         label: name of the cache's folder below `<root>/cache/`.
-        build: called with an empty folder for temporary files; returns the arrays.
+        build: called with a folder for temporary files; returns the arrays. A memory-mapped `.npy` file in
+            that folder is moved into the cache instead of copied.
+        key: config key of `root`, for errors.
+        resumes: the folder keeps the files of an interrupted `build` for the next one; else it is empty.
 
     Returns:
         The arrays of `build`, memory-mapped read-only.
@@ -46,7 +55,7 @@ def load_or_build(root: Path, label: str, build: Callable[[Path], Arrays]) -> Ar
             fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it if the process dies
             if arrays := open_cache(folder):  # another process built it while this one waited
                 return arrays
-            build_cache(folder, build)
+            build_cache(folder, build, resumes)
             return read_cache(folder)
     except UserError as error:
         if not folder.exists():
@@ -55,7 +64,7 @@ def load_or_build(root: Path, label: str, build: Callable[[Path], Arrays]) -> Ar
         parts = error.parts | {"hint": f"{damage} {error.hint}"}
         raise UserError(**parts) from error
     except OSError as error:
-        raise unusable_root(root, error) from error
+        raise unusable_root(root, error, key) from error
 
 
 def open_cache(folder: Path) -> Arrays | None:
@@ -83,18 +92,25 @@ def read_cache(folder: Path) -> Arrays:
     return arrays
 
 
-def build_cache(folder: Path, build: Callable[[Path], Arrays]) -> None:
+def build_cache(folder: Path, build: Callable[[Path], Arrays], resumes: bool = False) -> None:
     """Build in a folder beside it, then rename; the lock must be held."""
     for leftover in folder.parent.glob(f"{folder.name}.part-*"):  # of a killed process
         shutil.rmtree(leftover, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
+    if resumes:
+        part = folder.parent / f"{folder.name}.unfinished"
+        part.mkdir(exist_ok=True)
+    else:
+        part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
     try:
         scratch = part / "scratch"
-        scratch.mkdir()
+        scratch.mkdir(exist_ok=True)
         infos = {}
         for name, array in build(scratch).items():
             file = part / f"{name}.npy"
-            np.save(file, array, allow_pickle=False)
+            if made := file_in(scratch, array):
+                made.replace(file)
+            else:
+                np.save(file, array, allow_pickle=False)
             sync(file)
             infos[name] = describe(file, array)
         write_json(part / "meta.json", {"format": FORMAT, "arrays": infos})
@@ -104,7 +120,17 @@ def build_cache(folder: Path, build: Callable[[Path], Arrays]) -> None:
             shutil.rmtree(folder)  # incomplete: open_cache did not return it
         part.rename(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if not resumes:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def file_in(scratch: Path, array: np.ndarray) -> Path | None:
+    """Return the `.npy` file in `scratch` that is mapped as this whole array; None if there is none."""
+    file = Path(array.filename or "") if isinstance(array, np.memmap) else Path()
+    if file.parent != scratch or file.suffix != ".npy" or not array.flags.c_contiguous:
+        return None
+    stored = np.load(file, mmap_mode="r", allow_pickle=False)
+    return file if (stored.shape, stored.dtype) == (array.shape, array.dtype) else None
 
 
 def describe(file: Path, array: np.ndarray) -> dict[str, object]:
@@ -112,9 +138,9 @@ def describe(file: Path, array: np.ndarray) -> dict[str, object]:
     return {"dtype": array.dtype.str, "shape": list(array.shape), "bytes": file.stat().st_size}
 
 
-def unusable_root(root: Path, error: OSError) -> UserError:
+def unusable_root(root: Path, error: OSError, key: str) -> UserError:
     """Make the error for a root that cannot be written."""
     reason = f"{error.strerror or error}: {error.filename or root}"
     problem = f"the array cache cannot be written: {reason}"
-    hint = "Set dataset.root or TANDEM_DATA to another folder."
-    return UserError("dataset.root", root, hint=hint, problem=problem)
+    hint = f"Set {key} or TANDEM_DATA to another folder."
+    return UserError(key, root, hint=hint, problem=problem)

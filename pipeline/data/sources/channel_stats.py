@@ -19,9 +19,16 @@ def channel_moments(images: np.ndarray) -> Moments:
         for channel in range(channels):
             counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
 
-    # Python integers (dtype object) from here on: the square of the sum exceeds 64 bits.
+    # Python integers (dtype object): the square of the sum exceeds 64 bits.
     values, counts = np.arange(256, dtype=object), counts.astype(object)
-    total, first, second = counts[0].sum(), counts @ values, counts @ values**2
+    return moments_of_sums(counts[0].sum(), counts @ values, counts @ values**2)
+
+
+def moments_of_sums(total: int, first: np.ndarray, second: np.ndarray) -> Moments:
+    """Moments of `total` values in each channel, from their sums and those of their squares.
+
+    The sums are Python integers `[channels]`, of dtype object.
+    """
     mean = (first / total).astype(np.float64)
     variance = ((total * second - first**2) / total**2).astype(np.float64)
     return Moments(mean, np.where(variance == 0, 1.0, np.sqrt(variance)))

@@ -73,7 +73,7 @@ def serve(read: Callable[[str, Path, bool], Arrays]) -> None:
             for array in ARRAYS:
                 np.save(options.out / f"{array}.npy", arrays[array], allow_pickle=False)
         except OSError as error:  # the disk is full
-            raise unusable_root(options.root, error) from error
+            raise unusable_root(options.root, error, "dataset.root") from error
     except UserError as error:
         print("\n" + json.dumps(error.parts))
         sys.exit(1)

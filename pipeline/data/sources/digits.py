@@ -26,6 +26,6 @@ def load(config: DigitsConfig) -> Data:
     train, val, test, training = make_splits(
         {"train": Split(fields)}, config, test_fraction=config.test_fraction, labels=fields["label"]
     )
-    moments = {"image": channel_moments(training.fields["image"])}
+    moments = {"image": channel_moments(training.arrays["image"])}
     classes = tuple("0123456789")
     return Data("digits", Classification(), train, val, test, 10, moments, classes)

@@ -49,7 +49,7 @@ def load(config: ImagesConfig) -> Data:
         np.array(arrays["mean"]), np.array(arrays["std"])
     )  # not mapped: a few numbers
     if config.folds is not None:
-        moments = channel_moments(training.fields["image"])
+        moments = channel_moments(training.arrays["image"])
     # Older caches have no names of classes.
     classes = tuple(arrays["classes"].tolist()) if "classes" in arrays else None
     outputs = CLASSES[config.name]

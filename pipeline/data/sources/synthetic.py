@@ -28,7 +28,7 @@ def load(config: SyntheticConfig) -> Data:
     given |= {name: draw(key, quarter, patterns) for name, key in (("val", VAL), ("test", TEST))}
 
     train, val, test, training = make_splits(given, config)
-    moments = {"image": channel_moments(training.fields["image"])}
+    moments = {"image": channel_moments(training.arrays["image"])}
     return Data("synthetic", Classification(), train, val, test, config.classes, moments)
 
 

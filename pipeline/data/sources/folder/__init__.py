@@ -1,0 +1,170 @@
+"""Images of any size in a folder, decoded once into a file that all jobs map into memory."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config.datasets import FolderConfig
+from pipeline.console import say_line
+from pipeline.data.dataset import Data, Moments, Split
+from pipeline.data.image_augmentation import ImageAugmentation
+from pipeline.data.sources.array_cache import Arrays, load_or_build
+from pipeline.data.sources.channel_stats import moments_of_sums
+from pipeline.data.sources.folder.decoding import corrupt_file, decode_images
+from pipeline.data.sources.folder.listing import SPLITS, Listing, list_images
+from pipeline.data.sources.stratified_split import (
+    held_out_count,
+    limit_train,
+    split_train_val,
+    stratified_order,
+)
+from pipeline.data.stored_images import ImageFile, StoredImages
+from pipeline.errors import UserError
+from pipeline.tasks import Classification
+
+
+def load(config: FolderConfig) -> Data:
+    """Images by class: uint8 [n, size, size, 3], cropped batch by batch.
+
+    The first call decodes all files into `<cache>/cache/folder-<digest>-<shorter side>-v1/`; an interrupted
+    one is continued. `digest` covers names, sizes and times of the files, and their classes. Splits are the
+    sub-folders train, val and test, or those of the table. A missing test split is the validation split if
+    that is given; otherwise fractions are held out, every class in its proportion.
+    """
+    root = check_root(config)
+    listing = list_images(root, Path(config.labels).expanduser() if config.labels else None)
+    check_classes(listing, config)
+    store = config.store or config.resize
+    threads = config.workers or len(os.sched_getaffinity(0))
+
+    def build(scratch: Path) -> Arrays:
+        files, skips = listing.files, config.skip_corrupt
+        arrays = decode_images(scratch, root, list(files), store, threads, skips)
+        return arrays | {"order": order_of(listing, arrays["sizes"][:, 0] > 0)}
+
+    cache = Path(config.cache).expanduser().absolute()
+    label = f"folder-{listing.digest[:16]}-{store}-v1"
+    arrays = load_or_build(cache, label, build, "dataset.cache", resumes=True)
+    report_skipped(listing, arrays["sizes"], config)
+    return data_of(config, listing, arrays)
+
+
+def check_root(config: FolderConfig) -> Path:
+    """Return `dataset.root` as an absolute path; refuse what is no folder that can be read."""
+    if not config.root:
+        hint = "Set dataset.root=FOLDER."
+        raise UserError("dataset.root", "''", "the folder with the images", hint)
+    root = Path(config.root).expanduser().absolute()
+    if not root.is_dir():
+        problem = "it is a file, not a folder" if root.exists() else "there is no such folder"
+        raise UserError("dataset.root", root, problem=problem)
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise UserError("dataset.root", root, problem="you may not read this folder")
+    return root
+
+
+def check_classes(listing: Listing, config: FolderConfig) -> None:
+    """Refuse a single class, and classes with too few images for the splits."""
+    key, value = (
+        ("dataset.labels", config.labels) if config.labels else ("dataset.root", config.root)
+    )
+    if len(listing.classes) < 2:
+        problem = f"all images are of the one class {listing.classes[0]}"
+        raise UserError(key, value, problem=problem)
+    is_given = listing.splits is not None
+    train = listing.labels[listing.splits == 0] if is_given else listing.labels
+    counts = np.bincount(train, minlength=len(listing.classes))
+    needed = 1 if is_given else 2 + (config.val_fraction > 0)
+    if (few := np.flatnonzero(counts < needed)).size:
+        name, count = listing.classes[few[0]], counts[few[0]]
+        more = f", and {few.size - 1} more classes are as small" if few.size > 1 else ""
+        images = "image" if count == 1 else "images"
+        hint = f"Add images, remove the class, or give the splits: {', '.join(SPLITS)}."
+        if is_given or count == 0:
+            problem = f"the class {name} has no image to train on{more}"
+        else:
+            problem = f"the class {name} has {count} {images} for {needed} splits{more}"
+        raise UserError(key, value, problem=problem, hint=hint)
+
+
+def order_of(listing: Listing, is_kept: np.ndarray) -> np.ndarray:
+    """Order the kept images: int64 [kept].
+
+    Without given splits all are in a stratified order, so that a fraction is a slice. Otherwise the training
+    images are, and those of validation and test follow in the order of their names.
+    """
+    kept = np.flatnonzero(is_kept)
+    if listing.splits is None:
+        return kept[stratified_order(listing.labels[kept])]
+    train, *others = (kept[listing.splits[kept] == place] for place in range(len(SPLITS)))
+    return np.concatenate([train[stratified_order(listing.labels[train])], *others])
+
+
+def report_skipped(listing: Listing, sizes: np.ndarray, config: FolderConfig) -> None:
+    """Say how many files were left out; refuse that, if it is not asked for now."""
+    skipped = np.flatnonzero(sizes[:, 0] == 0)
+    if skipped.size:
+        first = listing.root / listing.files[skipped[0]]
+        if not config.skip_corrupt:
+            raise corrupt_file(first, count=skipped.size)
+        say_line(f"left out {skipped.size} files that cannot be decoded: {first}, …")
+
+
+def data_of(config: FolderConfig, listing: Listing, arrays: Arrays) -> Data:
+    """Make the data set from the decoded images."""
+    order = arrays["order"]
+    augmentation = ImageAugmentation(
+        (config.scale[0], config.scale[1]),
+        (config.ratio[0], config.ratio[1]),
+        config.flip,
+        (config.jitter[0], config.jitter[1], config.jitter[2]),
+    )
+    images = StoredImages(
+        ImageFile(arrays["pixels"], arrays["offsets"], arrays["sizes"]),
+        order,
+        config.size,
+        config.resize,
+        augmentation,
+        config.workers,
+    )
+    whole = Split({"image": images, "label": listing.labels[order]})
+    training, val, test = given_splits(config, listing, whole)
+    moments = moments_of(config, arrays, training)
+    if val is None:
+        train, val = split_train_val(training, config)
+    else:
+        train = limit_train(training, config)
+    outputs, classes = len(listing.classes), listing.classes
+    return Data("folder", Classification(), train, val, test, outputs, {"image": moments}, classes)
+
+
+def given_splits(
+    config: FolderConfig, listing: Listing, whole: Split
+) -> tuple[Split, Split | None, Split]:
+    """Return the images for training, for validation, if they are given, and for testing."""
+    sizes = [len(whole), 0, 0]
+    if listing.splits is not None:
+        given = listing.splits[whole.stored_images["image"].rows]
+        sizes = np.bincount(given, minlength=len(SPLITS)).tolist()
+    first, second = sizes[0], sizes[0] + sizes[1]
+    training, val, test = whole[:first], whole[first:second], whole[second:]
+    if not len(test):
+        test = val
+    if not len(test):
+        rest = first - held_out_count(first, config.test_fraction)
+        if rest < 2:
+            allowed = f"small enough to leave 2 of the {first} images for the other splits"
+            raise UserError("dataset.test_fraction", config.test_fraction, allowed)
+        training, test = training[:rest], training[rest:]
+    return training, val if len(val) else None, test
+
+
+def moments_of(config: FolderConfig, arrays: Arrays, training: Split) -> Moments:
+    """Return `dataset.mean` and `dataset.std`, or the exact moments of the training images as decoded."""
+    if config.mean and config.std:
+        return Moments(np.array(config.mean) * 255, np.array(config.std) * 255)
+    rows = training.stored_images["image"].rows
+    sizes = arrays["sizes"][rows].astype(np.int64)
+    first, second = (arrays["sums"][rows, power].astype(object).sum(axis=0) for power in (0, 1))
+    return moments_of_sums(int(sizes.prod(axis=1).sum()), first, second)
