@@ -175,7 +175,7 @@ class EvalBatches:
         return -(-self.size // self.batch_size)
 
     def rows(self, number: int) -> tuple[np.ndarray, int]:
-        """Return the rows that this device takes of a batch, and how many are its own: all, or none of one."""
+        """Return the rows that this device takes of a batch, and how many of them are its own."""
         first = number * self.batch_size
         batch = np.arange(first, min(first + self.batch_size, self.size))
         mine = batch[self.share(len(batch))]

@@ -1,6 +1,7 @@
 """Every option of every config group runs."""
 
 import pytest
+from image_folders import write_images
 
 from pipeline.config.keys import CONF
 from pipeline.data.sources import images
@@ -29,6 +30,7 @@ NEEDS = {
     "experiment=line": ("dataset.limit=null", "train.batch_size=5"),
     "experiment=cifar10_cnn": AS_CIFAR,
     "experiment=cifar10_resnet18": (*AS_CIFAR, "model.width=8"),
+    "dataset=folder": ("dataset.root={images}", "dataset.size=8", "dataset.limit=null"),
     "model=own": ("model.torch=tests.own_models:TorchNet", "model.jax=tests.own_models:FlaxNet"),
     "optimizer=own": (
         "optimizer.torch=torch.optim:ASGD",
@@ -55,15 +57,23 @@ NOT_HERE = {f"dataset={name}" for name in images.CLASSES}
 NOT_HERE |= {"accelerator=gpu", "accelerator=multi_gpu"}
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of image files."""
+    return write_images(tmp_path_factory.mktemp("data") / "images", {"a": 20, "b": 20})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice not in NOT_HERE])
-def test_every_option_runs(train, tmp_path, monkeypatch, choice):
+def test_every_option_runs(train, images, tmp_path, monkeypatch, choice):
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("TANDEM_DATA", str(images.parent))
     group, _, option = choice.partition("=")
     turn = BACKENDS[CHOICES.index(choice) % 2]  # both backends are compared elsewhere
     backend = option if group == "backend" else turn
     overrides = [override for override in SMALL if not override.startswith(f"{group}=")]
     overrides += [choice] if group != "backend" else []
-    assert train("run", backend, " ".join([*overrides, *NEEDS.get(choice, ()), "seed=1"])) == 0
+    needs = [need.format(images=images) for need in NEEDS.get(choice, ())]
+    assert train("run", backend, " ".join([*overrides, *needs, "seed=1"])) == 0
     result = RunFolder(tmp_path / "run").result
     assert (result.status, result.steps, result.backend) == ("completed", 2, backend)

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -23,9 +23,9 @@ HEADER = 128  # bytes before the pixels in `pixels.npy`
 SYNCED = 2**28  # bytes that are written between two flushes to the disk
 ESTIMATED = 1000  # images after which the needed space is estimated
 EVERY = 30  # seconds between two messages
-# Of one image: height, width, sums of each channel's values, and of their squares; a height of 0 for a
-# file that cannot be decoded.
+# Of one image: height, width, sums of each channel's values, and of their squares.
 RECORD = 2 + 2 * CHANNELS
+LEFT_OUT = np.array([0, 1] + [0] * (RECORD - 2), np.int64)  # of a file that cannot be decoded
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,8 +55,8 @@ def decode_images(
 
     Returns:
         `pixels`: uint8 [bytes], the images one after the other; `offsets`: int64 [files], where each begins;
-        `sizes`: int32 [files, 2], height and width, 0 of a file left out; `sums`: int64 [files, 2, 3], sums
-        of each channel's values, and of their squares.
+        `sizes`: int32 [files, 2], height and width, the height 0 of a file left out; `sums`: int64
+        [files, 2, 3], sums of each channel's values, and of their squares.
 
     Raises:
         UserError: a file cannot be decoded, and `skip_corrupt` is false; or the disk is too small.
@@ -75,9 +75,9 @@ def decode_images(
                 stream.flush()
                 os.fsync(stream.fileno())
 
+        paths = [root / file for file in files[done:]]
+        decoded = in_order(lambda path: decode_image(path, shorter), paths, threads)
         try:
-            paths = [root / file for file in files[done:]]
-            decoded = in_order(lambda path: decode_image(path, shorter), paths, threads)
             for place, result in enumerate(decoded, done):
                 image, record = result_of(result, root / files[place], skip_corrupt)
                 pixels.write(image.data)
@@ -88,6 +88,7 @@ def decode_images(
                     unsynced = 0
                 progress.advance(place + 1, written)
         finally:
+            decoded.close()
             keep()
     write_header(pixels_file, written)
     return described(pixels_file, np.fromfile(records_file, np.int64).reshape(-1, RECORD))
@@ -112,8 +113,9 @@ def finished(pixels_file: Path, records_file: Path) -> np.ndarray:
     whole = records_file.stat().st_size // (RECORD * 8) * RECORD
     records = np.fromfile(records_file, np.int64, whole).reshape(-1, RECORD)
     ends = HEADER + np.cumsum(records[:, 0] * records[:, 1] * CHANNELS)
-    # After a power failure the pixels may be shorter than their records say.
-    return records[: np.searchsorted(ends, pixels_file.stat().st_size, side="right")]
+    # After a power failure the pixels may be shorter than their records say, and records be zeros.
+    is_whole = (records[:, 1] > 0) & (ends <= pixels_file.stat().st_size)
+    return records[: np.argmin(np.append(is_whole, False))]
 
 
 def write_header(pixels_file: Path, length: int) -> None:
@@ -155,7 +157,7 @@ def result_of(
         return result.result()
     except Corrupt as error:
         if skip_corrupt:
-            return np.empty((0, 0, CHANNELS), np.uint8), np.zeros(RECORD, np.int64)
+            return np.empty((0, 0, CHANNELS), np.uint8), LEFT_OUT
         raise corrupt_file(path, error) from error
     except OSError as error:
         problem = f"{path} cannot be read: {error.strerror}"
@@ -171,7 +173,7 @@ def corrupt_file(path: Path, error: Exception | None = None, count: int = 1) -> 
     return UserError("dataset.root", path.parent, problem=problem, hint=hint)
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[Future[R]]:
+def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[Future[R]]:
     """Yield the results of `work` in the order of the items; threads are some items ahead."""
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads, "decoding")

@@ -1,0 +1,128 @@
+"""Images of a folder: the same bytes on both backends, in training and evaluation, and runs on them."""
+
+import numpy as np
+import pytest
+from image_folders import write_images
+
+from flax_impl import data as flax_data
+from flax_impl import device as flax_device
+from lightning_impl import data as torch_data
+from lightning_impl import device as torch_device
+from pipeline.data.batch_plan import make_batch_plan
+from pipeline.data.sources import load
+from pipeline.loggers.metrics_file import read_metrics
+from pipeline.storage.run_folder import RunFolder
+
+KEYS = "dataset=folder dataset.size=8 train.batch_size=12 accelerator=cpu"
+AUGMENTED = f"{KEYS} dataset.augment=true dataset.jitter=[0.4,0.4,0.4]"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Keys that name a folder of images, and its cache."""
+    root = tmp_path_factory.mktemp("folder")
+    write_images(root / "images", {"a": 20, "b": 20, "c": 20})
+    return f"dataset.root={root}/images dataset.cache={root}"
+
+
+@pytest.fixture
+def batches(configure, folder):
+    """A function of overrides that returns the batch plan, and the training batches of both backends."""
+
+    def made(overrides):
+        config = configure(f"{folder} {overrides}")
+        plan, parts = make_batch_plan(config, load(config.dataset)), config.train.accumulate
+        by_torch = torch_data.TrainBatches(plan, torch_device.prepare(config), parts, lambda: 0)
+        by_jax = flax_data.TrainBatches(plan, flax_device.prepare(config), parts)
+        return plan, by_torch, by_jax
+
+    return made
+
+
+def pixels(plan, inputs, channels_first=False):
+    """Pixels of normalised inputs."""
+    mean, std = plan.data.moments["image"]
+    inputs = np.moveaxis(np.asarray(inputs), 1, -1) if channels_first else np.asarray(inputs)
+    return np.rint(inputs * std + mean).astype(np.uint8)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("case", [AUGMENTED, KEYS], ids=["augmented", "as they are"])
+def test_training_batches_are_the_bytes_of_the_plan_on_both_backends(batches, case, devices):
+    plan, by_torch, _ = batches(f"{case} train.accumulate=2")
+    _, _, by_jax = batches(f"{case} train.accumulate=2 accelerator.devices={devices}")
+    parts, images = list(by_torch), plan.data.train.fields["image"]
+    assert len(parts) == 2 * plan.steps_per_epoch == 8
+    seen = set()
+    for step in range(plan.steps_per_epoch):
+        wanted = images.take(*plan.image_request(step))
+        labels = plan.data.train.fields["label"][plan.indices(step)]
+        pair = parts[2 * step : 2 * step + 2]
+        joined = np.concatenate([pixels(plan, part["image"], channels_first=True) for part in pair])
+        np.testing.assert_array_equal(joined, wanted)
+        np.testing.assert_array_equal(np.concatenate([part["label"] for part in pair]), labels)
+        _, _, draws, _ = by_jax(step, 1)
+        assert draws["image"].dtype == np.uint8
+        np.testing.assert_array_equal(np.asarray(draws["image"]).reshape(wanted.shape), wanted)
+        seen |= {image.tobytes() for image in wanted}
+    assert len(seen) == 48
+    later = images.take(*plan.image_request(plan.steps_per_epoch))
+    assert (len({image.tobytes() for image in later} & seen) == 0) == (case == AUGMENTED)
+    by_torch.close()
+    by_jax.close()
+
+
+def test_the_digest_is_the_same_on_both_backends_and_tells_experiments_apart(batches):
+    cases = [AUGMENTED, f"{AUGMENTED} seed=1", KEYS, f"{KEYS} dataset.crop_pct=1"]
+    cases += [f"{AUGMENTED} dataset.{key}" for key in ("flip=false", "scale=[0.5,1]", "store=16")]
+    digests = []
+    for case in cases:
+        _, by_torch, by_jax = batches(case)
+        assert by_torch.digest() == by_jax.digest()
+        digests.append(by_torch.digest())
+    assert len(set(digests)) == len(cases)
+    assert batches(f"{AUGMENTED} dataset.workers=3")[1].digest() == digests[0]
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_an_evaluation_sees_every_image_once_on_both_backends(batches, configure, devices):
+    plan, _, _ = batches(AUGMENTED)
+    split = plan.data.val
+    wanted = split.fields["image"][np.arange(len(split))]
+    by_torch = torch_data.EvalBatches(split, plan, torch_device.prepare(configure(KEYS)), 4)
+    found = [pixels(plan, batch["image"], channels_first=True) for batch in by_torch]
+    np.testing.assert_array_equal(np.concatenate(found), wanted)
+    device = flax_device.prepare(configure(f"{KEYS} accelerator.devices={devices}"))
+    found = [
+        np.asarray(draws["image"])[np.asarray(counted) > 0]
+        for _, _, draws, counted in flax_data.EvalBatches(split, plan, device, 4)
+    ]
+    np.testing.assert_array_equal(np.concatenate(found), wanted)
+
+
+RUN = (
+    f"{AUGMENTED} model=simple_cnn train.steps=10 train.eval_every=5steps train.eval_batch_size=5 "
+    "train.precision=fp64 train.accumulate=2 logger=none train.log_every=1"
+)
+
+
+def test_runs_on_a_folder_agree_in_float64_and_resume_where_they_stopped(train, folder, tmp_path):
+    rows, results = {}, {}
+    for backend in ("torch", "jax"):
+        run = tmp_path / backend
+        assert train(backend, backend, f"{folder} {RUN} train.stop_after=4") == 130
+        assert train(backend, backend, f"{folder} {RUN} resume={run}") == 0
+        rows[backend], results[backend] = read_metrics(run / "metrics.jsonl"), RunFolder(run).result
+    assert train("whole", "jax", f"{folder} {RUN} dataset.workers=1") == 0
+    rows["whole"] = read_metrics(tmp_path / "whole/metrics.jsonl")
+    losses = {
+        name: [row["train/loss"] for row in found if "train/loss" in row]
+        for name, found in rows.items()
+    }
+    assert losses["jax"] == losses["whole"]
+    np.testing.assert_allclose(losses["torch"], losses["jax"], rtol=1e-10)
+    assert results["torch"].data_digest == results["jax"].data_digest
+    assert results["torch"].test == pytest.approx(results["jax"].test, rel=1e-9)
+    predictions = np.load(tmp_path / "jax/predictions.npz")
+    assert predictions["worst_images"].shape[1:] == (8, 8, 3)
+    assert predictions["classes"].tolist() == ["a", "b", "c"]
