@@ -13,13 +13,9 @@ from pipeline.data.sources.array_cache import Arrays, load_or_build
 from pipeline.data.sources.channel_stats import moments_of_sums
 from pipeline.data.sources.folder.decoding import corrupt_file, decode_images
 from pipeline.data.sources.folder.listing import SPLITS, Listing, list_images
-from pipeline.data.sources.stratified_split import (
-    held_out_count,
-    limit_train,
-    split_train_val,
-    stratified_order,
-)
+from pipeline.data.splits import make_splits
 from pipeline.data.stored_images import ImageFile, StoredImages
+from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
 from pipeline.tasks import Classification
 
@@ -129,35 +125,21 @@ def data_of(config: FolderConfig, listing: Listing, arrays: Arrays) -> Data:
         config.workers,
     )
     whole = Split({"image": images, "label": listing.labels[order]})
-    training, val, test = given_splits(config, listing, whole)
+    given = given_splits(listing, whole)
+    train, val, test, training = make_splits(given, config, test_fraction=config.test_fraction)
     moments = moments_of(config, arrays, training)
-    if val is None:
-        train, val = split_train_val(training, config)
-    else:
-        train = limit_train(training, config)
     outputs, classes = len(listing.classes), listing.classes
     return Data("folder", Classification(), train, val, test, outputs, {"image": moments}, classes)
 
 
-def given_splits(
-    config: FolderConfig, listing: Listing, whole: Split
-) -> tuple[Split, Split | None, Split]:
-    """Return the images for training, for validation, if they are given, and for testing."""
-    sizes = [len(whole), 0, 0]
-    if listing.splits is not None:
-        given = listing.splits[whole.stored_images["image"].rows]
-        sizes = np.bincount(given, minlength=len(SPLITS)).tolist()
-    first, second = sizes[0], sizes[0] + sizes[1]
-    training, val, test = whole[:first], whole[first:second], whole[second:]
-    if not len(test):
-        test = val
-    if not len(test):
-        rest = first - held_out_count(first, config.test_fraction)
-        if rest < 2:
-            allowed = f"small enough to leave 2 of the {first} images for the other splits"
-            raise UserError("dataset.test_fraction", config.test_fraction, allowed)
-        training, test = training[:rest], training[rest:]
-    return training, val if len(val) else None, test
+def given_splits(listing: Listing, whole: Split) -> dict[str, Split]:
+    """Return the splits that the folder or the table gives, by name; all images are `train` if none are."""
+    if listing.splits is None:
+        return {"train": whole}
+    given = listing.splits[whole.stored_images["image"].rows]
+    ends = np.cumsum(np.bincount(given, minlength=len(SPLITS))).tolist()
+    parts = zip(SPLITS, [0, *ends], ends, strict=False)
+    return {name: whole[first:last] for name, first, last in parts if last > first}
 
 
 def moments_of(config: FolderConfig, arrays: Arrays, training: Split) -> Moments:
