@@ -5,12 +5,13 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from flax_impl.device import DType
+from flax_impl.models.bert import BERT
 from flax_impl.models.cnn import CNN
 from flax_impl.models.custom import import_model
 from flax_impl.models.gpt import GPT
 from flax_impl.models.linear import Linear
 from flax_impl.models.mlp import MLP
-from flax_impl.models.resnet18 import ResNet18
+from flax_impl.models.resnet import ResNet
 from flax_impl.models.simple_cnn import SimpleCNN
 from flax_impl.models.vit import ViT
 from pipeline.config.models import ModelConfig
@@ -20,9 +21,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "cnn": CNN,
     "simple_cnn": SimpleCNN,
-    "resnet18": ResNet18,
+    "resnet18": ResNet,
+    "resnet50": ResNet,
     "vit": ViT,
     "gpt": GPT,
+    "bert": BERT,
     "own": import_model,
 }
 

@@ -1,52 +1,15 @@
 """GPT-2 (Radford et al. 2019), with nanoGPT's names."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from flax_impl.layers import ACTIVATIONS, TypedModule
-from flax_impl.models.attention import Attention
+from flax_impl.layers import TypedModule
+from flax_impl.models.transformer import Block
 from flax_impl.norms import LayerNorm
 from flax_impl.randomness import Dropout
-from pipeline.config.models import Activation, GPTConfig
-
-ATTENTION = ("c_attn", "attn_dropout", "c_proj", "resid_dropout")
-
-
-class MLP(TypedModule):
-    """Two dense layers on each token, with a hidden layer four times as wide."""
-
-    config: GPTConfig
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """`[batch, length, width]` to the same."""
-        config, types = self.config, self.types
-        x = nn.Dense(4 * config.width, config.bias, name="c_fc", **types)(x)
-        x = ACTIVATIONS[Activation.gelu_tanh](x)
-        x = nn.Dense(config.width, config.bias, name="c_proj", **types)(x)
-        return Dropout(config.dropout, name="dropout")(x, train)
-
-
-class Block(TypedModule):
-    """Causal attention and MLP, each with pre-normalisation and a residual connection."""
-
-    config: GPTConfig
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """`[batch, length, width]` to the same."""
-        config, types = self.config, self.types
-        rates = (config.dropout, config.dropout)
-        norm = partial(LayerNorm, epsilon=config.norm_epsilon, param_dtype=self.param_dtype)
-        attention = Attention(
-            config.heads, ATTENTION, rates, True, config.bias, name="attn", **types
-        )
-        x = x + attention(norm(name="ln_1")(x), train)
-        return x + MLP(config, name="mlp", **types)(norm(name="ln_2")(x), train)
+from pipeline.config.models import GPTConfig
 
 
 class GPT(TypedModule):
@@ -68,7 +31,7 @@ class GPT(TypedModule):
         x = wte(tokens) + wpe(jnp.arange(tokens.shape[1]))
         x = Dropout(config.dropout, name="drop")(x, train)
         for index in range(config.depth):
-            x = Block(config, name=f"h.{index}", **types)(x, train)
+            x = Block(config, causal=True, name=f"h.{index}", **types)(x, train)
         x = LayerNorm(epsilon=config.norm_epsilon, param_dtype=self.param_dtype, name="ln_f")(x)
         x, table = promote_dtype(x, wte.embedding, dtype=self.dtype)
         return x @ table.T

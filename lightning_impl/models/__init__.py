@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from torch import nn
 
+from lightning_impl.models.bert import BERT
 from lightning_impl.models.cnn import CNN
 from lightning_impl.models.custom import import_model
 from lightning_impl.models.gpt import GPT
 from lightning_impl.models.linear import Linear
 from lightning_impl.models.mlp import MLP
-from lightning_impl.models.resnet18 import ResNet18
+from lightning_impl.models.resnet import ResNet
 from lightning_impl.models.simple_cnn import SimpleCNN
 from lightning_impl.models.vit import ViT
 from pipeline.config.models import ModelConfig
@@ -19,9 +20,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "cnn": CNN,
     "simple_cnn": SimpleCNN,
-    "resnet18": ResNet18,
+    "resnet18": ResNet,
+    "resnet50": ResNet,
     "vit": ViT,
     "gpt": GPT,
+    "bert": BERT,
     "own": import_model,
 }
 

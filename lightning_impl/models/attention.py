@@ -35,29 +35,74 @@ class Attention(nn.Module):
         for name, layer in zip(names, layers, strict=True):
             self.add_module(name, layer)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`[batch, length, width]` to the same."""
+    def forward(self, x: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
+        """`[batch, length, width]` to the same; `seen`, as in `mix`, leaves tokens out."""
         packed, drop, out, drop_out = (getattr(self, name) for name in self.names)
         batch, length, width = x.shape
         heads = packed(x).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # [batch, heads, length, width of a head]
-        rate = drop.rate if self.training else 0.0
-        if rate and drop.key is not None:  # the same masks as in the other backend
-            mixed = attend(query, key, value, self.causal, drop)
-        else:
-            mixed = F.scaled_dot_product_attention(
-                query, key, value, dropout_p=rate, is_causal=self.causal
-            )
+        mixed = mix(query, key, value, self.causal, seen, drop)
         return drop_out(out(mixed.transpose(1, 2).reshape(batch, length, width)))
 
 
+class CrossAttention(nn.Module):
+    """Attention of one sequence to another, with the names of Hugging Face's GPT-2."""
+
+    def __init__(self, width: int, heads: int, dropout: float, bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_attn = nn.Linear(width, width, bias)
+        self.c_attn = nn.Linear(width, 2 * width, bias)
+        self.attn_dropout = Dropout(dropout)
+        self.c_proj = nn.Linear(width, width, bias)
+        self.resid_dropout = Dropout(dropout)
+
+    def forward(
+        self, x: torch.Tensor, memory: torch.Tensor, seen: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`[batch, length, width]` to the same; `memory` `[batch, other length, width]` is attended to."""
+        batch, length, width = x.shape
+        query = self.q_attn(x).view(batch, length, self.heads, -1).transpose(1, 2)
+        packed = self.c_attn(memory).view(batch, memory.shape[1], 2, self.heads, -1)
+        key, value = packed.permute(2, 0, 3, 1, 4)
+        mixed = mix(query, key, value, False, seen, self.attn_dropout)
+        mixed = mixed.transpose(1, 2).reshape(batch, length, width)
+        return self.resid_dropout(self.c_proj(mixed))
+
+
+def mix(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    causal: bool,
+    seen: torch.Tensor | None,
+    drop: Dropout,
+) -> torch.Tensor:
+    """`attend`, by torch's fused kernel if its dropout may draw masks of its own.
+
+    Only here: JAX has no such kernel for float64.
+    """
+    rate = drop.rate if drop.training else 0.0
+    if rate and drop.key is not None:  # the same masks as in the other backend
+        return attend(query, key, value, causal, seen, drop)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=seen, dropout_p=rate, is_causal=causal
+    )
+
+
 def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool, drop: Dropout
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    causal: bool,
+    seen: torch.Tensor | None,
+    drop: Dropout,
 ) -> torch.Tensor:
     """softmax(QKᵀ / √d) V (Vaswani et al. 2017, equation 1), the softmax in float32 at least.
 
     Query, key, value and result are `[batch, heads, length, d]`. With `causal` a token attends only to itself
-    and earlier ones; `drop` is applied to the softmax.
+    and earlier ones; `seen` `[batch, 1, 1, length of keys]` is false for keys that none attends to; `drop` is
+    applied to the softmax.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
     with torch.autocast(query.device.type, enabled=False):
@@ -65,5 +110,6 @@ def attend(
     if causal:
         length = query.shape[-2]
         seen = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+    if seen is not None:
         scores = scores.masked_fill(~seen, -torch.inf)
     return drop(scores.softmax(-1)).to(value.dtype) @ value

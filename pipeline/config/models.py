@@ -85,13 +85,24 @@ class SimpleCNNConfig(ModelConfig):
     channels: int = option(16, "channels of the one convolution", "at least 1")
 
 
-class ResNet18Config(ModelConfig):
-    name: str = "resnet18"
+class ResNetConfig(ModelConfig):
+    """Keys of all residual networks."""
+
     init: Initializer = Initializer.resnet
     stem: Stem = option(
         Stem.cifar, "first layers; imagenet: 7×7 and a pool, for sides of 100 and more; cifar: 3×3"
     )
     width: int = option(64, "channels of stage 1; each later stage doubles them", "at least 1")
+
+
+class ResNet18Config(ResNetConfig):
+    name: str = "resnet18"
+
+
+class ResNet50Config(ResNetConfig):
+    """Bottleneck blocks: each stage has four times the channels."""
+
+    name: str = "resnet50"
 
 
 class TransformerConfig(ModelConfig):
@@ -125,13 +136,24 @@ class ViTConfig(TransformerConfig):
     )
 
 
-class GPTConfig(TransformerConfig):
-    name: str = "gpt"
+class TokenConfig(TransformerConfig):
+    """Keys of transformers of token sequences."""
+
     init: Initializer = Initializer.gpt2
     max_length: int | None = option(
         None, "longest input in tokens; null: that of the data set", "null or at least 1"
     )
     bias: bool = option(True, "whether dense layers have biases, as GPT-2's")
+
+
+class GPTConfig(TokenConfig):
+    name: str = "gpt"
+
+
+class BERTConfig(TokenConfig):
+    name: str = "bert"
+    init: Initializer = Initializer.vit  # BERT's, too
+    norm_epsilon: float = 1e-12
 
 
 class OwnConfig(ModelConfig):
@@ -157,7 +179,9 @@ MODELS = {
     "cnn": CNNConfig,
     "simple_cnn": SimpleCNNConfig,
     "resnet18": ResNet18Config,
+    "resnet50": ResNet50Config,
     "vit": ViTConfig,
     "gpt": GPTConfig,
+    "bert": BERTConfig,
     "own": OwnConfig,
 }

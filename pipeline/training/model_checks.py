@@ -9,19 +9,23 @@ from pipeline.config.experiment import Config
 from pipeline.config.fields import require
 from pipeline.data.dataset import Data, Form
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, Regression, Shapes, Task
+from pipeline.tasks import TASKS, Classification, Regression, Shapes, Task
 from pipeline.user_code import import_attribute
 
-# Samples that a model accepts; a model that is not listed accepts any. Errors suggest the first model
-# that accepts the samples.
-ACCEPTED_INPUTS: dict[str, tuple[Form, ...]] = {
-    "linear": (Form.images, Form.vectors),
-    "mlp": (Form.images, Form.vectors),
-    "cnn": (Form.images,),
-    "simple_cnn": (Form.images,),
-    "resnet18": (Form.images,),
-    "vit": (Form.images,),
-    "gpt": (Form.tokens,),
+ONE_OUTPUT = ("classification", "regression", "multilabel")  # tasks: a row of outputs for a sample
+
+# Samples and tasks that a model accepts; a model that is not listed accepts any, and a user's own task is
+# accepted by all. Errors suggest the first model that fits.
+ACCEPTED: dict[str, tuple[tuple[Form, ...], tuple[str, ...]]] = {
+    "linear": ((Form.images, Form.vectors), ONE_OUTPUT),
+    "mlp": ((Form.images, Form.vectors), ONE_OUTPUT),
+    "cnn": ((Form.images,), ONE_OUTPUT),
+    "simple_cnn": ((Form.images,), ONE_OUTPUT),
+    "resnet18": ((Form.images,), ONE_OUTPUT),
+    "resnet50": ((Form.images,), ONE_OUTPUT),
+    "vit": ((Form.images,), ONE_OUTPUT),
+    "gpt": ((Form.tokens,), ("language",)),
+    "bert": ((Form.tokens,), ("masked_language",)),
 }
 
 
@@ -33,10 +37,13 @@ def check_model(config: Config, data: Data) -> None:
     """
     model, train, dataset = config.model, config.train, data.name
     form, shape = data.form, data.input_shape
-    if form not in ACCEPTED_INPUTS.get(model.name, Form):
-        fitting = [name for name, forms in ACCEPTED_INPUTS.items() if form in forms]
+    if not accepts(model.name, data):
+        fitting = [name for name in ACCEPTED if accepts(name, data)]
         samples = f"{form.value} of {'×'.join(map(str, shape))}"
-        allowed = f"{' or '.join(fitting)} for dataset={dataset}, whose samples are {samples}"
+        where = f"task={data.task.name} on dataset={dataset}, whose samples are {samples}"
+        if not fitting:
+            raise UserError("model", model.name, problem=f"no model here fits {where}")
+        allowed = f"{' or '.join(fitting)} for {where}"
         raise UserError("model", model.name, allowed, f"Set model={fitting[0]}.")
     if isinstance(model, models.CNNConfig) and model.input_size is not None:
         largest = max(shape[:2])
@@ -52,7 +59,7 @@ def check_model(config: Config, data: Data) -> None:
             f"a divisor of the sides of {dataset}'s images, {shape[0]}×{shape[1]}",
             f"Set model.patch to one of {', '.join(map(str, divisors))}.",
         )
-    if isinstance(model, models.GPTConfig) and model.max_length is not None:
+    if isinstance(model, models.TokenConfig) and model.max_length is not None:
         require(
             model.max_length >= shape[0],
             "model.max_length",
@@ -69,7 +76,7 @@ def check_model(config: Config, data: Data) -> None:
             problem=f"nothing is left of the images of dataset={dataset}, {shape[0]}×{shape[1]}, "
             "after its convolutions and pools",
         )
-    if isinstance(model, models.ResNet18Config):
+    if isinstance(model, models.ResNetConfig):
         require(
             prod(sides) > 1 or train.batch_size > train.accumulate,
             "train.batch_size",
@@ -80,6 +87,14 @@ def check_model(config: Config, data: Data) -> None:
     smoothing, allowed = train.label_smoothing, f"0 for dataset={dataset}, which has no classes"
     is_allowed = not smoothing or not isinstance(data.task, Regression)
     require(is_allowed, "train.label_smoothing", smoothing, allowed)
+
+
+def accepts(name: str, data: Data) -> bool:
+    """Tell whether a model fits the samples and the task of a data set."""
+    if name not in ACCEPTED:
+        return True
+    forms, tasks = ACCEPTED[name]
+    return data.form in forms and (data.task.name in tasks or data.task.name not in TASKS)
 
 
 def import_user_model(
@@ -134,7 +149,7 @@ def feature_map(model: models.ModelConfig, shape: tuple[int, ...]) -> tuple[int,
         return height // 2, width // 2
     if isinstance(model, models.ViTConfig):
         return height // model.patch, width // model.patch
-    if isinstance(model, models.ResNet18Config):
+    if isinstance(model, models.ResNetConfig):
         halvings = 5 if model.stem is models.Stem.imagenet else 3
         return -(-height // 2**halvings), -(-width // 2**halvings)
     if isinstance(model, models.CNNConfig):

@@ -11,7 +11,7 @@ import pytest
 import flax_impl.backend
 import flax_impl.data
 import flax_impl.layers
-import flax_impl.models.resnet18
+import flax_impl.models.resnet
 import flax_impl.models.vit
 import flax_impl.step
 import lightning_impl.optimizers
@@ -126,7 +126,7 @@ def swap_two_classes(targets):
 
 
 def same_padding(patch):
-    made = flax_impl.models.resnet18.nn.Conv
+    made = flax_impl.models.resnet.nn.Conv
 
     class Linen:
         def __getattr__(self, name):
@@ -137,13 +137,13 @@ def same_padding(patch):
             padding = "SAME" if kernel_size == (3, 3) else padding
             return made(features, kernel_size, strides, padding, **options)
 
-    patch.setattr(flax_impl.models.resnet18, "nn", Linen())
+    patch.setattr(flax_impl.models.resnet, "nn", Linen())
 
 
 def other_momentum(patch):
-    made = flax_impl.models.resnet18.BatchNorm
+    made = flax_impl.models.resnet.BatchNorm
     patch.setattr(
-        flax_impl.models.resnet18,
+        flax_impl.models.resnet,
         "BatchNorm",
         lambda **options: made(**options | {"momentum": 0.01}),
     )

@@ -29,7 +29,17 @@ from lightning_impl.layers import layer_kinds as torch_kinds
 from lightning_impl.models import attention as torch_attention
 from lightning_impl.state import COUNTER, buffers_of, parameters_of
 from lightning_impl.state import shapes_of as torch_shapes
-from pipeline.config.models import GPTConfig, ModelConfig, Pool, ResNet18Config, Stem, ViTConfig
+from pipeline.config.models import (
+    BERTConfig,
+    GPTConfig,
+    ModelConfig,
+    Pool,
+    ResNet18Config,
+    ResNet50Config,
+    Stem,
+    TokenConfig,
+    ViTConfig,
+)
 
 pytestmark = pytest.mark.usefixtures("float64")
 CLASSES = 5
@@ -44,27 +54,30 @@ class Case:
 
     def batch(self) -> np.ndarray:
         random = np.random.default_rng(1)
-        if isinstance(self.config, GPTConfig):
+        if isinstance(self.config, TokenConfig):
             return random.integers(0, CLASSES, self.shape)
         return random.normal(size=self.shape)
 
 
 SMALL = {"depth": 2, "heads": 2, "width": 8}
-VIT, GPT = ViTConfig(**SMALL), GPTConfig(**SMALL)
+VIT, GPT, BERT = ViTConfig(**SMALL), GPTConfig(**SMALL), BERTConfig(**SMALL)
 IMAGES, TOKENS = (4, 12, 8, 3), (3, 6)
 CASES = {
     "resnet18": Case(ResNet18Config(width=4), (4, 11, 8, 3)),
     "resnet18 for imagenet": Case(ResNet18Config(width=4, stem=Stem.imagenet), (3, 69, 40, 2)),
+    "resnet50": Case(ResNet50Config(width=4), (6, 11, 8, 3)),
     "vit": Case(VIT, IMAGES),
     "vit by the mean": Case(replace(VIT, pool=Pool.mean, norm_epsilon=1e-2), IMAGES),
     "vit of one block and head": Case(ViTConfig(depth=1, heads=1, width=6, patch=2), (2, 4, 4, 1)),
     "gpt": Case(GPT, TOKENS),
     "gpt without biases": Case(replace(GPT, bias=False, norm_epsilon=1e-2), TOKENS),
     "gpt with more positions": Case(replace(GPT, max_length=9, heads=1), TOKENS),
+    "bert": Case(BERT, TOKENS),
 }
 DROPPED = {
     "vit": Case(replace(VIT, dropout=0.3, drop_path=0.5), IMAGES),
     "gpt": Case(replace(GPT, dropout=0.3), TOKENS),
+    "bert": Case(replace(BERT, dropout=0.3), TOKENS),
 }
 
 
@@ -135,7 +148,15 @@ def randomised(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     ("name", "train"),
     [
-        *(pytest.param(name, True, id=f"{name}-training") for name in CASES),
+        *(
+            pytest.param(
+                name,
+                True,
+                id=f"{name}-training",
+                marks=[pytest.mark.slow] * (name == "resnet50"),
+            )
+            for name in CASES
+        ),
         # Transformers do the same in both, and there is one way to evaluate a norm.
         *(
             pytest.param(
@@ -192,7 +213,7 @@ def test_with_shared_masks_outputs_and_gradients_are_the_same(configure, name, s
     for path, mask in torch_masks.items():
         np.testing.assert_array_equal(flax_masks[path], mask)
     dropping = {path for path, mask in torch_masks.items() if mask.any()}
-    if name == "gpt":
+    if name in {"gpt", "bert"}:
         assert dropping == torch_masks.keys()
     else:  # in the first of two blocks no sample skips a layer, in the last as many as was asked for
         assert dropping.isdisjoint({"blocks.0.drop_path1", "blocks.0.drop_path2"})
@@ -205,7 +226,7 @@ def test_with_shared_masks_outputs_and_gradients_are_the_same(configure, name, s
     assert_arrays_close(found, expected)
 
 
-@pytest.mark.parametrize("name", DROPPED)
+@pytest.mark.parametrize("name", ["vit", "gpt"])
 def test_native_masks_are_applied_in_training_only(configure, name):
     config, twins = configure("train.randomness=native"), Twins(DROPPED[name])
     plain, key = twins.with_torch(False)["outputs"], torch_randomness.step_key
@@ -236,7 +257,7 @@ def test_dropout_on_attention_alone_works_with_either_generator(configure):
         np.testing.assert_array_equal(model.eval()(x).detach().numpy(), plain)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit", "gpt"])
+@pytest.mark.parametrize("name", ["resnet18", "vit", "gpt", "bert"])
 def test_bf16_outputs_are_close_to_float64_and_gradients_are_float32(name):
     twins = Twins(CASES[name])
     exact = twins.with_torch(False)["outputs"]
@@ -258,13 +279,19 @@ def test_bf16_outputs_are_close_to_float64_and_gradients_are_float32(name):
 
 
 @pytest.mark.parametrize(
-    "train",
-    [True, pytest.param(False, marks=pytest.mark.slow)],
-    ids=["training", "evaluating"],
+    ("config", "train"),
+    [
+        (ResNet18Config(stem=Stem.imagenet), True),
+        *(
+            pytest.param(kind(stem=Stem.imagenet), train, marks=pytest.mark.slow)
+            for kind, train in ((ResNet18Config, False), (ResNet50Config, True))
+        ),
+    ],
+    ids=["resnet18-training", "resnet18-evaluating", "resnet50-training"],
 )
-def test_resnet18_matches_torchvision_and_loads_its_weights_unchanged(train):
-    theirs = randomised(torchvision.models.resnet18(weights=None, num_classes=1000).double())
-    config = ResNet18Config(stem=Stem.imagenet)
+def test_a_resnet_matches_torchvision_and_loads_its_weights_unchanged(config, train):
+    model = getattr(torchvision.models, config.name)
+    theirs = randomised(model(weights=None, num_classes=1000).double())
     ours = torch_models.build_model(config, (64, 64, 3), 1000).double()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     flax_model = flax_models.build_model(config, (64, 64, 3), 1000, dtype=float, param_dtype=float)
@@ -327,11 +354,12 @@ def test_vit_matches_torchvision():
         assert gap(ours.eval()(x).numpy(), theirs.eval()(x).numpy()) < 1e-12
 
 
-def test_a_gpt_block_matches_torchs_encoder_layer_with_a_causal_mask():
-    ours = randomised(torch_models.build_model(GPT, (6,), CLASSES).double()).h[0].eval()
+@pytest.mark.parametrize(("config", "causal"), [(GPT, True), (BERT, False)], ids=["gpt", "bert"])
+def test_a_block_matches_torchs_encoder_layer(config, causal):
+    ours = randomised(torch_models.build_model(config, (6,), CLASSES).double()).h[0].eval()
     theirs = nn.TransformerEncoderLayer(
-        8, 2, 32, 0.0, partial(nn.functional.gelu, approximate="tanh"),
-        batch_first=True, norm_first=True, dtype=torch.double,
+        8, 2, 32, 0.0, partial(nn.functional.gelu, approximate="tanh"), config.norm_epsilon,
+        batch_first=True, norm_first=causal, dtype=torch.double,
     ).eval()  # fmt: skip
     names = {
         "ln_": "norm",
@@ -349,7 +377,8 @@ def test_a_gpt_block_matches_torchs_encoder_layer_with_a_causal_mask():
     x = torch.tensor(np.random.default_rng(0).normal(size=(3, 6, 8)))
     mask = nn.Transformer.generate_square_subsequent_mask(6, dtype=torch.double)
     with torch.no_grad():
-        assert gap(ours(x).numpy(), theirs(x, src_mask=mask, is_causal=True).numpy()) < 1e-12
+        expected = theirs(x, src_mask=mask if causal else None, is_causal=causal)
+        assert gap(ours(x).numpy(), expected.numpy()) < 1e-12
 
 
 @pytest.mark.parametrize("train", [True, False], ids=["with dropout", "without"])
@@ -399,6 +428,7 @@ def test_vit_has_the_parameter_names_of_timm():
 # As the papers, torchvision, timm and the released GPT-2 have them.
 PUBLISHED = {
     "resnet18 model.stem=imagenet": ((224, 224, 3), 1000, 11_689_512),
+    "resnet50 model.stem=imagenet": ((224, 224, 3), 1000, 25_557_032),
     "vit_tiny": ((224, 224, 3), 1000, 5_717_416),
     "vit_small": ((224, 224, 3), 1000, 22_050_664),
     "vit_base": ((224, 224, 3), 1000, 86_567_656),

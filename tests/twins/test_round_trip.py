@@ -28,8 +28,10 @@ SMALL = {
     "cnn": "model.channels=[2,3] model.hidden=[4]",
     "simple_cnn": "model.channels=2",
     "resnet18": "model.width=2",
+    "resnet50": "model.width=1",
     "vit": "model.width=8 model.heads=2 model.depth=1 model.patch=4",
     "gpt": "model.width=8 model.heads=2 model.depth=2",
+    "bert": "model.width=8 model.heads=2 model.depth=1",
     "own": "model.torch=own_models:TorchNet model.jax=own_models:FlaxNet",
 }
 IMAGES = {
@@ -53,7 +55,7 @@ class Pair:
 
     def __init__(self, configure, overrides):
         config = configure(f"accelerator=cpu logger=none train.batch_size=8 {overrides}")
-        outline = TOKENS if config.model.name == "gpt" else IMAGES
+        outline = TOKENS if config.model.name in ("gpt", "bert") else IMAGES
         plan = make_batch_plan(config, placeholder_data(outline))
         self.config = config
         self.experiment = Experiment(config, plan, Recorder(config, plan.data), None)

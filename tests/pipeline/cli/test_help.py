@@ -128,7 +128,7 @@ def test_help_shows_six_examples_then_groups_then_keys(help_text):
 def test_help_lists_every_group_with_its_options_and_marks_the_chosen_one(help_text):
     assert set(GROUPS) == set(config_groups())
     text = " ".join(help_text.split())
-    assert "model cnn*, gpt, gpt2, " in text
+    assert "model bert, cnn*, gpt, gpt2, " in text
     assert "backend jax, torch* (" in text
     assert "logger csv, none, tensorboard, wandb* (" in text
     for group in config_groups():

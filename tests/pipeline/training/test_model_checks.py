@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.models import (
+    MODELS,
     GPTConfig,
     MLPConfig,
     ModelConfig,
@@ -17,9 +18,9 @@ from pipeline.config.models import (
 )
 from pipeline.data.dataset import Data, Form, Split
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, Language, Regression
+from pipeline.tasks import TASKS, Classification, Language, Regression
 from pipeline.training.model_checks import (
-    ACCEPTED_INPUTS,
+    ACCEPTED,
     check_model,
     check_outputs,
     drop_path_rates,
@@ -52,25 +53,36 @@ def test_the_form_of_samples_follows_from_their_shape_and_type(form):
 
 
 @pytest.mark.parametrize("form", SAMPLES)
-@pytest.mark.parametrize("name", ACCEPTED_INPUTS)
+@pytest.mark.parametrize("name", ACCEPTED)
 def test_a_model_that_does_not_accept_the_data_is_refused_with_those_that_do(configure, name, form):
     config = replace(configure(), model=Named(name=name))
-    if form in ACCEPTED_INPUTS[name]:
-        check_model(config, data_of(form))
+    data = data_of(form)
+    fitting = [other for other, fits in ACCEPTED.items() if form in fits[0]]
+    fitting = [other for other in fitting if data.task.name in ACCEPTED[other][1]]
+    if name in fitting:
+        check_model(config, data)
         return
     with pytest.raises(UserError) as refused:
-        check_model(config, data_of(form))
-    fitting = [other for other in ACCEPTED_INPUTS if form in ACCEPTED_INPUTS[other]]
+        check_model(config, data)
     assert str(refused.value) == (
-        f"model={name}: must be {' or '.join(fitting)} for dataset=test, whose samples are "
-        f"{SAMPLES[form][2]}. Set model={fitting[0]}."
+        f"model={name}: must be {' or '.join(fitting)} for task={data.task.name} on dataset=test, "
+        f"whose samples are {SAMPLES[form][2]}. Set model={fitting[0]}."
     )
 
 
 def test_accepted_inputs_fit_the_shipped_models():
-    assert ACCEPTED_INPUTS["gpt"] == (Form.tokens,)
-    assert Form.tokens not in ACCEPTED_INPUTS["linear"] + ACCEPTED_INPUTS["cnn"]
-    assert Form.vectors not in ACCEPTED_INPUTS["cnn"] + ACCEPTED_INPUTS["vit"]
+    assert ACCEPTED.keys() == MODELS.keys() - {"own"}
+    assert ACCEPTED["gpt"] == ((Form.tokens,), ("language",))
+    assert Form.tokens not in ACCEPTED["linear"][0] + ACCEPTED["cnn"][0]
+    assert Form.vectors not in ACCEPTED["cnn"][0] + ACCEPTED["vit"][0]
+
+
+def test_a_model_that_does_not_fit_the_task_is_refused_with_those_that_do(configure):
+    tokens, masked = data_of(Form.tokens), TASKS["masked_language"]
+    # It would see the tokens that it has to predict.
+    assert "must be gpt for task=language" in refusal(configure, Form.tokens, Named(name="bert"))
+    with pytest.raises(UserError, match="must be bert for task=masked_language"):
+        check_model(replace(configure(), model=Named(name="gpt")), replace(tokens, task=masked))
 
 
 @pytest.mark.parametrize("form", SAMPLES)
