@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import flax
@@ -13,6 +14,7 @@ import optax
 import orbax.checkpoint
 
 from flax_impl.checkpoints import Checkpoints, read_best, read_checkpoint
+from flax_impl.data import shapes_of_sample
 from flax_impl.device import Device, PyTree, prepare
 from flax_impl.layers import Layout, check_groups, initial_variables, layer_kinds, layout_of
 from flax_impl.loop import evaluate
@@ -23,9 +25,9 @@ from flax_impl.optimizers import build_descent
 from flax_impl.sharding import put_on_devices, shardings
 from flax_impl.state import by_path, from_canonical, initial_state, shapes_of
 from flax_impl.step import TrainState, make_apply_fn
+from flax_impl.tasks import build_loss
 from flax_impl.transfer import export_checkpoint, import_checkpoint
 from pipeline.config.models import Initializer, OwnConfig
-from pipeline.data.dataset import Form
 from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
 from pipeline.run.experiment import Experiment
@@ -35,8 +37,11 @@ from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import Arrays, PortableState, Shapes
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
+from pipeline.training.model_checks import fill_from_data
 from pipeline.training.param_groups import param_groups
 from pipeline.verify.names.names_file import names_of
+
+Inputs = tuple[jax.ShapeDtypeStruct, ...]  # shapes and dtypes of a model's arguments
 
 __all__ = [
     "adopt",
@@ -196,28 +201,48 @@ def build(
     return jax.jit(begin, out_shardings=places)(*placed), layout
 
 
-def _make_model(
-    experiment: Experiment, device: Device
-) -> tuple[nn.Module, jax.ShapeDtypeStruct, Layout]:
-    """Make the model, the shape and dtype of a batch of one sample, and the canonical layout."""
+def _make_model(experiment: Experiment, device: Device) -> tuple[nn.Module, Inputs, Layout]:
+    """Make the model, the shapes and dtypes of what it takes for one sample, and the canonical layout."""
     config, data = experiment.config, experiment.plan.data
     if config.model.init is Initializer.own:
         seed_global_generators(config.seed)
-    shape = data.input_shape
     dtypes = {"dtype": device.compute_dtype, "param_dtype": device.dtype}
-    model = build_model(config.model, shape, data.outputs, **dtypes)
-    kind = jnp.int32 if data.form is Form.tokens else device.dtype
-    inputs = jax.ShapeDtypeStruct((1, *shape), kind)
-    layout = layout_of(model, inputs, names_of(config.model))
+    fitted = fill_from_data(config.model, data)
+    model = build_model(fitted, data.input_shape, data.outputs, **dtypes)
+    inputs = _model_inputs(experiment, device)
+    layout = layout_of(model, *inputs, names=names_of(config.model))
     if isinstance(config.model, OwnConfig) and not layout:
         raise UserError("model.jax", config.model.jax, problem="it has no parameters to train")
     return model, inputs, layout
 
 
+class _Found(Exception):
+    """Ends the search of `_model_inputs`."""
+
+
+def _model_inputs(experiment: Experiment, device: Device) -> Inputs:
+    """Return the shapes and dtypes of what the task gives to the model for one sample.
+
+    Only here: a torch module needs none to be made.
+    """
+    loss = build_loss(experiment.config, experiment.plan.data, device)
+    found: list[Inputs] = []
+
+    def apply_fn(variables: PyTree, *inputs: jax.Array, **options: PyTree) -> PyTree:
+        found.append(tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs))
+        raise _Found
+
+    with suppress(_Found):
+        jax.eval_shape(
+            partial(loss.outputs, apply_fn, {}), shapes_of_sample(experiment.plan, device)
+        )
+    return found[0]
+
+
 def _start(
     experiment: Experiment,
     model: nn.Module,
-    inputs: jax.ShapeDtypeStruct,
+    inputs: Inputs,
     layout: Layout,
     is_fresh: bool,
 ) -> PortableState:

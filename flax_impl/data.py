@@ -13,6 +13,7 @@ from flax_impl.sharding import WHOLE, axis_spec, put_on_devices, shard
 from pipeline.data.batch_plan import AUGMENT, BatchPlan
 from pipeline.data.dataset import Split
 from pipeline.data.image_prefetch import ImagePrefetcher, ImageRequest
+from pipeline.rng import generator
 
 # Arrays up to this size are kept on the device; larger ones stay memory-mapped.
 RESIDENT_BYTES = 4 * 2**30
@@ -121,6 +122,22 @@ class _OwnImages:
         for name, own in images.items():
             whole[name][self.rows] = own
         return whole
+
+
+def shapes_of_sample(plan: BatchPlan, device: Device) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return shapes and dtypes of a batch of one sample, with its noise, as `normalised` returns it."""
+    train, task = plan.data.train, plan.data.task
+    types = {name: field.dtype for name, field in train.fields.items()}
+    shapes = dict(train.shapes(1))
+    for name in task.noise:
+        drawn = task.draw(name, generator(0, name), train.shapes(1))
+        types[name], shapes[name] = drawn.dtype, drawn.shape
+
+    def type_of(name: str) -> DType:
+        is_real = name in plan.data.moments or np.issubdtype(types[name], np.floating)
+        return device.dtype if is_real else jnp.int32
+
+    return {name: jax.ShapeDtypeStruct(shapes[name], type_of(name)) for name in shapes}
 
 
 def gather_batch(

@@ -1,6 +1,6 @@
 """Layer kinds, canonical names and layouts, and layers that models share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -13,7 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from flax_impl.device import DType, PyTree
-from flax_impl.norms import BatchNorm, LayerNorm
+from flax_impl.norms import BatchNorm, GroupNorm, LayerNorm
 from pipeline.config.experiment import Config
 from pipeline.config.models import Activation
 from pipeline.config.optimizers import LambConfig
@@ -98,6 +98,7 @@ KINDS: dict[type[nn.Module], tuple[str, dict[str, _Leaf]]] = {
     nn.LayerNorm: ("norm", NORM),
     LayerNorm: ("norm", NORM),
     nn.GroupNorm: ("norm", NORM),
+    GroupNorm: ("norm", NORM),
     nn.RMSNorm: ("norm", NORM),
     nn.InstanceNorm: ("norm", NORM),
     nn.BatchNorm: ("norm", NORM),
@@ -162,12 +163,12 @@ def layer_kinds(layout: Layout) -> dict[str, str]:
 
 
 def layout_of(
-    model: nn.Module, inputs: jax.ShapeDtypeStruct, names: NamesFile | None = None
+    model: nn.Module, *inputs: jax.ShapeDtypeStruct, names: NamesFile | None = None
 ) -> Layout:
     """Map every parameter and running statistic of a model to its canonical name and layout.
 
     An array of a module that is not in `KINDS` keeps its name and layout, unless `names` gives it others.
-    Only here: canonical names and layouts are torch's own. `inputs` has the shape and dtype of a batch.
+    Only here: canonical names and layouts are torch's own. `inputs` have the shapes and dtypes of a batch.
 
     Raises:
         UserError: the names do not fit the model.
@@ -190,7 +191,8 @@ def layout_of(
         return _Leaf(path[-1]).piece(path[:-1], "own", path, shape)
 
     with nn.intercept_methods(note):
-        variables = _in_its_types(partial(jax.eval_shape, model.init, jax.random.key(0)), inputs)
+        make = partial(jax.eval_shape, model.init, jax.random.key(0))
+        variables = _in_its_types(make, inputs)
     layout = {
         path: _Place(collection, array.shape, (piece(path, array.shape),))  # pyrefly: ignore[missing-attribute] no empty nodes
         for collection in ("params", "batch_stats")
@@ -199,29 +201,33 @@ def layout_of(
     return _renamed(layout, names) if names else layout
 
 
-def initial_variables(model: nn.Module, inputs: jax.ShapeDtypeStruct, seed: int) -> PyTree:
+def initial_variables(
+    model: nn.Module, inputs: Sequence[jax.ShapeDtypeStruct], seed: int
+) -> PyTree:
     """Return the variables that a model makes itself, from the seed.
 
     Only here: a torch model is made with them.
     """
     key = jax.random.key(key_words(seed, "weights")[0])
 
-    def make(inputs: jax.ShapeDtypeStruct) -> PyTree:
-        return jax.jit(model.init)(key, jnp.zeros(inputs.shape, inputs.dtype))
+    def make(*inputs: jax.ShapeDtypeStruct) -> PyTree:
+        return jax.jit(model.init)(key, *(jnp.zeros(x.shape, x.dtype) for x in inputs))
 
     return nn.meta.unbox(_in_its_types(make, inputs))
 
 
-def _in_its_types(
-    make: Callable[[jax.ShapeDtypeStruct], PyTree], inputs: jax.ShapeDtypeStruct
-) -> PyTree:
-    """Return `make(inputs)`; in float32 if a model's own float32, as the carry of a scan, needs that."""
+def _in_its_types(make: Callable[..., PyTree], inputs: Sequence[jax.ShapeDtypeStruct]) -> PyTree:
+    """Return `make(*inputs)`; in float32 if a model's own float32, as the carry of a scan, needs that."""
     try:
-        return make(inputs)
+        return make(*inputs)
     except TypeError:
-        if inputs.dtype != jnp.float64:
+        if all(x.dtype != jnp.float64 for x in inputs):
             raise
-        return make(jax.ShapeDtypeStruct(inputs.shape, jnp.float32))
+        return make(*map(_in_float32, inputs))
+
+
+def _in_float32(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, jnp.float32 if x.dtype == jnp.float64 else x.dtype)
 
 
 def _renamed(layout: Layout, names: NamesFile) -> Layout:

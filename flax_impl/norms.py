@@ -52,3 +52,17 @@ class LayerNorm(nn.LayerNorm):
 
     epsilon: float = 1e-5
     use_fast_variance: bool = False
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation (Wu & He 2018) over groups of channels and all places, with torch's epsilon.
+
+    Its variance takes two passes, as that of `LayerNorm`.
+    """
+
+    epsilon: float = 1e-5
+    use_fast_variance: bool = False
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[batch, …, channels]` to the same."""
+        return super().__call__(x).astype(x.dtype)

@@ -32,6 +32,7 @@ from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import PortableState
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
+from pipeline.training.model_checks import fill_from_data
 from pipeline.verify.names.names_file import names_of
 from pipeline.verify.names.pieces import check_names
 
@@ -163,4 +164,4 @@ def _make_model(experiment: Experiment) -> nn.Module:
     if config.model.init is Initializer.own:
         seed_global_generators(config.seed)
         torch.manual_seed(key_words(config.seed, "weights")[0])
-    return build_model(config.model, data.input_shape, data.outputs)
+    return build_model(fill_from_data(config.model, data), data.input_shape, data.outputs)

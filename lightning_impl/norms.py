@@ -94,3 +94,13 @@ class LayerNorm(nn.LayerNorm):
         with torch.autocast(x.device.type, enabled=False):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             return F.layer_norm(wide, self.normalized_shape, self.weight, self.bias, self.eps).to(x)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation (Wu & He 2018) over groups of channels and all places, in float32 at least."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyrefly: ignore[bad-override-param-name] `input`
+        """`[batch, channels, …]` to the same."""
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            return F.group_norm(wide, self.num_groups, self.weight, self.bias, self.eps).to(x)

@@ -8,11 +8,13 @@ from flax_impl.device import DType
 from flax_impl.models.bert import BERT
 from flax_impl.models.cnn import CNN
 from flax_impl.models.custom import import_model
+from flax_impl.models.encoder_decoder import EncoderDecoder
 from flax_impl.models.gpt import GPT
 from flax_impl.models.linear import Linear
 from flax_impl.models.mlp import MLP
 from flax_impl.models.resnet import ResNet
 from flax_impl.models.simple_cnn import SimpleCNN
+from flax_impl.models.unet import UNet
 from flax_impl.models.vit import ViT
 from pipeline.config.models import ModelConfig
 
@@ -23,9 +25,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "simple_cnn": SimpleCNN,
     "resnet18": ResNet,
     "resnet50": ResNet,
+    "unet": UNet,
     "vit": ViT,
     "gpt": GPT,
     "bert": BERT,
+    "encoder_decoder": EncoderDecoder,
     "own": import_model,
 }
 

@@ -8,6 +8,7 @@ from flax_impl.tasks.masked_language import MaskedLanguageLoss
 from flax_impl.tasks.multilabel import MultilabelLoss
 from flax_impl.tasks.regression import RegressionLoss
 from flax_impl.tasks.segmentation import SegmentationLoss
+from flax_impl.tasks.seq2seq import Seq2SeqLoss
 from flax_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.config.experiment import Config
 from pipeline.data.dataset import Data
@@ -22,6 +23,7 @@ LOSSES: dict[str, type[TaskLoss]] = {
     "segmentation": SegmentationLoss,
     "masked_language": MaskedLanguageLoss,
     "denoising": DenoisingLoss,
+    "seq2seq": Seq2SeqLoss,
 }
 
 

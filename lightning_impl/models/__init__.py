@@ -7,11 +7,13 @@ from torch import nn
 from lightning_impl.models.bert import BERT
 from lightning_impl.models.cnn import CNN
 from lightning_impl.models.custom import import_model
+from lightning_impl.models.encoder_decoder import EncoderDecoder
 from lightning_impl.models.gpt import GPT
 from lightning_impl.models.linear import Linear
 from lightning_impl.models.mlp import MLP
 from lightning_impl.models.resnet import ResNet
 from lightning_impl.models.simple_cnn import SimpleCNN
+from lightning_impl.models.unet import UNet
 from lightning_impl.models.vit import ViT
 from pipeline.config.models import ModelConfig
 
@@ -22,9 +24,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "simple_cnn": SimpleCNN,
     "resnet18": ResNet,
     "resnet50": ResNet,
+    "unet": UNet,
     "vit": ViT,
     "gpt": GPT,
     "bert": BERT,
+    "encoder_decoder": EncoderDecoder,
     "own": import_model,
 }
 

@@ -36,12 +36,12 @@ class Attention(nn.Module):
             self.add_module(name, layer)
 
     def forward(self, x: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
-        """`[batch, length, width]` to the same; `seen`, as in `mix`, leaves tokens out."""
+        """`[batch, length, width]` to the same; `seen`, as in `attend`, leaves tokens out."""
         packed, drop, out, drop_out = (getattr(self, name) for name in self.names)
         batch, length, width = x.shape
         heads = packed(x).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # [batch, heads, length, width of a head]
-        mixed = mix(query, key, value, self.causal, seen, drop)
+        mixed = _mix(query, key, value, self.causal, seen, drop)
         return drop_out(out(mixed.transpose(1, 2).reshape(batch, length, width)))
 
 
@@ -65,12 +65,12 @@ class CrossAttention(nn.Module):
         query = self.q_attn(x).view(batch, length, self.heads, -1).transpose(1, 2)
         packed = self.c_attn(memory).view(batch, memory.shape[1], 2, self.heads, -1)
         key, value = packed.permute(2, 0, 3, 1, 4)
-        mixed = mix(query, key, value, False, seen, self.attn_dropout)
+        mixed = _mix(query, key, value, False, seen, self.attn_dropout)
         mixed = mixed.transpose(1, 2).reshape(batch, length, width)
         return self.resid_dropout(self.c_proj(mixed))
 
 
-def mix(
+def _mix(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

@@ -8,6 +8,7 @@ from lightning_impl.tasks.masked_language import MaskedLanguageLoss
 from lightning_impl.tasks.multilabel import MultilabelLoss
 from lightning_impl.tasks.regression import RegressionLoss
 from lightning_impl.tasks.segmentation import SegmentationLoss
+from lightning_impl.tasks.seq2seq import Seq2SeqLoss
 from lightning_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.config.experiment import Config
 from pipeline.data.dataset import Data
@@ -22,6 +23,7 @@ LOSSES: dict[str, type[TaskLoss]] = {
     "segmentation": SegmentationLoss,
     "masked_language": MaskedLanguageLoss,
     "denoising": DenoisingLoss,
+    "seq2seq": Seq2SeqLoss,
 }
 
 

@@ -180,6 +180,15 @@ class FolderConfig(DatasetConfig):
         )
 
 
+class ReverseConfig(DatasetConfig):
+    name: str = "reverse"
+    samples: int = option(
+        4096, "training samples; validation and test have a quarter of that each", "at least 1"
+    )
+    length: int = option(12, "tokens of the longest sequence; the shortest has one", "at least 1")
+    vocabulary: int = option(16, "number of different tokens, padding included", "in 2 … 256")
+
+
 DATASETS = {
     "digits": DigitsConfig,
     "line": LineConfig,
@@ -187,4 +196,5 @@ DATASETS = {
     "images": ImagesConfig,
     "text": TextConfig,
     "folder": FolderConfig,
+    "reverse": ReverseConfig,
 }

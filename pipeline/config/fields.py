@@ -23,6 +23,7 @@ RANGES: dict[str, Callable[[Any], bool]] = {
     "in [0, 1)": lambda value: 0 <= value < 1,
     "in [0, 1]": lambda value: 0 <= value <= 1,
     "in [1, 10]": lambda value: 1 <= value <= 10,
+    "in 2 … 256": lambda value: 2 <= value <= 256,
     "in 1 … 100": lambda value: 1 <= value <= 100,
     "in 1 … 1024": lambda value: 1 <= value <= 1024,
     "in 1 … 1000000": lambda value: 1 <= value <= 10**6,

@@ -105,6 +105,26 @@ class ResNet50Config(ResNetConfig):
     name: str = "resnet50"
 
 
+class UNetConfig(ModelConfig):
+    name: str = "unet"
+    depth: int = option(
+        2, "levels below the first, each of half the height and width", "at least 1"
+    )
+    width: int = option(
+        32, "channels of the first level; each deeper one doubles them", "at least 1"
+    )
+    groups: int = option(8, "groups of channels that are normalised together", "at least 1")
+    dropout: float = option(0.0, "dropout probability", "in [0, 1)")
+    time: bool | None = option(
+        None, "whether it takes the time (level of noise), too; null: if the task draws one"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = self.width % self.groups == 0
+        require(fits, "model.groups", self.groups, f"a divisor of model.width={self.width}")
+
+
 class TransformerConfig(ModelConfig):
     """Keys of both vision and language transformers."""
 
@@ -156,6 +176,11 @@ class BERTConfig(TokenConfig):
     norm_epsilon: float = 1e-12
 
 
+class EncoderDecoderConfig(TokenConfig):
+    name: str = "encoder_decoder"
+    depth: int = option(2, "blocks of the encoder, and of the decoder")
+
+
 class OwnConfig(ModelConfig):
     """A user's own pair of models."""
 
@@ -180,8 +205,10 @@ MODELS = {
     "simple_cnn": SimpleCNNConfig,
     "resnet18": ResNet18Config,
     "resnet50": ResNet50Config,
+    "unet": UNetConfig,
     "vit": ViTConfig,
     "gpt": GPTConfig,
     "bert": BERTConfig,
+    "encoder_decoder": EncoderDecoderConfig,
     "own": OwnConfig,
 }

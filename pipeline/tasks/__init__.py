@@ -11,6 +11,7 @@ from pipeline.tasks.masked_language import MaskedLanguage
 from pipeline.tasks.multilabel import Multilabel
 from pipeline.tasks.regression import Regression
 from pipeline.tasks.segmentation import Segmentation
+from pipeline.tasks.seq2seq import Seq2Seq
 from pipeline.tasks.task import Shapes, Task
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Multilabel",
     "Regression",
     "Segmentation",
+    "Seq2Seq",
     "Shapes",
     "Task",
     "direction",
@@ -37,6 +39,7 @@ TASKS: dict[str, Task] = {
         Segmentation(),
         MaskedLanguage(),
         Denoising(),
+        Seq2Seq(),
     )
 }
 

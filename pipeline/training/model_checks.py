@@ -1,31 +1,37 @@
 """Checks that a model fits a data set, without loading a framework."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import gcd, prod
 from typing import Any
+
+import numpy as np
 
 from pipeline.config import models
 from pipeline.config.experiment import Config
 from pipeline.config.fields import require
-from pipeline.data.dataset import Data, Form
+from pipeline.data.dataset import Data, Form, form_of
 from pipeline.errors import UserError
-from pipeline.tasks import TASKS, Classification, Regression, Shapes, Task
+from pipeline.tasks import Classification, Regression, Shapes, Task
 from pipeline.user_code import import_attribute
 
-ONE_OUTPUT = ("classification", "regression", "multilabel")  # tasks: a row of outputs for a sample
+# Tasks that need one row of outputs for a sample.
+ONE_ROW = ("classification", "regression", "multilabel", "contrastive")
 
 # Samples and tasks that a model accepts; a model that is not listed accepts any, and a user's own task is
 # accepted by all. Errors suggest the first model that fits.
 ACCEPTED: dict[str, tuple[tuple[Form, ...], tuple[str, ...]]] = {
-    "linear": ((Form.images, Form.vectors), ONE_OUTPUT),
-    "mlp": ((Form.images, Form.vectors), ONE_OUTPUT),
-    "cnn": ((Form.images,), ONE_OUTPUT),
-    "simple_cnn": ((Form.images,), ONE_OUTPUT),
-    "resnet18": ((Form.images,), ONE_OUTPUT),
-    "resnet50": ((Form.images,), ONE_OUTPUT),
-    "vit": ((Form.images,), ONE_OUTPUT),
+    "linear": ((Form.images, Form.vectors), ONE_ROW),
+    "mlp": ((Form.images, Form.vectors), ONE_ROW),
+    "cnn": ((Form.images,), ONE_ROW),
+    "simple_cnn": ((Form.images,), ONE_ROW),
+    "resnet18": ((Form.images,), ONE_ROW),
+    "resnet50": ((Form.images,), ONE_ROW),
+    "unet": ((Form.images,), ("segmentation", "denoising")),
+    "vit": ((Form.images,), ONE_ROW),
     "gpt": ((Form.tokens,), ("language",)),
     "bert": ((Form.tokens,), ("masked_language",)),
+    "encoder_decoder": ((Form.tokens,), ("seq2seq",)),
 }
 
 
@@ -59,12 +65,16 @@ def check_model(config: Config, data: Data) -> None:
             f"a divisor of the sides of {dataset}'s images, {shape[0]}×{shape[1]}",
             f"Set model.patch to one of {', '.join(map(str, divisors))}.",
         )
+    if isinstance(model, models.UNetConfig):
+        _check_halvings(model, data)
+        takes = not model.time or "time" in data.task.noise
+        require(takes, "model.time", True, f"null for task={data.task.name}, which draws no time")
     if isinstance(model, models.TokenConfig) and model.max_length is not None:
         require(
-            model.max_length >= shape[0],
+            model.max_length >= longest(data),
             "model.max_length",
             model.max_length,
-            f"null or at least {shape[0]}, the length of {dataset}'s samples",
+            f"null or at least {longest(data)}, the length of {dataset}'s samples",
             f"Or shorten them with dataset.length={model.max_length}.",
         )
     sides = feature_map(model, shape) if len(shape) == 3 else (1, 1)
@@ -89,12 +99,47 @@ def check_model(config: Config, data: Data) -> None:
     require(is_allowed, "train.label_smoothing", smoothing, allowed)
 
 
+def _check_halvings(model: models.UNetConfig, data: Data) -> None:
+    """Refuse images whose sides cannot be halved at every level."""
+    height, width = data.input_shape[:2]
+    common = gcd(height, width)
+    halvings = (common & -common).bit_length() - 1
+    if not halvings:
+        problem = (
+            f"it halves images, and the sides of {data.name}'s, {height}×{width}, are not even"
+        )
+        raise UserError("model", model.name, problem=problem, hint="Resize or pad them.")
+    require(
+        model.depth <= halvings,
+        "model.depth",
+        model.depth,
+        f"at most {halvings}, the number of times that the sides of {data.name}'s images, "
+        f"{height}×{width}, can be halved",
+    )
+
+
+def fill_from_data(model: models.ModelConfig, data: Data) -> models.ModelConfig:
+    """Return the config of a model with what it leaves to the data set and its task."""
+    if isinstance(model, models.UNetConfig) and model.time is None:
+        return replace(model, time="time" in data.task.noise)
+    if isinstance(model, models.TokenConfig) and model.max_length is None:
+        return replace(model, max_length=longest(data))
+    return model
+
+
+def longest(data: Data) -> int:
+    """Return the length of the longest sequences of tokens in a data set."""
+    fields = data.train.fields.values()
+    return max(field.shape[1] for field in fields if form_of(field) is Form.tokens)
+
+
 def accepts(name: str, data: Data) -> bool:
     """Tell whether a model fits the samples and the task of a data set."""
     if name not in ACCEPTED:
         return True
     forms, tasks = ACCEPTED[name]
-    return data.form in forms and (data.task.name in tasks or data.task.name not in TASKS)
+    is_own = all(data.task.name not in names for _, names in ACCEPTED.values())
+    return data.form in forms and (is_own or data.task.name in tasks)
 
 
 def import_user_model(
@@ -158,6 +203,15 @@ def feature_map(model: models.ModelConfig, shape: tuple[int, ...]) -> tuple[int,
         for _ in model.channels:
             height, width = (height + shrink) // 2, (width + shrink) // 2
     return height, width
+
+
+def frequencies(width: int) -> np.ndarray:
+    """Return the frequencies of the sines and cosines of an embedding: float64 [(width + 1) / 2].
+
+    They fall from 1 to almost 1 / 10000 (Vaswani et al. 2017).
+    """
+    count = (width + 1) // 2
+    return 10000.0 ** -(np.arange(count) / count)
 
 
 def drop_path_rates(model: models.ViTConfig) -> list[float]:

@@ -17,6 +17,7 @@ FRAMEWORKS = TORCH | JAX | {"tensorflow", "tensorflow_datasets", *LOGGERS}
 # What a twin has alone, and why. Short by intent: a name that both sides could have is renamed.
 ONE_SIDED = {
     "flax_impl/data.py": {
+        "shapes_of_sample": "a torch module needs no inputs to be made",
         "gather_batch_per_device": "a process of JAX fills several devices, one of torch its own",
     },
     "flax_impl/sharding.py": {

@@ -111,7 +111,7 @@ def stacked(tmp_path):
     path = tmp_path / "names.yaml"
     path.write_text(STACKED)
     x = jax.ShapeDtypeStruct((1, 4), np.float32)
-    return layout_of(Stacked(), x, read_names(path, "model.names"))
+    return layout_of(Stacked(), x, names=read_names(path, "model.names"))
 
 
 def test_layers_in_one_array_have_their_own_canonical_names(stacked):
@@ -159,4 +159,4 @@ def test_a_name_that_an_array_without_a_row_has_already_is_refused(tmp_path):
     with pytest.raises(
         UserError, match=r"out.bias is the name of out.bias already, which has no row"
     ):
-        layout_of(Stacked(), x, read_names(path, "model.names"))
+        layout_of(Stacked(), x, names=read_names(path, "model.names"))

@@ -39,6 +39,9 @@ NEEDS = {
     "schedule=own": ("schedule.function=tests.own_training:sawtooth",),
     "model=resnet18": ("model.width=8",),
     "model=resnet50": ("model.width=4",),
+    "model=encoder_decoder": ("dataset=reverse", "model.width=16"),
+    "dataset=reverse": ("model=encoder_decoder", "model.width=16"),
+    "experiment=reverse": ("model.width=16",),
     "dataset=text": ("model=gpt", "dataset.max_bytes=50_000"),
     "experiment=text_gpt": ("dataset.max_bytes=50_000",),
     **{f"model=vit_{size}": (*AS_CIFAR, "model.depth=1") for size in ("tiny", "small", "base")},
@@ -55,7 +58,7 @@ NEEDS = {
 }
 # Sets that have to be fetched are read in tests/pipeline/data/sources; a GPU is not everywhere.
 NOT_HERE = {f"dataset={name}" for name in images.CLASSES}
-NOT_HERE |= {"model=bert"}  # its task cannot be chosen yet
+NOT_HERE |= {"model=bert", "model=unet"}  # their tasks cannot be chosen yet
 NOT_HERE |= {"accelerator=gpu", "accelerator=multi_gpu"}
 
 

@@ -31,13 +31,14 @@ from lightning_impl.state import COUNTER, buffers_of, parameters_of
 from lightning_impl.state import shapes_of as torch_shapes
 from pipeline.config.models import (
     BERTConfig,
+    EncoderDecoderConfig,
     GPTConfig,
     ModelConfig,
     Pool,
     ResNet18Config,
     ResNet50Config,
     Stem,
-    TokenConfig,
+    UNetConfig,
     ViTConfig,
 )
 
@@ -47,20 +48,24 @@ CLASSES = 5
 
 @dataclass(frozen=True)
 class Case:
-    """A model config and the shape of a batch, which has whole numbers for models of tokens."""
+    """A model config, and shapes of a batch's inputs: images, or of whole numbers such as tokens."""
 
     config: ModelConfig
     shape: tuple[int, ...]
+    others: tuple[tuple[int, ...], ...] = ()
 
-    def batch(self) -> np.ndarray:
+    def batch(self) -> list[np.ndarray]:
         random = np.random.default_rng(1)
-        if isinstance(self.config, TokenConfig):
-            return random.integers(0, CLASSES, self.shape)
-        return random.normal(size=self.shape)
+        return [
+            random.normal(size=shape) if len(shape) == 4 else random.integers(0, CLASSES, shape)
+            for shape in (self.shape, *self.others)
+        ]
 
 
 SMALL = {"depth": 2, "heads": 2, "width": 8}
 VIT, GPT, BERT = ViTConfig(**SMALL), GPTConfig(**SMALL), BERTConfig(**SMALL)
+SEQ2SEQ = EncoderDecoderConfig(**SMALL | {"depth": 1}, max_length=7)
+UNET = UNetConfig(width=4, groups=2, time=True)
 IMAGES, TOKENS = (4, 12, 8, 3), (3, 6)
 CASES = {
     "resnet18": Case(ResNet18Config(width=4), (4, 11, 8, 3)),
@@ -69,16 +74,23 @@ CASES = {
     "vit": Case(VIT, IMAGES),
     "vit by the mean": Case(replace(VIT, pool=Pool.mean, norm_epsilon=1e-2), IMAGES),
     "vit of one block and head": Case(ViTConfig(depth=1, heads=1, width=6, patch=2), (2, 4, 4, 1)),
+    "unet": Case(UNET, IMAGES, ((4,),)),
+    "unet without time": Case(replace(UNET, time=False, depth=1, groups=1), (2, 4, 6, 1)),
     "gpt": Case(GPT, TOKENS),
     "gpt without biases": Case(replace(GPT, bias=False, norm_epsilon=1e-2), TOKENS),
     "gpt with more positions": Case(replace(GPT, max_length=9, heads=1), TOKENS),
     "bert": Case(BERT, TOKENS),
+    "encoder_decoder": Case(SEQ2SEQ, TOKENS, ((3, 7),)),
 }
 DROPPED = {
     "vit": Case(replace(VIT, dropout=0.3, drop_path=0.5), IMAGES),
     "gpt": Case(replace(GPT, dropout=0.3), TOKENS),
-    "bert": Case(replace(BERT, dropout=0.3), TOKENS),
+    "bert": Case(replace(BERT, depth=1, dropout=0.3), TOKENS),
+    "encoder_decoder": Case(replace(SEQ2SEQ, dropout=0.3), TOKENS, ((3, 7),)),
+    "unet": Case(replace(UNET, depth=1, dropout=0.3), IMAGES, ((4,),)),
 }
+# Slow to compile, or the same layers as another.
+SLOW = {"resnet50", "unet without time", "vit of one block and head", "gpt without biases"}
 
 
 class Twins:
@@ -90,9 +102,10 @@ class Twins:
         self.flax = flax_models.build_model(
             case.config, inputs, CLASSES, dtype=float, param_dtype=float
         )
-        self.x = case.batch()
+        self.x, *self.others = case.batch()
         self.smooth = self.x.dtype == float
-        self.layout = layout_of(self.flax, jax.ShapeDtypeStruct(self.x.shape, self.x.dtype))
+        given = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (self.x, *self.others)]
+        self.layout = layout_of(self.flax, *given)
         self.params = from_canonical(parameters_of(self.torch), self.layout)
         self.stats = from_canonical(buffers_of(self.torch), self.layout)
 
@@ -101,12 +114,18 @@ class Twins:
         model = self.torch.train(train)
         torch_randomness.use_key(model, key)
         x = torch.tensor(self.x, requires_grad=self.smooth)
-        outputs = model(x.permute(0, 3, 1, 2) if x.ndim == 4 else x)
+        outputs = model(self.in_torch(x), *map(torch.tensor, self.others))
+        outputs = outputs.movedim(1, -1) if outputs.ndim == 4 else outputs
         model.zero_grad()
         (outputs * torch.tensor(weights(outputs.shape))).sum().backward()
         found = {f"by {name}": p.grad.numpy() for name, p in model.named_parameters()}
         found |= buffers_of(model) | {"outputs": outputs.detach().numpy()}
         return found | ({"by inputs": x.grad.numpy()} if self.smooth else {})
+
+    @staticmethod
+    def in_torch(x: torch.Tensor) -> torch.Tensor:
+        """Inputs in torch's layout."""
+        return x.movedim(-1, 1) if x.ndim == 4 else x
 
     def with_flax(self, train: bool, key: jax.Array | None = None) -> dict:
         """The same as `with_torch`, in Flax."""
@@ -125,7 +144,7 @@ class Twins:
             variables = {"params": params, "batch_stats": self.stats}
             rngs = {} if key is None else {"dropout": key}
             outputs, changed = self.flax.apply(
-                variables, x, train, rngs=rngs, mutable=["batch_stats"]
+                variables, x, *self.others, train=train, rngs=rngs, mutable=["batch_stats"]
             )
             return (outputs * weights(outputs.shape)).sum(), (outputs, changed)
 
@@ -153,7 +172,7 @@ def randomised(model: nn.Module) -> nn.Module:
                 name,
                 True,
                 id=f"{name}-training",
-                marks=[pytest.mark.slow] * (name == "resnet50"),
+                marks=[pytest.mark.slow] * (name in SLOW),
             )
             for name in CASES
         ),
@@ -213,7 +232,7 @@ def test_with_shared_masks_outputs_and_gradients_are_the_same(configure, name, s
     for path, mask in torch_masks.items():
         np.testing.assert_array_equal(flax_masks[path], mask)
     dropping = {path for path, mask in torch_masks.items() if mask.any()}
-    if name in {"gpt", "bert"}:
+    if name != "vit":
         assert dropping == torch_masks.keys()
     else:  # in the first of two blocks no sample skips a layer, in the last as many as was asked for
         assert dropping.isdisjoint({"blocks.0.drop_path1", "blocks.0.drop_path2"})
@@ -257,24 +276,27 @@ def test_dropout_on_attention_alone_works_with_either_generator(configure):
         np.testing.assert_array_equal(model.eval()(x).detach().numpy(), plain)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit", "gpt", "bert"])
+@pytest.mark.parametrize("name", ["resnet18", "vit", "gpt", "bert", "unet", "encoder_decoder"])
 def test_bf16_outputs_are_close_to_float64_and_gradients_are_float32(name):
     twins = Twins(CASES[name])
     exact = twins.with_torch(False)["outputs"]
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        x = torch.tensor(twins.x)
-        x = x.float().permute(0, 3, 1, 2) if twins.smooth else x
-        found = twins.torch.float()(x)
+        x = twins.in_torch(torch.tensor(twins.x))
+        x = x.float() if twins.smooth else x
+        found = twins.torch.float()(x, *map(torch.tensor, twins.others))
+    found = found.movedim(1, -1) if found.ndim == 4 else found
     assert found.dtype == torch.bfloat16
     assert gap(found.double().numpy(), exact) < 0.03
     model = twins.flax.clone(dtype=jnp.bfloat16, param_dtype=jnp.float32)
     variables = {"params": twins.params, "batch_stats": twins.stats}
     variables = jax.tree.map(partial(jnp.asarray, dtype=jnp.float32), variables)
     x = jnp.asarray(twins.x, jnp.float32 if twins.smooth else jnp.int32)
-    found = compiled(model.apply)(variables, x)
+    found = compiled(model.apply)(variables, x, *twins.others)
     assert found.dtype == jnp.bfloat16
     assert gap(np.asarray(found, float), exact) < 0.03
-    by = jax.eval_shape(jax.grad(lambda v: model.apply(v, x).astype(float).sum()), variables)
+    by = jax.eval_shape(
+        jax.grad(lambda v: model.apply(v, x, *twins.others).astype(float).sum()), variables
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(by)} == {jnp.float32.dtype}
 
 

@@ -32,6 +32,8 @@ SMALL = {
     "vit": "model.width=8 model.heads=2 model.depth=1 model.patch=4",
     "gpt": "model.width=8 model.heads=2 model.depth=2",
     "bert": "model.width=8 model.heads=2 model.depth=1",
+    "unet": "model.width=2 model.groups=2 model.depth=1",
+    "encoder_decoder": "model.width=8 model.heads=2 model.depth=1",
     "own": "model.torch=own_models:TorchNet model.jax=own_models:FlaxNet",
 }
 IMAGES = {
@@ -43,6 +45,13 @@ TOKENS = IMAGES | {
     "task": "language", "outputs": 11, "channels": {},
     "fields": {"tokens": ([6], "uint8"), "next": ([6], "uint8")},
 }  # fmt: skip
+SAMPLES = {
+    "gpt": TOKENS,
+    "bert": TOKENS,
+    "unet": IMAGES | {"task": "denoising", "outputs": 3, "fields": {"image": ([8, 8, 3], "uint8")}},
+    "encoder_decoder": TOKENS
+    | {"task": "seq2seq", "fields": {"source": ([6], "uint8"), "target": ([7], "uint8")}},
+}
 ODD = [np.nan, np.inf, -np.inf, -0.0, 5e-324, 1e-45]  # nothing is computed with them, so they stay
 
 
@@ -55,7 +64,7 @@ class Pair:
 
     def __init__(self, configure, overrides):
         config = configure(f"accelerator=cpu logger=none train.batch_size=8 {overrides}")
-        outline = TOKENS if config.model.name in ("gpt", "bert") else IMAGES
+        outline = SAMPLES.get(config.model.name, IMAGES)
         plan = make_batch_plan(config, placeholder_data(outline))
         self.config = config
         self.experiment = Experiment(config, plan, Recorder(config, plan.data), None)

@@ -14,6 +14,7 @@ from pipeline.rng import generator
 from pipeline.tasks import TASKS
 from pipeline.tasks.denoising import TIMES, kept_signal
 from pipeline.tasks.segmentation import IGNORED
+from pipeline.tasks.seq2seq import PADDING
 
 pytestmark = pytest.mark.usefixtures("float64")
 RANDOM = np.random.default_rng(0)
@@ -41,6 +42,10 @@ def table(weight, tokens):
 
 MASK = RANDOM.integers(0, 3, (4, 5, 6))
 MASK[0, :2] = IGNORED
+TARGET = RANDOM.integers(1, 3, (5, 6))
+TARGET[np.arange(6) >= np.array([[6], [1], [3], [5], [2]])] = PADDING
+FIRST_RIGHT = RANDOM.normal(size=(3, 3))
+FIRST_RIGHT[PADDING, TARGET[1, 0]] += 9
 CASES = {
     "classification": Case(
         {"features": RANDOM.normal(size=(6, 4)), "label": RANDOM.integers(0, 3, 6)},
@@ -69,6 +74,11 @@ CASES = {
     ),
     "masked_language": Case(
         {"tokens": RANDOM.integers(0, 10, (8, 30))}, RANDOM.normal(size=(11, 11)), table, 11
+    ),
+    "seq2seq": Case(
+        {"source": RANDOM.integers(0, 3, (5, 6)), "target": TARGET},
+        FIRST_RIGHT,
+        lambda weight, source, later: weight[later] + weight[source[:, :1]],
     ),
     "denoising": Case(
         {"image": RANDOM.normal(size=(4, 6, 5, 2))},
@@ -194,6 +204,29 @@ def test_segmentation_metrics_match_scikit_learn_and_leave_ignored_pixels_out():
         },
         rel=1e-12,
     )
+
+
+def test_seq2seq_metrics_are_those_of_the_tokens_before_the_padding():
+    found, batch = metrics_of("seq2seq")
+    weight, target = CASES["seq2seq"].weight, batch["target"]
+    logits = np.zeros((*target.shape, 3))
+    for row, place in np.ndindex(target.shape):  # each token from the right one before it
+        before = target[row, place - 1] if place else PADDING
+        logits[row, place] = weight[before] + weight[batch["source"][row, 0]]
+    logs, said, counted = log_softmax(logits, axis=-1), logits.argmax(-1), target != PADDING
+    loss = -np.take_along_axis(logs, target[..., None], -1)[..., 0][counted].mean()
+    right = [(said[row] == target[row])[counted[row]] for row in range(len(target))]
+    assert counted.sum() == TASKS["seq2seq"].count_terms(batch) == 17
+    assert found == pytest.approx(
+        {
+            "loss": loss,
+            "perplexity": np.exp(loss),
+            "accuracy": np.concatenate(right).mean(),
+            "exact_match": np.mean([row.all() for row in right]),
+        },
+        rel=1e-12,
+    )
+    assert 0 < found["exact_match"] < found["accuracy"] < 1
 
 
 def test_masked_language_hides_the_chosen_tokens_in_the_shares_of_bert():

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from pipeline.config.datasets import DatasetConfig
 from pipeline.data.dataset import Data
-from pipeline.data.sources import digits, folder, images, line, synthetic, text
+from pipeline.data.sources import digits, folder, images, line, reverse, synthetic, text
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, Language, Regression, Task
+from pipeline.tasks import Classification, Language, Regression, Seq2Seq, Task
 
 LOADERS: dict[str, Callable[..., Data]] = {
     "digits": digits.load,
@@ -18,10 +18,11 @@ LOADERS: dict[str, Callable[..., Data]] = {
     "line": line.load,
     "synthetic": synthetic.load,
     "text": text.load,
+    "reverse": reverse.load,
     **{name: images.load for name in images.CLASSES},
 }
 
-OTHER_TASKS: dict[str, Task] = {"line": Regression(), "text": Language()}
+OTHER_TASKS: dict[str, Task] = {"line": Regression(), "text": Language(), "reverse": Seq2Seq()}
 
 
 def task(config: DatasetConfig) -> Task:

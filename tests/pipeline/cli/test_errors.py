@@ -46,15 +46,15 @@ CASES = [
     Case(
         "an unknown option",
         "model=cnm",
-        "model=cnm|one of bert, cnn, gpt, gpt2|Did you mean model=cnn?",
+        "model=cnm|one of bert, cnn, encoder_decoder, gpt, gpt2|Did you mean model=cnn?",
     ),
     Case(
         "an option in another case", "optimizer=Adam", "optimizer=Adam|Did you mean optimizer=adam?"
     ),
     Case("no option", "backend=", "backend=|one of jax, torch"),
-    Case("null for a group", "model=null", "model=null|one of bert, cnn, gpt"),
+    Case("null for a group", "model=null", "model=null|one of bert, cnn, encoder_decoder, gpt"),
     Case("null for a preset", "experiment=null", "experiment=null|Leave experiment out."),
-    Case("a group left out", "~model", "model=???|one of bert, cnn, gpt"),
+    Case("a group left out", "~model", "model=???|one of bert, cnn, encoder_decoder, gpt"),
     Case(
         "a misspelt group", "optimizr=sgd", "optimizr=sgd|the group optimizer|adam, adamax, adamw"
     ),

@@ -42,7 +42,8 @@ model.name model.init model.name model.init model.hidden model.activation model.
 model.channels model.kernel_size model.padding model.hidden model.activation model.input_size
 model.name model.init model.channels model.name model.init model.stem model.width model.name
 model.init model.depth model.heads model.width model.dropout model.norm_epsilon model.patch
-model.pool model.drop_path model.name model.init model.depth model.heads model.width model.dropout
+model.pool model.drop_path model.groups model.time
+model.name model.init model.depth model.heads model.width model.dropout
 model.norm_epsilon model.max_length model.bias model.name model.init model.torch model.jax
 model.options model.names
 dataset.name dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.name
@@ -51,7 +52,7 @@ dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.nam
 dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.samples dataset.shape
 dataset.classes dataset.name dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip
 dataset.name dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.path
-dataset.pattern dataset.length dataset.max_bytes dataset.test_fraction
+dataset.pattern dataset.length dataset.max_bytes dataset.test_fraction dataset.vocabulary
 optimizer.name optimizer.no_decay optimizer.lr_factors optimizer.name optimizer.no_decay
 optimizer.lr_factors optimizer.name optimizer.no_decay optimizer.lr_factors optimizer.name
 optimizer.no_decay optimizer.lr_factors optimizer.decoupled_weight_decay optimizer.name
@@ -128,7 +129,7 @@ def test_help_shows_six_examples_then_groups_then_keys(help_text):
 def test_help_lists_every_group_with_its_options_and_marks_the_chosen_one(help_text):
     assert set(GROUPS) == set(config_groups())
     text = " ".join(help_text.split())
-    assert "model bert, cnn*, gpt, gpt2, " in text
+    assert "model bert, cnn*, encoder_decoder, gpt, gpt2, " in text
     assert "backend jax, torch* (" in text
     assert "logger csv, none, tensorboard, wandb* (" in text
     for group in config_groups():

@@ -9,11 +9,13 @@ import pytest
 
 from pipeline.config.models import (
     MODELS,
+    EncoderDecoderConfig,
     GPTConfig,
     MLPConfig,
     ModelConfig,
     ResNet18Config,
     Stem,
+    UNetConfig,
     ViTConfig,
 )
 from pipeline.data.dataset import Data, Form, Split
@@ -25,6 +27,7 @@ from pipeline.training.model_checks import (
     check_outputs,
     drop_path_rates,
     feature_map,
+    fill_from_data,
     import_user_model,
 )
 
@@ -112,6 +115,42 @@ def test_the_patch_size_must_divide_the_image_size(configure):
     )
 
 
+def test_a_unet_halves_the_sides_of_images_evenly(configure):
+    def check(shape, depth):
+        image = np.zeros((3, *shape), np.uint8)
+        split = Split({"image": image})
+        data = Data("test", TASKS["denoising"], split, split, split, shape[-1], {})
+        config = replace(configure(), model=UNetConfig(depth=depth))
+        check_model(config, data)
+        assert fill_from_data(config.model, data).time is True
+
+    check((8, 12, 1), 2)
+    with pytest.raises(UserError) as refused:
+        check((8, 12, 1), 3)
+    assert str(refused.value) == (
+        "model.depth=3: must be at most 2, the number of times that the sides of test's images, "
+        "8×12, can be halved."
+    )
+    timed = replace(configure(), model=UNetConfig(depth=1, time=True))
+    labelled = Split({"image": np.zeros((3, 8, 8, 1), np.uint8), "mask": np.zeros((3, 8, 8), int)})
+    segmented = Data("test", TASKS["segmentation"], *3 * [labelled], 4, {})
+    assert fill_from_data(UNetConfig(), segmented).time is False
+    with pytest.raises(UserError, match="null for task=segmentation, which draws no time"):
+        check_model(timed, segmented)
+    with pytest.raises(UserError, match=r"the sides of test's, 9×8, are not even\. Resize"):
+        check((9, 8, 2), 1)
+
+
+def test_positions_are_as_many_as_the_longest_sequences(configure):
+    split = Split({"source": np.zeros((3, 5), int), "target": np.zeros((3, 8), int)})
+    data = Data("test", TASKS["seq2seq"], split, split, split, 4, {})
+    assert fill_from_data(EncoderDecoderConfig(), data).max_length == 8
+    assert fill_from_data(EncoderDecoderConfig(max_length=9), data).max_length == 9
+    config = replace(configure(), model=EncoderDecoderConfig(max_length=7))
+    with pytest.raises(UserError, match="must be null or at least 8, the length of test's"):
+        check_model(config, data)
+
+
 def test_max_length_must_not_be_below_the_sample_length(configure):
     for length in (None, 7, 8):
         check_model(replace(configure(), model=GPTConfig(max_length=length)), data_of(Form.tokens))
@@ -141,6 +180,7 @@ def test_batch_norm_needs_two_values_per_channel(configure):
             "model.heads=3: must be a divisor of model.width=128. "
             "Each head has an equal share of the width.",
         ),
+        ("model=unet model.groups=5", "model.groups=5: must be a divisor of model.width=32."),
         ("model=gpt model.heads=0", "model.heads=0: must be a divisor of model.width=128."),
         ("model=gpt model.depth=0", "model.depth=0: must be at least 1."),
         ("model=gpt model.width=0", "model.width=0: must be at least 1."),

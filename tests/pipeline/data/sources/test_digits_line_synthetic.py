@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.config.datasets import DigitsConfig, LineConfig, SyntheticConfig
+from pipeline.config.datasets import DigitsConfig, LineConfig, ReverseConfig, SyntheticConfig
 from pipeline.data import sources
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, Regression
+from pipeline.tasks import Classification, Regression, Seq2Seq
 
 
 def test_digits_are_split_into_fixed_stratified_parts():
@@ -111,3 +111,27 @@ def test_synthetic_images_can_be_learned():
     ]
     model = LogisticRegression(max_iter=200).fit(flat[0], data.train.fields["label"])
     assert model.score(flat[1], data.test.fields["label"]) > 0.9
+
+
+def test_reversed_sequences_are_fixed_and_padded_at_the_end():
+    config = ReverseConfig(samples=400, length=5, vocabulary=7)
+    data = sources.load(config)
+    assert (data.name, type(data.task), data.outputs) == ("reverse", Seq2Seq, 7)
+    assert [len(data.train), len(data.val), len(data.test)] == [400, 100, 100]
+    fields = data.train.fields
+    assert {name: (array.shape, array.dtype) for name, array in fields.items()} == {
+        "source": ((400, 5), np.uint8),
+        "target": ((400, 5), np.uint8),
+    }
+    lengths, tokens = set(), set()
+    for source, target in zip(fields["source"].tolist(), fields["target"].tolist(), strict=True):
+        length = len([token for token in source if token])
+        lengths.add(length)
+        tokens |= set(source[:length])
+        assert target == source[:length][::-1] + [0] * (5 - length) == target
+        assert 0 not in source[:length]
+    assert (lengths, tokens) == (set(range(1, 6)), set(range(1, 7)))
+    again = sources.load(ReverseConfig(samples=800, length=5, vocabulary=7, limit=400))
+    np.testing.assert_array_equal(again.train.fields["source"], fields["source"])
+    assert not np.array_equal(fields["source"][:100], data.val.fields["source"])
+    assert fields["source"][:2].tolist() == [[3, 1, 0, 0, 0], [1, 0, 0, 0, 0]]

@@ -1,0 +1,38 @@
+"""Sequence to sequence: a target, token by token, from a source and the tokens before."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from flax_impl.device import PyTree
+from flax_impl.tasks.classification import cross_entropies
+from flax_impl.tasks.task_loss import Batch, TaskLoss
+from pipeline.tasks.seq2seq import PADDING
+
+
+class Seq2SeqLoss(TaskLoss):
+    """Cross-entropy of logits `[batch, length, vocabulary]`, and the tokens and sequences that are right."""
+
+    def outputs(
+        self, apply_fn: Callable, variables: PyTree, batch: Batch, **options: PyTree
+    ) -> PyTree:
+        """Return a model's logits for the source and the target, one place later."""
+        later = jnp.pad(batch["target"][:, :-1], ((0, 0), (1, 0)), constant_values=PADDING)
+        return apply_fn(variables, *(batch[name] for name in self.inputs), later, **options)
+
+    def sum_terms(
+        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+    ) -> list[jax.Array]:
+        """Return the sums."""
+        target = batch["target"]
+        is_token = target != PADDING
+        weights = is_token * counted[:, None]
+        loss = cross_entropies(outputs, target, smoothing)
+        right = outputs.argmax(axis=-1) == target
+        return [
+            (loss * weights).sum(),
+            weights.sum(),
+            (right * weights).sum(),
+            ((right | ~is_token).all(axis=-1) * counted).sum(),
+        ]

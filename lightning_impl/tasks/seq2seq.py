@@ -1,0 +1,33 @@
+"""Sequence to sequence: a target, token by token, from a source and the tokens before."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lightning_impl.tasks.classification import cross_entropies
+from lightning_impl.tasks.task_loss import Batch, TaskLoss
+from pipeline.tasks.seq2seq import PADDING
+
+
+class Seq2SeqLoss(TaskLoss):
+    """Cross-entropy of logits `[batch, length, vocabulary]`, and the tokens and sequences that are right."""
+
+    def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return a model's logits for the source and the target, one place later."""
+        later = F.pad(batch["target"][:, :-1], (1, 0), value=PADDING)
+        return model(*(batch[name] for name in self.inputs), later)
+
+    def sum_terms(
+        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+    ) -> list[torch.Tensor]:
+        """Return the sums."""
+        target = batch["target"]
+        counted = target != PADDING
+        loss = cross_entropies(outputs.flatten(end_dim=-2), target.flatten(), smoothing)
+        right = outputs.argmax(dim=-1) == target
+        return [
+            (loss * counted.flatten()).sum(),
+            counted.sum(),
+            (right & counted).sum(),
+            (right | ~counted).all(dim=-1).sum(),
+        ]

@@ -1,0 +1,49 @@
+"""Sequence to sequence: a target, token by token, from a source and the tokens before."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.tasks.language import perplexity
+from pipeline.tasks.task import Shapes, Task
+
+PADDING = (
+    0  # token after the end of a source or target; also what a decoder sees before the first token
+)
+
+
+class Seq2Seq(Task):
+    """Cross-entropy of the logits `[batch, length, vocabulary]`, in nats, with `target` `[batch, length]`.
+
+    Padding counts neither in the loss nor in the metrics. The model takes the source, and the target one
+    place later, with a token of padding in front.
+    """
+
+    name = "seq2seq"
+    targets = ("target",)
+    sums = ("loss", "tokens", "correct", "exact")
+    monitor = "loss"
+    maximized = frozenset({"accuracy", "exact_match"})
+    counts_by_content = True
+
+    def count_terms(self, batch: Mapping[str, np.ndarray]) -> int:
+        """Return the number of tokens that are no padding, at least 1."""
+        return max(1, int((batch["target"] != PADDING).sum()))
+
+    def metrics(self, sums: Mapping[str, float], shapes: Shapes) -> dict[str, float]:
+        """Return the mean loss of a token, its exponential, and the share of right tokens and sequences.
+
+        Each token is predicted from the right ones before it.
+        """
+        tokens = max(1.0, sums["tokens"])
+        loss = sums["loss"] / tokens
+        return {
+            "loss": loss,
+            "perplexity": perplexity(loss),
+            "accuracy": sums["correct"] / tokens,
+            "exact_match": sums["exact"] / self.terms(shapes),
+        }
+
+    def outputs_shape(self, shapes: Shapes) -> tuple[int | str, ...]:
+        """Return the shape of logits."""
+        return (*shapes["target"], "classes")
