@@ -1,7 +1,7 @@
-"""Put the config groups and run.py into the wheel, where `pipeline.shipped` looks."""
+"""Put conf/, run.py and the project of `tandem new` into the wheel, where `pipeline.shipped` looks."""
 
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, ignore_patterns
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
@@ -16,7 +16,9 @@ class BuildWithShipped(build_py):
         if self.editable_mode:
             return
         shipped = Path(self.build_lib) / "pipeline" / "shipped"
-        copytree("conf", shipped / "conf", dirs_exist_ok=True)
+        for name in ("conf", "starter"):
+            skipped = ignore_patterns("__pycache__", ".pytest_cache", "outputs")
+            copytree(name, shipped / name, dirs_exist_ok=True, ignore=skipped)
         self.copy_file("run.py", str(shipped / "run.py"))
 
 

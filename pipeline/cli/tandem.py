@@ -27,6 +27,7 @@ SUBCOMMANDS = {
     "parity": Subcommand("pipeline.parity", "KEY=VALUE…", "an experiment on both backends in lockstep"),
     "compare": Subcommand("pipeline.compare", "PATH…", "runs and sweeps in a table and a page"),
     "convert": Subcommand("pipeline.convert", "SRC DST", "a checkpoint to the other backend, or a file"),
+    "new": Subcommand("pipeline.cli.new_project", "FOLDER", "a project to start from, with its test"),
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = (
     "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "run.py", "conf",
-    "tandem", "pipeline", "lightning_impl", "flax_impl",
+    "starter", "tandem", "pipeline", "lightning_impl", "flax_impl",
 )  # fmt: skip
 SMALL = ("logger=none", "train.steps=4", "train.batch_size=16", "accelerator=cpu")
 
@@ -76,3 +76,20 @@ def test_its_sweeps_and_other_commands(tandem, folder):
     assert "→  weights.safetensors" in said
     said = run(tandem, folder, "parity", "model=linear", "train.steps=3")
     assert "the same: over 3 steps" in said
+
+
+def test_its_new_project_passes_its_test_and_runs_at_once(tandem, folder):
+    said = run(tandem, folder, "new", "demo")
+    assert "cd demo" in said
+    assert "1 passed" in run(tandem.with_name("python"), folder / "demo", "-m", "pytest", "-q")
+    run(
+        tandem,
+        folder / "demo",
+        "run",
+        "experiment=mine",
+        "backend=jax",
+        "name=first",
+        "train.epochs=1",
+    )
+    result = json.loads((folder / "demo" / "outputs" / "first" / "result.json").read_text())
+    assert result["config"]["model"]["jax"] == "my_models:FlaxNet"

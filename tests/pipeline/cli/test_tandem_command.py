@@ -13,7 +13,7 @@ from pipeline.cli.tandem import SUBCOMMANDS
 from pipeline.config.experiment import register, typed
 from pipeline.config.hydra_compat import compose_from
 from pipeline.config.keys import options_of
-from pipeline.shipped import CONF
+from pipeline.shipped import CONF, STARTER
 from pipeline.storage.run_identity import ProcessIdentity
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -108,6 +108,30 @@ def test_an_unknown_subcommand_is_refused_with_the_nearest(tmp_path, typed_name,
     assert done.returncode == 1
     assert f"error: {typed_name}: must be one of run, verify" in done.stderr
     assert f"Did you mean tandem {meant}?" in done.stderr
+
+
+def test_a_new_project_is_a_copy_under_its_own_name_and_replaces_nothing(tmp_path):
+    done = tandem(tmp_path, "new", "apples")
+    assert done.returncode == 0, done.stderr
+    assert "tandem run -m experiment=mine backend=torch,jax" in done.stdout
+    made = {str(path.relative_to(STARTER)) for path in STARTER.rglob("*.*") if path.is_file()}
+    copied = {
+        str(path.relative_to(tmp_path / "apples")) for path in (tmp_path / "apples").rglob("*.*")
+    }
+    assert {name for name in made if "cache" not in name} == copied
+    assert (tmp_path / "apples" / "README.md").read_text().startswith("# apples\n")
+    again = tandem(tmp_path, "new", "apples")
+    assert again.returncode == 1
+    assert (
+        again.stderr == "error: apples: it exists already, and is not empty. Name a new folder.\n"
+    )
+
+
+def test_its_preset_composes_with_its_model(monkeypatch):
+    monkeypatch.chdir(STARTER)
+    config = composed("experiment=mine")
+    assert (config.model.torch, config.model.jax) == ("my_models:TorchNet", "my_models:FlaxNet")
+    assert config.logger.csv is not None
 
 
 @pytest.mark.parametrize("words", [["/bin/tandem", "run"], ["/somewhere/run.py"]])
