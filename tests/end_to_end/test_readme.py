@@ -58,6 +58,15 @@ def test_the_commands_of_the_readme_leave_the_runs_it_names(folder):
 
 
 @pytest.mark.slow
+def test_the_lines_for_python_work_in_order(folder):
+    pytest.importorskip("pandas")
+    [lines] = re.findall(r"## From Python\n.*?```python\n(.*?)```", README, re.DOTALL)
+    assert len(lines.split("\n")) <= 12
+    (folder / "from_python.py").write_text(lines)
+    run(["python -m from_python"], folder)
+
+
+@pytest.mark.slow
 def test_the_commands_of_the_cluster_page_that_need_no_cluster_work(tmp_path):
     run(commands(CLUSTER), tmp_path)
     listed = {path.name for path in (tmp_path / "outputs").iterdir()}
@@ -91,6 +100,8 @@ def run(commands, folder):
     }
     for command in commands:
         program, *arguments = shlex.split(command)
+        if program == "tandem":
+            program, arguments = "python", ["-m", "pipeline.cli.tandem", *arguments]
         arguments = [str(ROOT / word) if word in SCRIPTS else word for word in arguments]
         cold = program != "python"
         done = warm_start.run(
