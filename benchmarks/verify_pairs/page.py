@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.sections import write_section
+from benchmarks.sections import TITLE, write_section
 from benchmarks.verify_pairs.cases import CASES, Case
 
 PAGE = Path(__file__).parents[1] / "verify.md"
@@ -46,6 +46,7 @@ def table(rows: Sequence[Row]) -> str:
     known = {case.key: case for case in CASES}
     right, aligned, count = totals(rows)
     same = [row for row in rows if row.get("verdict") == "same"]
+    side = "torch" if all(row.get("is_named", True) for row in rows) else "Flax"
     lines = [
         "| | right | aligned | pairs |",
         "|---|---|---|---|",
@@ -53,14 +54,15 @@ def table(rows: Sequence[Row]) -> str:
         "",
         f"Called the same: {len(same)}. The others:",
         "",
-        "| pair | verdict | place (torch) | by | what differs in the source | |",
+        f"| pair | verdict | place ({side}) | by | what differs in the source | |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         case = known[str(row["case"])]
         if not is_right(case, row) or case.expected != "same":
             verdict = row.get("verdict", "error")
-            place = row.get("left") or ""
+            # A renamed torch model has no names of layers; the scopes of Flax stay.
+            place = row.get("left" if row.get("is_named", True) else "right") or ""
             far = row.get("difference", 0.0)
             size = f"{far:.0e}" if isinstance(far, float) and place else ""
             mark = "right" if is_right(case, row) else f"**wrong**: {row.get('error', '')}"
@@ -93,7 +95,7 @@ def main() -> None:
     ]
     if args.renamed:
         body += ["### Renamed", "", table(read(args.renamed)), ""]
-    write_section(args.page, "Verify, measured", HEADING, "\n".join(body))
+    write_section(args.page, TITLE, HEADING, "\n".join(body))
 
 
 if __name__ == "__main__":
