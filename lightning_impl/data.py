@@ -68,7 +68,8 @@ def normalised(samples: Samples, batch: Batch) -> Batch:
         if name not in samples.moments:
             return field.to(samples.dtype if field.is_floating_point() else torch.int64)
         mean, scale = samples.moments[name]
-        field = (field.to(mean.dtype) - mean) * scale
+        # In place: on a CPU it takes half the time.
+        field = field.to(mean.dtype, copy=True).sub_(mean).mul_(scale)
         return field.permute(0, 3, 1, 2) if field.ndim == 4 else field
 
     return {name: prepared(name, field) for name, field in batch.items()}

@@ -1,5 +1,7 @@
 """Images of a folder: the same bytes on both backends, in training and evaluation, and runs on them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from image_folders import write_images
@@ -10,6 +12,7 @@ from lightning_impl import data as torch_data
 from lightning_impl import device as torch_device
 from pipeline.data.batch_plan import make_batch_plan
 from pipeline.data.sources import load
+from pipeline.devices.world import World
 from pipeline.loggers.metrics_file import read_metrics
 from pipeline.storage.run_folder import RunFolder
 
@@ -98,6 +101,25 @@ def test_an_evaluation_sees_every_image_once_on_both_backends(batches, configure
         for _, _, draws, counted in flax_data.EvalBatches(split, plan, device, 4)
     ]
     np.testing.assert_array_equal(np.concatenate(found), wanted)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_of_jax_prepares_only_its_own_rows(configure, rank):
+    device = replace(flax_device.prepare(configure(KEYS)), world=World(rank=rank, size=2))
+    own = flax_data._OwnImages(device, 12, accumulate=2)
+    assert own.rows.tolist() == [[0, 1, 2, 6, 7, 8], [3, 4, 5, 9, 10, 11]][rank]
+    images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
+    whole = own.placed({"image": images})["image"]
+    assert whole.shape == (12, 1, 1, 1)
+    np.testing.assert_array_equal(whole[own.rows], images)
+
+
+def test_both_backends_show_the_same_crops(train, folder, tmp_path):
+    look = f"{folder} {AUGMENTED} debug=look model=linear"
+    for backend in ("torch", "jax"):
+        assert train(backend, backend, look) == 0
+    shown = [(tmp_path / backend / "look.png").read_bytes() for backend in ("torch", "jax")]
+    assert shown[0] == shown[1]
 
 
 RUN = (

@@ -217,6 +217,17 @@ CASES = [
     Case(
         "a file for a root", "dataset=mnist dataset.root={file}", "dataset.root={file}|it is a file"
     ),
+    Case("no folder of images", "dataset=folder", "dataset.root=''|Set dataset.root=FOLDER"),
+    Case(
+        "a folder without images",
+        "dataset=folder dataset.root={tmp}",
+        "dataset.root={tmp}|no sub-folder of {tmp}|dataset.labels=FILE.csv",
+    ),
+    Case(
+        "a table of no labels",
+        "dataset=folder dataset.root={tmp} dataset.labels={file}",
+        "dataset.labels={file}|no column file|file,label",
+    ),
     # runs and checkpoints
     Case("a test of nothing", "mode=test", "checkpoint|Set checkpoint=PATH"),
     Case("a checkpoint in training", "checkpoint={tmp}", "checkpoint={tmp}"),

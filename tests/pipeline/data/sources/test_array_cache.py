@@ -78,6 +78,32 @@ def test_four_concurrent_processes_build_once(tmp_path):
     assert (tmp_path / "built").read_text() == "x"
 
 
+def test_a_file_in_the_scratch_folder_is_moved_only_if_the_array_is_all_of_it(tmp_path):
+    def build(scratch):
+        np.save(scratch / "whole.npy", np.arange(10))
+        whole = np.load(scratch / "whole.npy", mmap_mode="r")
+        return {"part": whole[2:5], "turned": whole[::-1], "whole": whole}
+
+    found = load_or_build(tmp_path, "set-v1", build)
+    assert {name: array.tolist() for name, array in found.items()} == {
+        "part": [2, 3, 4], "turned": [*range(9, -1, -1)], "whole": [*range(10)],
+    }  # fmt: skip
+
+
+def test_a_build_that_resumes_finds_its_files_again(tmp_path):
+    def build(scratch):
+        if not (scratch / "half").exists():
+            (scratch / "half").touch()
+            raise KeyboardInterrupt
+        return arrays()
+
+    with pytest.raises(KeyboardInterrupt):
+        load_or_build(tmp_path, "set-v1", build, resumes=True)
+    assert [file.name for file in (tmp_path / "cache").glob("set*")] != []
+    load_or_build(tmp_path, "set-v1", build, resumes=True)
+    assert {file.name for file in (tmp_path / "cache").iterdir()} == {"set-v1", "set-v1.lock"}
+
+
 def truncate(folder):
     file = folder / "train_inputs.npy"
     file.write_bytes(file.read_bytes()[:-1])
