@@ -26,6 +26,15 @@ FOUND = [
     "cnn: offset of the factor (linen)",
     "unet: dropout of whole channels (torch)",
 ]
+EXPLAINED = [
+    "bert: mask after the softmax (torch)",
+    "gpt: labels not shifted (linen)",
+    "llama: gate exchanged for what it gates (linen)",
+    "lstm: hard sigmoid in the gates (linen)",
+    "lstm: order of gates (linen)",
+    "vit: order of heads (linen)",
+    "vit: queries and keys exchanged (torch)",
+]
 SAME = [
     "mlp: einsum for dense (linen against torch)",
     "mlp: parameters with axes of size 1 (torch against linen)",
@@ -45,6 +54,15 @@ def test_a_mistake_is_found_in_its_part_and_place(name):
     assert told["verdict"] == "part", told["sentence"]
     assert scored.part, f"{told['part']}: {told['sentence']}"
     assert scored.place, told["sentence"]
+
+
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_a_mistake_has_its_place_and_its_cause_confirmed(name):
+    told = judge_pair(MUTANTS[name])
+    scored = score(MUTANTS[name], told)
+    assert (told["verdict"], told["confirmed"]) == ("part", "True"), told["sentence"]
+    assert scored.place, told["sentence"]
+    assert scored.cause, told["cause"]
 
 
 @pytest.mark.parametrize("name", SAME)

@@ -198,6 +198,8 @@ class GatedMlp(nn.Module):
             gate, up = jnp.split(dense(2 * HIDDEN, s, False, "gate_up")(x), 2, -1)
         else:
             gate, up = dense(HIDDEN, s, False, "gate")(x), dense(HIDDEN, s, False, "up")(x)
+        if s.gates == "exchanged":
+            gate, up = up, gate
         return dense(WIDTH, s, False, "down")(activate(gate, s) * stop(up, "up", s))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.verify_mutants.mistakes.attention import ATTENTION_AND_TABLES
+from benchmarks.verify_mutants.mistakes.exchanges import EXCHANGES
 from benchmarks.verify_mutants.mistakes.functions import FUNCTIONS
 from benchmarks.verify_mutants.mistakes.gradients import GRADIENTS
 from benchmarks.verify_mutants.mistakes.images import IMAGES
@@ -14,7 +15,7 @@ from benchmarks.verify_mutants.mistakes.mistake import Mistake
 from benchmarks.verify_mutants.mistakes.norms import NORMS
 from benchmarks.verify_mutants.mistakes.randomness import RANDOMNESS
 
-MISTAKES = (*FUNCTIONS, *NORMS, *RANDOMNESS, *ATTENTION_AND_TABLES, *IMAGES, *GRADIENTS)
+MISTAKES = (*FUNCTIONS, *NORMS, *RANDOMNESS, *ATTENTION_AND_TABLES, *IMAGES, *GRADIENTS, *EXCHANGES)
 
 
 @dataclass(frozen=True)

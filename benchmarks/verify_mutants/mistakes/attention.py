@@ -87,14 +87,12 @@ ATTENTION_AND_TABLES = (
         {"exchanged": True},
         only(ATTENTION, "vit", "gpt", "bert"),
         "exchanged",
-        relabels=True,
     ),
     Mistake(
         "order of heads",
         {"head_order": "last"},
         only(ATTENTION, "vit", "gpt", "bert"),
         "head order",
-        relabels=True,
     ),
     Mistake(
         "heads that share keys",

@@ -179,6 +179,8 @@ class GatedMlp(nn.Module):
             gate, up = self.gate_up_proj(x).chunk(2, -1)
         else:
             gate, up = self.gate_proj(x), self.up_proj(x)
+        if self.s.gates == "exchanged":
+            gate, up = up, gate
         return self.down_proj(activate(gate, self.s) * stop(up, "up", self.s))
 
 

@@ -35,10 +35,21 @@ def pooled(xp: Any, like: Any, x: Any, axes: Sequence[int], kind: str) -> Any:
     return xp.reshape(y, tuple(like.shape))
 
 
+def token_loss(xp: Any, logits: Any, labels: Any, shift: int) -> Any:
+    """Mean cross-entropy of logits `[batch, length, classes]`, against the labels of later places."""
+    batch, length, classes = logits.shape
+    logits = xp.take(logits, np.arange(length - shift), 1)
+    labels = xp.reshape(xp.take(labels, np.arange(shift, length), 1), (batch, length - shift, 1))
+    chances = log_softmax(xp, logits, 2)
+    chosen = xp.where(labels == xp.asarray(np.arange(classes)), chances, 0 * chances)
+    return xp.reshape(-xp.sum(chosen, (0, 1, 2)) / (batch * (length - shift)), ())
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = ACTIVATIONS | {
     "softmax": softmax,
     "log_softmax": log_softmax,
     "shares": lambda xp, x, axis: x / xp.sum(x, (axis,)),
+    "token_loss": token_loss,
     "identity": lambda xp, x: x,
     "like": lambda xp, like, x: shaped(x, like, xp),
     "scale": lambda xp, x, factor: x * factor,

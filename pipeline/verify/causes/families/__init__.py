@@ -7,6 +7,7 @@ from pipeline.verify.causes.families.activations import (
     propose_unknown_functions,
 )
 from pipeline.verify.causes.families.attention import propose_feature_orders
+from pipeline.verify.causes.families.losses import propose_label_shifts
 from pipeline.verify.causes.families.masks import (
     propose_late_masks,
     propose_masks,
@@ -40,6 +41,7 @@ FAMILIES: tuple[Family, ...] = (
     propose_roots,
     propose_groups,
     propose_smoothing,
+    propose_label_shifts,
     propose_ratios,
     propose_part_of_masks,
     propose_late_masks,
