@@ -14,6 +14,8 @@ from pipeline.data.image_prefetch import ImagePrefetcher, ImageRequest
 
 Batch = dict[str, torch.Tensor]  # the fields by name
 
+COUNTED = "counted"
+
 # Arrays up to this size are kept on the device; larger ones stay memory-mapped.
 RESIDENT_BYTES = 4 * 2**30
 
@@ -162,12 +164,12 @@ class TrainBatches:
 class EvalBatches:
     """Every sample of a split once, in order, each batch split over all devices; the last may be smaller.
 
-    All devices take the same number of batches. A device without a sample in a batch gets inputs without
-    targets.
+    All devices take the same number of batches. A device without a sample in a batch gets a sample that does
+    not count: `COUNTED` of the batch has a one for each that does.
     """
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device, batch_size: int) -> None:
-        self.samples, self.of_loss = Samples(split, plan, device), plan.data.task.loss_fields
+        self.samples = Samples(split, plan, device)
         self.draws = partial(plan.evaluation_draws, split)
         self.share, self.size, self.batch_size = device.share, len(split), batch_size
         self.images = split.stored_images
@@ -190,8 +192,7 @@ class EvalBatches:
             for number in range(len(self)):
                 rows, own = self.rows(number)
                 fields = gather_batch(self.samples, rows, self.draws(rows) | images(number))
-                fields |= {name: fields[name][:own] for name in self.of_loss}
-                yield normalised(self.samples, fields)
+                yield normalised(self.samples, fields) | {COUNTED: torch.ones(own)}
 
     def in_order(self, rows: torch.Tensor) -> torch.Tensor:
         """Put this device's rows of all batches in the order of the split; other devices' rows are zero."""

@@ -1,6 +1,7 @@
 """One training step and one evaluation step, as a LightningModule."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -8,8 +9,9 @@ from lightning.pytorch import Callback, LightningModule
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._pytree import tree_map
 
-from lightning_impl.data import Batch
+from lightning_impl.data import COUNTED, Batch
 from lightning_impl.device import Device
 from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer, settings_of
@@ -173,19 +175,20 @@ class TrainingModule(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the sums, and keep the predictions for its samples, if the task has any."""
-        predictions = self.loss.per_sample(self._evaluate(batch), batch)
+        predictions = self.loss.per_sample(*self._evaluate(batch))
         if predictions is not None:
             self.predictions.append(predictions)
 
-    def _evaluate(self, batch: Batch) -> torch.Tensor:
-        """Return the model's outputs for a batch, and add the batch to the sums."""
+    def _evaluate(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        """Add a batch to the sums; return the model's outputs for its samples that count, and these."""
         model = self.model if self.average is None else self.average
-        samples = len(
-            batch[self.loss.task.loss_fields[0]]
-        )  # on a device without one, fewer than inputs
-        outputs = self.loss.outputs(model, batch)[:samples]
+        samples = len(batch[COUNTED])
+        outputs = self.loss.outputs(model, batch)
+        batch = {name: field[:samples] for name, field in batch.items() if name != COUNTED}
+        if not samples:
+            outputs = tree_map(itemgetter(slice(0)), outputs)
         self.evaluated.append(self._stacked(self.loss.sums(outputs, batch)))
-        return outputs
+        return outputs, batch
 
     def evaluation_sums(self) -> Mapping[str, float]:
         """Return the sums over all batches evaluated since the last call, read from the devices."""

@@ -82,9 +82,9 @@ class Watched(TrainingModule):
         loss, self.draws, self.narrow = self._call(partial(super().training_step, batch, batch_idx))
         return loss
 
-    def _evaluate(self, batch: Batch) -> torch.Tensor:
-        outputs, *_ = self._call(partial(super()._evaluate, batch))
-        return outputs
+    def _evaluate(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        evaluated, *_ = self._call(partial(super()._evaluate, batch))
+        return evaluated
 
     def _call(self, call: Callable[[], T]) -> tuple[T, list[LayerDraw], str]:
         """Call a method, if models are compared without random numbers of their own."""

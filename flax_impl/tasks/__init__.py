@@ -6,6 +6,7 @@ from flax_impl.tasks.denoising import DenoisingLoss
 from flax_impl.tasks.language import LanguageLoss
 from flax_impl.tasks.masked_language import MaskedLanguageLoss
 from flax_impl.tasks.multilabel import MultilabelLoss
+from flax_impl.tasks.own import OwnLoss
 from flax_impl.tasks.regression import RegressionLoss
 from flax_impl.tasks.segmentation import SegmentationLoss
 from flax_impl.tasks.seq2seq import Seq2SeqLoss
@@ -24,6 +25,7 @@ LOSSES: dict[str, type[TaskLoss]] = {
     "masked_language": MaskedLanguageLoss,
     "denoising": DenoisingLoss,
     "seq2seq": Seq2SeqLoss,
+    "own": OwnLoss,
 }
 
 

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 from flax_impl.device import Device, PyTree
 from flax_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.data.dataset import Data
-from pipeline.tasks.denoising import kept_signal
+from pipeline.tasks import Denoising
 
 
-class DenoisingLoss(TaskLoss):
+class DenoisingLoss(TaskLoss[Denoising]):
     """Mean squared error of the noise that a model predicts from the noisy image and its level."""
 
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
         super().__init__(data, device, smoothing)
-        self.kept = jnp.asarray(kept_signal(), self.dtype)
+        self.kept = jnp.asarray(self.task.kept_signal(), self.dtype)
 
     def outputs(
         self, apply_fn: Callable, variables: PyTree, batch: Batch, **options: PyTree

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax_impl.device import PyTree
 from flax_impl.tasks.classification import cross_entropies
 from flax_impl.tasks.task_loss import Batch, TaskLoss
-from pipeline.tasks.masked_language import CHOSEN, MASKED, REPLACED
+from pipeline.tasks import MaskedLanguage
 
 
-class MaskedLanguageLoss(TaskLoss):
+class MaskedLanguageLoss(TaskLoss[MaskedLanguage]):
     """Cross-entropy of logits `[batch, length, vocabulary]` at the chosen tokens."""
 
     def outputs(
@@ -20,16 +20,17 @@ class MaskedLanguageLoss(TaskLoss):
         """Return a model's logits for tokens, some of them hidden."""
         tokens, change, mask_token = batch["tokens"], batch["change"], self.data.outputs - 1
         other = batch["other"] % mask_token
-        hidden = jnp.where(change < MASKED + REPLACED, other, tokens)
-        hidden = jnp.where(change < MASKED, mask_token, hidden)
-        shown = jnp.where(batch["choice"] < CHOSEN, hidden, tokens)
-        return apply_fn(variables, shown, **options)
+        hidden = jnp.where(change < self.task.changed, other, tokens)
+        hidden = jnp.where(change < self.task.masked, mask_token, hidden)
+        shown = jnp.where(batch["choice"] < self.task.chosen, hidden, tokens)
+        others = (batch[name] for name in self.inputs[1:])
+        return apply_fn(variables, shown, *others, **options)
 
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sums."""
-        tokens, chosen = batch["tokens"], (batch["choice"] < CHOSEN) * counted[:, None]
+        tokens, chosen = batch["tokens"], (batch["choice"] < self.task.chosen) * counted[:, None]
         loss = cross_entropies(outputs, tokens, smoothing)
         correct = (outputs.argmax(axis=-1) == tokens) * chosen
         return [(loss * chosen).sum(), chosen.sum(), correct.sum()]

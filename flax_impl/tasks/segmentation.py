@@ -5,10 +5,10 @@ import jax.numpy as jnp
 
 from flax_impl.tasks.classification import cross_entropies
 from flax_impl.tasks.task_loss import Batch, TaskLoss
-from pipeline.tasks.segmentation import IGNORED
+from pipeline.tasks import Segmentation
 
 
-class SegmentationLoss(TaskLoss):
+class SegmentationLoss(TaskLoss[Segmentation]):
     """Cross-entropy of logits, and the pixels where prediction and truth meet, by class."""
 
     def sum_terms(
@@ -16,8 +16,8 @@ class SegmentationLoss(TaskLoss):
     ) -> list[jax.Array]:
         """Return the sums."""
         mask, classes = batch["mask"], outputs.shape[-1]
-        weights = (mask != IGNORED) * counted[:, None, None]
-        mask, said = jnp.where(mask == IGNORED, 0, mask), outputs.argmax(axis=-1)
+        weights = (mask != self.task.ignored) * counted[:, None, None]
+        mask, said = jnp.where(mask == self.task.ignored, 0, mask), outputs.argmax(axis=-1)
         loss = cross_entropies(outputs, mask, smoothing)
         predicted, true = (jax.nn.one_hot(x, classes, dtype=bool) for x in (said, mask))
         return [

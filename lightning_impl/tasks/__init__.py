@@ -6,6 +6,7 @@ from lightning_impl.tasks.denoising import DenoisingLoss
 from lightning_impl.tasks.language import LanguageLoss
 from lightning_impl.tasks.masked_language import MaskedLanguageLoss
 from lightning_impl.tasks.multilabel import MultilabelLoss
+from lightning_impl.tasks.own import OwnLoss
 from lightning_impl.tasks.regression import RegressionLoss
 from lightning_impl.tasks.segmentation import SegmentationLoss
 from lightning_impl.tasks.seq2seq import Seq2SeqLoss
@@ -24,6 +25,7 @@ LOSSES: dict[str, type[TaskLoss]] = {
     "masked_language": MaskedLanguageLoss,
     "denoising": DenoisingLoss,
     "seq2seq": Seq2SeqLoss,
+    "own": OwnLoss,
 }
 
 

@@ -6,15 +6,17 @@ from torch import nn
 from lightning_impl.device import Device
 from lightning_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.data.dataset import Data
-from pipeline.tasks.denoising import kept_signal
+from pipeline.tasks import Denoising
 
 
-class DenoisingLoss(TaskLoss):
+class DenoisingLoss(TaskLoss[Denoising]):
     """Mean squared error of the noise that a model predicts from the noisy image and its level."""
 
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
         super().__init__(data, device, smoothing)
-        self.kept = torch.as_tensor(kept_signal(), dtype=self.dtype, device=device.torch_device)
+        self.kept = torch.as_tensor(
+            self.task.kept_signal(), dtype=self.dtype, device=device.torch_device
+        )
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the predicted noise, channels last."""

@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_impl.tasks.task_loss import Batch, TaskLoss
-from pipeline.tasks.segmentation import IGNORED
+from pipeline.tasks import Segmentation
 
 
-class SegmentationLoss(TaskLoss):
+class SegmentationLoss(TaskLoss[Segmentation]):
     """Cross-entropy of logits, and the pixels where prediction and truth meet, by class."""
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -20,10 +20,10 @@ class SegmentationLoss(TaskLoss):
     ) -> list[torch.Tensor]:
         """Return the sums."""
         mask, classes = batch["mask"], outputs.shape[-1]
-        counted, said = mask != IGNORED, outputs.argmax(dim=-1)
+        counted, said = mask != self.task.ignored, outputs.argmax(dim=-1)
         loss = F.cross_entropy(
             outputs.movedim(-1, 1), mask, reduction="sum",
-            ignore_index=IGNORED, label_smoothing=smoothing,
+            ignore_index=self.task.ignored, label_smoothing=smoothing,
         )  # fmt: skip
         predicted = F.one_hot(said, classes).bool() & counted[..., None]
         true = F.one_hot(mask.where(counted, 0), classes).bool() & counted[..., None]

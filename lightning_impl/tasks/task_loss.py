@@ -2,22 +2,26 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import nn
 
 from lightning_impl.device import Device
 from pipeline.data.dataset import Data
+from pipeline.tasks import Task
 from pipeline.training.model_checks import check_outputs
 
 Batch = Mapping[str, torch.Tensor]  # the fields by name
+AnyTask = TypeVar("AnyTask", bound=Task)
 
 
-class TaskLoss(ABC):
+class TaskLoss(ABC, Generic[AnyTask]):
     """The loss of a task; losses are computed in the dtype of the parameters."""
 
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
-        self.data, self.task, self.inputs = data, data.task, data.inputs
+        self.data, self.inputs = data, data.inputs
+        self.task = cast("AnyTask", data.task)
         self.dtype, self.smoothing, self.classes = device.dtype, smoothing, data.outputs
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -26,6 +26,7 @@ GROUPS = {
     "backend": "the framework that computes: PyTorch Lightning or Flax",
     "model": "the network",
     "dataset": "the data set",
+    "task": "what is learned from it; auto: what the data set is made for",
     "optimizer": "the update rule, as torch.optim or its paper defines it",
     "schedule": "the learning rate over the run",
     "accelerator": "the devices",

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from pipeline.compare.comparison import Comparison
+from pipeline.compare.records import direction
 from pipeline.config.experiment import REPEATS
-from pipeline.tasks import direction
 
 COLOURS = 8  # on the page, few enough to tell apart
 
@@ -42,7 +42,7 @@ def by_rank(made: Comparison) -> Colours:
     values = [record.best_value(metric) for record in made.records]
     if metric is None:
         return Colours([None] * len(values), [])
-    sign = 1 if direction(metric) == "max" else -1
+    sign = 1 if direction(made.records, metric) == "max" else -1
     for pair in made.pairs:
         known = [value for p in pair.runs if (value := values[p]) is not None]
         for position in pair.runs:

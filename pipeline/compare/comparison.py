@@ -12,12 +12,11 @@ from pathlib import Path
 
 from pipeline.compare.curves import Gap, Target, read_runs
 from pipeline.compare.naming import alike, differing, name_all, pairs, setting, value_of
-from pipeline.compare.records import Record, collect, parities
+from pipeline.compare.records import Record, collect, direction, parities
 from pipeline.compare.statistics import Effect, Estimate, corrected, effect, estimate
 from pipeline.config.experiment import REPEATS
 from pipeline.config.train import Precision
 from pipeline.parity.lockstep import BARS
-from pipeline.tasks import direction
 
 METRICS = "metrics.jsonl"
 POINTS = 240_000  # points of all curves together: limits the size of the page
@@ -118,6 +117,8 @@ def comparison(
 ) -> Comparison:
     """Compare all runs at or below some folders; see `Comparison` for `target` and `price`."""
     records = collect(paths)
+    if target:
+        target = replace(target, maximized=direction(records, target.key) == "max")
     made = Comparison(records, name_all(records), target or common_target(records), price)
     made.pairs = [Pair(found, made.label(found, ["backend"])) for found in pairs(records)]
     read_metrics(made)
@@ -140,7 +141,8 @@ def common_target(records: Sequence[Record]) -> Target | None:
     values = [best.value for best in bests if best.metric == metric and best.value is not None]
     if metric is None or len(values) < len(bests):
         return None
-    return Target(metric, float(min(values) if direction(metric) == "max" else max(values)))
+    more = direction(records, metric) == "max"
+    return Target(metric, float(min(values) if more else max(values)), more)
 
 
 def read_metrics(made: Comparison) -> None:
@@ -225,7 +227,8 @@ def effects_of(made: Comparison) -> list[Effect]:
             if known:
                 ours, theirs = zip(*known, strict=True)
                 shared = overlap([first for first, _ in runs], key)
-                found = effect(label, key, backends, ours, theirs, key in RATIOS, overlap=shared)
+                more = direction(made.records, key) == "max"
+                found = effect(label, key, backends, ours, theirs, key in RATIOS, more, shared)
                 effects.append(replace(found, repeats=made.repeats))
     return corrected(effects)
 

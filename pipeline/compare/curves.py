@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.tasks import direction
-
 SECONDS = "perf/seconds"  # wall time of the run so far, the x-axis of plots over time
 
 # Keys that are axes or bars, not curves.
@@ -40,6 +38,7 @@ class Target:
 
     key: str
     value: float
+    maximized: bool = False
 
 
 @dataclass
@@ -189,6 +188,6 @@ def reached(curves: Mapping[str, Curve], target: Target) -> tuple[int, float] | 
     curve = curves.get(target.key)
     if curve is None:
         return None
-    meets = np.greater_equal if direction(target.key) == "max" else np.less_equal
+    meets = np.greater_equal if target.maximized else np.less_equal
     met = np.flatnonzero(meets(curve.value, target.value))
     return (int(curve.step[met[0]]), float(curve.seconds[met[0]])) if len(met) else None

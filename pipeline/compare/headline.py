@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.compare.comparison import Comparison
-from pipeline.compare.records import Record
+from pipeline.compare.records import Record, direction
 from pipeline.compare.statistics import Effect
 from pipeline.formatting import format_number
-from pipeline.tasks import direction
 
 
 def sentences(made: Comparison) -> list[str]:
@@ -54,7 +53,7 @@ def best_runs(made: Comparison) -> list[Record]:
         return []
     metric = Counter(record.best.metric for record in done).most_common(1)[0][0]
     values = {value for record in done if (value := record.best_value(metric)) is not None}
-    best = max(values) if direction(str(metric)) == "max" else min(values)
+    best = max(values) if direction(made.records, metric) == "max" else min(values)
     return [record for record in done if record.best_value(metric) == best]
 
 

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from pipeline import tasks
 from pipeline.atomic_files import read_json
 from pipeline.compare.curves import Reading
 from pipeline.config.fields import require
@@ -68,6 +69,13 @@ def collect(paths: Sequence[Path]) -> list[Record]:
     given = " ".join(map(str, paths))
     require(bool(folders), "PATH", given, "a run or a sweep", "Runs are below outputs/.")
     return [record(folder) for folder in folders]
+
+
+def direction(records: Sequence[Record], metric: str | None) -> str:
+    """Return `max` if more is better of a metric, by the tasks here or a user's own, else `min`."""
+    name = str(metric).rpartition("/")[2]
+    own = any(name in cast("list", record.config.get("task.maximized", [])) for record in records)
+    return "max" if own else tasks.direction(name)
 
 
 def job_number(run: Path) -> tuple[str, int, str]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.formatting import format_number
-from pipeline.tasks import direction
 
 LEVEL = 0.95  # of an interval
 ROUNDING = 1e-9  # relative; below it two runs are the same
@@ -53,6 +52,7 @@ class Effect:
     p: float  # p-value of the paired test, corrected for the number of tests; NaN for one seed
     ratio: bool = False  # true for speeds and times
     same: bool = False  # all seeds give the same value up to rounding
+    maximized: bool = False  # more is better
     repeats: str = "seeds"  # the word for the runs of a backend
 
     @property
@@ -78,7 +78,7 @@ class Effect:
         if self.ratio:
             return f"{second} is {change} times that of {first}{tail}"
         mean, low, high = self.estimate.mean, self.estimate.low, self.estimate.high
-        better = (mean > 0) == (direction(self.key) == "max")
+        better = (mean > 0) == self.maximized
         size = self.estimate if mean >= 0 else Estimate(-mean, -high, -low, self.estimate.count)
         return f"{second} is {'better' if better else 'worse'} than {first} by {size.words}{tail}"
 
@@ -102,6 +102,7 @@ def effect(
     first: Sequence[float],
     second: Sequence[float],
     ratio: bool = False,
+    maximized: bool = False,
     overlap: float = 0.0,
 ) -> Effect:
     """Compare two backends by their values for the same seeds, without the correction for several tests.
@@ -117,7 +118,7 @@ def effect(
         shown = changes = estimate((theirs - ours).tolist(), overlap)
     scale = ROUNDING * np.maximum(np.abs(ours), np.abs(theirs))
     same = not ratio and bool((np.abs(theirs - ours) <= scale).all())
-    return Effect(setting, key, backends, shown, p_value(changes), ratio, same)
+    return Effect(setting, key, backends, shown, p_value(changes), ratio, same, maximized)
 
 
 def p_value(changes: Estimate) -> float:

@@ -18,12 +18,14 @@ from pipeline.config.loggers import LoggerConfig
 from pipeline.config.models import MODELS, ModelConfig
 from pipeline.config.optimizers import OPTIMIZERS, OptimizerConfig
 from pipeline.config.schedules import SCHEDULES, ScheduleConfig
+from pipeline.config.tasks import TASKS, TaskConfig
 from pipeline.config.train import TrainConfig
 
 # Dataclass of each group option; conf/<group>/<option>.yaml names one of these.
 SCHEMAS: dict[str, dict[str, type]] = {
     "model": MODELS,
     "dataset": DATASETS,
+    "task": TASKS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
 }
@@ -58,6 +60,7 @@ class Config(ConfigGroup):
     backend: BackendConfig = MISSING
     model: ModelConfig = MISSING
     dataset: DatasetConfig = MISSING
+    task: TaskConfig = field(default_factory=TaskConfig)
     optimizer: OptimizerConfig = MISSING
     schedule: ScheduleConfig = MISSING
     accelerator: AcceleratorConfig = field(default_factory=AcceleratorConfig)

@@ -51,6 +51,9 @@ class TrainConfig(ConfigGroup, key="train"):
     frozen: list[str] = option(
         [], "parameters that stay as they are: bias, norm, or names with wildcards like 'fc.*'"
     )
+    monitor: str | None = option(
+        None, "metric that says which checkpoint is best, like val/accuracy; null: the task's own"
+    )
     early_stopping: int | None = option(
         None, "stop after so many evaluations without a new best", "null or at least 1"
     )
@@ -63,6 +66,10 @@ class TrainConfig(ConfigGroup, key="train"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        named = self.monitor is None or self.monitor.startswith("val/")
+        allowed = "null, or a metric of the validation set, like val/accuracy"
+        hint = f"Set train.monitor=val/{str(self.monitor).rpartition('/')[2]}."
+        require(named, "train.monitor", self.monitor, allowed, hint)
         interval = EVAL_EVERY.fullmatch(str(self.eval_every))
         allowed = "a number of epochs, or of steps like 100steps"
         hint = "Set train.eval_every=1 or train.eval_every=100steps."

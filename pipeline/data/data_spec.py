@@ -4,8 +4,9 @@ from typing import TypedDict
 
 import numpy as np
 
+from pipeline.config.tasks import TaskConfig
 from pipeline.data.dataset import Data, Moments, Split
-from pipeline.tasks import TASKS
+from pipeline.tasks import make_task
 
 ShapeAndType = tuple[tuple[int, ...], str]
 
@@ -15,7 +16,7 @@ class DataSpec(TypedDict):
 
     name: str
     task: str
-    outputs: int
+    sizes: dict[str, int]  # of fields of integers
     fields: dict[str, ShapeAndType]  # of one sample
     channels: dict[str, int]  # of each normalised field
     samples: dict[str, int]  # of each split
@@ -27,14 +28,14 @@ def data_spec(data: Data) -> DataSpec:
     return DataSpec(
         name=data.name,
         task=data.task.name,
-        outputs=data.outputs,
+        sizes=dict(data.sizes),
         fields={name: (array.shape[1:], str(array.dtype)) for name, array in fields},
         channels={name: len(moments.mean) for name, moments in data.moments.items()},
         samples={"train": len(data.train), "val": len(data.val), "test": len(data.test)},
     )
 
 
-def placeholder_data(spec: DataSpec) -> Data:
+def placeholder_data(spec: DataSpec, config: TaskConfig) -> Data:
     """Make a data set of zeros with the shapes and types of `spec`, which takes no memory."""
 
     def zeros(split: str) -> Split:
@@ -47,4 +48,5 @@ def placeholder_data(spec: DataSpec) -> Data:
 
     train, val, test = zeros("train"), zeros("val"), zeros("test")
     moments = {name: Moments(np.zeros(n), np.ones(n)) for name, n in spec["channels"].items()}
-    return Data(spec["name"], TASKS[spec["task"]], train, val, test, spec["outputs"], moments)
+    task = make_task(config, spec["task"])
+    return Data(spec["name"], task, train, val, test, spec["sizes"], moments).for_task(task)

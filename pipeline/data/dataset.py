@@ -1,14 +1,15 @@
 """A loaded data set: named arrays and their metadata."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.data.stored_images import StoredImages
-from pipeline.tasks import Shapes, Task
+from pipeline.errors import UserError
+from pipeline.tasks import TARGETS, Shapes, Task
 
 Rows = range | np.ndarray  # of samples: some that follow one another, or int64 [n]
 Field = np.ndarray | StoredImages
@@ -93,7 +94,7 @@ class Data:
     """A data set as every backend receives it.
 
     Attributes:
-        outputs: number of classes, width of the target, or size of the vocabulary.
+        sizes: number of different values in fields of integers: classes of `label`, vocabulary of `tokens`.
         moments: mean and deviation of each field that is normalised, by its name.
         classes: names of the classes, if known.
     """
@@ -103,9 +104,32 @@ class Data:
     train: Split
     val: Split
     test: Split
-    outputs: int
+    sizes: Mapping[str, int]
     moments: Mapping[str, Moments]
     classes: tuple[str, ...] | None = None
+
+    def for_task(self, task: Task) -> "Data":
+        """Return the data with the fields that a task needs; refuse data that lack one."""
+        task.check(self.train.shapes())
+        takes = task.takes or tuple(
+            n for n in self.train.fields if n not in TARGETS | {*task.targets}
+        )
+        kept = dict.fromkeys((*takes, *task.targets))
+        if not takes:
+            problem = f"no field is left for the model among {', '.join(self.train.fields)}"
+            raise UserError("task", task.name, problem=problem, hint="Set task.inputs=[FIELD].")
+        train, val, test = (
+            Split({field: split.fields[field] for field in kept})
+            for split in (self.train, self.val, self.test)
+        )
+        val = train if self.val is self.train else val
+        moments = {name: self.moments[name] for name in kept if name in self.moments}
+        return replace(self, task=task, moments=moments, train=train, val=val, test=test)
+
+    @property
+    def outputs(self) -> int:
+        """Number of a model's outputs: classes, width of the target, or size of the vocabulary."""
+        return self.task.outputs(self.sizes, self.train.shapes())
 
     @property
     def sums(self) -> list[str]:
@@ -115,7 +139,8 @@ class Data:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the fields that a model takes, in the order of its arguments."""
-        return tuple(name for name in self.train.fields if name not in self.task.targets)
+        fields = (name for name in self.train.fields if name not in self.task.targets)
+        return self.task.takes or tuple(fields)
 
     @property
     def example(self) -> Field:

@@ -145,7 +145,7 @@ def run(config: Config, folder: Path) -> tuple[Config, Comparison]:
     model = config.model
     free = isinstance(model, OwnConfig) and not model.names
     limit_threads(config.accelerator.threads)
-    data = sources.load(config.dataset)
+    data = sources.load(config.dataset, config.task)
     check_model(config, data)
     total = make_intervals(config.train, len(data.train)).total
     separate = gpu_count() > 0 and config.accelerator.kind.name != "cpu"

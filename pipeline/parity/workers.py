@@ -109,7 +109,7 @@ def train(
         with tempfile.TemporaryDirectory() as folder:
             loaded = backends.load(backend)
             device = loaded.prepare(config, ALONE)
-            plan = make_batch_plan(config, sources.load(config.dataset))
+            plan = make_batch_plan(config, sources.load(config.dataset, config.task))
             recorder = Recorder(
                 config,
                 plan.data,

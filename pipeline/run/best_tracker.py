@@ -27,7 +27,8 @@ class BestTracker:
     """
 
     def __init__(self, config: Config, task: Task) -> None:
-        self.metric, self.mode = f"val/{task.monitor}", task.mode
+        self.metric = config.train.monitor or f"val/{task.monitor}"
+        self.mode = task.direction(self.metric)
         self.patience = config.train.early_stopping
         self.plateau = make_plateau(config.schedule, config.optimizer, self.mode)
         self.best: Best | None = None

@@ -54,7 +54,7 @@ from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_result import RunResult
 from pipeline.storage.signature import signature
 from pipeline.training.intervals import make_intervals
-from pipeline.training.model_checks import check_model
+from pipeline.training.model_checks import check_model, check_monitor
 
 log = logging.getLogger(__name__)
 
@@ -157,8 +157,9 @@ def initial_result(config: Config, job: Job) -> RunResult:
 
 def prepare(config: Config, job: Job, world: World) -> Prepared | None:
     """Load the data and set up the devices; write nothing. Returns None if the run is complete."""
-    data = sources.load(config.dataset)
+    data = sources.load(config.dataset, config.task)
     check_model(config, data)
+    check_monitor(config, data)
     plan = make_batch_plan(config, data)
     total = make_intervals(config.train, len(data.train)).total
     resume = candidates(Path(config.resume), "resume") if config.resume else []

@@ -136,7 +136,9 @@ def experiment_of(run: Path, backend: str | None = None) -> Experiment:
     config = replace(saved_config(run, "resume"), accelerator=AcceleratorConfig(kind=Kind.cpu))
     config = replace(config, backend=BackendConfig(name=backend)) if backend else config
     known = read_identity(run, "resume").data
-    data = placeholder_data(known) if known else sources.load(config.dataset)
+    data = (
+        placeholder_data(known, config.task) if known else sources.load(config.dataset, config.task)
+    )
     check_model(config, data)
     return Experiment(config, make_batch_plan(config, data), Recorder(config, data), run)
 

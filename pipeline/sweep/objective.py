@@ -3,17 +3,18 @@
 import math
 from pathlib import Path
 
-from pipeline.config.datasets import DatasetConfig
+from pipeline.config.experiment import Config
 from pipeline.data import sources
 from pipeline.storage.run_folder import RunFolder
 
 BEST = "optimization_results.yaml"  # result of a search, named as by Hydra's plugins
 
 
-def monitored(dataset: DatasetConfig) -> tuple[str, str]:
-    """Return the metric of a search on a data set, and `maximize` or `minimize`."""
-    task = sources.task(dataset)
-    return f"val/{task.monitor}", f"{task.mode}imize"
+def monitored(config: Config) -> tuple[str, str]:
+    """Return the metric of a search for the best experiment, and `maximize` or `minimize`."""
+    task = sources.task_of(config.dataset, config.task)
+    metric = config.train.monitor or f"val/{task.monitor}"
+    return metric, f"{task.direction(metric)}imize"
 
 
 def objective(folder: Path) -> float | None:

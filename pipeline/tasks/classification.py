@@ -10,9 +10,15 @@ class Classification(Task):
 
     name = "classification"
     targets = ("label",)
+    needs = ("label []",)
     sums = ("loss", "correct")
     monitor = "accuracy"
+    has_classes = True
     maximized = frozenset({"accuracy"})
+
+    def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:
+        """Return the number of classes."""
+        return sizes["label"]
 
     def metrics(self, sums: Mapping[str, float], shapes: Shapes) -> dict[str, float]:
         """Return the mean loss, and the share of samples whose likeliest class is right."""

@@ -4,26 +4,46 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pipeline.config.tasks import DenoisingConfig
 from pipeline.tasks.task import Shapes, Task
-
-TIMES = 1000  # levels of noise
 
 
 class Denoising(Task):
-    """Mean squared error of the predicted noise, which has the shape of the image."""
+    """Mean squared error of the predicted noise, which has the shape of the image.
+
+    A model is called with the noisy images and their levels of noise, `time` `[batch]`.
+    """
 
     name = "denoising"
     targets = ()
+    needs = ("image [height, width, channels]",)
+    takes = ("image",)
     sums = ("loss",)
     noise = ("noise", "time")
     monitor = "loss"
+
+    def __init__(self, config: DenoisingConfig | None = None) -> None:
+        super().__init__(config)
+        self.config = config or DenoisingConfig()
+
+    def kept_signal(self) -> np.ndarray:
+        """Return the share of an image's variance that is left at each level: float64 [levels].
+
+        It is the product of 1 - beta, with beta from the first to the last in equal steps.
+        """
+        config = self.config
+        return np.cumprod(1 - np.linspace(config.first_beta, config.last_beta, config.levels))
 
     def draw(self, name: str, random: np.random.Generator, shapes: Shapes) -> np.ndarray:
         """Draw normal noise of an image's shape, or its level."""
         shape = shapes["image"]
         if name == "time":
-            return random.integers(TIMES, size=shape[0])
+            return random.integers(self.config.levels, size=shape[0])
         return random.standard_normal(shape, np.float32)
+
+    def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:
+        """Return the number of an image's channels."""
+        return shapes["image"][-1]
 
     def terms(self, shapes: Shapes) -> int:
         """Return the number of images."""
@@ -36,11 +56,3 @@ class Denoising(Task):
     def outputs_shape(self, shapes: Shapes) -> tuple[int | str, ...]:
         """Return the shape of the noise, channels last."""
         return shapes["noise"]
-
-
-def kept_signal() -> np.ndarray:
-    """Return the share of an image's variance that is left at each level: float64 [TIMES].
-
-    It is the product of 1 - beta, with beta from 1e-4 to 0.02 in equal steps.
-    """
-    return np.cumprod(1 - np.linspace(1e-4, 0.02, TIMES))

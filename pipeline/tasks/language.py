@@ -11,9 +11,15 @@ class Language(Task):
 
     name = "language"
     targets = ("next",)
+    needs = ("next [length]",)
     sums = ("loss", "correct")
     monitor = "loss"
+    has_classes = True
     maximized = frozenset({"accuracy"})
+
+    def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:
+        """Return the size of the vocabulary."""
+        return sizes["tokens"]
 
     def terms(self, shapes: Shapes) -> int:
         """Return the number of tokens."""

@@ -12,10 +12,15 @@ class Multilabel(Task):
 
     name = "multilabel"
     targets = ("labels",)
+    needs = ("labels [classes]",)
     sums = ("loss", "hits", "false_alarms", "misses")
     sums_by_class = ("hits", "false_alarms", "misses")
     monitor = "macro_f1"
     maximized = frozenset({"macro_f1", "micro_f1"})
+
+    def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:
+        """Return the number of classes."""
+        return shapes["labels"][-1]
 
     def metrics(self, sums: Mapping[str, float], shapes: Shapes) -> dict[str, float]:
         """Return the loss, the mean F1 of the classes, and the F1 of all labels together.

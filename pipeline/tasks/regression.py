@@ -12,10 +12,15 @@ class Regression(Task):
 
     name = "regression"
     targets = ("target",)
+    needs = ("target [outputs]",)
     # Deviations of the targets are from the training set's mean, so that r2 keeps its precision.
     sums = ("loss", "absolute_error", "deviation", "squared_deviation")
     monitor = "loss"
     maximized = frozenset({"r2"})
+
+    def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:
+        """Return the width of the target."""
+        return shapes["target"][-1]
 
     def metrics(self, sums: Mapping[str, float], shapes: Shapes) -> dict[str, float]:
         """Return the loss, which is the mse, the mae, and r2 pooled over the outputs."""

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pipeline.config.tasks import SegmentationConfig
 from pipeline.tasks.task import Shapes, Task, by_class
-
-IGNORED = 255  # value of the mask where a pixel counts neither in the loss nor in the metrics
 
 
 class Segmentation(Task):
@@ -17,15 +16,25 @@ class Segmentation(Task):
 
     name = "segmentation"
     targets = ("mask",)
+    needs = ("mask [height, width]",)
     sums = ("loss", "pixels", "correct", "intersection", "union")
     sums_by_class = ("intersection", "union")
     monitor = "mean_iou"
+    has_classes = True
     maximized = frozenset({"mean_iou", "accuracy"})
     counts_by_content = True
 
+    def __init__(self, config: SegmentationConfig | None = None) -> None:
+        super().__init__(config)
+        self.ignored = (config or SegmentationConfig()).ignored
+
+    def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:
+        """Return the number of classes."""
+        return sizes["mask"]
+
     def count_terms(self, batch: Mapping[str, np.ndarray]) -> int:
         """Return the number of pixels that are not ignored, at least 1."""
-        return max(1, int((batch["mask"] != IGNORED).sum()))
+        return max(1, int((batch["mask"] != self.ignored).sum()))
 
     def metrics(self, sums: Mapping[str, float], shapes: Shapes) -> dict[str, float]:
         """Return the mean loss of a pixel, the share of right ones, and the mean IoU.

@@ -7,9 +7,8 @@ import numpy as np
 from pipeline.tasks.language import perplexity
 from pipeline.tasks.task import Shapes, Task
 
-PADDING = (
-    0  # token after the end of a source or target; also what a decoder sees before the first token
-)
+# Token after the end of a source or target; also what a decoder sees before the first token.
+PADDING = 0
 
 
 class Seq2Seq(Task):
@@ -21,10 +20,16 @@ class Seq2Seq(Task):
 
     name = "seq2seq"
     targets = ("target",)
+    needs = ("source [length]", "target [length]")
+    has_classes = True
     sums = ("loss", "tokens", "correct", "exact")
     monitor = "loss"
     maximized = frozenset({"accuracy", "exact_match"})
     counts_by_content = True
+
+    def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:
+        """Return the size of the vocabulary."""
+        return sizes["target"]
 
     def count_terms(self, batch: Mapping[str, np.ndarray]) -> int:
         """Return the number of tokens that are no padding, at least 1."""

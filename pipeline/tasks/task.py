@@ -3,8 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import prod
+from typing import ClassVar
 
 import numpy as np
+
+from pipeline.config.tasks import TaskConfig
+from pipeline.errors import UserError
 
 Shapes = Mapping[str, tuple[int, ...]]  # of the fields of a batch, its axis included
 
@@ -16,28 +20,51 @@ class Task(ABC):
     micro-batches.
     """
 
-    name: str
-    targets: tuple[str, ...]  # fields for the loss; the model takes the others
+    name: ClassVar[str]
+    targets: tuple[str, ...]  # fields for the loss; the model takes others
+    needs: tuple[str, ...]  # fields of a sample, each with its axes, such as `mask [height, width]`
+    takes: tuple[str, ...] = ()  # fields that the model takes; empty: all that are no targets
     sums: tuple[str, ...]  # quantities summed over the terms of a batch, the loss first
     sums_by_class: tuple[str, ...] = ()  # those with a sum for each output
-    noise: tuple[
-        str, ...
-    ] = ()  # random numbers for each sample, fields of a batch that the core draws
+    noise: tuple[str, ...] = ()  # random numbers for each sample that the core draws as fields
     monitor: str  # metric of the validation set that decides which checkpoint is best
-    counts_by_content: bool = (
-        False  # whether the terms of a batch depend on its content, as on padding
-    )
+    has_classes: bool = False  # whether labels can be smoothed
+    counts_by_content: bool = False  # whether the terms of a batch depend on its content
     maximized: frozenset[str] = frozenset()  # metrics of which more is better
 
-    @property
-    def mode(self) -> str:
-        """`max` if more is better of the monitored metric, else `min`."""
-        return "max" if self.monitor in self.maximized else "min"
+    def __init__(self, config: TaskConfig | None = None) -> None:
+        self.takes = tuple(config.inputs) if config and config.inputs else self.takes
+
+    def direction(self, metric: str) -> str:
+        """Return `max` if more is better of a metric such as `val/accuracy`, else `min`."""
+        return "max" if metric.rpartition("/")[2] in self.maximized else "min"
 
     @property
     def loss_fields(self) -> tuple[str, ...]:
         """Fields of a batch that the loss takes."""
         return self.targets + self.noise
+
+    def check(self, shapes: Shapes) -> None:
+        """Refuse fields of samples among which one is missing, or has another number of axes."""
+        given = ", ".join(f"{name} {list(shape[1:])}" for name, shape in shapes.items())
+        hint = "Set task to one that fits, or task.inputs to the fields that the model takes."
+        for wanted in self.needs:
+            name, _, axes = wanted.partition(" ")
+            count = len(axes.strip("[]").split(",")) if axes != "[]" else 0
+            if name not in shapes or len(shapes[name]) != count + 1:
+                problem = f"each sample needs {wanted}, and the data set has {given}"
+                raise UserError("task", self.name, problem=problem, hint=hint)
+        for name in self.takes:
+            if name not in shapes:
+                problem = f"the data set has no such field, only {given}"
+                raise UserError("task.inputs", name, problem=problem)
+
+    @abstractmethod
+    def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:
+        """Return the number of a model's outputs: classes, width of the target, or size of the vocabulary.
+
+        `sizes` are the numbers of different values in fields of integers.
+        """
 
     def terms(self, shapes: Shapes) -> int:
         """Return the number of terms of a batch's mean loss: its samples, unless a task says otherwise."""
@@ -64,8 +91,8 @@ class Task(ABC):
         """Return the metrics of samples from their sums; `shapes` are those of all samples together."""
 
     @abstractmethod
-    def outputs_shape(self, shapes: Shapes) -> tuple[int | str, ...]:
-        """Return the shape of the outputs that the loss needs; a word stands for any size."""
+    def outputs_shape(self, shapes: Shapes) -> tuple[int | str, ...] | None:
+        """Return the shape of the outputs that the loss needs; a word stands for any size, None for any."""
 
     def values(self, shapes: Shapes) -> int:
         """Return the numbers in a batch's first target."""

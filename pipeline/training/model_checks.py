@@ -12,7 +12,7 @@ from pipeline.config.experiment import Config
 from pipeline.config.fields import require
 from pipeline.data.dataset import Data, Form, form_of
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, Regression, Shapes, Task
+from pipeline.tasks import Classification, Shapes, Task
 from pipeline.user_code import import_attribute
 
 # Tasks that need one row of outputs for a sample.
@@ -94,8 +94,11 @@ def check_model(config: Config, data: Data) -> None:
             f"at least {2 * train.accumulate} for model={model.name} on dataset={dataset}: "
             "one image has one value per channel in the end, and batch normalisation needs two",
         )
-    smoothing, allowed = train.label_smoothing, f"0 for dataset={dataset}, which has no classes"
-    is_allowed = not smoothing or not isinstance(data.task, Regression)
+    smoothing, allowed = (
+        train.label_smoothing,
+        f"0 for task={data.task.name}, which has no classes",
+    )
+    is_allowed = not smoothing or data.task.has_classes
     require(is_allowed, "train.label_smoothing", smoothing, allowed)
 
 
@@ -142,6 +145,16 @@ def accepts(name: str, data: Data) -> bool:
     return data.form in forms and (is_own or data.task.name in tasks)
 
 
+def check_monitor(config: Config, data: Data) -> None:
+    """Refuse a `train.monitor` that is no metric of the task."""
+    if config.train.monitor is None:
+        return
+    metrics = data.task.metrics(dict.fromkeys(data.sums, 1.0), data.val.shapes())
+    known = [f"val/{name}" for name in metrics]
+    allowed = f"one of {', '.join(known)}, the metrics of task={data.task.name}"
+    require(config.train.monitor in known, "train.monitor", config.train.monitor, allowed)
+
+
 def import_user_model(
     key: str,
     path: str | None,
@@ -171,7 +184,10 @@ def check_outputs(outputs: object, shapes: Shapes, task: Task, classes: int | No
 
     `classes` is their number, if there are any: a classifier has as many outputs, others may be padded.
     """
-    shape, sizes = tuple(getattr(outputs, "shape", ())), task.outputs_shape(shapes)
+    sizes = task.outputs_shape(shapes)
+    if sizes is None:
+        return
+    shape = tuple(getattr(outputs, "shape", ()))
     fits = all(size in (got, str(size)) for size, got in zip(sizes, shape, strict=False))
     if not (shape and len(shape) == len(sizes) and fits):
         wanted = f"an array [{', '.join(map(str, sizes))}]"

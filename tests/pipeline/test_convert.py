@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import load_file, save_file
 
 from pipeline.config.experiment import plain
+from pipeline.config.tasks import TaskConfig
 from pipeline.convert import convert, main
 from pipeline.data.data_spec import data_spec, placeholder_data
 from pipeline.digest import digest
@@ -175,7 +176,7 @@ def test_a_data_spec_is_enough_to_build_a_model(configure):
 
     data = sources.load(configure("dataset=synthetic dataset.shape=[5,6,3]").dataset)
     told = json.loads(json.dumps(data_spec(data)))
-    again = placeholder_data(told)
+    again = placeholder_data(told, TaskConfig())
     assert json.loads(json.dumps(data_spec(again))) == told
     assert again.train.fields["image"].shape == data.train.fields["image"].shape
     assert again.train.fields["image"].strides == (0, 0, 0, 0), "which takes no memory"

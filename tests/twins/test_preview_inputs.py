@@ -153,7 +153,7 @@ def press_ctrl_c():
 @pytest.mark.parametrize("classes", [None, ("cat", r"$\dog$", "bird")])
 def test_the_class_name_is_shown_above_an_image(classes):
     images = Split({"image": np.zeros((4, 5, 6, 3), np.uint8), "label": np.array([2, 0, 1, 2])})
-    data = Data("animals", Classification(), *3 * [images], 3, {}, classes)
+    data = Data("animals", Classification(), *3 * [images], {"label": 3}, {}, classes)
     figure = Figure()
     axes = figure.add_subplot()
     draw_images(figure, axes, images, data)

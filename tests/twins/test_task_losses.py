@@ -10,10 +10,10 @@ import torch
 from losses import losses
 from scipy.special import log_softmax
 
+from pipeline.config.tasks import OwnTaskConfig, TaskConfig
+from pipeline.errors import UserError
 from pipeline.rng import generator
-from pipeline.tasks import TASKS
-from pipeline.tasks.denoising import TIMES, kept_signal
-from pipeline.tasks.segmentation import IGNORED
+from pipeline.tasks import TASKS, Denoising
 from pipeline.tasks.seq2seq import PADDING
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -28,6 +28,7 @@ class Case:
     weight: np.ndarray
     model: object  # of (weight, *inputs) in JAX's layout
     outputs: int = 3
+    config: TaskConfig | None = None
 
     @property
     def images(self):
@@ -41,7 +42,7 @@ def table(weight, tokens):
 
 
 MASK = RANDOM.integers(0, 3, (4, 5, 6))
-MASK[0, :2] = IGNORED
+MASK[0, :2] = 255  # ignored
 TARGET = RANDOM.integers(1, 3, (5, 6))
 TARGET[np.arange(6) >= np.array([[6], [1], [3], [5], [2]])] = PADDING
 FIRST_RIGHT = RANDOM.normal(size=(3, 3))
@@ -85,12 +86,29 @@ CASES = {
         RANDOM.normal(size=(2, 2)),
         lambda weight, x, time: x @ weight + time.reshape(-1, 1, 1, 1) * weight[0, 0],
     ),
+    "own": Case(
+        {"features": RANDOM.normal(size=(6, 4)), "target": RANDOM.normal(size=(6, 3))},
+        RANDOM.normal(size=(4, 3)),
+        lambda weight, x: x @ weight,
+        config=OwnTaskConfig(
+            torch="own_losses:torch_huber",
+            jax="own_losses:jax_huber",
+            targets=["target"],
+            metrics=["mae"],
+            options={"delta": 0.5},
+        ),
+    ),
 }
+
+
+def task_of(name):
+    """Task of a case."""
+    return TASKS[name](CASES[name].config)
 
 
 def batch_of(name):
     """Fields of a batch, with its noise."""
-    fields, task = CASES[name].fields, TASKS[name]
+    fields, task = CASES[name].fields, task_of(name)
     shapes = {field: array.shape for field, array in fields.items()}
     return fields | {n: task.draw(n, generator(0, n), shapes) for n in task.noise}
 
@@ -98,7 +116,7 @@ def batch_of(name):
 def with_torch(name, batch):
     """Sums over a batch, and the gradient of the mean loss."""
     case = CASES[name]
-    loss, _ = losses(name, outputs=case.outputs, **case.fields)
+    loss, _ = losses(name, outputs=case.outputs, config=case.config, **case.fields)
     weight = torch.tensor(case.weight, requires_grad=True)
 
     def model(first, *others):
@@ -109,19 +127,19 @@ def with_torch(name, batch):
     tensors = {n: torch.tensor(array) for n, array in batch.items()}
     tensors |= {n: tensors[n].movedim(-1, 1) for n in case.images}
     sums = loss.sums(loss.outputs(model, tensors), tensors)
-    (sums[0] / TASKS[name].count_terms(batch)).backward()
+    (sums[0] / task_of(name).count_terms(batch)).backward()
     return np.concatenate([s.detach().numpy().reshape(-1) for s in sums]), weight.grad.numpy()
 
 
 def with_jax(name, batch, counted=None):
     """Sums over a batch, and the gradient of the mean loss."""
     case = CASES[name]
-    _, loss = losses(name, outputs=case.outputs, **case.fields)
+    _, loss = losses(name, outputs=case.outputs, config=case.config, **case.fields)
     arrays = {n: jnp.asarray(array) for n, array in batch.items()}
 
     def mean(weight):
         sums = loss.sums(loss.outputs(case.model, weight, arrays), arrays, counted=counted)
-        terms = TASKS[name].count_terms(batch)
+        terms = task_of(name).count_terms(batch)
         return sums[0] / terms, jnp.concatenate([s.reshape(-1) for s in sums])
 
     gradient, sums = jax.grad(mean, has_aux=True)(jnp.asarray(case.weight))
@@ -136,7 +154,7 @@ def test_every_task_has_a_case_here():
 def test_both_backends_have_the_same_sums_and_gradients(name):
     batch = batch_of(name)
     (ours, by_ours), (theirs, by_theirs) = with_torch(name, batch), with_jax(name, batch)
-    assert len(ours) == len(TASKS[name].names_of_sums(CASES[name].outputs))
+    assert len(ours) == len(task_of(name).names_of_sums(CASES[name].outputs))
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(by_ours, by_theirs, rtol=1e-12, atol=1e-14)
     assert np.abs(by_ours).max() > 1e-3
@@ -164,7 +182,7 @@ def test_padding_of_the_last_batch_of_an_evaluation_is_not_counted(name):
 
 def metrics_of(name):
     """Metrics of a batch, and the batch."""
-    batch, task = batch_of(name), TASKS[name]
+    batch, task = batch_of(name), task_of(name)
     sums, _ = with_torch(name, batch)
     named = dict(zip(task.names_of_sums(CASES[name].outputs), sums.tolist(), strict=True))
     return task.metrics(named, {n: field.shape for n, field in batch.items()}), batch
@@ -193,7 +211,7 @@ def test_segmentation_metrics_match_scikit_learn_and_leave_ignored_pixels_out():
 
     found, batch = metrics_of("segmentation")
     logits = batch["image"] @ CASES["segmentation"].weight
-    counted = batch["mask"] != IGNORED
+    counted = batch["mask"] != 255
     true, said = batch["mask"][counted], logits.argmax(-1)[counted]
     logs = log_softmax(logits, axis=-1)[counted]
     assert found == pytest.approx(
@@ -216,7 +234,7 @@ def test_seq2seq_metrics_are_those_of_the_tokens_before_the_padding():
     logs, said, counted = log_softmax(logits, axis=-1), logits.argmax(-1), target != PADDING
     loss = -np.take_along_axis(logs, target[..., None], -1)[..., 0][counted].mean()
     right = [(said[row] == target[row])[counted[row]] for row in range(len(target))]
-    assert counted.sum() == TASKS["seq2seq"].count_terms(batch) == 17
+    assert counted.sum() == TASKS["seq2seq"]().count_terms(batch) == 17
     assert found == pytest.approx(
         {
             "loss": loss,
@@ -230,7 +248,7 @@ def test_seq2seq_metrics_are_those_of_the_tokens_before_the_padding():
 
 
 def test_masked_language_hides_the_chosen_tokens_in_the_shares_of_bert():
-    task, shape = TASKS["masked_language"], (200, 500)
+    task, shape = TASKS["masked_language"](), (200, 500)
     batch = {n: task.draw(n, generator(0, n), {"tokens": shape}) for n in task.noise}
     batch["tokens"] = np.tile(np.arange(10), (200, 50))
     seen = []
@@ -247,16 +265,62 @@ def test_masked_language_hides_the_chosen_tokens_in_the_shares_of_bert():
 
 
 def test_the_noisy_image_has_the_variance_that_its_level_says():
-    kept = kept_signal()
-    assert len(kept) == TIMES
+    kept = Denoising().kept_signal()
+    assert len(kept) == 1000
     assert (kept[0], kept[-1]) == pytest.approx((1 - 1e-4, 4.036e-5), rel=1e-3)
-    task, shape = TASKS["denoising"], (64, 16, 16, 3)
+    task, shape = TASKS["denoising"](), (64, 16, 16, 3)
     batch = {n: task.draw(n, generator(0, n), {"image": shape}) for n in task.noise}
     batch["image"] = RANDOM.normal(size=shape)
-    assert set(batch["time"]) <= set(range(TIMES))
+    assert set(batch["time"]) <= set(range(1000))
     seen = []
     _, loss = losses("denoising", image=batch["image"])
     loss.outputs(lambda _, noisy, time: seen.append(np.asarray(noisy)), None, batch)
     level = kept[batch["time"]].reshape(-1, 1, 1, 1)
     rest = seen[0] - np.sqrt(level) * batch["image"]
     np.testing.assert_allclose(rest / np.sqrt(1 - level), batch["noise"], rtol=1e-9, atol=1e-9)
+
+
+def own_losses(torch_name, jax_name, **keys):
+    """Losses of both backends at names of `own_losses`."""
+    config = OwnTaskConfig(
+        torch=f"own_losses:{torch_name}", jax=f"own_losses:{jax_name}", targets=["target"], **keys
+    )
+    return losses("own", config=config, features=np.ones((6, 4)), target=np.ones((6, 3)))
+
+
+def test_a_mean_over_the_batch_counts_as_often_as_there_are_samples_that_count():
+    ours, theirs = own_losses("torch_mean", "jax_mean")
+    outputs, target = RANDOM.normal(size=(6, 3)), RANDOM.normal(size=(6, 3))
+    expected = np.square(outputs - target).mean(1)
+    (total,) = ours.sums(torch.tensor(outputs), {"target": torch.tensor(target)})
+    assert float(total) == pytest.approx(expected.sum(), rel=1e-12)
+    counted = jnp.array([1.0, 1, 1, 1, 0, 0])
+    (part,) = theirs.sums(jnp.asarray(outputs), {"target": jnp.asarray(target)}, counted=counted)
+    assert float(part) == pytest.approx(expected[:4].sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "problem"),
+    [
+        ("whole", {}, r"own_losses:whole: its loss is an array \[6, 3\].*Return a number for each"),
+        (
+            "broken",
+            {},
+            r"own_losses:broken: it fails: KeyError: 'missing'.*batch of target \[6, 3\]",
+        ),
+        ("{}_huber", {}, r"it returns loss, mae, not loss. Set task.metrics=\[mae\]"),
+        ("{}_mean", {"metrics": ["mae"]}, r"it returns loss, not loss, mae. Set task.metrics=\[\]"),
+        ("nothing", {}, r"own_losses:nothing: own_losses.* has no nothing"),
+    ],
+)
+def test_a_loss_that_returns_something_else_is_refused_on_either_backend(name, keys, problem):
+    for side, make in enumerate((torch.ones, jnp.ones)):
+        with pytest.raises(UserError, match=problem):
+            own_losses(name.format("torch"), name.format("jax"), **keys)[side].sums(
+                make((6, 3)), {"target": make((6, 3))}
+            )
+
+
+def test_a_summary_makes_metrics_from_the_means_over_the_samples():
+    task = TASKS["own"](OwnTaskConfig(targets=["target"], summary="own_losses:root"))
+    assert task.metrics({"loss": 8.0}, {"target": (2, 3)}) == {"loss": 4.0, "rmse": 2.0}

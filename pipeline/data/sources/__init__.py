@@ -7,10 +7,11 @@ no classification), a dataclass in `pipeline/config/datasets.py`, and a YAML fil
 from collections.abc import Callable
 
 from pipeline.config.datasets import DatasetConfig
+from pipeline.config.tasks import TaskConfig
 from pipeline.data.dataset import Data
 from pipeline.data.sources import digits, folder, images, line, reverse, synthetic, text
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, Language, Regression, Seq2Seq, Task
+from pipeline.tasks import Task, make_task
 
 LOADERS: dict[str, Callable[..., Data]] = {
     "digits": digits.load,
@@ -22,23 +23,29 @@ LOADERS: dict[str, Callable[..., Data]] = {
     **{name: images.load for name in images.CLASSES},
 }
 
-OTHER_TASKS: dict[str, Task] = {"line": Regression(), "text": Language(), "reverse": Seq2Seq()}
+OTHER_TASKS = {
+    "line": "regression",
+    "text": "language",
+    "reverse": "seq2seq",
+}  # all others: classification
 
 
-def task(config: DatasetConfig) -> Task:
-    """Return the task of a data set without loading it."""
-    return OTHER_TASKS.get(config.name, Classification())
+def task_of(dataset: DatasetConfig, task: TaskConfig) -> Task:
+    """Return the task of an experiment without loading its data."""
+    return make_task(task, OTHER_TASKS.get(dataset.name, "classification"))
 
 
-def load(config: DatasetConfig) -> Data:
-    """Load the data set `config.name`.
+def load(dataset: DatasetConfig, task: TaskConfig | None = None) -> Data:
+    """Load the data set `dataset.name`, with the fields that a task needs; None is the data set's own task.
 
-    The splits depend on the data and on `config`, never on the seed of the run.
+    The splits depend on the data and on `dataset`, never on the seed of the run.
 
     Raises:
         UserError: the name is unknown, the data is missing or damaged, a download failed,
-            `dataset.root` cannot be used, or a limit or fraction asks for more than there is.
+            `dataset.root` cannot be used, a limit or fraction asks for more than there is, or the
+            task needs a field that the data set has not.
     """
-    if config.name not in LOADERS:
-        raise UserError("dataset.name", config.name, "one of " + ", ".join(sorted(LOADERS)))
-    return LOADERS[config.name](config)
+    if dataset.name not in LOADERS:
+        raise UserError("dataset.name", dataset.name, "one of " + ", ".join(sorted(LOADERS)))
+    data = LOADERS[dataset.name](dataset)
+    return data.for_task(make_task(task or TaskConfig(), data.task.name))

@@ -28,4 +28,4 @@ def load(config: DigitsConfig) -> Data:
     )
     moments = {"image": channel_moments(training.arrays["image"])}
     classes = tuple("0123456789")
-    return Data("digits", Classification(), train, val, test, 10, moments, classes)
+    return Data("digits", Classification(), train, val, test, {"label": 10}, moments, classes)

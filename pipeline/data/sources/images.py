@@ -52,10 +52,8 @@ def load(config: ImagesConfig) -> Data:
         moments = channel_moments(training.arrays["image"])
     # Older caches have no names of classes.
     classes = tuple(arrays["classes"].tolist()) if "classes" in arrays else None
-    outputs = CLASSES[config.name]
-    return Data(
-        config.name, Classification(), train, val, test, outputs, {"image": moments}, classes
-    )
+    sizes = {"label": CLASSES[config.name]}
+    return Data(config.name, Classification(), train, val, test, sizes, {"image": moments}, classes)
 
 
 def check_root(config: ImagesConfig) -> Path:

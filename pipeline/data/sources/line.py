@@ -14,4 +14,4 @@ def load(config: DatasetConfig) -> Data:
         {"features": np.arange(1.0, 6.0)[:, None], "target": np.arange(0.0, 5.0)[:, None]}
     )
     train, val, test, _ = make_splits({"train": points, "val": points, "test": points}, config)
-    return Data("line", Regression(), train, val, test, 1, {})
+    return Data("line", Regression(), train, val, test, {}, {})

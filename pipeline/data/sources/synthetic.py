@@ -29,7 +29,7 @@ def load(config: SyntheticConfig) -> Data:
 
     train, val, test, training = make_splits(given, config)
     moments = {"image": channel_moments(training.arrays["image"])}
-    return Data("synthetic", Classification(), train, val, test, config.classes, moments)
+    return Data("synthetic", Classification(), train, val, test, {"label": config.classes}, moments)
 
 
 def draw(key: int, n: int, patterns: np.ndarray) -> Split:

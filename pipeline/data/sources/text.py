@@ -52,7 +52,7 @@ def load(config: TextConfig) -> Data:
     text = load_or_build(root, f"text-{digest.hexdigest()[:16]}-v1", build)["text"]
     given = {"train": windows(text, config.length)}
     train, val, test, _ = make_splits(given, config, test_fraction=config.test_fraction)
-    return Data("text", Language(), train, val, test, VOCABULARY, {})
+    return Data("text", Language(), train, val, test, {"tokens": VOCABULARY}, {})
 
 
 def text_files(config: TextConfig) -> list[Path]:

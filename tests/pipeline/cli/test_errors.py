@@ -189,9 +189,47 @@ CASES = [
     ),
     Case("a cnn on vectors", "dataset=line", "model=cnn|dataset=line|Set model=linear"),
     Case(
+        "a task that needs another field",
+        "task=segmentation",
+        "task=segmentation|needs mask [height, width], and the data set has image [8, 8, 1], label []",
+    ),
+    Case(
+        "an unknown input", "task.inputs=[pixels]", "task.inputs=pixels|only image [8, 8, 1], label"
+    ),
+    Case(
+        "own targets that are not there",
+        "task=own task.targets=[y] task.torch=math:sqrt",
+        "task.targets=y|no such field, only image, label",
+    ),
+    Case(
+        "an own task without outputs",
+        "task=own task.torch=math:sqrt",
+        "task.outputs=null|Set task.outputs=N",
+    ),
+    Case(
+        "a task without a loss for this backend",
+        "task=own task.jax=math:sqrt task.targets=[label]",
+        "task.torch=null|Set task.torch=package.module:function, or another backend",
+    ),
+    Case(
+        "a metric to monitor that the task has not",
+        "train.monitor=val/f1",
+        "train.monitor=val/f1|one of val/loss, val/accuracy",
+    ),
+    Case(
+        "a metric to monitor that is not of the validation set",
+        "train.monitor=accuracy",
+        "train.monitor=accuracy|Set train.monitor=val/accuracy",
+    ),
+    Case(
+        "more tokens masked than there are",
+        "dataset=text model=gpt task=masked_language task.masked=95",
+        "task.replaced=10|at most 5",
+    ),
+    Case(
         "smoothing without classes",
         "dataset=line model=linear train.batch_size=5 train.label_smoothing=0.1",
-        "train.label_smoothing=0.1|dataset=line",
+        "train.label_smoothing=0.1|task=regression",
     ),
     Case(
         "a small input size",

@@ -217,7 +217,7 @@ def test_the_default_target_is_the_best_value_that_all_finished_runs_reached(wri
         write_run(name, f"seed={name}", lines, outcome(max(accuracies)))
     write_run("2", "seed=2", (), {"status": "failed"})
     made = comparison([tmp_path])
-    assert made.target == Target("val/accuracy", 0.9)
+    assert made.target == Target("val/accuracy", 0.9, maximized=True)
     assert [record.reading.reached for record in made.records] == [(2, 3.0), (2, 3.0), None]
 
 

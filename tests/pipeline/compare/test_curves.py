@@ -145,9 +145,9 @@ def test_the_worst_gap_is_over_all_steps_and_not_only_those_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        (Target("val/accuracy", 0.8), (20, 4.0)),
+        (Target("val/accuracy", 0.8, True), (20, 4.0)),
         (Target("val/loss", 0.5), (30, 6.0)),
-        (Target("val/accuracy", 0.99), None),
+        (Target("val/accuracy", 0.99, True), None),
         (Target("val/nothing", 0.0), None),
     ],
 )

@@ -31,7 +31,7 @@ def test_one_seed_has_a_mean_but_no_interval():
 
 def test_a_difference_is_tested_with_the_paired_t_test():
     ours, theirs = [0.90, 0.91, 0.93, 0.92], [0.93, 0.95, 0.95, 0.95]
-    found = effect("", "test/accuracy", BACKENDS, ours, theirs)
+    found = effect("", "test/accuracy", BACKENDS, ours, theirs, maximized=True)
     assert found.p == pytest.approx(stats.ttest_rel(theirs, ours).pvalue, rel=1e-9)
     assert found.estimate.mean == pytest.approx(0.03)
     assert (
@@ -45,12 +45,16 @@ def test_a_lower_loss_is_better():
 
 
 def test_a_worse_backend_is_reported_with_a_positive_amount():
-    found = effect("", "test/accuracy", BACKENDS, [0.95, 0.96, 0.97], [0.90, 0.91, 0.925])
+    found = effect(
+        "", "test/accuracy", BACKENDS, [0.95, 0.96, 0.97], [0.90, 0.91, 0.925], maximized=True
+    )
     assert found.words.startswith("jax is worse than torch by 0.04833 [0.04116, 0.0555], p")
 
 
 def test_an_insignificant_difference_is_reported_as_not_shown():
-    found = effect("", "test/accuracy", BACKENDS, [0.90, 0.92, 0.91], [0.91, 0.90, 0.93])
+    found = effect(
+        "", "test/accuracy", BACKENDS, [0.90, 0.92, 0.91], [0.91, 0.90, 0.93], maximized=True
+    )
     assert not found.shown
     assert found.words.startswith("no difference shown: difference 0.003333 [")
     assert found.words.endswith("p = 0.8075, 3 seeds")

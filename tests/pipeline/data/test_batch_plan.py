@@ -26,7 +26,7 @@ SEEDS, EPOCHS, SIZES = st.integers(0, 2**63 - 1), st.integers(0, 1000), st.integ
 def plan(samples, batch, seed=0, augmentation=None):
     images = np.zeros((samples, 2, 2, 1), np.uint8)
     split = Split({"image": images, "label": np.zeros(samples, np.int64)})
-    data = Data("test", Classification(), split, split, split, 2, {})
+    data = Data("test", Classification(), split, split, split, {"label": 2}, {})
     return BatchPlan(data, seed, batch, augmentation)
 
 
@@ -94,7 +94,7 @@ def test_a_step_of_a_billion_samples_takes_the_memory_of_its_batch():
         "image": np.broadcast_to(np.uint8(0), (10**9, 2, 2, 1)),
         "label": np.broadcast_to(np.int64(0), 10**9),
     }
-    data = Data("vast", Classification(), *[Split(fields)] * 3, 2, {})
+    data = Data("vast", Classification(), *[Split(fields)] * 3, {"label": 2}, {})
     vast = BatchPlan(data, 0, 32, Augmentation(4, True))
     last = vast.steps_per_epoch - 1
     tracemalloc.start()
@@ -120,6 +120,6 @@ def test_the_plan_follows_the_config(configure):
 def test_augmenting_vectors_is_refused(configure):
     config = configure("model=linear dataset=line dataset.augment=true")
     vectors = Split({"features": np.zeros((5, 1)), "target": np.zeros((5, 1))})
-    data = Data("line", Regression(), vectors, vectors, vectors, 1, {})
+    data = Data("line", Regression(), vectors, vectors, vectors, {}, {})
     with pytest.raises(UserError, match=r"dataset\.augment=True: must be false for line"):
         make_batch_plan(config, data)

@@ -70,9 +70,12 @@ def test_the_objective_is_the_best_value_of_a_completed_run(tmp_path, result, va
 
 
 def test_the_direction_is_that_of_the_metric_that_selects_checkpoints(configure):
-    assert monitored(configure("dataset=digits").dataset) == ("val/accuracy", "maximize")
-    assert monitored(configure("dataset=line").dataset) == ("val/loss", "minimize")
-    assert monitored(configure("dataset=text").dataset) == ("val/loss", "minimize")
+    assert monitored(configure("dataset=digits")) == ("val/accuracy", "maximize")
+    assert monitored(configure("dataset=line")) == ("val/loss", "minimize")
+    assert monitored(configure("dataset=text")) == ("val/loss", "minimize")
+    assert monitored(configure("train.monitor=val/loss")) == ("val/loss", "minimize")
+    own = "task=own task.maximized=[f1] train.monitor=val/f1"
+    assert monitored(configure(own)) == ("val/f1", "maximize")
 
 
 @pytest.mark.parametrize(
@@ -80,8 +83,9 @@ def test_the_direction_is_that_of_the_metric_that_selects_checkpoints(configure)
 )
 def test_the_task_of_a_data_set_is_known_before_it_is_loaded(configure, overrides):
     small = " dataset.max_bytes=5000" if overrides == "dataset=text" else ""
-    config = configure(overrides + small).dataset
-    assert sources.task(config).name == sources.load(config).task.name
+    config = configure(overrides + small)
+    known = sources.task_of(config.dataset, config.task)
+    assert known.name == sources.load(config.dataset).task.name
 
 
 def test_an_interrupted_search_draws_the_values_of_an_uninterrupted_one(tmp_path, configure):

@@ -64,12 +64,12 @@ def test_r2_of_equal_targets_is_nan():
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_sums_of_every_task_start_with_the_loss_and_give_its_monitored_metric(name):
-    task = TASKS[name]
+    task = TASKS[name]()
     assert (task.name, task.sums[0]) == (name, "loss")
     sums = dict.fromkeys(task.names_of_sums(3), 1.0)
     found = task.metrics(sums, dict.fromkeys((*task.targets, "image"), (2, 3)))
     assert task.monitor in found
-    assert task.mode == direction(f"val/{task.monitor}")
+    assert task.direction(task.monitor) == direction(f"val/{task.monitor}")
     assert {metric for metric in found if direction(f"test/{metric}") == "max"} == task.maximized
 
 

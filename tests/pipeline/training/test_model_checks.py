@@ -42,7 +42,7 @@ def data_of(form):
     """A data set with samples of a form."""
     inputs, task, _ = SAMPLES[form]
     split = Split({"inputs": inputs, task.targets[0]: inputs})
-    return Data("test", task, split, split, split, 4, {})
+    return Data("test", task, split, split, split, {"label": 4, "tokens": 4}, {})
 
 
 @dataclass(kw_only=True)
@@ -81,7 +81,7 @@ def test_accepted_inputs_fit_the_shipped_models():
 
 
 def test_a_model_that_does_not_fit_the_task_is_refused_with_those_that_do(configure):
-    tokens, masked = data_of(Form.tokens), TASKS["masked_language"]
+    tokens, masked = data_of(Form.tokens), TASKS["masked_language"]()
     # It would see the tokens that it has to predict.
     assert "must be gpt for task=language" in refusal(configure, Form.tokens, Named(name="bert"))
     with pytest.raises(UserError, match="must be bert for task=masked_language"):
@@ -97,7 +97,9 @@ def test_label_smoothing_needs_classes_or_tokens(configure):
     smooth = configure("train.label_smoothing=0.1")
     check_model(replace(smooth, model=MLPConfig()), data_of(Form.images))
     check_model(replace(smooth, model=Named(name="gpt")), data_of(Form.tokens))
-    with pytest.raises(UserError, match=r"train\.label_smoothing=0\.1: must be 0 for dataset=test"):
+    with pytest.raises(
+        UserError, match=r"train\.label_smoothing=0\.1: must be 0 for task=regression"
+    ):
         check_model(replace(smooth, model=MLPConfig()), data_of(Form.vectors))
 
 
@@ -119,7 +121,7 @@ def test_a_unet_halves_the_sides_of_images_evenly(configure):
     def check(shape, depth):
         image = np.zeros((3, *shape), np.uint8)
         split = Split({"image": image})
-        data = Data("test", TASKS["denoising"], split, split, split, shape[-1], {})
+        data = Data("test", TASKS["denoising"](), split, split, split, {}, {})
         config = replace(configure(), model=UNetConfig(depth=depth))
         check_model(config, data)
         assert fill_from_data(config.model, data).time is True
@@ -133,7 +135,7 @@ def test_a_unet_halves_the_sides_of_images_evenly(configure):
     )
     timed = replace(configure(), model=UNetConfig(depth=1, time=True))
     labelled = Split({"image": np.zeros((3, 8, 8, 1), np.uint8), "mask": np.zeros((3, 8, 8), int)})
-    segmented = Data("test", TASKS["segmentation"], *3 * [labelled], 4, {})
+    segmented = Data("test", TASKS["segmentation"](), *3 * [labelled], {"mask": 4}, {})
     assert fill_from_data(UNetConfig(), segmented).time is False
     with pytest.raises(UserError, match="null for task=segmentation, which draws no time"):
         check_model(timed, segmented)
@@ -143,7 +145,7 @@ def test_a_unet_halves_the_sides_of_images_evenly(configure):
 
 def test_positions_are_as_many_as_the_longest_sequences(configure):
     split = Split({"source": np.zeros((3, 5), int), "target": np.zeros((3, 8), int)})
-    data = Data("test", TASKS["seq2seq"], split, split, split, 4, {})
+    data = Data("test", TASKS["seq2seq"](), split, split, split, {"target": 4}, {})
     assert fill_from_data(EncoderDecoderConfig(), data).max_length == 8
     assert fill_from_data(EncoderDecoderConfig(max_length=9), data).max_length == 9
     config = replace(configure(), model=EncoderDecoderConfig(max_length=7))

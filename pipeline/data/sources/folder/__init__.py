@@ -129,7 +129,16 @@ def data_of(config: FolderConfig, listing: Listing, arrays: Arrays) -> Data:
     train, val, test, training = make_splits(given, config, test_fraction=config.test_fraction)
     moments = moments_of(config, arrays, training)
     outputs, classes = len(listing.classes), listing.classes
-    return Data("folder", Classification(), train, val, test, outputs, {"image": moments}, classes)
+    return Data(
+        "folder",
+        Classification(),
+        train,
+        val,
+        test,
+        {"label": outputs},
+        {"image": moments},
+        classes,
+    )
 
 
 def given_splits(listing: Listing, whole: Split) -> dict[str, Split]:

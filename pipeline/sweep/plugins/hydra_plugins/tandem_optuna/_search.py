@@ -71,7 +71,7 @@ class Search:
         space, self.fixed = split_overrides([*preset, *arguments], self.loader)
         publish(replace(job_context(), swept=tuple(space)))
         config = self.check_space(space)
-        self.metric, direction = monitored(config.dataset)
+        self.metric, direction = monitored(config)
         if self.settings.direction:
             direction = self.settings.direction.name
         self.folder.mkdir(parents=True, exist_ok=True)
