@@ -21,9 +21,9 @@ from typing import Any
 
 from pipeline.cli.main import EXPECTED_ERRORS
 from pipeline.commands import command
+from pipeline.config.checks.hydra_errors import to_user_error
+from pipeline.config.checks.suggestions import nearest
 from pipeline.config.experiment import Config, plain, register, typed
-from pipeline.config.hydra_errors import to_user_error
-from pipeline.config.suggestions import nearest
 from pipeline.digest import digest
 from pipeline.errors import UserError
 from pipeline.run.backends import BACKENDS

@@ -8,10 +8,10 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.cli.checks import checked_config
+from pipeline.config.checks.hydra_errors import to_user_error
+from pipeline.config.checks.validate import check_arguments
 from pipeline.config.experiment import Config, register
 from pipeline.config.hydra_compat import compose_from
-from pipeline.config.hydra_errors import to_user_error
-from pipeline.config.validate import check_arguments
 from pipeline.errors import BadArgument, UserError
 from pipeline.shipped import CONF
 

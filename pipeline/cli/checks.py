@@ -10,10 +10,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
+from pipeline.config.checks.hydra_errors import to_user_error
+from pipeline.config.checks.validate import validate_config
 from pipeline.config.experiment import Config, Mode, typed
 from pipeline.config.fields import require
-from pipeline.config.hydra_errors import to_user_error
-from pipeline.config.validate import validate_config
 from pipeline.devices.device_count import check_device_count
 from pipeline.devices.world import find_world
 from pipeline.errors import CommandRefused, UserError

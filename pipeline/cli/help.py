@@ -8,8 +8,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.commands import command
+from pipeline.config.checks.keys import Key, keys_of, type_of
 from pipeline.config.experiment import SCHEMAS, Config
-from pipeline.config.keys import Key, keys_of, type_of
 from pipeline.formatting import format_value
 from pipeline.job_context import job_context
 

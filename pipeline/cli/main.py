@@ -19,10 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.child_command import RUN_FOLDER, quiet_rank
 from pipeline.cli.checks import CheckBeforeRun, note_failed_job
 from pipeline.cli.help import help_text
+from pipeline.config.checks.hydra_errors import explain, to_user_error
+from pipeline.config.checks.validate import check_arguments, flags_first
 from pipeline.config.hydra_compat import register_resolver
-from pipeline.config.hydra_errors import explain, to_user_error
 from pipeline.config.overlay import is_foreign
-from pipeline.config.validate import check_arguments, flags_first
 from pipeline.console import protect_streams
 from pipeline.devices.device_count import device_count, must_launch_ranks
 from pipeline.devices.launch_ranks import launch_ranks, run_rank

@@ -77,7 +77,7 @@ def help_text() -> str:
 
 def unknown(name: str) -> str:
     """Return the error for an unknown subcommand."""
-    from pipeline.config.suggestions import nearest  # needed by nothing else here
+    from pipeline.config.checks.suggestions import nearest  # needed by nothing else here
 
     close = nearest(name, list(SUBCOMMANDS))
     if close is None and "=" in name:

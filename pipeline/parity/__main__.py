@@ -16,13 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.backend_specs import BACKENDS
 from pipeline.child_command import quoted
 from pipeline.commands import command
+from pipeline.config.checks.hydra_errors import explain
+from pipeline.config.checks.validate import check_arguments, validate_config
 from pipeline.config.experiment import Config, register
 from pipeline.config.fields import require
 from pipeline.config.hydra_compat import compose_from
-from pipeline.config.hydra_errors import explain
 from pipeline.config.models import OwnConfig
 from pipeline.config.train import Precision
-from pipeline.config.validate import check_arguments, validate_config
 from pipeline.console import print_and_log
 from pipeline.data import sources
 from pipeline.devices.hardware import gpu_count, limit_threads

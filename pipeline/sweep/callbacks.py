@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.commands import command
-from pipeline.config.hydra_errors import to_user_error
+from pipeline.config.checks.hydra_errors import to_user_error
 from pipeline.job_context import job_context
 from pipeline.sweep.stop_sweep import stop
 

@@ -10,9 +10,9 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.config.checks.validate import validate_config, validate_job_config
 from pipeline.config.experiment import Config
 from pipeline.config.hydra_compat import ConfigLoaderImpl
-from pipeline.config.validate import validate_config, validate_job_config
 from pipeline.errors import UserError
 
 

@@ -9,9 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from omegaconf import DictConfig
 
+from pipeline.config.checks.validate import validate_job_config
 from pipeline.config.experiment import REPEATS
 from pipeline.config.hydra_compat import register_resolver
-from pipeline.config.validate import validate_job_config
 from pipeline.errors import UserError
 from pipeline.job_context import job_context
 from pipeline.storage.signature import is_irrelevant

@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.atomic_files import write_json
 from pipeline.child_command import quoted, run_command
+from pipeline.config.checks.hydra_errors import to_user_error
+from pipeline.config.checks.validate import validate_job_config
 from pipeline.config.experiment import Config
-from pipeline.config.hydra_errors import to_user_error
-from pipeline.config.validate import validate_job_config
 from pipeline.devices.device_count import must_launch_ranks
 from pipeline.devices.launch_ranks import NOT_FAILED
 from pipeline.devices.process_exit import bind_to_parent_and_cores

@@ -19,8 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.child_command import quoted
+from pipeline.config.checks.hydra_errors import to_user_error
 from pipeline.config.fields import require
-from pipeline.config.hydra_errors import to_user_error
 from pipeline.errors import UserError
 from pipeline.job_context import job_context, publish
 from pipeline.run.resume import read_identity

@@ -10,7 +10,7 @@ from typing import NoReturn
 import yaml
 
 from pipeline.commands import command
-from pipeline.config.suggestions import nearest
+from pipeline.config.checks.suggestions import nearest
 from pipeline.errors import BadArgument
 from pipeline.verify.inputs import GRAMMAR
 

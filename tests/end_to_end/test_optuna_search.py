@@ -5,7 +5,7 @@ import signal
 import pytest
 import yaml
 
-from pipeline.config.keys import CONF
+from pipeline.config.checks.keys import CONF
 
 optuna = pytest.importorskip("optuna", "4.9")
 

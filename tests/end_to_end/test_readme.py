@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import warm_start
 
-from pipeline.config.keys import every_key
+from pipeline.config.checks.keys import every_key
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

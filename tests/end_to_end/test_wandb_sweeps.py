@@ -19,7 +19,7 @@ import yaml
 from offline_wandb import read_run
 from wandb.wandb_agent import Agent
 
-from pipeline.config.keys import config_groups, every_key, options_of
+from pipeline.config.checks.keys import config_groups, every_key, options_of
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))

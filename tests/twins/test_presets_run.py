@@ -3,7 +3,7 @@
 import pytest
 from image_folders import write_images
 
-from pipeline.config.keys import CONF
+from pipeline.config.checks.keys import CONF
 from pipeline.data.sources import images
 from pipeline.storage.run_folder import RunFolder
 

@@ -11,7 +11,7 @@ import pytest
 from test_lockstep import FP64, TOLERANCE, assert_agree
 from test_lockstep import MODELS as COVERED
 
-from pipeline.config.keys import CONF
+from pipeline.config.checks.keys import CONF
 
 DIGITS = "dataset.limit=160"
 MLP = f"model=mlp model.hidden=[24,16] model.activation=tanh {DIGITS}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.help import EXAMPLES, GROUPS
-from pipeline.config.keys import config_groups, every_key
+from pipeline.config.checks.keys import config_groups, every_key
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("torch", "jax", "lightning", "flax", "optax", "orbax", "sklearn", "wandb", "tensorflow")

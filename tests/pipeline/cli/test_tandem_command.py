@@ -10,9 +10,9 @@ import warm_start
 from hydra import compose
 
 from pipeline.cli.tandem import SUBCOMMANDS
+from pipeline.config.checks.keys import options_of
 from pipeline.config.experiment import register, typed
 from pipeline.config.hydra_compat import compose_from
-from pipeline.config.keys import options_of
 from pipeline.shipped import CONF, STARTER
 from pipeline.storage.run_identity import ProcessIdentity
 

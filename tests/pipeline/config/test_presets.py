@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import warm_start
 
+from pipeline.config.checks.keys import CONF
 from pipeline.config.experiment import Config
-from pipeline.config.keys import CONF
 from pipeline.config.train import TrainConfig
 
 ROOT = CONF.parent

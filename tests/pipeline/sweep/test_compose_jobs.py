@@ -5,10 +5,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
+from pipeline.config.checks.keys import CONF
+from pipeline.config.checks.validate import validate_job_config
 from pipeline.config.experiment import register
 from pipeline.config.hydra_compat import compose_from
-from pipeline.config.keys import CONF
-from pipeline.config.validate import validate_job_config
 from pipeline.errors import UserError
 from pipeline.storage.signature import signature
 from pipeline.sweep.compose_jobs import Composer

@@ -3,8 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
+from pipeline.config.checks.keys import CONF
 from pipeline.config.experiment import register
-from pipeline.config.keys import CONF
 from pipeline.errors import UserError
 from pipeline.sweep.run_job import SweepJob
 

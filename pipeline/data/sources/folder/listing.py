@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.config.suggestions import nearest
+from pipeline.config.checks.suggestions import nearest
 from pipeline.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")

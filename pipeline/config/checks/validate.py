@@ -8,11 +8,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString, Sweep
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.config.checks.hydra_errors import not_an_option
+from pipeline.config.checks.keys import config_groups, describe_value, raw_value, type_of
+from pipeline.config.checks.suggestions import nearest, unknown_key
 from pipeline.config.experiment import SCHEMAS, Config, typed
 from pipeline.config.hydra_compat import get_args_parser
-from pipeline.config.hydra_errors import not_an_option
-from pipeline.config.keys import config_groups, describe_value, raw_value, type_of
-from pipeline.config.suggestions import nearest, unknown_key
 from pipeline.errors import BadArgument, UserError
 
 COMBINABLE = ("logger", "experiment", "debug")  # groups that take several options at once

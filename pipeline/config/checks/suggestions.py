@@ -7,8 +7,8 @@ from difflib import get_close_matches
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.config.checks.keys import config_groups, every_key, options_of
 from pipeline.config.experiment import SCHEMAS, Config
-from pipeline.config.keys import config_groups, every_key, options_of
 from pipeline.errors import UserError
 
 

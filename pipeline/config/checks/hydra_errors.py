@@ -20,8 +20,14 @@ from omegaconf.errors import (
 )
 
 from pipeline.commands import command
-from pipeline.config.keys import config_groups, describe_value, every_key, options_of, raw_value
-from pipeline.config.suggestions import did_you_mean, nearest, unknown_key
+from pipeline.config.checks.keys import (
+    config_groups,
+    describe_value,
+    every_key,
+    options_of,
+    raw_value,
+)
+from pipeline.config.checks.suggestions import did_you_mean, nearest, unknown_key
 from pipeline.errors import BadArgument, UserError
 
 
