@@ -41,7 +41,8 @@ SAMPLES = {
 def data_of(form):
     """A data set with samples of a form."""
     inputs, task, _ = SAMPLES[form]
-    split = Split({"inputs": inputs, task.targets[0]: inputs})
+    name = "tokens" if form is Form.tokens else "inputs"
+    split = Split({name: inputs, task.targets[0]: inputs})
     return Data("test", task, split, split, split, {"label": 4, "tokens": 4}, {})
 
 
