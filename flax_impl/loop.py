@@ -13,7 +13,7 @@ from flax_impl.device import Device, PyTree
 from flax_impl.layers import Layout, module_names
 from flax_impl.profiling import Profiler
 from flax_impl.sharding import shard
-from flax_impl.state import parameters_of
+from flax_impl.state import evaluated_weights, parameters_of
 from flax_impl.step import StepContext, TrainState, make_eval_step, make_train_step
 from flax_impl.step_trace import Watch, Watched, observe_step
 from pipeline.config.train import Precision
@@ -32,7 +32,8 @@ from pipeline.verify.names.names_file import names_of
 # 3. recorder       keeps the values on the device; reads and logs them if a line is due
 # 4. train_step     shows the step to the observer, if there is one
 # 5. profiler       starts or stops a trace
-# 6. evaluation     if due: sums over the validation set; the recorder logs them, and records the best
+# 6. evaluation     if due: sums over the validation set; the recorder logs them, records the best, and calls
+#                   the user's callbacks
 # 7. checkpoints    if evaluated: save, and keep the newest and the best
 # 8. stop           at the last step, or when early stopping says so
 # 9. interruption   after a signal: save, unless step 7 has, and leave the loop
@@ -66,7 +67,8 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
             profiler.stepped(count, values)
             if intervals.evaluates(step):
                 recorder.pause()
-                recorder.record_evaluation(step, evaluate_split(state)[0])
+                weights = partial(evaluated_weights, state, layout)
+                recorder.record_evaluation(step, evaluate_split(state)[0], weights)
                 recorder.resume("eval")
                 checkpoints.save(state)
             if step == intervals.total or recorder.stopped_early:

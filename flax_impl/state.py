@@ -95,6 +95,15 @@ def buffers_of(state: TrainState, layout: Layout) -> Arrays:
     return to_canonical(state.batch_stats, layout)
 
 
+def evaluated_weights(state: TrainState, layout: Layout) -> Arrays:
+    """Values that an evaluation uses, by canonical name; collective with fsdp: all processes call it.
+
+    These are the parameters, or with `train.ema` their averages, and the running statistics.
+    """
+    params = state.params if state.averages is None else state.averages
+    return to_canonical(params, layout) | buffers_of(state, layout)
+
+
 def slots_of(state: TrainState, layout: Layout) -> dict[str, Arrays]:
     """Optimizer slots by name, without step counts, which equal the run's step."""
     slots: dict[str, Arrays] = {}

@@ -94,6 +94,20 @@ class Checkpoints(_AtEvaluation):
 
     def __init__(self, folder: str, recorder: Recorder) -> None:
         super().__init__(folder, recorder, "last", KEPT)
+        self.step = 0  # updates done
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the step at which this process starts."""
+        super().on_train_start(trainer, pl_module)
+        self.step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, *args: object, **kwargs: object) -> None:
+        """Stop after an update without an evaluation, if asked; all other callbacks have been called."""
+        if trainer.global_step == self.step:
+            return  # a micro-batch: no update yet
+        self.step = trainer.global_step
+        if not self.recorder.intervals.evaluates(self.step):
+            self.stop_if_asked(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the evaluated state; Lightning calls this callback last."""

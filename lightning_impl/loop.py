@@ -1,9 +1,11 @@
 """The training loop: Lightning's Trainer, with a callback for the recorder."""
 
 import warnings
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
 from operator import attrgetter
+from traceback import walk_tb
 from typing import Any
 
 import lightning
@@ -16,9 +18,10 @@ from lightning_impl.data import EvalBatches, TrainBatches
 from lightning_impl.device import Device
 from lightning_impl.profiling import Profiler
 from lightning_impl.sharding import trainer_options
-from lightning_impl.state import parameters_of
+from lightning_impl.state import evaluated_weights, parameters_of
 from lightning_impl.step import TrainingModule
 from pipeline.errors import UserError
+from pipeline.loggers.callbacks import Callbacks, failed
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import remove_unfinished_saves, run_signature
 from pipeline.storage.run_folder import CHECKPOINTS
@@ -32,8 +35,9 @@ from pipeline.storage.run_folder import CHECKPOINTS
 # 3. _RecorderCallback      on_train_batch_end: the recorder keeps the values on the device; reads and logs
 #                           them if a line is due. The module shows the step to the observer, if any
 # 4. Trainer                if an evaluation is due: validation_step for each batch
-# 5. _RecorderCallback      on_validation_epoch_end: the recorder logs the sums, and records the best
-# 6. user callbacks         run; `trainer.callback_metrics` is filled
+# 5. _RecorderCallback      on_validation_epoch_end: the recorder logs the sums, records the best, and calls
+#                           the user's callbacks that are the same on both backends
+# 6. Lightning callbacks    of the user run; `trainer.callback_metrics` is filled
 # 7. BestCheckpoint,        on_validation_end: save, and keep the newest and the best
 #    Checkpoints
 # 8. Trainer                stops at the last step, or when early stopping says so
@@ -63,7 +67,6 @@ def train(
     folder = str(experiment.folder / CHECKPOINTS)
     if device.world.is_main:  # the other ranks may be here while this one still imports checkpoints
         remove_unfinished_saves(experiment.folder / CHECKPOINTS)
-    last = Checkpoints(folder, recorder)
     trainer = trainer_on(
         device,
         module,
@@ -75,22 +78,39 @@ def train(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         callbacks=[
-            _RecorderCallback(experiment, device, module, last),
+            _RecorderCallback(experiment, device, module),
+            *(callback for _, callback in recorder.callbacks.native),
             BestCheckpoint(folder, recorder),
-            last,
+            Checkpoints(folder, recorder),
         ],
     )
     trainer.strategy.checkpoint_io = CheckpointFiles(content)
     batches = TrainBatches(plan, device, config.accumulate, lambda: trainer.global_step)
     if recorder.step == 0:
         recorder.describe(parameters_of(module.model), batches.digest())
-    with closing(batches):
+    with closing(batches), _naming_callbacks(trainer, recorder.callbacks):
         trainer.fit(
             module,
             train_dataloaders=batches,
             val_dataloaders=EvalBatches(plan.data.val, plan, device, config.eval_batch),
             ckpt_path=folder if content else None,  # any path: `CheckpointFiles` has the content
         )
+
+
+@contextmanager
+def _naming_callbacks(trainer: Trainer, callbacks: Callbacks) -> Generator[None]:
+    """Name the user's Lightning callback in which an error was raised.
+
+    Only here: Lightning's Trainer calls them.
+    """
+    try:
+        yield
+    except Exception as error:
+        for frame, _ in walk_tb(error.__traceback__):
+            for path, callback in callbacks.native:
+                if frame.f_locals.get("self") is callback:
+                    raise failed(path, trainer.global_step, error) from error
+        raise
 
 
 def evaluate(
@@ -107,15 +127,10 @@ def evaluate(
 
 
 class _RecorderCallback(Callback):
-    """Passes each step's values to the recorder, and stops when the recorder says so.
+    """Passes each step's values to the recorder, and stops when the recorder says so."""
 
-    `last` saves the state after a signal.
-    """
-
-    def __init__(
-        self, experiment: Experiment, device: Device, module: TrainingModule, last: Checkpoints
-    ) -> None:
-        self.recorder, self.device, self.last = experiment.recorder, device, last
+    def __init__(self, experiment: Experiment, device: Device, module: TrainingModule) -> None:
+        self.recorder, self.device = experiment.recorder, device
         self.intervals, self.folder = experiment.recorder.intervals, experiment.folder
         self.module = module
         profiled = experiment.config.train.profile if device.world.is_main else None
@@ -148,8 +163,6 @@ class _RecorderCallback(Callback):
         if self.intervals.evaluates(step):
             # When told to stop, Lightning evaluates once more, even if no evaluation is due.
             trainer.should_stop = trainer.should_stop or step == self.intervals.total
-        else:
-            self.last.stop_if_asked(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the evaluation."""
@@ -157,8 +170,10 @@ class _RecorderCallback(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the evaluation, before the checkpoint callbacks run."""
+        average = self.module.average
+        weights = partial(evaluated_weights, self.module.model, average and average.module)
         metrics = self.recorder.record_evaluation(
-            trainer.global_step, self.module.evaluation_sums()
+            trainer.global_step, self.module.evaluation_sums(), weights
         )
         # The recorder has summed it over the devices and logged it.
         pl_module.log_dict(metrics, logger=False)

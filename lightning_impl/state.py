@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lightning_impl.layers import layer_kinds
+from lightning_impl.sharding import whole
 from pipeline.config.experiment import Config
 from pipeline.config.models import Initializer
 from pipeline.storage.portable_state import COUNTER, Arrays, PortableState
@@ -98,6 +99,14 @@ def slots_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Ar
     return slots
 
 
+def evaluated_weights(model: nn.Module, average: nn.Module | None) -> Arrays:
+    """Values that an evaluation uses, by canonical name; collective with fsdp: all processes call it.
+
+    These are the parameters, or with `train.ema` their averages, and the running statistics.
+    """
+    return parameters_of(model if average is None else average) | buffers_of(model)
+
+
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """Canonical names and shapes of a model's parameters and buffers."""
     return {name: array.shape for name, array in (parameters_of(model) | buffers_of(model)).items()}
@@ -114,4 +123,4 @@ def _fill(model: nn.Module, parameters: Arrays, buffers: Arrays) -> None:
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """Copy a tensor to NumPy, with no shared memory."""
-    return tensor.detach().cpu().numpy().copy()
+    return whole(tensor.detach()).cpu().numpy().copy()

@@ -18,6 +18,7 @@ class BackendSpec:
     # Packages whose classes are models of this backend, for `pipeline.verify`.
     frameworks: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()  # suffixes of files with weights that it can read
+    callback: str = ""  # base class of the callbacks that its loop calls by itself
     takes_functions: bool = False  # a pair of functions (init, apply) is a model, too
 
 
@@ -29,6 +30,7 @@ BACKENDS = {
         process_per_device=True,
         frameworks=("torch",),
         weights=(".pt", ".pth", ".bin", ".ckpt", ".safetensors"),
+        callback="lightning.pytorch.callbacks.callback.Callback",
     ),
     "jax": BackendSpec(
         "flax_impl",

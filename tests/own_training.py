@@ -1,12 +1,14 @@
 """An optimizer, a schedule and callbacks, as a user brings them."""
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import torch
+from lightning.pytorch import Callback
 
 
 class Momentum(torch.optim.Optimizer):
@@ -79,3 +81,57 @@ def growing(learning_rate):
         return optax.tree.scale(-learning_rate, updates), Count(state.count + 0.5)
 
     return optax.GradientTransformation(lambda params: Count(jnp.zeros((), int)), update)
+
+
+class Samples:
+    """Keeps what it gets; shows a weight as a picture, and the norms of all in a table."""
+
+    seen: ClassVar[list] = []
+
+    def __call__(self, step, metrics, weights, tracker):
+        arrays = weights()
+        self.seen.append((step, metrics, arrays))
+        matrix = arrays["layers.0.weight"]
+        tracker.log_image(step, "weights/first", (matrix - matrix.min()) / np.ptp(matrix))
+        norms = [(name, float(np.linalg.norm(array))) for name, array in arrays.items()]
+        tracker.log_table(step, "norms", ["name", "norm"], norms)
+        tracker.log(step, {"own/largest": max(norm for _, norm in norms)})
+
+
+def fails_at_ten(step, metrics, weights, tracker):
+    """Has a mistake."""
+    if step == 10:
+        metrics["no such metric"]
+
+
+def takes_two(step, metrics):
+    """Takes too few arguments."""
+
+
+class AtBatches(Callback):
+    """A callback of Lightning, with a state."""
+
+    def __init__(self):
+        self.count = 0
+
+    def on_train_batch_end(self, trainer, *arguments):
+        self.count += 1
+        trainer.callback_metrics["own/count"] = torch.tensor(float(self.count))
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+class Failing(AtBatches):
+    """One with a mistake."""
+
+    def on_train_batch_end(self, trainer, *arguments):
+        super().on_train_batch_end(trainer)
+        if trainer.global_step == 7:
+            self.count / 0
+
+
+lightning_one = AtBatches()

@@ -73,6 +73,7 @@ class Config(ConfigGroup):
     resume: str | None = option(None, "auto, or the run (or checkpoint) to resume")
     checkpoint: str | None = option(None, "the run or checkpoint that mode=test evaluates")
     tags: list[str] = option([], "labels of the run in W&B")
+    callbacks: list[str] = option([], "your own, as [my_module:Samples]: called at evaluations")
 
     def __post_init__(self) -> None:
         super().__post_init__()

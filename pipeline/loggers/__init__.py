@@ -1,8 +1,11 @@
 """Loggers: destinations of metrics, one per module."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # loads what the command line does not need
+    import numpy as np
 
 
 class Logger:
@@ -10,6 +13,14 @@ class Logger:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record `values` at `step`; several calls for one step are merged into one row."""
+
+    def log_image(self, step: int, key: str, image: "np.ndarray") -> None:
+        """Record a picture at `step`: uint8 `[height, width, channels]`, of 1, 3 or 4 channels."""
+
+    def log_table(
+        self, step: int, key: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    ) -> None:
+        """Record a table at `step`."""
 
     def rewind(self, step: int) -> None:
         """Drop the rows after `step`: the run resumes from a checkpoint there."""

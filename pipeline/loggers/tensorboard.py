@@ -13,7 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from pipeline.loggers import Logger
+from pipeline.loggers.media_files import png
 
 
 class TensorboardLogger(Logger):
@@ -34,6 +37,13 @@ class TensorboardLogger(Logger):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         scalars = [self._summary.Value(tag=key, simple_value=values[key]) for key in values]
         self._add(step, summary=self._summary(value=scalars))
+
+    def log_image(self, step: int, key: str, image: np.ndarray) -> None:
+        height, width, colorspace = image.shape  # 1: gray, 3: RGB, 4: RGBA
+        shown = self._summary.Image(
+            height=height, width=width, colorspace=colorspace, encoded_image_string=png(image)
+        )
+        self._add(step, summary=self._summary(value=[self._summary.Value(tag=key, image=shown)]))
 
     def rewind(self, step: int) -> None:
         self._add(step + 1, session_log=self._session(status=self._session.START))

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.config.experiment import Config
 from pipeline.loggers import Logger, RunLabels
 from pipeline.loggers.csv import CsvLogger
+from pipeline.loggers.media_files import MediaFiles, check_key, to_pixels
 from pipeline.loggers.metrics_file import MetricsFile, read_metrics
 from pipeline.loggers.tensorboard import TensorboardLogger
 from pipeline.loggers.wandb.logger import open_wandb
@@ -45,6 +48,43 @@ class Tracker:
             logger.log(step, values)
         self.last |= values
         self._step = step
+
+    def log_image(self, step: int, key: str, image: np.ndarray) -> None:
+        """Record a picture at `step`: `[height, width]`, or with a last axis of 1, 3 or 4 channels.
+
+        Its pixels are uint8, or numbers in [0, 1].
+
+        Raises:
+            ValueError: it is no such picture, `key` is no name of a file, or `step` is below that of the
+                last call.
+        """
+        self._check(step, key)
+        pixels = to_pixels(image)
+        for logger in self._loggers:
+            logger.log_image(step, key, pixels)
+
+    def log_table(
+        self, step: int, key: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    ) -> None:
+        """Record a table at `step`; a row has a text or number for each column.
+
+        Raises:
+            ValueError: the number of columns differs, `key` is no name of a file, or `step` is below that of
+                the last call.
+        """
+        self._check(step, key)
+        for row in rows:
+            if len(row) != len(columns):
+                raise ValueError(
+                    f"a row has {len(row)} values, and there are {len(columns)} columns."
+                )
+        for logger in self._loggers:
+            logger.log_table(step, key, columns, rows)
+
+    def _check(self, step: int, key: str) -> None:
+        check_key(key)
+        if step < self._step:
+            raise ValueError(f"step {step} after step {self._step}: steps must not decrease.")
 
     def rewind(self, step: int) -> None:
         """Drop the rows after `step`: the run resumes from a checkpoint there."""
@@ -84,7 +124,9 @@ def open_tracker(
     file = MetricsFile(folder / "metrics.jsonl")
     file.rewind(step)
     history, wanted = read_metrics(file.path), config.logger
-    loggers: list[Logger] = []
+    media = MediaFiles(folder)
+    media.rewind(step)
+    loggers: list[Logger] = [media]
     if wanted.csv is not None:
         loggers.append(table := CsvLogger(folder / wanted.csv.file))
         table.rewind(step, history)

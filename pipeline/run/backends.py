@@ -22,6 +22,8 @@ class Device(Protocol):
     """The devices of this process, as a backend uses them."""
 
     description: str
+    world: World  # the processes of the run
+    sharded: bool  # each device holds a shard of the model
 
     @property
     def devices(self) -> int:

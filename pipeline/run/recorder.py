@@ -7,6 +7,7 @@ from pipeline.config.experiment import Config
 from pipeline.data.dataset import Data
 from pipeline.devices.stop_signals import StopSignal
 from pipeline.digest import digest
+from pipeline.loggers.callbacks import Callbacks
 from pipeline.loggers.progress import NoProgress, Progress
 from pipeline.loggers.tracker import Tracker
 from pipeline.run.backends import Device
@@ -26,7 +27,7 @@ class Recorder:
 
     `open_tracker` opens the loggers at the step of a checkpoint, or at None for a run from scratch. It is
     called once, after all checks, and is the first write to the run's folder. By default nothing is
-    logged or displayed, and no signal stops the run.
+    logged or displayed, no signal stops the run, and there are no callbacks.
 
     Attributes:
         intervals: steps to log and to evaluate at.
@@ -45,11 +46,13 @@ class Recorder:
         stop_signal: StopSignal | None = None,
         observer: Observer | None = None,
         stopwatch: Stopwatch | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
         self.config, self.data = config, data
         self.intervals = make_intervals(config.train, len(data.train))
         self.schedule = make_schedule(config.schedule, self.intervals.total)
         self.progress, self.observer = progress or NoProgress(), observer or Observer()
+        self.callbacks = callbacks or Callbacks()
         self.stop_signal, self.stopwatch = stop_signal or StopSignal(), stopwatch or Stopwatch()
         self.window = MetricWindow(data, config.train.batch_size)
         self.evaluations = BestTracker(config, data.task)
@@ -129,17 +132,31 @@ class Recorder:
         """Continue training; count the time since `pause` as `phase`."""
         self.stopwatch.resume(phase)
 
-    def record_evaluation(self, step: int, sums: Mapping[str, float]) -> dict[str, float]:
-        """Log an evaluation of the whole validation set, and compare it with the best so far.
+    def record_evaluation(
+        self, step: int, sums: Mapping[str, float], weights: Callable[[], Arrays]
+    ) -> dict[str, float]:
+        """Log an evaluation of the validation set, compare it with the best so far, and call the callbacks.
 
-        `sums` are over all samples, by the names of `Task.sums`.
+        `sums` are over all samples, by the names of `Task.sums`. `weights` returns the values that were
+        evaluated, by canonical name; all ranks call this, as it may gather them.
         """
         self.observer.evaluated(step, sums)
         metrics = self.data.task.metrics(sums, self.data.val.shapes())
         values = {f"val/{key}": value for key, value in metrics.items()}
         self._log(step, values)
         self.evaluations.add(step, values[self.evaluations.metric])
+        self._call_callbacks(step, weights)
         return values
+
+    def _call_callbacks(self, step: int, weights: Callable[[], Arrays]) -> None:
+        """Call the user's own in the main process; the others take part in gathering sharded weights."""
+        if not self.callbacks.neutral or self._device is None:
+            return
+        if self._device.sharded:
+            gathered = weights()
+            weights = lambda: dict(gathered)  # noqa: E731
+        if self._device.world.is_main:
+            self.callbacks.call(step, weights, self.tracker)
 
     def exit_code_if_stopped(self, step: int) -> int | None:
         """Return the exit code if the run must stop after `step`; call once a step.

@@ -21,6 +21,7 @@ from pipeline.devices.stop_signals import StopSignal
 from pipeline.devices.world import ALONE, World
 from pipeline.errors import Interrupted
 from pipeline.loggers import RunLabels
+from pipeline.loggers.callbacks import Callbacks, load_callbacks
 from pipeline.loggers.progress import NoProgress, Progress
 from pipeline.loggers.tracker import Tracker, open_tracker
 from pipeline.run import backends
@@ -63,7 +64,8 @@ log = logging.getLogger(__name__)
 class Prepared:
     """A run of `total` steps that has passed all checks that read no checkpoint.
 
-    `resume` are the checkpoints to try to resume from, best choice first.
+    `resume` are the checkpoints to try to resume from, best choice first. `callbacks` are the user's own;
+    none unless it trains.
     """
 
     config: Config
@@ -74,6 +76,7 @@ class Prepared:
     device: Device
     resume: Sequence[Checkpoint]
     total: int
+    callbacks: Callbacks
 
     def write_identity(self) -> None:
         """Write `run.json`, and remove the result of an earlier run in the folder."""
@@ -174,9 +177,11 @@ def prepare(config: Config, job: Job, world: World) -> Prepared | None:
     limit_threads(config.accelerator.threads, world)
     backend = backends.load(config.backend.name)
     device = backend.prepare(config, world)
+    paths = config.callbacks if config.mode is Mode.train else []
+    callbacks = load_callbacks(paths, config.backend.name)
     if world.is_main:
         announce(config, str(job.folder), device.description)
-    return Prepared(config, job, world, plan, backend, device, resume, total)
+    return Prepared(config, job, world, plan, backend, device, resume, total, callbacks)
 
 
 def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
@@ -225,6 +230,7 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
             stop_signal=stop_signal,
             observer=InputPreview(config, prepared.plan) if config.mode is Mode.look else None,
             stopwatch=stopwatch,
+            callbacks=prepared.callbacks,
         )
         experiment = Experiment(
             config, prepared.plan, recorder, job.folder, resume, imported, initial

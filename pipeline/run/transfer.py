@@ -20,6 +20,7 @@ from pipeline.data.data_spec import data_spec
 from pipeline.data.dataset import Data
 from pipeline.devices.world import World, single_process_environment
 from pipeline.errors import UserError, failure
+from pipeline.loggers.media_files import FOLDER as MEDIA
 from pipeline.loggers.metrics_file import MetricsFile
 from pipeline.run.backends import Device
 from pipeline.run.resume import check_same_optimizer, weights_alone
@@ -115,7 +116,7 @@ def carry_history(source: Path, folder: Path, step: int, loggers: LoggerConfig) 
 
     W&B is logged again from `metrics.jsonl`. `loggers` are the continuation's.
     """
-    names = ["metrics.jsonl"]
+    names = ["metrics.jsonl", MEDIA]
     names += [loggers.csv.file] if loggers.csv else []
     names += [loggers.tensorboard.folder] if loggers.tensorboard else []
     for name in names:

@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pipeline.config.loggers import WandbConfig
 from pipeline.console import say_line
 from pipeline.loggers import Logger, RunLabels
 from pipeline.loggers.metrics_file import Row
-from pipeline.loggers.wandb.artifacts import log_artifacts, log_predictions
+from pipeline.loggers.wandb.artifacts import copy_into, log_artifacts, log_predictions
 from pipeline.loggers.wandb.identity import SWEEP, init_arguments
 from pipeline.loggers.wandb.start import start_run
 from pipeline.storage.signature import flat
@@ -37,15 +39,39 @@ class WandbLogger(Logger):
     """
 
     def __init__(
-        self, run: "wandb.Run", history: Sequence[Row] = (), keep: Sequence[Keep] = ()
+        self,
+        run: "wandb.Run",
+        folder: Path,
+        history: Sequence[Row] = (),
+        keep: Sequence[Keep] = (),
     ) -> None:
-        self._run, self._keep, self._next = run, keep, run.starting_step
+        self._run, self._folder, self._keep = run, folder, keep
+        self._next = run.starting_step
         for row in history:
             self.log(row["step"], {key: value for key, value in row.items() if key != "step"})
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         if step >= self._next:
             self._run.log(dict(values), step=step)
+            self._next = step
+
+    def log_image(self, step: int, key: str, image: np.ndarray) -> None:
+        import wandb
+
+        self._log_media(step, key, wandb.Image(image))
+
+    def log_table(
+        self, step: int, key: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    ) -> None:
+        import wandb
+
+        table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+        self._log_media(step, key, table)
+
+    def _log_media(self, step: int, key: str, media: object) -> None:
+        if step >= self._next:
+            with copy_into(self._folder):
+                self._run.log({key: media}, step=step)
             self._next = step
 
     def finish(self, exit_code: int, summary: Mapping[str, object]) -> None:
@@ -85,4 +111,4 @@ def open_wandb(
     """
     run = start_run(config, folder, init_arguments(identity))
     keep = [partial(what, config, folder) for what in (log_artifacts, log_predictions)]
-    return WandbLogger(run, history, keep)
+    return WandbLogger(run, folder, history, keep)

@@ -65,7 +65,7 @@ optimizer.lr_factors optimizer.decoupled_weight_decay optimizer.name optimizer.n
 optimizer.lr_factors optimizer.name optimizer.no_decay optimizer.lr_factors optimizer.name
 optimizer.no_decay optimizer.lr_factors optimizer.ns_steps optimizer.adjust_lr_fn optimizer.adamw
 optimizer.torch optimizer.jax optimizer.options optimizer.torch_options optimizer.jax_options
-schedule.function schedule.options
+schedule.function schedule.options callbacks
 schedule.name schedule.warmup schedule.start schedule.name schedule.warmup schedule.start
 schedule.final schedule.initial schedule.name schedule.warmup schedule.start schedule.every
 schedule.gamma schedule.name schedule.warmup schedule.start schedule.milestones schedule.gamma

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pipeline.config.experiment import Config
 from pipeline.data.batch_plan import BatchPlan
 from pipeline.data.dataset import Data, Split
 from pipeline.devices.hardware import resident_memory_mb
-from pipeline.devices.world import World
+from pipeline.devices.world import ALONE, World
 from pipeline.errors import Interrupted
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import Checkpoint, first_readable
@@ -28,6 +29,8 @@ class Device:
 
     description = "numpy on cpu"
     devices = 1
+    world = ALONE
+    sharded = False
 
     def read(self, values: list[np.ndarray]) -> np.ndarray:
         """Stack the values of steps: float64 `[steps, values]`."""
@@ -74,7 +77,8 @@ def train(experiment: Experiment, device: Device) -> None:
         evaluates = recorder.intervals.evaluates(step)
         if evaluates:
             recorder.pause()
-            recorder.record_evaluation(step, evaluate(weights, plan.data, plan.data.val)[0])
+            sums = evaluate(weights, plan.data, plan.data.val)[0]
+            recorder.record_evaluation(step, sums, partial(dict, weights))
             recorder.resume("eval")
         exit_code = recorder.exit_code_if_stopped(step)
         if evaluates or exit_code is not None:

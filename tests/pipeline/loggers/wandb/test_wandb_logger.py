@@ -163,7 +163,7 @@ def test_rows_that_wandb_already_has_are_not_logged_again(tmp_path, capfd):
     run = wandb.init(
         mode="offline", dir=str(tmp_path), settings=wandb.Settings(console="off", quiet=True)
     )
-    logger = WandbLogger(run)
+    logger = WandbLogger(run, tmp_path)
     for step in (0, 1, 2, 1, 2, 3):  # a checkpoint was gone on from within the process
         logger.log(step, {"a": float(step)})
     logger.finish(0, {})
