@@ -68,7 +68,7 @@ class _AtEvaluation(ModelCheckpoint):
         )
         self.recorder, self.folder = recorder, Path(folder)
 
-    def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *args: object, **kwargs: object) -> None:
         """Do nothing."""
 
 
