@@ -95,15 +95,6 @@ def buffers_of(state: TrainState, layout: Layout) -> Arrays:
     return to_canonical(state.batch_stats, layout)
 
 
-def evaluated_weights(state: TrainState, layout: Layout) -> Arrays:
-    """Values that an evaluation uses, by canonical name; collective with fsdp: all processes call it.
-
-    These are the parameters, or with `train.ema` their averages, and the running statistics.
-    """
-    params = state.params if state.averages is None else state.averages
-    return to_canonical(params, layout) | buffers_of(state, layout)
-
-
 def slots_of(state: TrainState, layout: Layout) -> dict[str, Arrays]:
     """Optimizer slots by name, without step counts, which equal the run's step."""
     slots: dict[str, Arrays] = {}
@@ -111,6 +102,15 @@ def slots_of(state: TrainState, layout: Layout) -> dict[str, Arrays]:
         for slot, field in SLOTS.get(type(found), {}).items():
             slots.setdefault(slot, {}).update(to_canonical(getattr(found, field), layout))
     return slots
+
+
+def evaluated_weights(state: TrainState, layout: Layout) -> Arrays:
+    """Values that an evaluation uses, by canonical name; collective with fsdp: all processes call it.
+
+    These are the parameters, or with `train.ema` their averages, and the running statistics.
+    """
+    params = state.params if state.averages is None else state.averages
+    return to_canonical(params, layout) | buffers_of(state, layout)
 
 
 def to_canonical(tree: PyTree, layout: Layout) -> Arrays:

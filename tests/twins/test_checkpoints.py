@@ -154,10 +154,10 @@ def test_the_checksum_covers_what_orbax_saves_beside_the_arrays(train, tmp_path)
 def test_a_run_whose_folder_is_deleted_fails_with_a_message(train, tmp_path, monkeypatch, backend):
     judge = Recorder.record_evaluation
 
-    def delete(recorder, step, sums):
+    def delete(recorder, step, *values):
         if step == 10:
             (tmp_path / "first").rename(tmp_path / "elsewhere")  # whole, while Orbax may be writing
-        return judge(recorder, step, sums)
+        return judge(recorder, step, *values)
 
     monkeypatch.setattr(Recorder, "record_evaluation", delete)
     with pytest.raises(RunFailed, match="first was deleted while the run was at work"):
