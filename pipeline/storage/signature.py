@@ -32,10 +32,8 @@ def signature_of(config: Mapping[str, object], meaning: int = MEANING) -> str:
     relevant = {key: value for key, value in flat(config).items() if not is_irrelevant(key)}
     if names := relevant.get("model.names"):
         relevant["model.names"] = [names, _digest_of(Path(str(names)))]
-    if relevant.get("dataset.name") == "folder":
-        relevant["dataset.root"] = flat(config)[
-            "dataset.root"
-        ]  # of other data sets it only keeps files
+    if relevant.get("dataset.name") == "folder":  # its root is the data; that of others keeps files
+        relevant["dataset.root"] = flat(config)["dataset.root"]
     hashed = relevant if meaning == 1 else [meaning, relevant]
     return sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
 

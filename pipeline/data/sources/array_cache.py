@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,13 @@ def build_cache(folder: Path, build: Callable[[Path], Arrays], resumes: bool = F
     finally:
         if not resumes:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def remove_unfinished(part: Path) -> None:
+    """Remove what an interrupted build that resumes has left, unless a process works on it."""
+    with part.with_suffix(".lock").open("w") as lock, suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def file_in(scratch: Path, array: np.ndarray) -> Path | None:

@@ -45,6 +45,15 @@ def test_a_run_of_an_earlier_version_is_tested_but_not_resumed(run):
         read_identity(run, "resume")
 
 
+def test_another_folder_of_images_makes_another_run(configure):
+    folder = "dataset=folder dataset.root=photos"
+    assert signature(configure(folder)) != signature(configure(f"{folder}2"))
+    for same in ("dataset.cache=elsewhere", "dataset.workers=3"):
+        assert signature(configure(f"{folder} {same}")) == signature(configure(folder))
+    digits = [signature(configure(f"dataset.root={root}")) for root in ("a", "b")]
+    assert digits[0] == digits[1]
+
+
 def test_an_edited_file_of_names_makes_another_run(configure, tmp_path, monkeypatch):
     names = tmp_path / "names.yaml"
     names.write_text("rows: []")

@@ -9,7 +9,7 @@ from pipeline.config.datasets import FolderConfig
 from pipeline.console import say_line
 from pipeline.data.dataset import Data, Moments, Split
 from pipeline.data.image_augmentation import ImageAugmentation
-from pipeline.data.sources.array_cache import Arrays, load_or_build
+from pipeline.data.sources.array_cache import Arrays, load_or_build, remove_unfinished
 from pipeline.data.sources.channel_stats import moments_of_sums
 from pipeline.data.sources.folder.decoding import corrupt_file, decode_images
 from pipeline.data.sources.folder.listing import SPLITS, Listing, list_images
@@ -35,6 +35,7 @@ def load(config: FolderConfig) -> Data:
     threads = config.workers or len(os.sched_getaffinity(0))
 
     def build(scratch: Path) -> Arrays:
+        remove_stale(scratch, root)
         files, skips = listing.files, config.skip_corrupt
         arrays = decode_images(scratch, root, list(files), store, threads, skips)
         return arrays | {"order": order_of(listing, arrays["sizes"][:, 0] > 0)}
@@ -44,6 +45,16 @@ def load(config: FolderConfig) -> Data:
     arrays = load_or_build(cache, label, build, "dataset.cache", resumes=True)
     report_skipped(listing, arrays["sizes"], config)
     return data_of(config, listing, arrays)
+
+
+def remove_stale(scratch: Path, root: Path) -> None:
+    """Remove what interrupted builds have left of the same folder when it held other files."""
+    own, note = scratch.parent, scratch / "root"
+    note.write_text(str(root))
+    for other in own.parent.glob(f"folder-*{own.suffix}"):
+        left = other / note.relative_to(own)
+        if other != own and left.exists() and left.read_text() == str(root):
+            remove_unfinished(other)
 
 
 def check_root(config: FolderConfig) -> Path:

@@ -198,6 +198,33 @@ def test_an_interrupted_build_continues_and_gives_the_same_pixels(
     assert not unfinished.exists()
 
 
+def test_what_is_left_of_the_same_folder_with_other_files_is_removed(load, images, tmp_path):
+    (images / "ant/01.png").write_bytes(b"broken")
+    other = write_images(tmp_path / "others", COUNTS)
+    (other / "ant/01.png").write_bytes(b"broken")
+    for root in (other, images):
+        with pytest.raises(UserError, match="cannot be decoded"):
+            load(root)
+    assert len(list((tmp_path / "kept/cache").glob("*.unfinished"))) == 2
+    (images / "ant/01.png").unlink()
+    load(images)
+    [left] = (tmp_path / "kept/cache").glob("*.unfinished")
+    assert (left / "scratch/root").read_text() == str(other)
+
+
+def test_folds_cut_the_images_of_every_class(load, images):
+    seen = []
+    for fold in range(4):
+        data = load(images, folds=4, fold=fold, val_fraction=0.2)
+        assert [len(split) for split in (data.train, data.val, data.test)] == [24, 6, 10]
+        assert np.bincount(data.test.arrays["label"]).tolist() in ([5, 3, 2], [5, 2, 3])
+        rows = data.test.fields["image"].rows.tolist()
+        pixels = data.test.fields["image"][np.array([3])][0]
+        np.testing.assert_array_equal(pixels, by_hand(files_of(images)[rows[3]]))
+        seen += rows
+    assert sorted(seen) == list(range(40))
+
+
 def test_a_corrupt_file_is_named_and_left_out_only_if_asked(load, images, capsys):
     broken = images / "bee/03.png"
     broken.write_bytes(broken.read_bytes()[:60])
