@@ -17,9 +17,9 @@ from lightning_impl.checkpoints import BestCheckpoint, CheckpointFiles, Checkpoi
 from lightning_impl.data import EvalBatches, TrainBatches
 from lightning_impl.device import Device
 from lightning_impl.profiling import Profiler
-from lightning_impl.sharding import trainer_options
 from lightning_impl.state import evaluated_weights, parameters_of
 from lightning_impl.step import TrainingModule
+from lightning_impl.strategies import trainer_options
 from pipeline.errors import UserError
 from pipeline.loggers.callbacks import Callbacks, failed
 from pipeline.run.experiment import Experiment

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from lightning_impl.optimizers.adam import adam, adamax, adamw, amsgrad, lamb, nadam, radam
 from lightning_impl.optimizers.custom import own
 from lightning_impl.optimizers.descent import adadelta, adagrad, lion, rmsprop, sgd
 from lightning_impl.optimizers.muon import muon
+from lightning_impl.sharding import is_sharded
 from pipeline.config.optimizers import OptimizerConfig, OwnOptimizerConfig
 from pipeline.training.param_groups import ParamGroup
 
@@ -42,7 +42,7 @@ def build_optimizer(
         group = groups[name] if groups else ParamGroup()
         if not group.frozen:
             treated.setdefault(group, []).append((name, parameter))
-    sharded = any(isinstance(tensor, DTensor) for group in treated.values() for _, tensor in group)
+    sharded = any(is_sharded(tensor) for group in treated.values() for _, tensor in group)
     options = {"fused": True} if config.name in (FUSED_SHARDED if sharded else FUSED) else {}
     return OPTIMIZERS[config.name](
         config,

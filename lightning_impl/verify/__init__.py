@@ -21,7 +21,8 @@ def prepare(threads: int) -> None:
     """Set torch to float64 on some cores of the CPU, with deterministic algorithms only."""
     torch.set_num_threads(threads)
     torch.set_default_dtype(torch.float64)
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms(True), which also loads the compiler, in more than a second.
+    torch.set_deterministic_debug_mode("error")
     # By default torch fills every empty tensor in deterministic mode, which costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyrefly: ignore[missing-attribute]
 

@@ -140,7 +140,9 @@ def _converted(model: nn.Module, dtype: torch.dtype, training: bool) -> Iterator
 @contextmanager
 def _compiled(model: nn.Module) -> Iterator[None]:
     """Compile a module, in this process; afterwards it is eager again."""
-    with torch._inductor.config.patch(compile_threads=1):
+    from torch._inductor import config  # loads what no other check needs
+
+    with config.patch(compile_threads=1, deterministic=True):
         model.compile()
         try:
             yield

@@ -26,7 +26,7 @@ ONE_SIDED = {
         "put_on_devices": "the same",
     },
     "lightning_impl/sharding.py": {
-        "trainer_options": "Lightning's Trainer is told of the devices; arrays of JAX know them",
+        "is_sharded": "all arrays of JAX have a sharding",
         "part": "JAX cuts an array by its sharding",
     },
     "flax_impl/layers.py": {
@@ -98,6 +98,7 @@ PROGRAM = (
     "a function of JAX is a program with names and values of its own: torch runs the user's code"
 )
 ONE_SIDED_FILES = {
+    "lightning_impl/strategies.py": "Lightning's Trainer is told of the devices; arrays of JAX know them",
     "flax_impl/verify/adapters/function.py": KINDS,
     "flax_impl/verify/adapters/linen.py": KINDS,
     "flax_impl/verify/adapters/nnx.py": KINDS,

@@ -37,6 +37,11 @@ class Neutral(TorchDispatchMode):
         self.draws: list[Draw] = []
         self.ops: list[Op] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping each operation, for which it loads its compiler in a second."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: object, args: tuple = (), kwargs: Any = None
     ) -> object:
