@@ -189,12 +189,30 @@ class ReverseConfig(DatasetConfig):
     vocabulary: int = option(16, "number of different tokens, padding included", "in 2 … 256")
 
 
+class ScenesConfig(DatasetConfig):
+    """Handwritten digits in larger images."""
+
+    name: str = "scenes"
+    samples: int = option(
+        2000, "training samples; validation and test have a quarter of that each", "at least 1"
+    )
+    size: int = option(32, "height and width of an image", "at least 8")
+    cell: int = option(16, "side of the square that each digit has for itself", "at least 8")
+    most: int = option(4, "digits in an image, at most", "at least 1")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = f"at most dataset.size={self.size}"
+        require(self.cell <= self.size, "dataset.cell", self.cell, allowed)
+
+
 DATASETS = {
     "digits": DigitsConfig,
     "line": LineConfig,
     "synthetic": SyntheticConfig,
     "images": ImagesConfig,
     "text": TextConfig,
+    "scenes": ScenesConfig,
     "folder": FolderConfig,
     "reverse": ReverseConfig,
 }

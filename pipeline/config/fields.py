@@ -13,6 +13,7 @@ RANGES: dict[str, Callable[[Any], bool]] = {
     "1 or more": lambda value: value >= 1,
     "at least 1": lambda value: value >= 1,
     "at least 2": lambda value: value >= 2,
+    "at least 8": lambda value: value >= 8,
     "a whole number, 0 or more": lambda value: value >= 0,
     "a whole number, at least 1": lambda value: value >= 1,
     "auto or a whole number, at least 1": lambda value: (

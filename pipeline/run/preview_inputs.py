@@ -31,6 +31,7 @@ MAX_SAMPLES = 64  # images, or points of vectors
 COLUMNS = 8  # of images
 MAX_TEXTS = 12  # token sequences
 MAX_LETTERS = 100  # of each
+BYTES = 256  # vocabulary of text as bytes
 
 
 class Enough(Exception):
@@ -119,12 +120,31 @@ def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> N
     figure.set_dpi(min(max(shape[1], 100), 300))  # at least one dot per pixel
     axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     places = corners(len(images), shape, columns)
-    for target, (row, column) in zip(samples.arrays["label"], places, strict=True):
+    for caption, (row, column) in zip(captions(samples, data), places, strict=True):
         above = row - 0.5 - caption_height(shape) / 8
-        name = str(target) if data.classes is None else data.classes[target]
         style = {"ha": "center", "fontsize": 8, "parse_math": False}
-        axes.text(column + shape[1] / 2 - 0.5, above, name, **style)
+        axes.text(column + shape[1] / 2 - 0.5, above, caption, **style)
+    if "mask" in samples.fields:
+        masks = samples.arrays["mask"].astype(np.float64)
+        layer = np.full(picture.shape[:2], np.nan)
+        for mask, (row, column) in zip(masks, places, strict=True):
+            mask[(mask == 0) | (mask >= data.outputs)] = np.nan  # background, and what is ignored
+            layer[row : row + shape[0], column : column + shape[1]] = mask
+        axes.imshow(
+            layer, cmap="turbo", vmin=0, vmax=data.outputs, alpha=0.5, interpolation="nearest"
+        )
     axes.set_axis_off()
+
+
+def captions(samples: Split, data: Data) -> list[str]:
+    """Return the classes of images, as text; empty if they have none."""
+    names = data.classes or range(max(data.outputs, 1))
+    if "label" in samples.fields:
+        return [str(names[label]) for label in samples.arrays["label"]]
+    if "labels" in samples.fields:
+        rows = samples.arrays["labels"] > 0
+        return [" ".join(str(index) for index in np.flatnonzero(row)) for row in rows]
+    return [""] * len(samples)
 
 
 def draw_vectors(_: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
@@ -139,18 +159,20 @@ def draw_vectors(_: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
 def draw_tokens(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
     """Write the beginnings of the first texts and of their targets."""
     lines = []
-    pairs = zip(*(samples.arrays[name][:MAX_TEXTS] for name in ("tokens", "next")), strict=True)
-    for inputs, targets in pairs:
-        lines += [f"in   {as_text(inputs)}", f"out  {as_text(targets)}", ""]
+    for row in range(min(MAX_TEXTS, len(samples))):
+        lines += [f"in   {as_text(samples.arrays[data.inputs[0]][row], data)}"]
+        lines += [f"out  {as_text(samples.arrays[name][row], data)}" for name in data.task.targets]
+        lines += [""]
     figure.set_size_inches(0.07 * MAX_LETTERS + 0.5, 0.15 * len(lines) + 0.5)
     style = {"family": "monospace", "fontsize": 8, "va": "top", "parse_math": False}
     axes.text(0, 1, "\n".join(lines), **style)
     axes.set_axis_off()
 
 
-def as_text(tokens: np.ndarray) -> str:
-    """Format bytes as in Python source, cut off at `MAX_LETTERS`."""
-    text = repr(tokens.tobytes())[2:-1]
+def as_text(tokens: np.ndarray, data: Data) -> str:
+    """Format bytes as in Python source, and other tokens as numbers, cut off at `MAX_LETTERS`."""
+    is_bytes = data.sizes.get(data.inputs[0]) == BYTES
+    text = repr(tokens.astype(np.uint8).tobytes())[2:-1] if is_bytes else " ".join(map(str, tokens))
     return text if len(text) <= MAX_LETTERS else f"{text[: MAX_LETTERS - 1]}…"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pipeline.config.datasets import DatasetConfig
 from pipeline.config.tasks import TaskConfig
 from pipeline.data.dataset import Data
-from pipeline.data.sources import digits, folder, images, line, reverse, synthetic, text
+from pipeline.data.sources import digits, folder, images, line, reverse, scenes, synthetic, text
 from pipeline.errors import UserError
 from pipeline.tasks import Task, make_task
 
@@ -20,14 +20,16 @@ LOADERS: dict[str, Callable[..., Data]] = {
     "synthetic": synthetic.load,
     "text": text.load,
     "reverse": reverse.load,
+    "scenes": scenes.load,
     **{name: images.load for name in images.CLASSES},
 }
 
-OTHER_TASKS = {
+OTHER_TASKS = {  # all others: classification
     "line": "regression",
     "text": "language",
     "reverse": "seq2seq",
-}  # all others: classification
+    "scenes": "segmentation",
+}
 
 
 def task_of(dataset: DatasetConfig, task: TaskConfig) -> Task:
