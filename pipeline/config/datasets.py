@@ -116,7 +116,10 @@ class FolderConfig(DatasetConfig):
     )
     labels: str | None = option(
         None,
-        "a CSV table with the columns file and label, and split if given; null: the sub-folder",
+        "a CSV table: file, label and, if given, split; null: labels are sub-folders; none: no labels",
+    )
+    separator: str | None = option(
+        None, "stands between several labels of one image in the table, for task=multilabel"
     )
     test_fraction: float = option(
         0.1, "fraction of the images held out for testing, if there is no folder test", "in (0, 1)"

@@ -7,21 +7,27 @@ import numpy as np
 
 from pipeline.config.datasets import FolderConfig
 from pipeline.console import say_line
-from pipeline.data.dataset import Data, Moments, Split
+from pipeline.data.dataset import Data, Field, Moments, Split
 from pipeline.data.image_augmentation import ImageAugmentation
 from pipeline.data.sources.array_cache import Arrays, load_or_build, remove_unfinished
 from pipeline.data.sources.channel_stats import moments_of_sums
 from pipeline.data.sources.folder.decoding import corrupt_file, decode_images
-from pipeline.data.sources.folder.listing import SPLITS, Listing, list_images
+from pipeline.data.sources.folder.label_table import list_table
+from pipeline.data.sources.folder.listing import SPLITS, Listing, list_folder
 from pipeline.data.splits import make_splits
 from pipeline.data.stored_images import ImageFile, StoredImages
 from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
 from pipeline.tasks import Classification
 
+NO_LABELS = "none"  # of `dataset.labels`
+
 
 def load(config: FolderConfig) -> Data:
-    """Images by class: uint8 [n, size, size, 3], cropped batch by batch.
+    """Images, cropped batch by batch, and their classes.
+
+    `image` is uint8 [n, size, size, 3]. With it comes `label`, int64 [n]; or with `dataset.separator`
+    `labels`, uint8 [n, classes]; or nothing with `dataset.labels=none`.
 
     The first call decodes all files into `<cache>/cache/folder-<digest>-<shorter side>-v1/`; an interrupted
     one is continued. `digest` covers names, sizes and times of the files, and their classes. Splits are the
@@ -29,8 +35,9 @@ def load(config: FolderConfig) -> Data:
     that is given; otherwise fractions are held out, every class in its proportion.
     """
     root = check_root(config)
-    listing = list_images(root, Path(config.labels).expanduser() if config.labels else None)
-    check_classes(listing, config)
+    listing = list_images(root, config)
+    if listing.labels is not None:
+        check_classes(listing, listing.labels, config)
     store = config.store or config.resize
     threads = config.workers or len(os.sched_getaffinity(0))
 
@@ -71,17 +78,26 @@ def check_root(config: FolderConfig) -> Path:
     return root
 
 
-def check_classes(listing: Listing, config: FolderConfig) -> None:
+def list_images(root: Path, config: FolderConfig) -> Listing:
+    """List the images with the classes that `dataset.labels` gives."""
+    if config.labels in (None, NO_LABELS):
+        return list_folder(root, has_classes=config.labels is None)
+    return list_table(root, Path(config.labels).expanduser(), config.separator)
+
+
+def check_classes(listing: Listing, labels: np.ndarray, config: FolderConfig) -> None:
     """Refuse a single class, and classes with too few images for the splits."""
     key, value = (
         ("dataset.labels", config.labels) if config.labels else ("dataset.root", config.root)
     )
     if len(listing.classes) < 2:
-        problem = f"all images are of the one class {listing.classes[0]}"
-        raise UserError(key, value, problem=problem)
+        problem = f"all images are of one class: {', '.join(listing.classes) or 'none'}"
+        hint = f"For images without classes set dataset.labels={NO_LABELS}."
+        raise UserError(key, value, problem=problem, hint=hint)
     is_given = listing.splits is not None
-    train = listing.labels[listing.splits == 0] if is_given else listing.labels
-    counts = np.bincount(train, minlength=len(listing.classes))
+    train = labels[listing.splits == 0] if is_given else labels
+    is_single = labels.ndim == 1
+    counts = np.bincount(train, minlength=len(listing.classes)) if is_single else train.sum(axis=0)
     needed = 1 if is_given else 2 + (config.val_fraction > 0)
     if (few := np.flatnonzero(counts < needed)).size:
         name, count = listing.classes[few[0]], counts[few[0]]
@@ -101,11 +117,13 @@ def order_of(listing: Listing, is_kept: np.ndarray) -> np.ndarray:
     Without given splits all are in a stratified order, so that a fraction is a slice. Otherwise the training
     images are, and those of validation and test follow in the order of their names.
     """
-    kept = np.flatnonzero(is_kept)
+    kept, labels = np.flatnonzero(is_kept), listing.labels
+    if labels is None or labels.ndim > 1:
+        labels = np.zeros(len(is_kept), np.int64)  # any order
     if listing.splits is None:
-        return kept[stratified_order(listing.labels[kept])]
+        return kept[stratified_order(labels[kept])]
     train, *others = (kept[listing.splits[kept] == place] for place in range(len(SPLITS)))
-    return np.concatenate([train[stratified_order(listing.labels[train])], *others])
+    return np.concatenate([train[stratified_order(labels[train])], *others])
 
 
 def report_skipped(listing: Listing, sizes: np.ndarray, config: FolderConfig) -> None:
@@ -135,21 +153,15 @@ def data_of(config: FolderConfig, listing: Listing, arrays: Arrays) -> Data:
         augmentation,
         config.workers,
     )
-    whole = Split({"image": images, "label": listing.labels[order]})
-    given = given_splits(listing, whole)
+    fields: dict[str, Field] = {"image": images}
+    if listing.labels is not None:
+        fields["label" if listing.labels.ndim == 1 else "labels"] = listing.labels[order]
+    given = given_splits(listing, Split(fields))
     train, val, test, training = make_splits(given, config, test_fraction=config.test_fraction)
     moments = moments_of(config, arrays, training)
-    outputs, classes = len(listing.classes), listing.classes
-    return Data(
-        "folder",
-        Classification(),
-        train,
-        val,
-        test,
-        {"label": outputs},
-        {"image": moments},
-        classes,
-    )
+    classes = listing.classes or None
+    sizes = {"label": len(listing.classes)} if "label" in fields else {}
+    return Data("folder", Classification(), train, val, test, sizes, {"image": moments}, classes)
 
 
 def given_splits(listing: Listing, whole: Split) -> dict[str, Split]:

@@ -1,13 +1,11 @@
 """Files of a folder of images, with their classes and splits; no image is opened."""
 
-import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,11 +29,13 @@ class File(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The images of a data set, in the order of their names.
+    """The images of a data set.
 
     Attributes:
-        files: their paths below `root`.
-        labels: int64 [n], their classes.
+        root: their folder.
+        files: their paths below it.
+        labels: int64 [n], the class of each; or uint8 [n, classes], 1 for each of its classes; None if
+            there are no classes.
         classes: names of the classes.
         splits: int8 [n], 0 for training, 1 for validation, 2 for testing; None if no splits are given.
         digest: hash over names, sizes, times, classes and splits.
@@ -43,51 +43,77 @@ class Listing:
 
     root: Path
     files: Sequence[str]
-    labels: np.ndarray
+    labels: np.ndarray | None
     classes: tuple[str, ...]
     splits: np.ndarray | None
     digest: str
 
 
-def list_images(root: Path, labels: Path | None) -> Listing:
-    """List the images below `root`; their classes are their sub-folders, or stand in the table `labels`.
+def make_listing(
+    root: Path,
+    files: Sequence[File],
+    labels: np.ndarray | None,
+    classes: tuple[str, ...],
+    splits: np.ndarray | None,
+) -> Listing:
+    """Make a listing with its digest."""
+    digest = sha256()
+    for file in files:
+        digest.update(os.fsencode(f"{file.name}\0{file.size}\0{file.modified}\n"))
+    digest.update(os.fsencode("\n".join(classes)))
+    for array in (labels, splits):
+        digest.update(b"none" if array is None else array.tobytes())
+    names = [file.name for file in files]
+    return Listing(root, names, labels, classes, splits, digest.hexdigest())
+
+
+def list_folder(root: Path, has_classes: bool) -> Listing:
+    """List the images below `root`, where sub-folders name their classes.
+
+    They may lie below train, val and test. Without classes they may lie anywhere.
 
     Raises:
-        UserError: there are no images or classes, or a table or folder cannot be read.
+        UserError: there are no images, validation has a class of its own, or a folder cannot be read.
     """
     try:
-        return listed_by_table(root, labels) if labels else listed_by_folder(root)
+        return list_splits(root, has_classes)
     except OSError as error:
         problem = f"{error.filename or root} cannot be read: {error.strerror or error}"
         raise UserError("dataset.root", root, problem=problem) from error
 
 
-def listed_by_folder(root: Path) -> Listing:
-    """List images in sub-folders by class, or in such folders below train, val and test."""
-    given = [root / split for split in SPLITS]
-    if not any(child.is_dir() for child in subfolders(given[0])):
-        found = list_classes(root, root)
+def list_splits(root: Path, has_classes: bool) -> Listing:
+    """List the images of `root`, or of train, val and test below it."""
+    train = root / SPLITS[0]
+    is_split = any(subfolders(train)) if has_classes else train.is_dir()
+    folders = [folder for folder in map(root.joinpath, SPLITS) if is_split and folder.is_dir()]
+    files: list[File] = []
+    labels, splits, classes = [], [], ()
+    for folder in folders or [root]:
+        found = list_classes(folder, root) if has_classes else {"": [*images_below(folder, root)]}
         if not any(found.values()):
-            raise no_images(root)
-        return make_listing(root, [(found, None)], tuple(found))
-    found = list_classes(given[0], root)
-    if not any(found.values()):
-        raise no_images(given[0])
-    parts = [(found, 0)]
-    for place, folder in enumerate(given[1:], 1):
-        if not folder.is_dir():
-            continue
-        others = list_classes(folder, root)
-        if not any(others.values()):
-            raise no_images(folder)
-        for name in others:
-            if name not in found:
-                close = nearest(name, found)
-                hint = f"Did you mean {close}?" if close else f"{given[0]} has the classes."
-                problem = f"{folder / name} is a class without training images"
-                raise UserError("dataset.root", root, problem=problem, hint=hint)
-        parts.append((others, place))
-    return make_listing(root, parts, tuple(found))
+            raise no_images(folder, has_classes)
+        classes = classes or tuple(found)
+        require_known(found, classes, folder)
+        place = SPLITS.index(folder.name) if folders else 0
+        for name, of_class in found.items():
+            files += of_class
+            labels.append(np.full(len(of_class), classes.index(name), np.int64))
+            splits.append(np.full(len(of_class), place, np.int8))
+    joined = np.concatenate(labels) if has_classes else None
+    given = np.concatenate(splits) if folders else None
+    return make_listing(root, files, joined, classes if has_classes else (), given)
+
+
+def require_known(found: Mapping[str, object], classes: Sequence[str], folder: Path) -> None:
+    """Refuse a class of validation or test that has no training images."""
+    for name in found:
+        if name not in classes:
+            close = nearest(name, classes)
+            others = folder.with_name(SPLITS[0])
+            hint = f"Did you mean {close}?" if close else f"{others} has the classes."
+            problem = f"{folder / name} is a class without training images"
+            raise UserError("dataset.root", folder.parent, problem=problem, hint=hint)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -130,9 +156,9 @@ def images_below(
             yield from images_below(Path(entry.path), root, above | {here})
 
 
-def no_images(folder: Path) -> UserError:
-    """Make the error for a folder whose sub-folders hold no image."""
-    hint = "Put the images of each class into a sub-folder, or set dataset.labels=FILE.csv."
+def no_images(folder: Path, has_classes: bool) -> UserError:
+    """Make the error for a folder without images, or whose sub-folders hold none."""
+    hint = "Put the images of each class into a sub-folder, or set dataset.labels=FILE.csv or none."
     with os.scandir(folder) as entries:
         kinds = Counter(Path(entry.name).suffix.lower() for entry in entries if entry.is_file())
     if any(kinds[suffix] for suffix in SUFFIXES):
@@ -140,89 +166,10 @@ def no_images(folder: Path) -> UserError:
         return UserError("dataset.root", folder, problem=problem, hint=hint)
     others = ", ".join(f"{number} × {kind or 'no ending'}" for kind, number in kinds.most_common(3))
     beside = f"; beside sub-folders it has {others}" if others else ""
-    problem = f"no sub-folder of {folder} has a {' '.join(SUFFIXES)} file{beside}"
-    return UserError("dataset.root", folder, problem=problem, hint=hint)
-
-
-def listed_by_table(root: Path, table: Path) -> Listing:
-    """List the images that a CSV table names in the column `file`, with `label`, and `split` if it has it."""
-    try:
-        rows = read_table(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problem = f"it cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise UserError("dataset.labels", table, problem=problem) from error
-    names = sorted({row["label"] for row in rows}, key=by_number_or_name)
-    found: dict[int | None, dict[str, list[File]]] = {}
-    missing = []
-    for row in rows:
-        place = SPLITS.index(row["split"]) if "split" in row else None
-        try:
-            stat = os.stat(root / row["file"])
-        except (FileNotFoundError, NotADirectoryError):
-            missing.append(row["file"])
-            continue
-        classes = found.setdefault(place, {name: [] for name in names})
-        classes[row["label"]].append(File(row["file"], stat.st_size, stat.st_mtime_ns))
-    if missing:
-        problem = f"{len(missing)} of its {len(rows)} files are not below {root}: {missing[0]}"
-        hint = "The column file has paths below dataset.root."
-        raise UserError("dataset.labels", table, problem=problem, hint=hint)
-    if 0 not in found and None not in found:
-        raise UserError("dataset.labels", table, problem="no row has split=train")
-    parts = [(found[place], place) for place in (None, 0, 1, 2) if place in found]
-    return make_listing(root, parts, tuple(names))
-
-
-def read_table(table: Path) -> list[dict[str, str]]:
-    """Read a table's rows, and check its columns and splits."""
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = reader.fieldnames or []
-        for needed in ("file", "label"):
-            if needed not in columns:
-                problem = f"it has no column {needed}, but {', '.join(columns) or 'none'}"
-                hint = "Its first line must name the columns: file,label."
-                raise UserError("dataset.labels", table, problem=problem, hint=hint)
-        rows = list(reader)
-    if not rows:
-        raise UserError("dataset.labels", table, problem="it has no rows")
-    for number, row in enumerate(rows, 2):
-        if not row["file"] or not row["label"]:
-            raise UserError("dataset.labels", table, problem=f"line {number} lacks a file or label")
-        if "split" in row and row["split"] not in SPLITS:
-            problem = f"line {number} has the split {row['split']!r}"
-            hint = f"It must be one of {', '.join(SPLITS)}."
-            raise UserError("dataset.labels", table, problem=problem, hint=hint)
-    return rows
-
-
-def by_number_or_name(label: str) -> tuple[int, float, str]:
-    """Sort key of a class: numbers by value, before names."""
-    try:
-        return 0, float(label), label
-    except ValueError:
-        return 1, 0.0, label
-
-
-def make_listing(
-    root: Path,
-    parts: Sequence[tuple[Mapping[str, Iterable[File]], int | None]],
-    classes: tuple[str, ...],
-) -> Listing:
-    """Join the files by class of one or more splits into a listing."""
-    numbers, digest = {name: n for n, name in enumerate(classes)}, sha256()
-    files: list[str] = []
-    labels, splits = [], []
-    for found, split in parts:
-        for name, of_class in found.items():
-            before = len(files)
-            for file in of_class:
-                files.append(file.name)
-                digest.update(os.fsencode(f"{file.name}\0{file.size}\0{file.modified}\n"))
-            labels.append(np.full(len(files) - before, numbers[name], np.int64))
-            splits.append(np.full(len(files) - before, split or 0, np.int8))
-    digest.update(os.fsencode("\n".join(chain(classes, (repr(split) for _, split in parts)))))
-    joined, of_split = np.concatenate(labels), np.concatenate(splits)
-    digest.update(joined.tobytes() + of_split.tobytes())
-    given = of_split if any(split is not None for _, split in parts) else None
-    return Listing(root, files, joined, classes, given, digest.hexdigest())
+    where = (
+        f"no sub-folder of {folder} has"
+        if has_classes
+        else f"neither {folder} nor a sub-folder has"
+    )
+    problem = f"{where} a {' '.join(SUFFIXES)} file{beside}"
+    return UserError("dataset.root", folder, problem=problem, hint=hint if has_classes else "")

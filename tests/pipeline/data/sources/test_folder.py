@@ -10,6 +10,7 @@ from image_folders import picture, write_images
 from PIL import Image
 
 from pipeline.config.datasets import FolderConfig
+from pipeline.config.tasks import DenoisingConfig, MultilabelConfig
 from pipeline.data import sources
 from pipeline.data.sources.folder import decoding
 from pipeline.errors import UserError
@@ -144,6 +145,41 @@ def test_a_table_gives_classes_and_splits(load, images, tmp_path):
     first = stored[np.arange(1)][0]
     wanted = files_of(images)[20:32]
     assert any((first == by_hand(path)).all() for path in wanted)
+
+
+def test_several_labels_of_one_image_stand_in_a_cell(load, images, tmp_path):
+    table, files = tmp_path / "labels.csv", files_of(images)
+    cells = ["", "sun", "sun; sea", "sea;wind"] * 10
+    lines = [f"{p.relative_to(images)},{cell}" for p, cell in zip(files, cells, strict=True)]
+    table.write_text("\n".join(["file,label", *lines]))
+    config = FolderConfig(
+        root=str(images), labels=str(table), separator=";", size=12, cache=str(tmp_path / "kept")
+    )
+    data = sources.load(config, MultilabelConfig())
+    assert (data.outputs, data.classes, data.inputs) == (3, ("sea", "sun", "wind"), ("image",))
+    wanted = {"": [0, 0, 0], "sun": [0, 1, 0], "sun; sea": [1, 1, 0], "sea;wind": [1, 0, 1]}
+    for split in (data.train, data.val, data.test):
+        for row, labels in zip(split.fields["image"].rows, split.arrays["labels"], strict=True):
+            assert labels.tolist() == wanted[cells[row]]
+    with pytest.raises(UserError, match=r"task=classification: each sample needs label \[\]"):
+        load(images, labels=str(table), separator=";")
+
+
+def test_images_without_labels_may_lie_anywhere_below_the_root(load, images, tmp_path):
+    picture(0, 20, 20).save(images / "above.png")
+    config = FolderConfig(
+        root=str(images), labels="none", size=12, cache=str(tmp_path / "kept"), val_fraction=0.2
+    )
+    data = sources.load(config, DenoisingConfig())
+    assert [len(split) for split in (data.train, data.val, data.test)] == [30, 7, 4]
+    assert (data.train.fields.keys(), data.classes) == ({"image"}, None)
+    with pytest.raises(UserError, match=r"each sample needs label.*Set task to one that fits"):
+        load(images, labels="none")
+    shutil.rmtree(images / "ant")
+    (images / "bee").rename(images / "train")
+    (images / "cat").rename(images / "val")
+    data = sources.load(config, DenoisingConfig())
+    assert [len(split) for split in (data.train, data.val, data.test)] == [10, 10, 10]
 
 
 def test_a_restart_opens_the_store_without_decoding_and_a_changed_file_builds_another(
@@ -288,7 +324,7 @@ def broken(kind, root):
     [
         ("a folder without images", r"no sub-folder of .*images has a \.jpg \.jpeg \.png file.* 1 × \.me"),
         ("images in no sub-folder", "lie in no sub-folder that names their class.*dataset.labels=FILE"),
-        ("one class", "all images are of the one class ant"),
+        ("one class", "all images are of one class: ant.*dataset.labels=none"),
         ("a class with one image", "the class cat has 1 image for 3 splits.*give the splits"),
         ("a class without images", "the class dog has no image to train on"),
         ("an unknown class in val", "val/ants is a class without training images.*Did you mean ant?"),
