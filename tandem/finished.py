@@ -10,7 +10,8 @@ import numpy as np
 from pipeline.config.experiment import BackendConfig, Config
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
-from pipeline.data.dataset import Data, Split
+from pipeline.data.dataset import Data, Field, Split
+from pipeline.data.stored_images import StoredImages
 from pipeline.errors import UserError
 from pipeline.loggers.metrics_file import Row, read_metrics
 from pipeline.run import backends
@@ -87,7 +88,7 @@ class Run:
         """Return the model of another backend, with the same weights."""
         return self._trained(backend).module
 
-    def predict(self, *inputs: np.ndarray) -> Any:
+    def predict(self, *inputs: Field) -> Any:
         """Return the model's outputs for raw samples, prepared as in an evaluation: NumPy `[samples, …]`.
 
         Args:
@@ -101,7 +102,8 @@ class Run:
         given = f"{len(inputs)} arrays"
         if len(inputs) != len(expected):
             raise UserError("predict", given, f"one array for each of {', '.join(expected)}")
-        fields = dict(zip(expected, map(np.asarray, inputs), strict=True))
+        arrays = [x if isinstance(x, StoredImages) else np.asarray(x) for x in inputs]
+        fields = dict(zip(expected, arrays, strict=True))
         for name, array in fields.items():
             wanted = self.data.test.shapes()[name][1:]
             if array.shape[1:] != wanted or not len(array):

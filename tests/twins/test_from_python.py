@@ -1,10 +1,14 @@
 """Experiments from Python: composed, run, loaded with their native models, compared."""
 
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import flax.linen as nn
 import numpy as np
+import psutil
 import pytest
 import torch
 from made_runs import write_run
@@ -159,3 +163,45 @@ def test_a_stopped_run_is_returned_and_resumed(tmp_path, monkeypatch):
     assert (run.status, run.rows[-1]["step"]) == ("interrupted", 6)
     whole = tandem.run("resume=outputs/half", quiet=True)
     assert (whole.folder.name, whole.status, whole.rows[-1]["step"]) == ("half", "completed", 12)
+
+
+SCRIPT = """
+import tandem
+tandem.run(*{overrides!r}, "model=linear", "name=long", "train.steps=1000000")
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A script in the middle of a long run, and the process of that run."""
+    code = SCRIPT.format(overrides=SMALL.split())
+    folder = str(Path(tandem.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": folder, "TANDEM_PROGRESS": "plain"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert any("step 0/" in line for line in process.stdout)
+        [child] = psutil.Process(process.pid).children()
+        yield process, child
+        process.kill()
+
+
+@pytest.mark.slow
+def test_an_interrupted_script_waits_until_its_run_has_saved(script, tmp_path):
+    process, child = script
+    process.send_signal(signal.SIGINT)
+    assert "resume with: tandem run resume=" in process.communicate(timeout=60)[0]
+    assert process.returncode == -signal.SIGINT
+    assert not child.is_running()
+    assert tandem.load(tmp_path / "outputs" / "long").status == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_the_script_that_is_killed(script):
+    process, child = script
+    process.kill()
+    child.wait(timeout=60)
