@@ -73,7 +73,7 @@ class Run:
     @cached_property
     def data(self) -> Data:
         """The data set; `data.test.fields` has raw samples by name."""
-        return sources.load(self.config.dataset)
+        return sources.load(self.config.dataset, self.config.task)
 
     @property
     def model(self) -> Any:

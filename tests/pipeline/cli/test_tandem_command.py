@@ -62,7 +62,7 @@ def test_a_conf_of_another_program_is_left_out_and_named(own_conf):
     done = tandem(own_conf.parent, "run", "model=mine", "--cfg=job")
     assert done.returncode == 1
     assert "conf/ is left out: its config.yaml is another program's" in done.stderr
-    assert "model=mine: must be one of cnn, gpt" in done.stderr
+    assert "model=mine: must be one of " in done.stderr
 
 
 def test_a_primary_config_of_the_users_own_takes_the_place_of_the_built_in_one(own_conf):
