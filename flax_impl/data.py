@@ -157,10 +157,10 @@ def gather_batch(
     else:
         assert samples.fields is not None
         batch = {name: field[chosen] for name, field in samples.fields.items()}
-    drawn = dict(draws)
-    if (placed := drawn.pop(AUGMENT, None)) is not None:
-        batch = batch | {name: crop(batch[name], placed, padding) for name in augmented}
-    return batch | drawn
+    batch = batch | draws
+    if (placed := batch.pop(AUGMENT, None)) is not None:
+        batch |= {name: crop(batch[name], placed, padding) for name in augmented}
+    return batch
 
 
 def gather_batch_per_device(device: Device, plan: BatchPlan, axis: int = 0) -> Callable:
@@ -222,13 +222,13 @@ class TrainBatches:
         self.home = _ResidentSplit(plan.data.train, plan, device)
         self.own = _OwnImages(device, plan.batch_size, accumulate)
         own = partial(plan.image_request, part=self.own.rows)
-        self.images = ImagePrefetcher(plan.data.train.stored_images, own)
+        self.images = ImagePrefetcher(plan.data.train.stored, own)
         self._raw = jax.jit(gather_batch, static_argnums=(3, 4), out_shardings=device.everywhere)
 
     @property
     def steps_per_call(self) -> int:
         """Number of training steps in one compiled call; 1 with stored images, which fill the memory."""
-        return 1 if self.plan.data.train.stored_images else self.device.steps_per_call
+        return 1 if self.plan.data.train.stored else self.device.steps_per_call
 
     def __call__(self, first: int, count: int) -> tuple[Samples, BatchRows, Batch, jax.Array]:
         """Return the arguments of `count` steps after `first` updates.
@@ -276,7 +276,7 @@ class EvalBatches:
         batch = min(batch_size, len(split))
         batch += -batch % device.devices
         self.size, self.batch_size = len(split), batch
-        self.images, self.own = split.stored_images, _OwnImages(device, batch)
+        self.images, self.own = split.stored, _OwnImages(device, batch)
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)

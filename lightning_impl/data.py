@@ -25,13 +25,9 @@ class Samples:
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device) -> None:
         self.device, self.dtype = device.torch_device, device.dtype
-        home = self.device if split.nbytes <= RESIDENT_BYTES else torch.device("cpu")
-        fields = {name: _as_tensor(array) for name, array in split.arrays.items()}
-        # Integers keep their own, small type until they are gathered.
-        self.fields = {
-            name: field.to(home, device.dtype if field.is_floating_point() else None)
-            for name, field in fields.items()
-        }
+        self.fields = {name: _as_tensor(array) for name, array in split.arrays.items()}
+        if split.nbytes <= RESIDENT_BYTES:
+            self.fields = {name: self.placed(field) for name, field in self.fields.items()}
         self.moments = {
             name: tuple(
                 torch.as_tensor(array, dtype=device.dtype, device=self.device)
@@ -41,6 +37,10 @@ class Samples:
         }
         self.augmented = plan.augmented
 
+    def placed(self, field: torch.Tensor) -> torch.Tensor:
+        """Return a field on the device; integers keep their own, small type."""
+        return field.to(self.device, self.dtype if field.is_floating_point() else None)
+
 
 def gather_batch(
     samples: Samples, indices: np.ndarray, draws: Mapping[str, np.ndarray], padding: int = 0
@@ -49,14 +49,14 @@ def gather_batch(
 
     Images are uint8 `[batch, height, width, channels]`; `padding` is that of `crop`.
     """
-    batch, device = {}, samples.device
-    drawn = {name: torch.from_numpy(array).to(device) for name, array in draws.items()}
+    batch = {}
     for name, field in samples.fields.items():
         chosen = torch.from_numpy(indices).to(field.device)
-        batch[name] = field.index_select(0, chosen).to(device)
-    if (placed := drawn.pop(AUGMENT, None)) is not None:
+        batch[name] = samples.placed(field.index_select(0, chosen))
+    batch |= {name: samples.placed(torch.from_numpy(array)) for name, array in draws.items()}
+    if (placed := batch.pop(AUGMENT, None)) is not None:
         batch |= {name: crop(batch[name], placed, padding) for name in samples.augmented}
-    return batch | drawn
+    return batch
 
 
 def normalised(samples: Samples, batch: Batch) -> Batch:
@@ -112,7 +112,7 @@ class TrainBatches:
         parts = np.arange(plan.batch_size).reshape(accumulate, -1)
         self.rows = parts[:, device.share(parts.shape[1])].flatten()
         own = partial(plan.image_request, part=self.rows)
-        self.images = ImagePrefetcher(plan.data.train.stored_images, own)
+        self.images = ImagePrefetcher(plan.data.train.stored, own)
 
     def __len__(self) -> int:
         return self.plan.steps_per_epoch * self.accumulate
@@ -172,7 +172,7 @@ class EvalBatches:
         self.samples = Samples(split, plan, device)
         self.draws = partial(plan.evaluation_draws, split)
         self.share, self.size, self.batch_size = device.share, len(split), batch_size
-        self.images = split.stored_images
+        self.images = split.stored
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)

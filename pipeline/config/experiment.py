@@ -17,6 +17,7 @@ from pipeline.config.hydra_compat import store
 from pipeline.config.loggers import LoggerConfig
 from pipeline.config.models import MODELS, ModelConfig
 from pipeline.config.optimizers import OPTIMIZERS, OptimizerConfig
+from pipeline.config.own_datasets import OWN_DATASETS
 from pipeline.config.schedules import SCHEDULES, ScheduleConfig
 from pipeline.config.tasks import TASKS, TaskConfig
 from pipeline.config.train import TrainConfig
@@ -24,7 +25,7 @@ from pipeline.config.train import TrainConfig
 # Dataclass of each group option; conf/<group>/<option>.yaml names one of these.
 SCHEMAS: dict[str, dict[str, type]] = {
     "model": MODELS,
-    "dataset": DATASETS,
+    "dataset": DATASETS | OWN_DATASETS,
     "task": TASKS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,

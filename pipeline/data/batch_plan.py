@@ -13,6 +13,7 @@ from pipeline.data.dataset import Data, Form, Split, form_of
 from pipeline.data.image_augmentation import sample_words
 from pipeline.data.image_prefetch import ImageRequest
 from pipeline.data.sample_order import bounded, epoch_order
+from pipeline.data.stored_images import StoredImages
 from pipeline.digest import digest
 from pipeline.errors import UserError
 from pipeline.rng import generator, random_keys, random_words
@@ -51,9 +52,10 @@ class BatchPlan:
 
     @property
     def augmented(self) -> tuple[str, ...]:
-        """Names of the fields that the device crops and mirrors: the arrays of images, if any are."""
-        fields = self.data.train.arrays if self.augmentation else {}
-        return tuple(name for name, array in fields.items() if form_of(array) is Form.images)
+        """Names of the fields that the device crops and mirrors: images that are not cropped before."""
+        fields = self.data.train.fields if self.augmentation else {}
+        images = {name: field for name, field in fields.items() if form_of(field) is Form.images}
+        return tuple(name for name, field in images.items() if not isinstance(field, StoredImages))
 
     def digest(self, batch: Callable[[int], Mapping[str, np.ndarray]]) -> str:
         """SHA-256 of the first batches as a backend feeds them.
@@ -96,7 +98,7 @@ class BatchPlan:
 
     def take_images(self, step: int) -> dict[str, np.ndarray]:
         """Return the pixels of the stored images of the batch after `step` updates, in this thread."""
-        fields = self.data.train.stored_images.items()
+        fields = self.data.train.stored.items()
         return {name: images.take(*self.image_request(step)) for name, images in fields}
 
     def evaluation_draws(self, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:

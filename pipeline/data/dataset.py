@@ -8,11 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.data.stored_images import StoredImages
+from pipeline.data.stored_rows import StoredRows
 from pipeline.errors import UserError
 from pipeline.tasks import TARGETS, Shapes, Task
 
 Rows = range | np.ndarray  # of samples: some that follow one another, or int64 [n]
-Field = np.ndarray | StoredImages
+Stored = StoredImages | StoredRows
+Field = np.ndarray | Stored
+
+LARGE = 2**30  # bytes of a part of a file above which it is not copied into memory
 
 
 class Form(Enum):
@@ -33,7 +37,8 @@ class Split:
     - `features`: float64 [n, features], with `target`: float64 [n, outputs]
     - `tokens`: uint8 [n, length], with `next`: the token after each, uint8 [n, length]
 
-    Images that are too large for an array are `StoredImages` of the same shape.
+    Images that are too large for an array are `StoredImages` of the same shape, other parts of large files
+    that are no slices `StoredRows`.
     """
 
     fields: Mapping[str, Field]
@@ -49,12 +54,7 @@ class Split:
         """Some of the samples, in this order: a view, if they follow one another."""
         if isinstance(rows, range):
             return self[rows.start : rows.stop]
-        return Split(
-            {
-                name: field.select(rows) if isinstance(field, StoredImages) else field[rows]
-                for name, field in self.fields.items()
-            }
-        )
+        return Split({name: rows_of(field, rows) for name, field in self.fields.items()})
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -62,10 +62,9 @@ class Split:
         return {name: field for name, field in self.fields.items() if isinstance(field, np.ndarray)}
 
     @property
-    def stored_images(self) -> dict[str, StoredImages]:
-        """The fields whose pixels are prepared batch by batch."""
-        fields = self.fields.items()
-        return {name: field for name, field in fields if isinstance(field, StoredImages)}
+    def stored(self) -> dict[str, Stored]:
+        """The fields that are read batch by batch."""
+        return {name: field for name, field in self.fields.items() if isinstance(field, Stored)}
 
     @property
     def nbytes(self) -> int:
@@ -156,6 +155,14 @@ class Data:
     def form(self) -> Form:
         """Kind of the samples, from the shape and type of the model's first input."""
         return form_of(self.example)
+
+
+def rows_of(field: Field, rows: np.ndarray) -> Field:
+    """Return some of the samples of a field: in memory, or a view of what is large and in a file."""
+    if isinstance(field, Stored):
+        return field.select(rows)
+    is_large = isinstance(field, np.memmap) and field[:1].nbytes * len(rows) > LARGE
+    return StoredRows(field, rows) if is_large else field[rows]
 
 
 def form_of(array: Field) -> Form:

@@ -1,4 +1,4 @@
-"""Pixels of the batches of a run, prepared by threads ahead of the step that takes them."""
+"""Images and other large fields of a run's batches, read by threads ahead of the step that takes them."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from pipeline.data.stored_images import StoredImages
+from pipeline.data.stored_rows import StoredRows
 
 AHEAD = 3  # batches in preparation, or waiting, beside the one that is taken
 PARTS = 4  # of a batch for each thread, so that all end at about the same time
@@ -28,20 +29,20 @@ class _Pending(NamedTuple):
 
 
 class ImagePrefetcher:
-    """Prepares the images of batches ahead, in threads; without a field of images it does nothing.
+    """Reads the stored fields of batches ahead, in threads; without such a field it does nothing.
 
-    Pillow releases the interpreter's lock while it resamples, so threads suffice. Each batch is a function of
-    its number alone, so a resumed run gets the same bytes.
+    Pillow and NumPy release the interpreter's lock while they resample and copy, so threads suffice. Each
+    batch is a function of its number alone, so a resumed run gets the same bytes.
 
     Args:
-        fields: fields of the split that are images in a file, by name.
+        fields: fields of the split that are stored in a file, by name.
         request: maps the number of a batch to its images.
         count: number of batches; None if they never end.
     """
 
     def __init__(
         self,
-        fields: Mapping[str, StoredImages],
+        fields: Mapping[str, StoredImages | StoredRows],
         request: Callable[[int], ImageRequest],
         count: int | None = None,
     ) -> None:
@@ -64,7 +65,7 @@ class ImagePrefetcher:
         self._pool, self._pending = None, {}
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
-        """Return the images of a batch by field, uint8 `[n, size, size, 3]`, and begin the next ones."""
+        """Return the samples of a batch by field, and begin the next ones."""
         if not self.fields:
             return {}
         end = number + 1 + AHEAD if self.count is None else min(number + 1 + AHEAD, self.count)
@@ -87,7 +88,7 @@ class ImagePrefetcher:
         pending = _Pending({}, [])
         step = max(1, -(-len(rows) // (PARTS * self.threads)))
         for name, field in self.fields.items():
-            pixels = pending.pixels[name] = np.empty((len(rows), *field.shape[1:]), np.uint8)
+            pixels = pending.pixels[name] = np.empty((len(rows), *field.shape[1:]), field.dtype)
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
                 drawn = None if words is None else words[part]

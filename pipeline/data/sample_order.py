@@ -13,6 +13,8 @@ ROUNDS = (
 )
 BLOCK = 4096  # positions computed together: as fast as reading a stored permutation, and 32 KB
 
+MANY = 2**18  # positions of a whole permutation computed together
+
 
 @dataclass(frozen=True)
 class SampleOrder:
@@ -39,6 +41,12 @@ class SampleOrder:
         while (outside := np.flatnonzero(samples >= np.uint64(self.size))).size:
             samples[outside] = self._mapped(samples[outside])
         return samples.astype(np.int64).reshape(positions.shape)
+
+    def all(self) -> np.ndarray:
+        """Return the whole permutation: int64 [size]."""
+        blocks = range(0, self.size, MANY)
+        parts = [self[np.arange(first, min(first + MANY, self.size))] for first in blocks]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     @cached_property
     def _sides(self) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from pipeline.storage.checkpoints import (
 )
 from pipeline.storage.run_folder import RunFolder, files_below
 from pipeline.storage.run_identity import IDENTITY, RunIdentity
-from pipeline.storage.signature import MEANING, signature, signature_of
+from pipeline.storage.signature import MEANING, files_of, flat, signature, signature_of
 
 OUTPUTS = Path("outputs")
 
@@ -162,8 +162,9 @@ def read_identity(path: Path, key: str) -> RunIdentity:
         raise UserError(key, path, problem=f"{file} is damaged", hint=hint)
     made_by = {signature_of(identity.config, m): m for m in range(1, MEANING + 1)}
     if identity.signature not in made_by:
-        names = (identity.config.get("model") or {}).get("names")
-        edited = f"{file}, or the file of model.names ({names}), was" if names else f"{file} was"
+        others = files_of(flat(identity.config))
+        named = "".join(f", or the file of {one} ({path})," for one, path in others.items())
+        edited = f"{file}{named} was"
         problem = f"{edited} edited: its config has another signature"
         hint = "Undo the edit, and set the keys on the command line, as in optimizer.lr=0.01."
         raise UserError(key, path, problem=problem, hint=hint)

@@ -1,9 +1,11 @@
 """Signature of a run: a hash of its config, without keys that cannot change the result.
 
-Of the file that `model.names` gives, the content counts, too.
+Of the file that `model.names` gives and of the module of `dataset.load` the content counts, too.
 """
 
 import json
+import os
+import sys
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -30,18 +32,38 @@ def signature(config: Config) -> str:
 def signature_of(config: Mapping[str, object], meaning: int = MEANING) -> str:
     """Return the signature of a config in plain containers, as `run.json` holds it, and of its meaning."""
     relevant = {key: value for key, value in flat(config).items() if not is_irrelevant(key)}
-    if names := relevant.get("model.names"):
-        relevant["model.names"] = [names, _digest_of(Path(str(names)))]
+    for key, file in files_of(relevant).items():
+        relevant[key] = [relevant[key], _digest_of(file)]
     if relevant.get("dataset.name") == "folder":  # its root is the data; that of others keeps files
         relevant["dataset.root"] = flat(config)["dataset.root"]
     hashed = relevant if meaning == 1 else [meaning, relevant]
     return sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _digest_of(path: Path) -> str | None:
+def files_of(config: Mapping[str, object]) -> dict[str, Path | None]:
+    """Return the files whose content counts, by the dotted keys that name them."""
+    found: dict[str, Path | None] = {}
+    if names := config.get("model.names"):
+        found["model.names"] = Path(str(names))
+    if function := config.get("dataset.load"):
+        found["dataset.load"] = _module_file(str(function).partition(":")[0])
+    return found
+
+
+def _module_file(name: str) -> Path | None:
+    """Return the file of a module without importing it; None if it is not found."""
+    below = name.replace(".", "/")
+    for folder in dict.fromkeys([*sys.path, os.getcwd()]):
+        for file in (Path(folder, below, "__init__.py"), Path(folder, f"{below}.py")):
+            if file.is_file():
+                return file
+    return None
+
+
+def _digest_of(path: Path | None) -> str | None:
     """Return the digest of a file; None if it is not there."""
     try:
-        return sha256(path.read_bytes()).hexdigest()
+        return sha256(path.read_bytes()).hexdigest() if path else None
     except OSError:
         return None
 

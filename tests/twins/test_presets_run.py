@@ -1,5 +1,7 @@
 """Every option of every config group runs."""
 
+import numpy as np
+import own_data
 import pytest
 from image_folders import write_images
 
@@ -24,13 +26,17 @@ SMALL = (
     "train.batch_size=16",
 )
 AS_CIFAR = ("dataset=synthetic", "dataset.samples=256")
+SMALL_GPT = ("model=gpt", "model.depth=1", "model.width=8")
 NEEDS = {
     "accelerator=slurm": ("accelerator.kind=cpu",),
     "dataset=line": ("model=linear", "dataset.limit=null", "train.batch_size=5"),
     "experiment=line": ("dataset.limit=null", "train.batch_size=5"),
     "experiment=cifar10_cnn": AS_CIFAR,
     "experiment=cifar10_resnet18": (*AS_CIFAR, "model.width=8"),
-    "dataset=folder": ("dataset.root={images}", "dataset.size=8", "dataset.limit=null"),
+    "dataset=folder": ("dataset.root={data}/images", "dataset.size=8", "dataset.limit=null"),
+    "dataset=arrays": ("dataset.path={data}/arrays.npz",),
+    "dataset=own": ("dataset.load=tests.own_data:images",),
+    "dataset=tokens": ("dataset.path={data}/ids.bin", "dataset.length=16", *SMALL_GPT),
     "model=own": ("model.torch=tests.own_models:TorchNet", "model.jax=tests.own_models:FlaxNet"),
     "optimizer=own": (
         "optimizer.torch=torch.optim:ASGD",
@@ -63,22 +69,26 @@ NOT_HERE |= {"accelerator=gpu", "accelerator=multi_gpu"}
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """A folder of image files."""
-    return write_images(tmp_path_factory.mktemp("data") / "images", {"a": 20, "b": 20})
+def data(tmp_path_factory):
+    """A folder with image files, arrays, and token ids."""
+    folder = tmp_path_factory.mktemp("data")
+    write_images(folder / "images", {"a": 20, "b": 20})
+    np.savez(folder / "arrays.npz", **own_data.images())
+    (np.arange(3000, dtype="<u2") % 50).tofile(folder / "ids.bin")
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice not in NOT_HERE])
-def test_every_option_runs(train, images, tmp_path, monkeypatch, choice):
+def test_every_option_runs(train, data, tmp_path, monkeypatch, choice):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("TANDEM_DATA", str(images.parent))
+    monkeypatch.setenv("TANDEM_DATA", str(data))
     group, _, option = choice.partition("=")
     turn = BACKENDS[CHOICES.index(choice) % 2]  # both backends are compared elsewhere
     backend = option if group == "backend" else turn
     overrides = [override for override in SMALL if not override.startswith(f"{group}=")]
     overrides += [choice] if group != "backend" else []
-    needs = [need.format(images=images) for need in NEEDS.get(choice, ())]
+    needs = [need.format(data=data) for need in NEEDS.get(choice, ())]
     assert train("run", backend, " ".join([*overrides, *needs, "seed=1"])) == 0
     result = RunFolder(tmp_path / "run").result
     assert (result.status, result.steps, result.backend) == ("completed", 2, backend)

@@ -7,34 +7,66 @@ no classification), a dataclass in `pipeline/config/datasets.py`, and a YAML fil
 from collections.abc import Callable
 
 from pipeline.config.datasets import DatasetConfig
-from pipeline.config.tasks import TaskConfig
+from pipeline.config.tasks import AUTO, TaskConfig
 from pipeline.data.dataset import Data
-from pipeline.data.sources import digits, folder, images, line, reverse, scenes, synthetic, text
+from pipeline.data.sources import (
+    arrays,
+    digits,
+    folder,
+    images,
+    line,
+    own,
+    reverse,
+    scenes,
+    synthetic,
+    text,
+    tokens,
+)
+from pipeline.data.sources.arrays.named_arrays import UNKNOWN
 from pipeline.errors import UserError
 from pipeline.tasks import Task, make_task
 
 LOADERS: dict[str, Callable[..., Data]] = {
+    "arrays": arrays.load,
     "digits": digits.load,
     "folder": folder.load,
     "line": line.load,
-    "synthetic": synthetic.load,
-    "text": text.load,
+    "own": own.load,
     "reverse": reverse.load,
     "scenes": scenes.load,
+    "synthetic": synthetic.load,
+    "text": text.load,
+    "tokens": tokens.load,
     **{name: images.load for name in images.CLASSES},
 }
 
-OTHER_TASKS = {  # all others: classification
+# Of each data set that is not for classification its task, or a function that tells it; None: unknown.
+OTHER_TASKS: dict[str, str | Callable[..., str | None]] = {
+    "arrays": arrays.task_of,
     "line": "regression",
-    "text": "language",
+    "own": own.task_of,
     "reverse": "seq2seq",
     "scenes": "segmentation",
+    "text": "language",
+    "tokens": "language",
 }
 
 
 def task_of(dataset: DatasetConfig, task: TaskConfig) -> Task:
-    """Return the task of an experiment without loading its data."""
-    return make_task(task, OTHER_TASKS.get(dataset.name, "classification"))
+    """Return the task of an experiment before its data is loaded; a user's function is called for that."""
+    known = OTHER_TASKS.get(dataset.name, "classification")
+    if task.name != AUTO or isinstance(known, str):
+        return make_task(task, str(known))
+    return chosen(task, known(dataset), dataset.name)
+
+
+def chosen(task: TaskConfig, default: str | None, name: str) -> Task:
+    """Return the task that is chosen, or else that of the data set `name`; refuse none."""
+    if task.name == AUTO and default is None:
+        problem = f"no name of the fields of dataset={name} tells what is learned"
+        hint = "Set task=NAME, or name them label, labels, target, mask, or tokens and next."
+        raise UserError("task", AUTO, problem=problem, hint=hint)
+    return make_task(task, default or task.name)
 
 
 def load(dataset: DatasetConfig, task: TaskConfig | None = None) -> Data:
@@ -50,4 +82,5 @@ def load(dataset: DatasetConfig, task: TaskConfig | None = None) -> Data:
     if dataset.name not in LOADERS:
         raise UserError("dataset.name", dataset.name, "one of " + ", ".join(sorted(LOADERS)))
     data = LOADERS[dataset.name](dataset)
-    return data.for_task(make_task(task or TaskConfig(), data.task.name))
+    default = None if data.task is UNKNOWN else data.task.name
+    return data.for_task(chosen(task or TaskConfig(), default, dataset.name))

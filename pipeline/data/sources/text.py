@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.datasets import TextConfig
+from pipeline.config.own_datasets import TokensConfig
 from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.array_cache import Arrays, load_or_build
 from pipeline.data.splits import make_splits
@@ -33,14 +34,14 @@ def load(config: TextConfig) -> Data:
     """
     digest, length = hashlib.sha256(), 0
     try:
-        files = text_files(config)
+        files = text_files(config.path, config.pattern)
         for chunk in read_chunks(files, config.max_bytes):
             digest.update(chunk)
             length += len(chunk)
     except OSError as error:
         problem = f"it cannot be read: {error.strerror}"
         raise UserError("dataset.path", error.filename, problem=problem) from error
-    require_windows(length, config)
+    require_windows(length, 3 if config.val_fraction > 0 else 2, config)
 
     def build(scratch: Path) -> Arrays:
         file = scratch / "text"
@@ -55,11 +56,11 @@ def load(config: TextConfig) -> Data:
     return Data("text", Language(), train, val, test, {"tokens": VOCABULARY}, {})
 
 
-def text_files(config: TextConfig) -> list[Path]:
-    """List the files of the text, sorted by name; raise a UserError if there are none."""
-    if config.path is None:
+def text_files(given: str | None, pattern: str) -> list[Path]:
+    """List the files of a text, sorted by name; raise a UserError if there are none."""
+    if given is None:
         return standard_library()
-    path = Path(config.path).expanduser()
+    path = Path(given).expanduser()
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -67,13 +68,13 @@ def text_files(config: TextConfig) -> list[Path]:
         problem = "there is no such file or folder"
         raise UserError("dataset.path", path, hint=hint, problem=problem)
     try:
-        files = sorted(file for file in path.glob(config.pattern) if file.is_file())
+        files = sorted(file for file in path.glob(pattern) if file.is_file())
     except ValueError as error:
-        raise UserError("dataset.pattern", config.pattern, problem=f"invalid: {error}") from error
+        raise UserError("dataset.pattern", pattern, problem=f"invalid: {error}") from error
     if not files:
         hint = "Set dataset.pattern='*.EXTENSION', or '**/*.EXTENSION' for subfolders too."
         problem = f"no file in {path} matches this pattern"
-        raise UserError("dataset.pattern", config.pattern, hint=hint, problem=problem)
+        raise UserError("dataset.pattern", pattern, hint=hint, problem=problem)
     return files
 
 
@@ -101,13 +102,16 @@ def read_chunks(files: Iterable[Path], limit: int | None) -> Iterator[bytes]:
                 left -= len(chunk)
 
 
-def require_windows(length: int, config: TextConfig) -> None:
-    """Refuse a text of `length` bytes that has less than one window for each split."""
-    size, splits = config.length + 1, 3 if config.val_fraction > 0 else 2
+def require_windows(
+    length: int, splits: int, config: TextConfig | TokensConfig, unit: str = "bytes"
+) -> None:
+    """Refuse a text of `length` bytes or tokens that has less than one window for each split."""
+    size = config.length + 1
     if length < splits * size:
         longest = length // splits - 1
         hint = "Use a longer text" + (f", or dataset.length={longest}." if longest > 0 else ".")
-        problem = f"its {length} bytes are fewer than {splits * size}, {size} for each split"
+        each = f", {size} for each split" if splits > 1 else ""
+        problem = f"its {length} {unit} are fewer than {splits * size}{each}"
         raise UserError("dataset.path", config.path or "null", hint=hint, problem=problem)
 
 

@@ -266,6 +266,35 @@ CASES = [
         "dataset=folder dataset.root={tmp} dataset.labels={file}",
         "dataset.labels={file}|no column file|file,label",
     ),
+    Case("no arrays", "dataset=arrays", "dataset.path=''|a file or folder of arrays"),
+    Case(
+        "a file of no array",
+        "dataset=arrays dataset.path={file}",
+        "dataset.path={file}|no .npy or .npz file",
+    ),
+    Case("no function for data", "dataset=own", "dataset.load=null|package.module:function"),
+    Case(
+        "a function for data that fails",
+        "dataset=own dataset.load=tests.own_data:images dataset.options={size:3}",
+        "dataset.load=tests.own_data:images|unexpected keyword argument 'size'|dataset.options",
+    ),
+    Case(
+        "a field that is not there",
+        "dataset=own dataset.load=tests.own_data:images task=segmentation",
+        "task=segmentation|needs mask|image [8, 8, 1], label []",
+    ),
+    Case("no tokens", "dataset=tokens model=gpt", "dataset.path=''|a file of token ids"),
+    Case(
+        "too few tokens",
+        "dataset=tokens model=gpt dataset.path={file} dataset.tokenizer=gpt2",
+        "dataset.tokenizer=gpt2|tiktoken:gpt2",
+    ),
+    Case("a fold of none", "dataset.fold=1", "dataset.fold=1|Set dataset.folds=5"),
+    Case(
+        "a fold too many",
+        "dataset.folds=3 dataset.fold=3",
+        "dataset.fold=3|0 … 2|-m dataset.fold=0,1,2",
+    ),
     # runs and checkpoints
     Case("a test of nothing", "mode=test", "checkpoint|Set checkpoint=PATH"),
     Case("a checkpoint in training", "checkpoint={tmp}", "checkpoint={tmp}"),

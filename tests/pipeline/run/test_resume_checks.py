@@ -66,6 +66,20 @@ def test_an_edited_file_of_names_makes_another_run(configure, tmp_path, monkeypa
     assert signature(configure(f"model=own model.names={tmp_path / 'moved.yaml'}")) != before
 
 
+def test_an_edited_module_of_own_data_makes_another_run(configure, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "edited_own_data.py"
+    module.write_text("def load(): ...")
+    config = configure("dataset=own dataset.load=edited_own_data:load")
+    folder = RunFolder(tmp_path / "run")
+    folder.identify(config)
+    assert read_identity(folder.path, "resume").backend == "torch"
+    module.write_text("def load(): ... # else")
+    assert signature(config) != folder.identity.signature
+    with pytest.raises(UserError, match=r"or the file of dataset\.load \(.*edited_own_data\.py\)"):
+        read_identity(folder.path, "resume")
+
+
 @pytest.mark.parametrize("content", [{}, [], {"config": {}}, {"config": 1, "signature": "x"}, "{"])
 def test_a_damaged_run_json_is_reported_in_one_message(run, content):
     (run / "run.json").write_text(content if content == "{" else json.dumps(content))

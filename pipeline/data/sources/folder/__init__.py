@@ -168,7 +168,7 @@ def given_splits(listing: Listing, whole: Split) -> dict[str, Split]:
     """Return the splits that the folder or the table gives, by name; all images are `train` if none are."""
     if listing.splits is None:
         return {"train": whole}
-    given = listing.splits[whole.stored_images["image"].rows]
+    given = listing.splits[whole.stored["image"].rows]
     ends = np.cumsum(np.bincount(given, minlength=len(SPLITS))).tolist()
     parts = zip(SPLITS, [0, *ends], ends, strict=False)
     return {name: whole[first:last] for name, first, last in parts if last > first}
@@ -178,7 +178,7 @@ def moments_of(config: FolderConfig, arrays: Arrays, training: Split) -> Moments
     """Return `dataset.mean` and `dataset.std`, or the exact moments of the training images as decoded."""
     if config.mean and config.std:
         return Moments(np.array(config.mean) * 255, np.array(config.std) * 255)
-    rows = training.stored_images["image"].rows
+    rows = training.stored["image"].rows
     sizes = arrays["sizes"][rows].astype(np.int64)
     first, second = (arrays["sums"][rows, power].astype(object).sum(axis=0) for power in (0, 1))
     return moments_of_sums(int(sizes.prod(axis=1).sum()), first, second)

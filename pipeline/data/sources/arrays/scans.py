@@ -1,0 +1,33 @@
+"""Numbers that are computed from a whole field; those of a large file are kept for later runs."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.sources.array_cache import load_or_build
+from pipeline.data.sources.arrays.files import digest_of
+from pipeline.data.stored_rows import StoredRows
+
+SMALL = 2**26  # bytes that are read again in each run
+
+
+Scanned = np.ndarray | StoredRows
+Scan = Callable[..., np.ndarray]  # of a field
+
+
+def scanned(field: Scanned, purpose: str, root: str, scan: Scan) -> np.ndarray:
+    """Return what `scan` finds in a field; of a large file it is kept in the array cache below `root`.
+
+    `purpose` tells it from all else that is computed from the same file.
+    """
+    array = field.array if isinstance(field, StoredRows) else field
+    file = getattr(array, "filename", None)  # of a memory-mapped array, and of its views
+    if file is None or array[:1].nbytes * len(field) < SMALL:
+        return scan(field)
+    rows = hashlib.sha256(field.rows.tobytes()).hexdigest() if isinstance(field, StoredRows) else ""
+    shape = (array.shape, array.dtype.str, array.strides)
+    label = f"scan-{digest_of([Path(file)], purpose, shape, rows)}-v1"
+    cache = Path(root).expanduser().absolute()
+    return load_or_build(cache, label, lambda _: {"found": scan(field)})["found"]

@@ -1,0 +1,104 @@
+"""A user's own arrays, function and tokens: the same batches on both backends, and runs on them."""
+
+import numpy as np
+import pytest
+from asserts import assert_rows_close
+
+import flax_impl.data
+import flax_impl.device
+import lightning_impl.data
+import lightning_impl.device
+import pipeline.data.dataset
+from pipeline.data.batch_plan import make_batch_plan
+from pipeline.data.sources import load
+from pipeline.storage.run_folder import RunFolder
+
+RANDOM = np.random.default_rng(0)
+LABELS = np.arange(120) % 3
+IMAGES = (RANDOM.random((120, 6, 6, 2)) + LABELS[:, None, None, None]).astype(np.float32)
+OWN = """
+import numpy as np
+
+def load(count):
+    features = np.random.default_rng(1).normal(size=(count, 4))
+    return {"features": features, "target": features.sum(axis=1)}
+"""
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Overrides for each kind of data, made in the test's folder."""
+    np.savez(tmp_path / "images.npz", image=IMAGES, label=LABELS)
+    RANDOM.integers(0, 40_000, 2000).astype("<u2").tofile(tmp_path / "ids.bin")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "users_own_data.py").write_text(OWN)
+    root = f"dataset.root={tmp_path}"
+    return {
+        "arrays": f"dataset=arrays dataset.path={tmp_path}/images.npz {root} dataset.augment=true "
+        "dataset.crop_padding=1 dataset.normalize=[image]",
+        "own": f"dataset=own dataset.load=users_own_data:load dataset.options={{count:90}} {root}",
+        "tokens": f"dataset=tokens dataset.path={tmp_path}/ids.bin dataset.length=9 {root} "
+        "dataset.folds=4 dataset.fold=1",
+    }
+
+
+@pytest.fixture(params=["arrays", "own", "tokens"])
+def kind(request):
+    return request.param
+
+
+def batches(config):
+    """Training batches of both backends."""
+    plan = make_batch_plan(config, load(config.dataset, config.task))
+    prepared = lightning_impl.device.prepare(config), flax_impl.device.prepare(config)
+    by_torch = lightning_impl.data.TrainBatches(plan, prepared[0], 1, lambda: 0)
+    return by_torch, flax_impl.data.TrainBatches(plan, prepared[1], 1)
+
+
+def test_both_backends_get_the_same_batches_however_they_are_kept(
+    configure, data, monkeypatch, kind
+):
+    config = configure(f"accelerator=cpu train.batch_size=16 {data[kind]}")
+    digests = []
+    for where in ("on the device", "memory-mapped", "read batch by batch"):
+        if where == "memory-mapped":
+            monkeypatch.setattr(lightning_impl.data, "RESIDENT_BYTES", 0)
+            monkeypatch.setattr(flax_impl.data, "RESIDENT_BYTES", 0)
+        if where == "read batch by batch":
+            monkeypatch.setattr(pipeline.data.dataset, "LARGE", 0)
+        by_torch, by_jax = batches(config)
+        is_stored = where == "read batch by batch" and kind != "own"  # whose arrays are in memory
+        assert bool(by_torch.plan.data.train.stored) is is_stored
+        found, wanted = by_torch.augmented(0), by_jax.augmented(0)
+        assert set(found) == set(wanted)
+        for name in found:
+            np.testing.assert_array_equal(found[name].cpu().numpy(), np.asarray(wanted[name]))
+        digests += [by_torch.digest(), by_jax.digest()]
+        first = next(iter(by_torch))
+        if kind == "arrays":
+            assert first["image"].shape == (16, 2, 6, 6)
+            assert abs(float(first["image"].mean())) < 0.5  # normalised
+        by_torch.close()
+        by_jax.close()
+    assert len(set(digests)) == 1
+
+
+def test_images_of_floats_train_and_test_the_same_on_both_backends(run, data):
+    by_torch, by_jax = run(
+        f"{data['arrays']} model=simple_cnn model.channels=3 train.batch_size=16 train.steps=8 "
+        "train.precision=fp64 train.eval_every=4steps optimizer.lr=0.02"
+    )
+    assert by_torch.result.data_digest == by_jax.result.data_digest
+    assert_rows_close(by_jax.rows, by_torch.rows, atol=1e-10)
+    assert by_jax.result.test["test/accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "backend", "model"),
+    [("own", "torch", "model=linear"), ("tokens", "jax", "model=gpt model.depth=1 model.width=8")],
+)
+def test_own_data_and_tokens_run(train, tmp_path, data, kind, backend, model):
+    keys = f"{data[kind]} {model} train.batch_size=16 train.steps=3 logger=none accelerator=cpu"
+    assert train("run", backend, keys) == 0
+    result = RunFolder(tmp_path / "run").result
+    assert (result.status, result.steps) == ("completed", 3)
