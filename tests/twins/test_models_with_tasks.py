@@ -1,0 +1,63 @@
+"""Models with the tasks that they are made for: the same numbers however the work is divided."""
+
+import pytest
+from asserts import assert_rows_close
+from made_runs import OTHER
+from short_runs import lines
+
+from pipeline.storage.run_folder import RunFolder
+
+FP64 = (
+    "logger=none accelerator=cpu train.precision=fp64 train.log_every=1 train.steps=4 "
+    "train.batch_size=8 train.eval_every=2steps train.eval_batch_size=13 optimizer.lr=0.01"
+)
+SMALL = "model.width=8 model.heads=2 model.depth=1"
+TEXT = "dataset=text dataset.length=9 dataset.max_bytes=1_500"
+DIGITS = "dataset=digits dataset.limit=40"
+CASES = {
+    "encoder_decoder": f"model=encoder_decoder {SMALL} dataset=reverse dataset.samples=40 "
+    "dataset.length=5 dataset.vocabulary=7 train.label_smoothing=0.1",
+    "bert": f"model=bert {SMALL} {TEXT} task=masked_language",
+    "unet": f"model=unet model.width=4 model.groups=2 model.depth=1 {DIGITS} task=denoising",
+    "resnet50": f"model=resnet50 model.width=2 {DIGITS}",
+}
+METRICS = {
+    "encoder_decoder": {"loss", "perplexity", "accuracy", "exact_match"},
+    "bert": {"loss", "perplexity", "accuracy"},
+    "unet": {"loss"},
+    "resnet50": {"loss", "accuracy"},
+}
+EACH = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name != "encoder_decoder")) for name in CASES
+]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_backends_parts_of_a_batch_and_devices_make_no_difference(train, tmp_path, name):
+    """A batch norm has the statistics of each part, so `resnet50` has one in all."""
+    case, parts = f"{FP64} {CASES[name]}", "train.accumulate=2" * (name != "resnet50")
+    assert train("torch", "torch", case) == 0
+    assert train("jax", "jax", case) == 0
+    assert train("divided", "jax", f"{case} {parts} accelerator.devices=2") == 0
+    assert train("parts", "torch", f"{case} {parts}") == 0
+    rows = lines(tmp_path / "torch")
+    for other in ("jax", "divided", "parts"):
+        assert_rows_close(lines(tmp_path / other), rows, rtol=1e-10, atol=1e-12)
+    assert {key for row in rows for key in row if key.startswith("val/")} == {
+        f"val/{metric}" for metric in METRICS[name]
+    }
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert len(losses) == 4
+    assert len({f"{loss:.6f}" for loss in losses}) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", OTHER)
+@pytest.mark.parametrize("name", ["encoder_decoder", "unet"])
+def test_a_model_of_several_inputs_goes_on_on_the_other_backend(train, tmp_path, name, backend):
+    case = f"{FP64} {CASES[name]} train.ema=0.9"
+    assert train("whole", backend, case) == 0
+    assert train("first", backend, f"{case} train.stop_after=2") == 130
+    assert train("second", OTHER[backend], f"{case} resume={tmp_path / 'first'}") == 0
+    assert_rows_close(lines(tmp_path / "second"), lines(tmp_path / "whole"), rtol=1e-10, atol=1e-12)
+    assert RunFolder(tmp_path / "second").result.backend == OTHER[backend]
