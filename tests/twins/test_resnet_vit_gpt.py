@@ -403,6 +403,50 @@ def test_a_block_matches_torchs_encoder_layer(config, causal):
         assert gap(ours(x).numpy(), expected.numpy()) < 1e-12
 
 
+def test_an_encoder_and_a_decoder_match_torchs_and_leave_padding_out():
+    ours = randomised(torch_models.build_model(SEQ2SEQ, (6,), CLASSES).double()).eval()
+    gelu = partial(nn.functional.gelu, approximate="tanh")
+    options = {"batch_first": True, "norm_first": True, "dtype": torch.double}
+    encoder = nn.TransformerEncoderLayer(8, 2, 32, 0.0, gelu, **options).eval()
+    decoder = nn.TransformerDecoderLayer(8, 2, 32, 0.0, gelu, **options).eval()
+    state = ours.state_dict()
+    for side, layer, norms in (("encoder", encoder, (1, 2)), ("decoder", decoder, (1, 3))):
+        block = {n.removeprefix(f"{side}.0."): a for n, a in state.items() if f"{side}.0." in n}
+        renamed = {}
+        for role in ("weight", "bias"):
+            renamed |= {
+                f"self_attn.in_proj_{role}": block[f"attn.c_attn.{role}"],
+                f"self_attn.out_proj.{role}": block[f"attn.c_proj.{role}"],
+                f"linear1.{role}": block[f"mlp.c_fc.{role}"],
+                f"linear2.{role}": block[f"mlp.c_proj.{role}"],
+                f"norm{norms[0]}.{role}": block[f"ln_1.{role}"],
+                f"norm{norms[1]}.{role}": block[f"ln_2.{role}"],
+            }
+            if side == "decoder":
+                packed = [block[f"crossattention.{part}.{role}"] for part in ("q_attn", "c_attn")]
+                renamed |= {
+                    f"multihead_attn.in_proj_{role}": torch.cat(packed),
+                    f"multihead_attn.out_proj.{role}": block[f"crossattention.c_proj.{role}"],
+                    f"norm2.{role}": block[f"ln_cross_attn.{role}"],
+                }
+        layer.load_state_dict(renamed, strict=True)
+    source = torch.tensor([[3, 1, 0, 0], [1, 2, 4, 1], [2, 0, 0, 0]])
+    target = torch.tensor([[0, 1, 3, 0, 0], [0, 4, 4, 1, 2], [0, 2, 0, 0, 0]])
+    mask = nn.Transformer.generate_square_subsequent_mask(5, dtype=torch.double)
+    padding = torch.zeros(source.shape, dtype=torch.double).masked_fill(source == 0, -torch.inf)
+    with torch.no_grad():
+        memory = encoder(ours.embed(source), src_key_padding_mask=padding)
+        memory = ours.encoder_norm(memory)
+        x = decoder(ours.embed(target), memory, mask, memory_key_padding_mask=padding)
+        expected = ours.decoder_norm(x) @ ours.wte.weight.T
+        found = ours(source, target)
+        assert gap(found.numpy(), expected.numpy()) < 1e-12
+        # A longer padding changes nothing, and padding alone makes no NaN.
+        longer = nn.functional.pad(source, (0, 3))
+        assert gap(ours(longer, target).numpy(), found.numpy()) < 1e-12
+        assert ours(torch.zeros_like(source), target).isfinite().all()
+
+
 @pytest.mark.parametrize("train", [True, False], ids=["with dropout", "without"])
 def test_gpt_does_not_see_later_tokens(configure, train):
     twins, config = Twins(DROPPED["gpt"]), configure("train.randomness=shared")
