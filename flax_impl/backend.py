@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 
 import flax
@@ -25,7 +24,7 @@ from flax_impl.optimizers import build_descent
 from flax_impl.sharding import put_on_devices, shardings
 from flax_impl.state import by_path, from_canonical, initial_state, shapes_of
 from flax_impl.step import TrainState, make_apply_fn
-from flax_impl.tasks import build_loss
+from flax_impl.tasks import Inputs, build_loss
 from flax_impl.transfer import export_checkpoint, import_checkpoint
 from pipeline.config.models import Initializer, OwnConfig
 from pipeline.errors import UserError
@@ -40,8 +39,6 @@ from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.training.model_checks import fill_from_data
 from pipeline.training.param_groups import param_groups
 from pipeline.verify.names.names_file import names_of
-
-Inputs = tuple[jax.ShapeDtypeStruct, ...]  # shapes and dtypes of a model's arguments
 
 __all__ = [
     "adopt",
@@ -209,34 +206,12 @@ def _make_model(experiment: Experiment, device: Device) -> tuple[nn.Module, Inpu
     dtypes = {"dtype": device.compute_dtype, "param_dtype": device.dtype}
     fitted = fill_from_data(config.model, data)
     model = build_model(fitted, data.input_shape, data.outputs, **dtypes)
-    inputs = _model_inputs(experiment, device)
+    loss = build_loss(config, data, device)
+    inputs = loss.model_inputs(shapes_of_sample(experiment.plan, device))
     layout = layout_of(model, *inputs, names=names_of(config.model))
     if isinstance(config.model, OwnConfig) and not layout:
         raise UserError("model.jax", config.model.jax, problem="it has no parameters to train")
     return model, inputs, layout
-
-
-class _Found(Exception):
-    """Ends the search of `_model_inputs`."""
-
-
-def _model_inputs(experiment: Experiment, device: Device) -> Inputs:
-    """Return the shapes and dtypes of what the task gives to the model for one sample.
-
-    Only here: a torch module needs none to be made.
-    """
-    loss = build_loss(experiment.config, experiment.plan.data, device)
-    found: list[Inputs] = []
-
-    def apply_fn(variables: PyTree, *inputs: jax.Array, **options: PyTree) -> PyTree:
-        found.append(tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs))
-        raise _Found
-
-    with suppress(_Found):
-        jax.eval_shape(
-            partial(loss.outputs, apply_fn, {}), shapes_of_sample(experiment.plan, device)
-        )
-    return found[0]
 
 
 def _start(

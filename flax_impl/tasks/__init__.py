@@ -10,11 +10,11 @@ from flax_impl.tasks.own import OwnLoss
 from flax_impl.tasks.regression import RegressionLoss
 from flax_impl.tasks.segmentation import SegmentationLoss
 from flax_impl.tasks.seq2seq import Seq2SeqLoss
-from flax_impl.tasks.task_loss import Batch, TaskLoss
+from flax_impl.tasks.task_loss import Batch, Inputs, TaskLoss
 from pipeline.config.experiment import Config
 from pipeline.data.dataset import Data
 
-__all__ = ["Batch", "TaskLoss", "build_loss"]
+__all__ = ["Batch", "Inputs", "TaskLoss", "build_loss"]
 
 LOSSES: dict[str, type[TaskLoss]] = {
     "classification": ClassificationLoss,

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Generic, TypeVar, cast
 
 import jax
@@ -13,7 +15,12 @@ from pipeline.tasks import Task
 from pipeline.training.model_checks import check_outputs
 
 Batch = Mapping[str, jax.Array]  # the fields by name
+Inputs = tuple[jax.ShapeDtypeStruct, ...]  # shapes and dtypes of a model's arguments
 AnyTask = TypeVar("AnyTask", bound=Task)
+
+
+class _Called(Exception):
+    """A model was called by `TaskLoss.model_inputs`, which needs no outputs."""
 
 
 class TaskLoss(ABC, Generic[AnyTask]):
@@ -29,6 +36,21 @@ class TaskLoss(ABC, Generic[AnyTask]):
     ) -> PyTree:
         """Return a model's outputs for a batch."""
         return apply_fn(variables, *(batch[name] for name in self.inputs), **options)
+
+    def model_inputs(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Inputs:
+        """Return the shapes and dtypes of the arguments of a model's first call for such a batch.
+
+        Only here: a torch module is made without them.
+        """
+        found: list[Inputs] = []
+
+        def apply_fn(variables: PyTree, *inputs: jax.Array, **options: PyTree) -> PyTree:
+            found.append(tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs))
+            raise _Called
+
+        with suppress(_Called):
+            jax.eval_shape(partial(self.outputs, apply_fn, {}), batch)
+        return found[0]
 
     def sums(
         self,

@@ -28,8 +28,8 @@ class Seq2Seq(Task):
     counts_by_content = True
 
     def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:
-        """Return the size of the vocabulary."""
-        return sizes["target"]
+        """Return the size of the vocabulary, which source and target share."""
+        return max(sizes["source"], sizes["target"])
 
     def count_terms(self, batch: Mapping[str, np.ndarray]) -> int:
         """Return the number of tokens that are no padding, at least 1."""

@@ -15,7 +15,7 @@ from pipeline.tasks import TASKS
 def losses(task, smoothing=0.0, outputs=1, config=None, **fields):
     """Losses of torch and of JAX, in float64, for a data set whose training samples are `fields`."""
     split = Split({name: np.asarray(array) for name, array in fields.items()})
-    sizes = {"label": outputs, "mask": outputs, "target": outputs}
+    sizes = {"label": outputs, "mask": outputs, "source": outputs, "target": outputs}
     sizes["tokens"] = outputs - (task == "masked_language")
     made = TASKS[task](config)
     data = Data("made", made, split, split, split, sizes, {}).for_task(made)

@@ -19,13 +19,11 @@ CASES = {
     "dataset.length=5 dataset.vocabulary=7 train.label_smoothing=0.1",
     "bert": f"model=bert {SMALL} {TEXT} task=masked_language",
     "unet": f"model=unet model.width=4 model.groups=2 model.depth=1 {DIGITS} task=denoising",
-    "resnet50": f"model=resnet50 model.width=2 {DIGITS}",
 }
 METRICS = {
     "encoder_decoder": {"loss", "perplexity", "accuracy", "exact_match"},
     "bert": {"loss", "perplexity", "accuracy"},
     "unet": {"loss"},
-    "resnet50": {"loss", "accuracy"},
 }
 EACH = [
     pytest.param(name, marks=[pytest.mark.slow] * (name != "encoder_decoder")) for name in CASES
@@ -34,8 +32,7 @@ EACH = [
 
 @pytest.mark.parametrize("name", EACH)
 def test_backends_parts_of_a_batch_and_devices_make_no_difference(train, tmp_path, name):
-    """A batch norm has the statistics of each part, so `resnet50` has one in all."""
-    case, parts = f"{FP64} {CASES[name]}", "train.accumulate=2" * (name != "resnet50")
+    case, parts = f"{FP64} {CASES[name]}", "train.accumulate=2"
     assert train("torch", "torch", case) == 0
     assert train("jax", "jax", case) == 0
     assert train("divided", "jax", f"{case} {parts} accelerator.devices=2") == 0

@@ -37,21 +37,23 @@ SMALL = {
     "own": "model.torch=own_models:TorchNet model.jax=own_models:FlaxNet",
 }
 IMAGES = {
-    "name": "made", "task": "classification", "outputs": 5, "channels": {"image": 3},
+    "name": "made", "task": "classification", "sizes": {"label": 5}, "channels": {"image": 3},
     "fields": {"image": ([8, 8, 3], "uint8"), "label": ([], "int64")},
     "samples": {"train": 32, "val": 8, "test": 8},
 }  # fmt: skip
 TOKENS = IMAGES | {
-    "task": "language", "outputs": 11, "channels": {},
+    "task": "language", "sizes": {"tokens": 11}, "channels": {},
     "fields": {"tokens": ([6], "uint8"), "next": ([6], "uint8")},
 }  # fmt: skip
 SAMPLES = {
     "gpt": TOKENS,
-    "bert": TOKENS,
-    "unet": IMAGES | {"task": "denoising", "outputs": 3, "fields": {"image": ([8, 8, 3], "uint8")}},
-    "encoder_decoder": TOKENS
-    | {"task": "seq2seq", "fields": {"source": ([6], "uint8"), "target": ([7], "uint8")}},
-}
+    "bert": TOKENS | {"task": "masked_language"},
+    "unet": IMAGES | {"task": "denoising"},
+    "encoder_decoder": TOKENS | {
+        "task": "seq2seq", "sizes": {"source": 11, "target": 9},
+        "fields": {"source": ([6], "uint8"), "target": ([7], "uint8")},
+    },
+}  # fmt: skip
 ODD = [np.nan, np.inf, -np.inf, -0.0, 5e-324, 1e-45]  # nothing is computed with them, so they stay
 
 
@@ -65,7 +67,7 @@ class Pair:
     def __init__(self, configure, overrides):
         config = configure(f"accelerator=cpu logger=none train.batch_size=8 {overrides}")
         outline = SAMPLES.get(config.model.name, IMAGES)
-        plan = make_batch_plan(config, placeholder_data(outline))
+        plan = make_batch_plan(config, placeholder_data(outline, config.task))
         self.config = config
         self.experiment = Experiment(config, plan, Recorder(config, plan.data), None)
 

@@ -23,7 +23,8 @@ def load(config: ReverseConfig) -> Data:
     given = {"train": draw(TRAIN, config.samples, config)}
     given |= {name: draw(key, quarter, config) for name, key in (("val", VAL), ("test", TEST))}
     train, val, test, _ = make_splits(given, config)
-    return Data("reverse", Seq2Seq(), train, val, test, {"target": config.vocabulary}, {})
+    sizes = dict.fromkeys(("source", "target"), config.vocabulary)
+    return Data("reverse", Seq2Seq(), train, val, test, sizes, {})
 
 
 def draw(key: int, n: int, config: ReverseConfig) -> Split:

@@ -146,7 +146,9 @@ def test_a_unet_halves_the_sides_of_images_evenly(configure):
 
 def test_positions_are_as_many_as_the_longest_sequences(configure):
     split = Split({"source": np.zeros((3, 5), int), "target": np.zeros((3, 8), int)})
-    data = Data("test", TASKS["seq2seq"](), split, split, split, {"target": 4}, {})
+    data = Data(
+        "test", TASKS["seq2seq"](), split, split, split, dict.fromkeys(("source", "target"), 4), {}
+    )
     assert fill_from_data(EncoderDecoderConfig(), data).max_length == 8
     assert fill_from_data(EncoderDecoderConfig(max_length=9), data).max_length == 9
     config = replace(configure(), model=EncoderDecoderConfig(max_length=7))
