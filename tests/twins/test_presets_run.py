@@ -27,6 +27,7 @@ SMALL = (
 )
 AS_CIFAR = ("dataset=synthetic", "dataset.samples=256")
 SMALL_GPT = ("model=gpt", "model.depth=1", "model.width=8")
+TEXT = ("dataset=text", "dataset.max_bytes=50_000")
 NEEDS = {
     "accelerator=slurm": ("accelerator.kind=cpu",),
     "dataset=line": ("model=linear", "dataset.limit=null", "train.batch_size=5"),
@@ -46,9 +47,32 @@ NEEDS = {
     "model=resnet18": ("model.width=8",),
     "model=resnet50": ("model.width=4",),
     "model=encoder_decoder": ("dataset=reverse", "model.width=16"),
+    "model=unet": ("task=denoising", "model.width=8"),
+    "model=bert": ("task=masked_language", *TEXT, "model.width=16"),
     "dataset=reverse": ("model=encoder_decoder", "model.width=16"),
+    "dataset=scenes": ("model=unet", "model.width=8"),
+    "task=regression": ("dataset=line", "model=linear", "dataset.limit=null", "train.batch_size=5"),
+    "task=language": ("model=gpt", *TEXT),
+    "task=multilabel": ("dataset=scenes",),
+    "task=segmentation": ("dataset=scenes", "model=unet", "model.width=8"),
+    "task=masked_language": ("model=bert", *TEXT, "model.width=16"),
+    "task=denoising": ("model=unet", "model.width=8"),
+    "task=seq2seq": ("dataset=reverse", "model=encoder_decoder", "model.width=16"),
+    "task=own": (
+        "dataset=line",
+        "model=linear",
+        "dataset.limit=null",
+        "train.batch_size=5",
+        "task.torch=tests.own_losses:torch_huber",
+        "task.jax=tests.own_losses:jax_huber",
+        "task.targets=[target]",
+        "task.metrics=[mae]",
+    ),
+    "experiment=scenes_unet": ("model.width=8",),
+    "experiment=text_bert": ("dataset.max_bytes=50_000", "model.width=16"),
+    "experiment=digits_denoising": ("model.width=8",),
     "experiment=reverse": ("model.width=16",),
-    "dataset=text": ("model=gpt", "dataset.max_bytes=50_000"),
+    "dataset=text": ("model=gpt", *TEXT[1:]),
     "experiment=text_gpt": ("dataset.max_bytes=50_000",),
     **{f"model=vit_{size}": (*AS_CIFAR, "model.depth=1") for size in ("tiny", "small", "base")},
     **{
@@ -64,7 +88,6 @@ NEEDS = {
 }
 # Sets that have to be fetched are read in tests/pipeline/data/sources; a GPU is not everywhere.
 NOT_HERE = {f"dataset={name}" for name in images.CLASSES}
-NOT_HERE |= {"model=bert", "model=unet"}  # their tasks cannot be chosen yet
 NOT_HERE |= {"accelerator=gpu", "accelerator=multi_gpu"}
 
 
