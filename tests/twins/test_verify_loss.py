@@ -89,6 +89,7 @@ def test_a_loss_that_differs_is_named_after_the_outputs_have_agreed():
     assert verdict.verdict == "part"
     assert verdict.first.part == "loss"
     assert verdict.first.difference == pytest.approx(0.5)
+    assert all(name.strip() != "before" for name in (verdict.first.left, verdict.first.right))
     assert "the outputs are the same, the loss made of them is not" in verdict.sentence
     assert verdict.differences["forward"] < 1e-12
 

@@ -32,8 +32,8 @@ def _place(checker: Checker, wrong: Finding, inputs: tuple[Inputs, Inputs]) -> F
     left, right = (first_place(*side) for side in zip(traces, found, outputs, owners, strict=True))
     return First(
         wrong.part,
-        left.name if left else wrong.name,
-        right.name if right else outputs[1][0],
+        (left.name if left else "") or wrong.name,
+        (right.name if right else "") or outputs[1][0],
         wrong.value,
         left_source=left.source if left else "",
         right_source=right.source if right else "",

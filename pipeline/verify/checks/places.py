@@ -28,12 +28,14 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The layer, or what it lies between."""
+        """The layer, or what it lies between; nothing if no layer is near."""
         if self.layer:
             return self.layer
         if self.before and self.after:
             return f"between {self.before} and {self.after}"
-        return f"after {self.before}" if self.before else f"before {self.after}"
+        if self.before:
+            return f"after {self.before}"
+        return f"before {self.after}" if self.after else ""
 
 
 def matched(ours: Trace, theirs: Trace, tolerance: float) -> np.ndarray:
