@@ -123,3 +123,27 @@ def test_patches_cut_in_another_order_are_a_layout():
 def test_summands_in_another_order_are_the_same():
     verdict = verdict_of(Sum("a", "b", "c"), Sum("c", "a", "b"), "x=float32[6,4]")
     assert verdict.verdict == "same", verdict.sentence
+
+
+class Convolution(nn.Module):
+    """A convolution with this name, whose kernel is turned round or not."""
+
+    def __init__(self, name: str, is_flipped: bool) -> None:
+        super().__init__()
+        self.name, self.is_flipped, self.head = name, is_flipped, nn.Linear(4, 2)
+        setattr(self, name, nn.Conv2d(3, 4, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        conv = getattr(self, self.name)
+        weight = conv.weight.flip(2, 3) if self.is_flipped else conv.weight
+        x = nn.functional.conv2d(x, weight, conv.bias)
+        return self.head(x.tanh().mean((2, 3)))
+
+
+@pytest.mark.parametrize(("name", "answer"), [("conv_in", "part"), ("p7", "same")])
+def test_a_kernel_that_is_turned_round_under_a_name_alike_is_a_difference(name, answer):
+    verdict = verdict_of(Convolution("conv", False), Convolution(name, True), IMAGES)
+    assert verdict.verdict == answer, verdict.sentence
+    if answer == "part":
+        assert (verdict.first.part, verdict.first.right) == ("weights", name)
+        assert (verdict.cause.name, verdict.cause.confirmed) == ("kernel flipped", True)

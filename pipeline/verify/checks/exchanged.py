@@ -6,6 +6,7 @@ weights would make it right: loaded by name, it computes something else.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -46,6 +47,11 @@ def find_exchanged(
                 return _swapped(named.partner(other), other)
             continue
         sources = mapping.source[other.elements]
+        if flips := _flips(layer, other, traces):
+            straight = replace(layer, elements=np.flip(layer.elements, flips))
+            if not _agree(checker, traces[0].outputs, inputs[1], [(straight, other)]):
+                return _flipped(layer, other)
+            continue
         if not _is_reordered(layer, sources) or _is_layout(layer, other, traces):
             continue
         if not _agree(checker, traces[0].outputs, inputs[1], [(layer, other)]):
@@ -62,6 +68,29 @@ def _is_reordered(left: Layer, sources: np.ndarray) -> bool:
         and (theirs != ours).any()
         and np.array_equal(np.sort(theirs, axis=None), np.sort(ours, axis=None))
     )
+
+
+def _flips(left: Layer, right: Layer, traces: tuple[Trace, Trace]) -> tuple[int, ...]:
+    """Return the axes along which one side turns its kernel round before it is used.
+
+    Frameworks turn that of a transposed convolution or not: that is a layout.
+    """
+    if (
+        left.role is not Role.conv
+        or _is_transposed(left, traces[0])
+        or _is_transposed(right, traces[1])
+    ):
+        return ()
+    axes = range(2, left.elements.ndim)
+    falls = [
+        [(np.diff(side.elements, axis=axis) < 0).any() for axis in axes] for side in (left, right)
+    ]
+    return tuple(axis for axis, ours, theirs in zip(axes, *falls, strict=True) if ours != theirs)
+
+
+def _is_transposed(layer: Layer, trace: Trace) -> bool:
+    window = trace.ops[layer.op].window
+    return window is None or any(step != 1 for step in window.spread)
 
 
 def _agree(checker: Checker, expected: Arrays, inputs: Inputs, pairs: Sequence[Pair]) -> bool:
@@ -98,16 +127,21 @@ def _reordered(left: Layer, right: Layer) -> tuple[First, Cause]:
     return First(Part.weights, left.name, right.name, 1.0), Cause("order of features", remedy, True)
 
 
-def _is_layout(left: Layer, right: Layer, traces: tuple[Trace, Trace]) -> bool:
-    """True if no more than the layout of an image differs: flattened or cut into patches, or given back.
+def _flipped(left: Layer, right: Layer) -> tuple[First, Cause]:
+    remedy = (
+        f"the kernel of {right.name} is that of {left.name} from last to first (a convolution in place of "
+        "a cross-correlation): with it turned round, what they compute is the same"
+    )
+    return First(Part.weights, left.name, right.name, 1.0), Cause("kernel flipped", remedy, True)
 
-    Frameworks differ in the order of a transposed convolution's kernel, too.
-    """
+
+def _is_layout(left: Layer, right: Layer, traces: tuple[Trace, Trace]) -> bool:
+    """True if no more than the layout of an image differs: flattened or cut into patches, or given back."""
     if left.data is None or right.data is None:
         return False
     windows = traces[0].ops[left.op].window, traces[1].ops[right.op].window
     if any(windows):
-        return any(window and window.spread != (1,) * len(window.spread) for window in windows)
+        return _is_transposed(left, traces[0]) or _is_transposed(right, traces[1])
     places = root(traces[0].ops, left.data), root(traces[1].ops, right.data)
     ours, theirs = traces[0].ops[places[0]], traces[1].ops[places[1]]
     if ours.name == theirs.name == "input" and len(ours.shape) > 2:
