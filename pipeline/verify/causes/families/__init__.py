@@ -27,6 +27,7 @@ from pipeline.verify.causes.families.ratios import (
     propose_summands,
 )
 from pipeline.verify.causes.families.resizing import propose_pooling, propose_resizing
+from pipeline.verify.causes.families.results import propose_other_data, propose_other_results
 from pipeline.verify.causes.families.skips import propose_part_of_masks, propose_skips
 from pipeline.verify.causes.families.statistics import propose_running_statistics
 from pipeline.verify.causes.families.windows import propose_windows
@@ -51,6 +52,8 @@ FAMILIES: tuple[Family, ...] = (
     propose_summands,
     propose_running_statistics,
     propose_shifted_arrays,
+    propose_other_results,
+    propose_other_data,
     propose_parallel_branches,
     propose_skips,
     propose_other_operands,
