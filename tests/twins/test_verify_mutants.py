@@ -29,6 +29,8 @@ FOUND = [
 EXPLAINED = [
     "bert: mask after the softmax (torch)",
     "gpt: labels not shifted (linen)",
+    "lstm: cell for the hidden state (linen)",
+    "mlp: log softmax in the model (torch)",
     "llama: gate exchanged for what it gates (linen)",
     "lstm: hard sigmoid in the gates (linen)",
     "lstm: order of gates (linen)",
