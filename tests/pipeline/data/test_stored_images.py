@@ -63,6 +63,10 @@ def test_areas_ratios_and_places_are_uniform():
     assert kstest(shape, "uniform", args=(np.log(3 / 4), np.log(16 / 9))).pvalue > 1e-3
     small = height < 200
     assert kstest((top / (401 - height))[small], "uniform").pvalue > 1e-3
+    both = small & (width < 200)
+    places = np.stack([top / (401 - height), left / (401 - width)])[:, both]
+    assert abs(np.corrcoef(places)[0, 1]) < 0.1
+    assert abs(np.corrcoef(np.stack([area, shape]))[0, 1]) < 0.1
     small = width < 200
     assert kstest((left / (401 - width))[small], "uniform").pvalue > 1e-3
 
