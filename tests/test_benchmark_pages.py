@@ -1,4 +1,8 @@
-"""Pages that several commands write: each replaces its own section."""
+"""Benchmarks: pages that several commands write, each its own section; and one that needs no idle machine."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +56,19 @@ def test_a_page_that_does_not_exist_is_made_with_its_title(tmp_path):
     write_section(file, "Measured", "## B", "b")
     write_section(file, "Measured", "## A", "a")
     assert file.read_text() == "# Measured\n\n## B\n\nb\n\n## A\n\na\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--rounds=1 --batches=1 --images=100 --size=32", "| DataLoader |"),
+        ("--files=90", "first batch of 90 files, found again"),
+    ],
+)
+def test_the_benchmark_of_folders_ends_in_its_table(arguments, says):
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "benchmarks/folder.py", *arguments.split()]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout

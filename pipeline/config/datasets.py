@@ -132,7 +132,7 @@ class FolderConfig(DatasetConfig):
     )
     store: int | None = option(
         None,
-        "shorter side of the images that are kept; null: as in evaluation; larger: sharper crops",
+        "shorter side of the images that are kept, for all sizes up to it; null: as in evaluation",
         "null or at least 1",
     )
     scale: list[float] = option(

@@ -44,7 +44,7 @@ def load(config: FolderConfig) -> Data:
     def build(scratch: Path) -> Arrays:
         remove_stale(scratch, root)
         files, skips = listing.files, config.skip_corrupt
-        arrays = decode_images(scratch, root, list(files), store, threads, skips)
+        arrays = decode_images(scratch, root, files, store, threads, skips)
         return arrays | {"order": order_of(listing, arrays["sizes"][:, 0] > 0)}
 
     cache = Path(config.cache).expanduser().absolute()

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -38,7 +38,7 @@ class Corrupt(Exception):
 def decode_images(
     scratch: Path,
     root: Path,
-    files: list[str] | tuple[str, ...],
+    files: Sequence[str],
     shorter: int,
     threads: int,
     skip_corrupt: bool,
