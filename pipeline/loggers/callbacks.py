@@ -4,8 +4,8 @@ A callback is a function of (step, metrics, weights, tracker), or a class whose 
 
 - `step`: updates done;
 - `metrics`: the last value of every logged key;
-- `weights`: a function that returns the values that were evaluated, by canonical name: the parameters (their
-  averages with `train.ema`) and running statistics; to be called before the callback returns;
+- `weights`: a function that returns the values that were evaluated, by canonical name and in this order: the
+  parameters (with `train.ema` their averages) and running statistics. Call it before the callback returns;
 - `tracker`: `log`, `log_image` and `log_table`.
 
 Only the main process calls it. It starts anew when a run is resumed, and goes on at the next evaluation.
@@ -46,7 +46,7 @@ class Callbacks:
         """
         for path, callback in self.neutral:
             try:
-                callback(step, dict(tracker.last), weights, tracker)
+                callback(step, dict(tracker.last), lambda: dict(sorted(weights().items())), tracker)
             except Exception as error:  # a user's code may raise anything
                 raise failed(path, step, error) from error
 

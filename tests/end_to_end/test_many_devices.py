@@ -1,11 +1,13 @@
 """Runs on several devices log the numbers of one device; checkpoints load on any number of devices."""
 
 import os
+from pathlib import Path
 
 import pytest
 from asserts import assert_predictions_close, assert_rows_close
 from made_runs import OTHER
 
+TESTS = Path(__file__).parents[1]
 BACKENDS = ["torch", "jax"]
 
 PLAIN = (
@@ -234,6 +236,29 @@ def test_batch_norm_of_a_users_model_is_synchronised(workspace, how, unused):
     assert_rows_close(
         workspace.rows(f"outputs/shared-{how}"), workspace.rows(f"outputs/own-{how}"), atol=1e-10
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_own_optimizer_and_callback_do_the_same_on_several_devices(workspace, backend):
+    own = "own_training:"
+    arguments = (
+        *PLAIN, "model=mlp", "model.hidden=[64]", "dataset.limit=200", "train.batch_size=16",
+        "train.accumulate=2", "train.clip_norm=0.5", "optimizer=own", "optimizer.lr=0.05",
+        f"optimizer.torch={own}Momentum", f"optimizer.jax={own}momentum", "schedule=own",
+        f"schedule.function={own}sawtooth", f"callbacks=[{own}Samples]", f"backend={backend}",
+    )  # fmt: skip
+    for how, devices in {"one": (), **HOW}.items():
+        name = f"name=own-{backend}-{how}"
+        workspace.run(*arguments, *devices, name, code=0, PYTHONPATH=str(TESTS))
+    one, *several = (f"outputs/own-{backend}-{how}" for how in ("one", *HOW))
+    media = sorted((workspace.path / one / "media").rglob("*.png"))
+    assert len(media) == 2
+    for name in several:
+        assert_rows_close(workspace.rows(name), workspace.rows(one), atol=1e-10)
+        for path in media:
+            other = workspace.path / name / path.relative_to(workspace.path / one)
+            assert other.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow

@@ -124,6 +124,20 @@ def test_the_verify_page_says_what_its_commands_say(folder):
     assert (folder / "verdict.json").exists()
 
 
+@pytest.mark.slow
+def test_the_page_of_own_optimizers_schedules_and_callbacks_works_as_written(tmp_path):
+    follow((DOCS / "own_training.md").read_text(), tmp_path)
+    outputs = tmp_path / "outputs"
+    pictures, tables = (
+        [path.read_bytes() for path in sorted((outputs / "filters").rglob(name))]
+        for name in ("filters-000020.png", "norms-000020.csv")
+    )
+    assert len(pictures) == len(tables) == 2
+    names = [[line.partition(b",")[0] for line in table.splitlines()] for table in tables]
+    assert names[0] == names[1]
+    assert (outputs / "sawtooth" / "comparison.md").exists()
+
+
 def test_the_readme_shows_a_command_of_the_porting_page_with_what_it_says():
     readme = (ROOT / "README.md").read_text()
     second = [step for step in steps((DOCS / "porting.md").read_text()) if step.told][1]
@@ -132,7 +146,7 @@ def test_the_readme_shows_a_command_of_the_porting_page_with_what_it_says():
 
 
 def test_every_step_of_the_pages_is_recognised():
-    for name in ("porting.md", "verify.md"):
+    for name in ("porting.md", "verify.md", "own_training.md"):
         page = (DOCS / name).read_text()
         commands = [
             line for step in steps(page) if step.kind == "sh" for line in step.text.splitlines()

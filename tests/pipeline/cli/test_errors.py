@@ -295,6 +295,54 @@ CASES = [
         "dataset.folds=3 dataset.fold=3",
         "dataset.fold=3|0 … 2|-m dataset.fold=0,1,2",
     ),
+    # own optimizers, schedules and callbacks
+    Case(
+        "a learning rate as an option",
+        "optimizer=own optimizer.options={lr:1}",
+        "optimizer.options={'lr': 1}|lr is no option: Tandem passes it. Set optimizer.lr.",
+    ),
+    Case("no own optimizer", "optimizer=own", "optimizer.torch=None|Set optimizer.torch=", True),
+    Case(
+        "an own optimizer of a module that is not there",
+        "optimizer=own optimizer.torch=nowhere:Prodigy",
+        "optimizer.torch=nowhere:Prodigy|no module nowhere",
+        True,
+    ),
+    Case(
+        "an own optimizer that is none",
+        "backend=jax optimizer=own optimizer.jax=fractions:Fraction",
+        "optimizer.jax=fractions:Fraction|it cannot be made|Fraction(learning_rate=0.001",
+        True,
+    ),
+    Case(
+        "an option that an own optimizer refuses",
+        "optimizer=own optimizer.torch=torch.optim:ASGD optimizer.options={foo:1}",
+        "optimizer.torch=torch.optim:ASGD|'foo'|ASGD(params, lr=0.001, foo=1, weight_decay=0.0)",
+        True,
+    ),
+    Case("no own schedule", "schedule=own", "schedule.function=None|module:name", True),
+    Case(
+        "an own schedule of no finite number",
+        "schedule=own schedule.function=math:log",
+        "schedule.function=math:log|it fails at step 0: ValueError",
+        True,
+    ),
+    Case(
+        "a negative own schedule",
+        "schedule=own schedule.function=operator:sub",
+        "schedule.function=operator:sub|at step 0 it returns -|a finite number, 0 or more",
+        True,
+    ),
+    Case(
+        "a callback that is none", "callbacks=[math:pi]", "callbacks=math:pi|a float, which", True
+    ),
+    Case("a callback of no module", "callbacks=[pi]", "callbacks=pi|no import path", True),
+    Case(
+        "a callback of the other backend",
+        "backend=jax callbacks=[lightning.pytorch.callbacks:Timer]",
+        "lightning.pytorch.callbacks:Timer|which only backend=torch runs",
+        True,
+    ),
     # runs and checkpoints
     Case("a test of nothing", "mode=test", "checkpoint|Set checkpoint=PATH"),
     Case("a checkpoint in training", "checkpoint={tmp}", "checkpoint={tmp}"),
