@@ -81,7 +81,7 @@ def test_its_sweeps_and_other_commands(tandem, folder):
 def test_its_new_project_passes_its_test_and_runs_at_once(tandem, folder):
     said = run(tandem, folder, "new", "demo")
     assert "cd demo" in said
-    assert "1 passed" in run(tandem.with_name("python"), folder / "demo", "-m", "pytest", "-q")
+    assert "2 passed" in run(tandem.with_name("python"), folder / "demo", "-m", "pytest", "-q")
     run(
         tandem,
         folder / "demo",
@@ -92,4 +92,5 @@ def test_its_new_project_passes_its_test_and_runs_at_once(tandem, folder):
         "train.epochs=1",
     )
     result = json.loads((folder / "demo" / "outputs" / "first" / "result.json").read_text())
-    assert result["config"]["model"]["jax"] == "my_models:FlaxNet"
+    assert {"test/loss", "test/accuracy"} <= result["test"].keys()
+    assert result["config"]["model"]["jax"] == "in_jax:Net"

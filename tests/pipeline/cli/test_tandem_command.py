@@ -127,11 +127,12 @@ def test_a_new_project_is_a_copy_under_its_own_name_and_replaces_nothing(tmp_pat
     )
 
 
-def test_its_preset_composes_with_its_model(monkeypatch):
+def test_its_preset_has_its_model_data_and_loss(monkeypatch):
     monkeypatch.chdir(STARTER)
     config = composed("experiment=mine")
-    assert (config.model.torch, config.model.jax) == ("my_models:TorchNet", "my_models:FlaxNet")
-    assert config.logger.csv is not None
+    assert (config.model.torch, config.model.jax) == ("in_torch:Net", "in_jax:Net")
+    assert (config.task.torch, config.task.jax) == ("in_torch:loss", "in_jax:loss")
+    assert (config.dataset.load, config.train.monitor) == ("my_data:load", "val/accuracy")
 
 
 @pytest.mark.parametrize("words", [["/bin/tandem", "run"], ["/somewhere/run.py"]])
