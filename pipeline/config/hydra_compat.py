@@ -1,13 +1,14 @@
 """Private parts of Hydra in use here, and the differences between Hydra 1.3 and 1.4."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 try:
@@ -38,9 +39,16 @@ main: Callable[..., Callable[..., Any]] = partial(
 )
 
 
-def compose_from(folder: Path) -> AbstractContextManager[None]:
-    """Let `hydra.compose` read the configs of a folder."""
-    return hydra.initialize_config_dir(str(folder.resolve()), **VERSION_BASE)
+@contextmanager
+def compose_from(folder: Path) -> Generator[None, None, None]:
+    """Let `hydra.compose` read the configs of a folder, also in a program that uses Hydra itself."""
+    earlier = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(folder.resolve()), **VERSION_BASE):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = earlier  # Hydra makes a new instance
 
 
 def register_resolver(name: str, function: Callable[..., object]) -> None:

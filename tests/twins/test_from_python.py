@@ -11,11 +11,14 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from made_runs import write_run
 
 import tandem
 from pipeline.run.experiment import Job
 from pipeline.run.runner import run as run_experiment
+from pipeline.shipped import CONF
 from pipeline.storage.predictions import read_predictions
 
 SMALL = "logger=none accelerator=cpu dataset.limit=96 train.batch_size=16 train.steps=12 train.log_every=3"
@@ -131,6 +134,13 @@ def test_names_in_html_are_escaped(tmp_path):
 def test_bad_input_is_a_user_error(call, message):
     with pytest.raises(tandem.UserError, match=message):
         call()
+
+
+def test_a_program_of_hydra_s_own_can_compose_too():
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert tandem.compose("model=mlp").config.model.name == "mlp"
+        assert compose("config", ["seed=3"]).seed == 3
 
 
 def test_arrays_of_another_shape_are_refused(pair):
