@@ -34,7 +34,10 @@ def batches(configure, folder):
 
     def made(overrides):
         config = configure(f"{folder} {overrides}")
-        plan, parts = make_batch_plan(config, load(config.dataset)), config.train.accumulate
+        plan, parts = (
+            make_batch_plan(config, load(config.dataset, config.task)),
+            config.train.accumulate,
+        )
         by_torch = torch_data.TrainBatches(plan, torch_device.prepare(config), parts, lambda: 0)
         by_jax = flax_data.TrainBatches(plan, flax_device.prepare(config), parts)
         return plan, by_torch, by_jax
@@ -78,6 +81,7 @@ def test_training_batches_are_the_bytes_of_the_plan_on_both_backends(batches, ca
 def test_the_digest_is_the_same_on_both_backends_and_tells_experiments_apart(batches):
     cases = [AUGMENTED, f"{AUGMENTED} seed=1", KEYS, f"{KEYS} dataset.crop_pct=1"]
     cases += [f"{AUGMENTED} dataset.{key}" for key in ("flip=false", "scale=[0.5,1]", "store=16")]
+    cases += [f"{AUGMENTED} dataset.labels=none task=denoising"]  # no array beside the images
     digests = []
     for case in cases:
         _, by_torch, by_jax = batches(case)
