@@ -105,15 +105,17 @@ def build_cache(folder: Path, build: Callable[[Path], Arrays], resumes: bool = F
     try:
         scratch = part / "scratch"
         scratch.mkdir(exist_ok=True)
-        infos = {}
-        for name, array in build(scratch).items():
+        arrays, infos = build(scratch), {}
+        made = {name: file_in(scratch, array) for name, array in arrays.items()}
+        for name in sorted(arrays, key=lambda name: made[name] is not None):
+            # Moved last: if the disk is full before, the next build finds the file again.
             file = part / f"{name}.npy"
-            if made := file_in(scratch, array):
-                made.replace(file)
+            if source := made[name]:
+                source.replace(file)
             else:
-                np.save(file, array, allow_pickle=False)
+                np.save(file, arrays[name], allow_pickle=False)
             sync(file)
-            infos[name] = describe(file, array)
+            infos[name] = describe(file, arrays[name])
         write_json(part / "meta.json", {"format": FORMAT, "arrays": infos})
         shutil.rmtree(scratch)
         part.chmod(0o755)  # mkdtemp makes it private; others may read a shared root

@@ -104,6 +104,17 @@ def test_a_build_that_resumes_finds_its_files_again(tmp_path):
     assert {file.name for file in (tmp_path / "cache").iterdir()} == {"set-v1", "set-v1.lock"}
 
 
+def test_a_file_stays_in_the_scratch_folder_if_another_array_cannot_be_written(tmp_path):
+    def build(scratch):
+        if not (scratch / "large.npy").exists():
+            np.save(scratch / "large.npy", np.arange(10))
+        return {"large": np.load(scratch / "large.npy", mmap_mode="r"), "odd": np.array([object()])}
+
+    with pytest.raises(ValueError, match="pickle"):
+        load_or_build(tmp_path, "set-v1", build, resumes=True)
+    assert (tmp_path / "cache/set-v1.unfinished/scratch/large.npy").exists()
+
+
 def truncate(folder):
     file = folder / "train_inputs.npy"
     file.write_bytes(file.read_bytes()[:-1])
