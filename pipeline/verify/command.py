@@ -11,7 +11,7 @@ from os import getcwd
 from pathlib import Path
 
 from pipeline.config.fields import require
-from pipeline.config.optimizers import OPTIMIZERS
+from pipeline.config.optimizers import OPTIMIZERS, OwnOptimizerConfig
 from pipeline.errors import BadArgument, UserError
 from pipeline.user_code import import_attribute
 from pipeline.verify.arguments import Arguments
@@ -170,8 +170,9 @@ def make_request(asked: Arguments) -> Request:
     """Return what to check."""
     require(asked.steps >= 0, "--steps", asked.steps, "0 or more")
     require(asked.seeds >= 1, "--seeds", asked.seeds, "at least 1")
-    known = ", ".join(sorted(OPTIMIZERS))
-    require(asked.optimizer in OPTIMIZERS, "--optimizer", asked.optimizer, f"one of {known}")
+    known = sorted({*OPTIMIZERS} - {OwnOptimizerConfig.name})
+    allowed = f"one of {', '.join(known)}"
+    require(asked.optimizer in known, "--optimizer", asked.optimizer, allowed)
     return Request(
         make_inputs(asked.inputs),
         tuple(range(asked.seeds)),

@@ -1,16 +1,19 @@
 """The CSV table and TensorBoard's event files, read with their usual readers."""
 
 import csv
+import io
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from asserts import assert_identical
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.loggers.csv import CsvLogger
 from pipeline.loggers.tensorboard import TensorboardLogger
@@ -104,6 +107,17 @@ def test_tensorboard_shows_what_was_logged(tmp_path):
         "val/loss": {0: 2.0, 1: float("inf")},
         "train/loss": {1: 0.5},
     }
+
+
+def test_tensorboard_shows_pictures(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = TensorboardLogger(tmp_path)
+    logger.log_image(3, "a", np.full((2, 5, 1), 7, np.uint8))
+    [event] = EventAccumulator(str(tmp_path)).Reload().Images("a")
+    assert (event.step, event.height, event.width) == (3, 2, 5)
+    shown = Image.open(io.BytesIO(event.encoded_image_string))
+    assert (np.asarray(shown) == 7).all()
 
 
 @pytest.mark.parametrize("killed", [False, True])

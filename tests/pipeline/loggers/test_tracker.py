@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from offline_wandb import read_run
+from PIL import Image
 
 from pipeline.config.experiment import Config
 from pipeline.config.loggers import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig
@@ -147,3 +148,47 @@ def test_importing_the_tracker_loads_no_framework_and_no_logger_library():
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pictures_and_tables_are_files_that_a_resumed_run_makes_anew(tmp_path):
+    def opened(step):
+        return open_tracker(Config(logger=LoggerConfig()), tmp_path, IDENTITY, step)
+
+    first = opened(None)
+    for step in (1, 1_234_567):
+        first.log_image(step, "a/gray", np.linspace(0, 1, 6).reshape(2, 3))
+        first.log_image(step, "rgb", np.full((4, 5, 3), step % 256, np.uint8))
+        first.log_table(step, "t", ["name", "value"], [("x, y", 1.5), ("z", step)])
+    first.finish(0, {})
+    media = tmp_path / "media"
+    assert (media / "t-1234567.csv").read_text() == 'name,value\n"x, y",1.5\nz,1234567\n'
+    gray, colours = (Image.open(media / name) for name in ("a/gray-000001.png", "rgb-000001.png"))
+    assert np.asarray(gray).tolist() == [[0, 51, 102], [153, 204, 255]]
+    assert (np.asarray(colours) == 1).all()
+    assert np.asarray(colours).shape == (4, 5, 3)
+    opened(7).finish(0, {})
+    names = sorted(str(path.relative_to(media)) for path in media.rglob("*.*"))
+    assert names == ["a/gray-000001.png", "rgb-000001.png", "t-000001.csv"]
+    opened(None).finish(0, {})
+    assert not list(media.rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (("log_image", 4, "a", np.zeros((2, 2))), "step 4 after step 5"),
+        (("log_image", 5, "../a", np.zeros((2, 2))), r"the key '../a' must be letters"),
+        (("log_image", 5, "a", np.zeros((2, 2, 2))), r"\[height, width.*, not \[2, 2, 2\]"),
+        (
+            ("log_image", 5, "a", np.full((2, 2), 3.0)),
+            r"numbers in \[0, 1\]; these are in \[3, 3\]",
+        ),
+        (("log_image", 5, "a", np.full((2, 2), np.nan)), r"these are in \[nan, nan\]"),
+        (("log_table", 5, "a", ["one"], [(1, 2)]), "a row has 2 values, and there are 1 columns"),
+    ],
+)
+def test_what_is_no_picture_or_table_is_refused(tmp_path, call, message):
+    room = tracker(tmp_path)
+    room.log(5, {"a": 1.0})
+    with pytest.raises(ValueError, match=message):
+        getattr(room, call[0])(*call[1:])

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import wandb
 from offline_wandb import read_run, records
@@ -157,6 +158,22 @@ def test_two_runs_in_one_process_are_separate_even_if_the_first_never_finished(t
     for job in ("one", "two"):
         run = read_run(tmp_path / job)
         assert (run.id, run.metrics) == (job, [{"step": 1, job: 1.0}])
+
+
+def test_pictures_and_tables_go_with_the_metrics_of_their_step(tmp_path):
+    logger = open_wandb(WandbConfig(), tmp_path, IDENTITY)
+    logger.log(1, {"a": 1.0})
+    logger.log_image(1, "seen/first", np.zeros((2, 3, 1), np.uint8))
+    logger.log_table(1, "table", ["name", "value"], [("x", 1.5)])
+    logger.log(2, {"a": 2.0})
+    logger.log_image(1, "late", np.zeros((2, 3, 1), np.uint8))
+    logger.finish(0, {})
+    rows = read_run(tmp_path).metrics
+    assert [row["step"] for row in rows] == [1, 2]
+    assert {key.partition(".")[0] for key in rows[0]} == {"step", "a", "seen/first", "table"}
+    assert rows[0]["seen/first.width"] == 3
+    kept = {path.suffixes[-1] for path in tmp_path.rglob("media/**/*.*")}
+    assert kept == {".png", ".json"}
 
 
 def test_rows_that_wandb_already_has_are_not_logged_again(tmp_path, capfd):
