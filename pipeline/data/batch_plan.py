@@ -133,6 +133,10 @@ def make_batch_plan(config: Config, data: Data) -> BatchPlan:
         if not any(form_of(array) is Form.images for array in data.train.fields.values()):
             allowed = f"false for {data.name}, whose samples are not images"
             raise UserError("dataset.augment", True, allowed)
+        for name in data.task.targets:
+            if data.train.fields[name].ndim > 2 and data.form is Form.images:
+                allowed = f"false for task={data.task.name}: {name} is not cropped with the image"
+                raise UserError("dataset.augment", True, allowed)
         augmentation = Augmentation(config.dataset.crop_padding, config.dataset.flip)
     return BatchPlan(data, config.seed, config.train.batch_size, augmentation)
 

@@ -7,16 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.data.sample_order import SampleOrder
 from pipeline.data.stored_images import StoredImages
 from pipeline.data.stored_rows import StoredRows
 from pipeline.errors import UserError
 from pipeline.tasks import TARGETS, Shapes, Task
 
-Rows = range | np.ndarray  # of samples: some that follow one another, or int64 [n]
+# Of samples: some that follow one another, int64 [n], or a part of a permutation.
+Rows = range | np.ndarray | SampleOrder
 Stored = StoredImages | StoredRows
 Field = np.ndarray | Stored
 
 LARGE = 2**30  # bytes of a part of a file above which it is not copied into memory
+ROW = 64  # bytes that a row counts at least, for its place
 
 
 class Form(Enum):
@@ -157,12 +160,13 @@ class Data:
         return form_of(self.example)
 
 
-def rows_of(field: Field, rows: np.ndarray) -> Field:
+def rows_of(field: Field, rows: np.ndarray | SampleOrder) -> Field:
     """Return some of the samples of a field: in memory, or a view of what is large and in a file."""
     if isinstance(field, Stored):
-        return field.select(rows)
-    is_large = isinstance(field, np.memmap) and field[:1].nbytes * len(rows) > LARGE
-    return StoredRows(field, rows) if is_large else field[rows]
+        return field.select(np.asarray(rows))
+    size = max(field[:1].nbytes, ROW) * len(rows)
+    is_large = isinstance(field, np.memmap) and size > LARGE
+    return StoredRows(field, rows) if is_large else field[np.asarray(rows)]
 
 
 def form_of(array: Field) -> Form:

@@ -3,11 +3,15 @@
 import numpy as np
 
 
-def to_displayable_uint8(images: np.ndarray, brightest: int) -> np.ndarray:
+def to_displayable_uint8(images: np.ndarray, brightest: float) -> np.ndarray:
     """Scale uint8 pixels from 0..`brightest` to 0..255, rounded; clip larger ones to 255.
 
-    `brightest` is the largest value in the data set: 16 for digits, 255 for photographs.
+    `brightest` is the largest value in the data set: 16 for digits, 255 for photographs. Numbers of another
+    type are scaled from the smallest to the largest of these images.
     """
+    if images.dtype != np.uint8:
+        lowest, highest = images.min(), images.max()
+        return np.rint((images - lowest) * (255 / ((highest - lowest) or 1))).astype(np.uint8)
     full = max(brightest, 1)  # 0 if all images are black
     scaled = (images.astype(np.uint32) * 255 + full // 2) // full
     return np.minimum(scaled, 255).astype(np.uint8)

@@ -1,8 +1,9 @@
 """Order of samples: a permutation that is computed position by position, from a key."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import overload
 
 import numpy as np
 
@@ -13,12 +14,12 @@ ROUNDS = (
 )
 BLOCK = 4096  # positions computed together: as fast as reading a stored permutation, and 32 KB
 
-MANY = 2**18  # positions of a whole permutation computed together
+MANY = 2**18  # positions of a long part computed together
 
 
 @dataclass(frozen=True)
 class SampleOrder:
-    """A permutation of `range(size)`, keyed by (seed, purpose); no part of it is stored.
+    """A permutation of `range(size)`, keyed by (seed, purpose), or a slice of it; no part of it is stored.
 
     It is the generalised Feistel cipher of Black and Rogaway ("Ciphers with arbitrary finite domains", 2002):
     a number is a pair of a digit below a and one below b, with the least a·b >= size and a close to b, and
@@ -29,24 +30,38 @@ class SampleOrder:
     size: int
     seed: int
     purpose: tuple[str | int, ...]
+    part: range | None = None  # positions; None for all
+
+    @property
+    def positions(self) -> range:
+        """Positions in the whole permutation."""
+        return range(self.size) if self.part is None else self.part
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.positions)
 
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        """Return the samples at some positions, both int64 of any shape."""
+    @overload
+    def __getitem__(self, positions: slice) -> "SampleOrder": ...
+    @overload
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray: ...
+    def __getitem__(self, positions: slice | np.ndarray) -> "SampleOrder | np.ndarray":
+        """Return a contiguous part, or the samples at some positions, both int64 of any shape."""
+        if isinstance(positions, slice):
+            return replace(self, part=self.positions[positions])
         if self.size < 2:
             return np.zeros_like(positions, np.int64)
-        samples = self._mapped(positions.astype(np.uint64).ravel())
+        shifted = positions.astype(np.uint64).ravel() + np.uint64(self.positions.start)
+        samples = self._mapped(shifted)
         while (outside := np.flatnonzero(samples >= np.uint64(self.size))).size:
             samples[outside] = self._mapped(samples[outside])
         return samples.astype(np.int64).reshape(positions.shape)
 
-    def all(self) -> np.ndarray:
-        """Return the whole permutation: int64 [size]."""
-        blocks = range(0, self.size, MANY)
-        parts = [self[np.arange(first, min(first + MANY, self.size))] for first in blocks]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        """All samples, in memory: int64 [n]."""
+        count = len(self)
+        blocks = range(0, count, MANY)
+        parts = [self[np.arange(first, min(first + MANY, count))] for first in blocks]
+        return np.concatenate([np.zeros(0, np.int64), *parts]).astype(dtype or np.int64, copy=False)
 
     @cached_property
     def _sides(self) -> tuple[int, int]:

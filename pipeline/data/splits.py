@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.config.datasets import DatasetConfig
 from pipeline.data.dataset import Rows, Split
+from pipeline.data.sample_order import SampleOrder
 from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
 
@@ -29,7 +30,7 @@ def make_splits(
     config: DatasetConfig,
     *,
     test_fraction: float = 0.0,
-    order: np.ndarray | None = None,
+    order: np.ndarray | SampleOrder | None = None,
     labels: np.ndarray | None = None,
 ) -> Splits:
     """Make the splits of a run.
@@ -42,7 +43,7 @@ def make_splits(
         given: `train`, and `val` and `test` if the data set has them.
         config: of the data set.
         test_fraction: share of the samples for testing, if no test set is given.
-        order: permutation of the training samples, int64 [n], of which any part stands for the whole;
+        order: permutation of the training samples of which any part stands for the whole;
             None if they are in such an order, or to be cut in the order of a text.
         labels: classes of the training samples, int64 [n], which every split is to hold in their proportion.
 

@@ -5,6 +5,8 @@ from typing import overload
 
 import numpy as np
 
+from pipeline.data.sample_order import SampleOrder
+
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
@@ -14,11 +16,11 @@ class StoredRows:
 
     Attributes:
         array: all rows.
-        rows: int64 [n], which of them.
+        rows: which of them: int64 [n], or a part of a permutation that takes no memory.
     """
 
     array: np.ndarray
-    rows: np.ndarray
+    rows: np.ndarray | SampleOrder
 
     nbytes = 0  # of memory: the rows stay on the disk
     threads = None  # how many read a batch: as many as cores
@@ -43,7 +45,7 @@ class StoredRows:
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         """All the rows, in memory."""
-        return np.asarray(self.array[self.rows], dtype)
+        return np.asarray(self.array[np.asarray(self.rows)], dtype)
 
     @overload
     def __getitem__(self, part: slice) -> "StoredRows": ...
@@ -62,7 +64,7 @@ class StoredRows:
     def max(self) -> int | float:
         """Return the largest value."""
         parts = range(0, len(self), 1024)
-        return max(self.array[self.rows[start : start + 1024]].max().item() for start in parts)
+        return max(np.asarray(self[start : start + 1024]).max().item() for start in parts)
 
     def take(self, indices: np.ndarray, words: np.ndarray | None = None) -> np.ndarray:
         """Return the samples at some indices; `words` are for images that are cropped here, and unused."""

@@ -104,14 +104,15 @@ def as_stored(values: np.ndarray, stored: Field, moments: Moments | None) -> np.
     if values.ndim == 4 and values.shape[1:] != stored.shape[1:]:  # [n, channels, height, width]
         values = np.moveaxis(values, 1, -1)
     if moments is not None:
-        values = np.rint(values * moments.std + moments.mean)
-    return values.astype(stored.dtype)
+        values = values * moments.std + moments.mean
+    is_integer = np.issubdtype(stored.dtype, np.integer)
+    return (np.rint(values) if is_integer else values).astype(stored.dtype)
 
 
 def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
     """Draw images in a grid, with their classes above them."""
     name = data.inputs[0]
-    images = to_displayable_uint8(samples.arrays[name], int(data.test.fields[name].max()))
+    images = to_displayable_uint8(samples.arrays[name], data.test.fields[name].max())
     if images.shape[-1] != 3:
         images = images[..., :1]  # imshow takes three channels or one
     shape, columns = images.shape[1:3], min(COLUMNS, len(images))

@@ -68,7 +68,9 @@ def predictions_of(
     worst = highest_loss(loss)
     images = None
     if form_of(samples) is Form.images:
-        images = to_displayable_uint8(samples[worst], int(samples.max()))
+        shown = samples[worst]
+        shown = shown if shown.shape[-1] in (1, 3) else shown[..., :1]  # as pictures can have
+        images = to_displayable_uint8(shown, samples.max())
     target = np.asarray(targets, np.int64)
     names = None if classes is None else np.array(classes)
     return Predictions(target, predicted.astype(np.int64), loss, confidence, worst, images, names)

@@ -18,7 +18,7 @@ from pipeline.data.batch_plan import (
 from pipeline.data.dataset import Data, Split
 from pipeline.data.sample_order import epoch_order
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, Regression
+from pipeline.tasks import Classification, Regression, Segmentation
 
 SEEDS, EPOCHS, SIZES = st.integers(0, 2**63 - 1), st.integers(0, 1000), st.integers(1, 300)
 
@@ -115,6 +115,13 @@ def test_the_plan_follows_the_config(configure):
     assert made.augmentation == Augmentation(padding=3, flip=False)
     assert make_batch_plan(configure(), made.data).augmentation is None
     assert make_batch_plan(configure(), made.data).draws(0) == {}
+
+
+def test_augmenting_images_without_their_masks_is_refused(configure):
+    split = Split({"image": np.zeros((5, 4, 4, 1), np.uint8), "mask": np.zeros((5, 4, 4), int)})
+    data = Data("scenes", Segmentation(), split, split, split, {"mask": 2}, {})
+    with pytest.raises(UserError, match=r"task=segmentation: mask is not cropped with the image"):
+        make_batch_plan(configure("dataset.augment=true"), data)
 
 
 def test_augmenting_vectors_is_refused(configure):

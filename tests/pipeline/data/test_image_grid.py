@@ -19,6 +19,11 @@ def test_pixels_are_scaled_to_255_and_images_of_the_full_range_stay_unchanged():
     assert to_displayable_uint8(np.zeros(2, np.uint8), 0).tolist() == [0, 0]
 
 
+def test_numbers_are_scaled_from_the_smallest_to_the_largest():
+    assert to_displayable_uint8(np.array([-1.0, 0.0, 1.0]), 1.0).tolist() == [0, 128, 255]
+    assert to_displayable_uint8(np.array([3.0, 3.0]), 3.0).tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("count", [1, 3, 4, 5])
 def test_a_grid_holds_each_image_once_at_its_corner_and_is_white_elsewhere(count):
     images = np.random.default_rng(0).integers(0, 255, (count, 5, 9, 3), np.uint8)

@@ -41,6 +41,14 @@ def test_any_part_of_an_epoch_is_that_of_the_whole(first, length):
     np.testing.assert_array_equal(part[[0, -1]], whole)
 
 
+def test_a_part_of_an_order_is_that_of_the_whole():
+    order = SampleOrder(700, 1, ("split",))
+    whole = np.asarray(order)
+    assert (len(order[100:][:50]), len(order[:-1])) == (50, 699)
+    np.testing.assert_array_equal(np.asarray(order[100:][:50]), whole[100:150])
+    np.testing.assert_array_equal(order[100:][np.array([[3], [0]])], [[whole[103]], [whole[100]]])
+
+
 def test_the_order_is_the_same_on_every_machine():
     orders = [epoch_order(seed, 3, size, 0, min(size, 9000)) for seed, size in ((0, 5), (7, 10**6))]
     assert orders[0].tolist() == [1, 4, 0, 2, 3]

@@ -1,5 +1,6 @@
 """Splits: given, by fraction and by fold, each with every class in its proportion."""
 
+import tracemalloc
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.config.datasets import DatasetConfig, DigitsConfig, LineConfig
 from pipeline.data import sources
 from pipeline.data.dataset import Split
+from pipeline.data.sample_order import SampleOrder
 from pipeline.data.splits import make_splits
 from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
@@ -105,6 +107,28 @@ def test_samples_without_an_order_are_cut_at_their_end_as_views():
         assert np.shares_memory(split.fields["place"], whole.fields["place"])
     first = make_splits({"train": whole}, config(folds=4, fold=1))
     assert places(first.test) == [5, 6, 7, 8, 9]
+
+
+def test_a_billion_samples_are_split_without_an_array_of_their_places(tmp_path):
+    with (tmp_path / "vast").open("wb") as file:
+        file.truncate(2 * 10**9)  # takes no place on the disk
+    vast = Split({"place": np.memmap(tmp_path / "vast", np.uint16, "r")})
+    order = SampleOrder(10**9, 0, ("split",))
+    tracemalloc.start()
+    made = make_splits({"train": vast}, config(), test_fraction=0.1, order=order)
+    for split in made:
+        assert split.fields["place"][np.array([0, len(split) - 1])].tolist() == [0, 0]
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    assert [len(split) for split in made[:3]] == [810_000_000, 90_000_000, 100_000_000]
+
+
+def test_samples_are_split_in_an_order_that_is_given():
+    order = SampleOrder(50, 0, ("split",))
+    made = make_splits({"train": numbered(50)}, config(), test_fraction=0.2, order=order)
+    joined = places(made.train) + places(made.val) + places(made.test)
+    assert joined == np.asarray(order).tolist()
+    assert sorted(joined) == list(range(50)) != joined
 
 
 def test_validation_is_the_training_set_if_val_fraction_is_zero():

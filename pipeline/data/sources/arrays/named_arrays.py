@@ -38,6 +38,9 @@ TASK_OF_FIELD = {
 }
 UNKNOWN = OwnTask()  # of a data set whose fields do not tell its task
 IGNORED = {"mask": 255}  # values that are no class
+STRATIFIED = (
+    10**7
+)  # samples above which classes are in proportion by chance: the order takes seconds
 SAME_VALUES = {"next": "tokens", "source": "target"}  # fields with the vocabulary of another
 
 
@@ -66,10 +69,11 @@ def data_of(name: str, splits: Mapping[str, Fields], config: NamedArraysConfig, 
     holds_out = "val" not in given and (config.val_fraction > 0 or "test" not in given)
     labels, order = None, None
     if config.folds is not None or config.limit is not None or holds_out:
-        if default == "classification":
+        count = len(given["train"])
+        if default == "classification" and count <= STRATIFIED:
             labels = np.asarray(train["label"])
         else:
-            order = SampleOrder(len(given["train"]), KEY, ("split",)).all()
+            order = SampleOrder(count, KEY, ("split",))
     made = make_splits(
         given, config, test_fraction=config.test_fraction, order=order, labels=labels
     )

@@ -26,7 +26,9 @@ def scanned(field: Scanned, purpose: str, root: str, scan: Scan) -> np.ndarray:
     file = getattr(array, "filename", None)  # of a memory-mapped array, and of its views
     if file is None or array[:1].nbytes * len(field) < SMALL:
         return scan(field)
-    rows = hashlib.sha256(field.rows.tobytes()).hexdigest() if isinstance(field, StoredRows) else ""
+    rows: object = field.rows if isinstance(field, StoredRows) else None
+    if isinstance(rows, np.ndarray):
+        rows = hashlib.sha256(rows.tobytes()).hexdigest()
     shape = (array.shape, array.dtype.str, array.strides)
     label = f"scan-{digest_of([Path(file)], purpose, shape, rows)}-v1"
     cache = Path(root).expanduser().absolute()
