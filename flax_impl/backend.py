@@ -31,6 +31,7 @@ from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
 from pipeline.run.experiment import Experiment
 from pipeline.run.initial_values import fill
+from pipeline.run.pretrained import start_from
 from pipeline.storage.checkpoints import Checkpoint, check_shapes, first_readable
 from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import Arrays, PortableState, Shapes
@@ -172,6 +173,7 @@ def build(
             "Leave it out, or use backend=torch.",
         )
     start = _start(experiment, model, inputs, layout, is_fresh and experiment.is_fresh)
+    start = start_from(start, experiment.weights, config)
     initial = experiment.recorder.observer.begins(start)
     shapes = {name: array.shape for name, array in initial.parameters.items()}
     transforms = {place.name: place.transforms for place in parameters}

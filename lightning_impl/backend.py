@@ -27,6 +27,7 @@ from pipeline.config.models import Initializer
 from pipeline.rng import key_words, seed_global_generators
 from pipeline.run import initial_values as values
 from pipeline.run.experiment import Experiment
+from pipeline.run.pretrained import start_from
 from pipeline.storage.checkpoints import Checkpoint, check_shapes, first_readable
 from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import PortableState
@@ -153,6 +154,7 @@ def build(experiment: Experiment, device: Device) -> TrainingModule:
     if experiment.initial is not None:
         shapes = values.shapes_of(start.parameters), values.shapes_of(start.buffers)
         start = values.fill(experiment.initial, *shapes, lambda: start, config, observer.watching)
+    start = start_from(start, experiment.weights, config)
     from_portable(observer.begins(start), model.to(device.dtype))
     kind = Watched if observer.watching else TrainingModule
     return kind(model, config, experiment.plan, experiment.recorder, device)

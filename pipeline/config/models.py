@@ -48,6 +48,13 @@ class Pool(Enum):
 class ModelConfig(ConfigGroup, key="model"):
     name: str = option(MISSING, "the model's name in both backends' registries")
     init: Initializer = option(Initializer.torch, "distribution of the weights at step 0")
+    weights: str | None = option(
+        None,
+        "file with weights to start from, safetensors or .pt, by torch's names; null: model.init",
+    )
+    weights_skip: list[str] = option(
+        [], "parameters that start by model.init all the same: names with wildcards like 'fc.*'"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

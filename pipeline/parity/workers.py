@@ -28,6 +28,7 @@ from pipeline.rng import generator
 from pipeline.run import backends
 from pipeline.run.experiment import Experiment
 from pipeline.run.initial_values import backend_of_values
+from pipeline.run.pretrained import weights_of
 from pipeline.run.recorder import Recorder
 from pipeline.run.step_observer import Observer, Trace
 from pipeline.run.transfer import make_initial
@@ -118,7 +119,9 @@ def train(
                 observer=Watcher(config, perturbed, put),
             )
             values = initial if backend_of_values(config) else None
-            experiment = Experiment(config, plan, recorder, Path(folder), initial=values)
+            experiment = Experiment(
+                config, plan, recorder, Path(folder), initial=values, weights=weights_of(config)
+            )
             loaded.train(experiment, device)
             put(Finished(recorder.facts, device.description))
     except Stopped:

@@ -11,7 +11,7 @@ from pipeline.data.batch_plan import BatchPlan
 from pipeline.run.recorder import Recorder
 from pipeline.storage.checkpoints import Checkpoint
 from pipeline.storage.portable_file import PortableCheckpoint
-from pipeline.storage.portable_state import PortableState
+from pipeline.storage.portable_state import Arrays, PortableState
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Experiment:
 
     `resume` are the checkpoints to try, best choice first; empty to start from scratch. `imported` is
     the run of another backend to resume from, at one or more steps in ascending order. `initial` are the
-    values at step 0 of a pair's other model, if this backend takes them.
+    values at step 0 of a pair's other model, if this backend takes them. `weights` are those to start from,
+    by name, if `model.weights` gives any.
     """
 
     config: Config
@@ -45,6 +46,7 @@ class Experiment:
     resume: Sequence[Checkpoint] = ()
     imported: Sequence[PortableCheckpoint] = ()
     initial: PortableState | None = None
+    weights: Arrays | None = None
 
     @property
     def is_fresh(self) -> bool:

@@ -29,6 +29,7 @@ from pipeline.run.backends import Backend, Device
 from pipeline.run.banner import announce, announce_result, to_run_error
 from pipeline.run.experiment import Experiment, Job
 from pipeline.run.initial_values import backend_of_values
+from pipeline.run.pretrained import weights_of
 from pipeline.run.preview_inputs import InputPreview, preview_inputs
 from pipeline.run.recorder import Recorder
 from pipeline.run.resume import check_folder_is_free, is_complete
@@ -213,6 +214,7 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
         make = partial(make_initial, config, prepared.plan.data, other)
         [made] = on_all_ranks(make, job.folder, device, prepared.world)
         initial = made.state
+    weights = weights_of(config) if config.mode is Mode.train and not resume else None
 
     def start(step: int | None) -> Tracker:
         if not starts_now:
@@ -233,7 +235,7 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
             callbacks=prepared.callbacks,
         )
         experiment = Experiment(
-            config, prepared.plan, recorder, job.folder, resume, imported, initial
+            config, prepared.plan, recorder, job.folder, resume, imported, initial, weights
         )
         exit_code, failure = 1, None
         try:

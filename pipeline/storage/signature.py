@@ -1,6 +1,6 @@
 """Signature of a run: a hash of its config, without keys that cannot change the result.
 
-Of the file that `model.names` gives and of the module of `dataset.load` the content counts, too.
+Of files that it names the content counts, too, and of the user's own modules.
 """
 
 import json
@@ -24,6 +24,14 @@ IRRELEVANT = {
 }  # fmt: skip
 
 
+# Keys of files, and of import paths of the user's own code.
+FILES = ("model.names", "model.weights")
+CODE = (
+    "dataset.load", "task.torch", "task.jax", "task.summary", "model.torch", "model.jax",
+    "optimizer.torch", "optimizer.jax", "schedule.function",
+)  # fmt: skip
+
+
 def signature(config: Config) -> str:
     """Return the signature of a config."""
     return signature_of(plain(config))
@@ -42,12 +50,9 @@ def signature_of(config: Mapping[str, object], meaning: int = MEANING) -> str:
 
 def files_of(config: Mapping[str, object]) -> dict[str, Path | None]:
     """Return the files whose content counts, by the dotted keys that name them."""
-    found: dict[str, Path | None] = {}
-    if names := config.get("model.names"):
-        found["model.names"] = Path(str(names))
-    if function := config.get("dataset.load"):
-        found["dataset.load"] = _module_file(str(function).partition(":")[0])
-    return found
+    files = {key: Path(str(config[key])).expanduser() for key in FILES if config.get(key)}
+    modules = {key: str(config[key]).partition(":")[0] for key in CODE if config.get(key)}
+    return files | {key: _module_file(module) for key, module in modules.items()}
 
 
 def _module_file(name: str) -> Path | None:
@@ -56,7 +61,7 @@ def _module_file(name: str) -> Path | None:
     for folder in dict.fromkeys([*sys.path, os.getcwd()]):
         for file in (Path(folder, below, "__init__.py"), Path(folder, f"{below}.py")):
             if file.is_file():
-                return file
+                return None if "site-packages" in file.parts else file  # a version of a library
     return None
 
 

@@ -1,0 +1,83 @@
+"""Files of weights: arrays by name, as torch, Flax or safetensors writes them."""
+
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from pipeline.backend_specs import BACKENDS
+from pipeline.errors import UserError
+from pipeline.storage.portable_state import Arrays
+
+SUFFIX = ".safetensors"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def read_weights(path: Path, key: str) -> Arrays:
+    """Read the floats of a file by name; what only a framework can read, in a process of that framework.
+
+    Raises:
+        UserError: there is no such file, or it holds no weights.
+    """
+    known = [suffix for spec in BACKENDS.values() for suffix in spec.weights]
+    if not path.is_file():
+        problem, hint = "there is no such file", f"Name a file {_or(known)}."
+        raise UserError(key, path, problem=problem, hint=hint)
+    if path.suffix not in known:
+        hint = "Save a state dict with torch.save, or arrays with safetensors."
+        raise UserError(key, path, f"a file {_or(known)}", hint)
+    if path.suffix == SUFFIX:
+        try:
+            found = load_file(path)
+            return {n: a.astype(np.float64) for n, a in found.items() if _is_float(a)}
+        except TypeError:  # bfloat16, which NumPy does not know
+            pass
+        except SafetensorError as error:
+            raise UserError(key, path, problem=f"it cannot be read: {error}") from error
+    return _read_by_framework(path, key)
+
+
+def prefixes(names: Sequence[str], known: Iterable[str]) -> tuple[str, str]:
+    """Return the prefixes that a model's names and a file's have, where the rest agrees the most."""
+    known = set(known)
+    choices = {("", "")}
+    for name in names:
+        choices |= {("", other.removesuffix(name)) for other in known if other.endswith(f".{name}")}
+        choices |= {(name.removesuffix(other), "") for other in known if name.endswith(f".{other}")}
+    return max(
+        sorted(choices),
+        key=lambda one: sum(
+            name.startswith(one[0]) and one[1] + name.removeprefix(one[0]) in known
+            for name in names
+        ),
+    )
+
+
+def _read_by_framework(path: Path, key: str) -> Arrays:
+    spec = next(spec for spec in BACKENDS.values() if path.suffix in spec.weights)
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / "weights.npz"
+        command = [sys.executable, "-m", f"{spec.package}.verify.weights_file"]
+        done = subprocess.run(
+            [*command, str(path.resolve()), str(target)], cwd=ROOT, capture_output=True, text=True
+        )
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
+            hint = "Save a state dict with torch.save, or arrays with safetensors."
+            raise UserError(key, path, problem=f"it cannot be read: {reason}", hint=hint)
+        with np.load(target) as arrays:
+            return dict(arrays)
+
+
+def _is_float(array: np.ndarray) -> bool:
+    return np.issubdtype(array.dtype, np.floating)
+
+
+def _or(suffixes: Sequence[str]) -> str:
+    names = list(dict.fromkeys(suffixes))
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,0 +1,84 @@
+"""Weights of a file in place of the values at step 0: strict, or all but what is to be skipped."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pipeline.errors import UserError
+from pipeline.run.pretrained import start_from, weights_of
+from pipeline.storage.portable_state import PortableState
+from pipeline.storage.signature import signature
+
+
+def start():
+    """Values at step 0 of a small model."""
+    parameters = {
+        "conv.weight": np.zeros((2, 3)),
+        "fc.weight": np.zeros((4, 2)),
+        "fc.bias": np.zeros(4),
+    }
+    return PortableState(0, parameters, {"bn.running_mean": np.zeros(2)})
+
+
+def weights(**changes):
+    """Arrays of a file that fits, but for the changes; None leaves one out."""
+    made = {"conv.weight": np.ones((2, 3)), "fc.weight": np.ones((4, 2)), "fc.bias": np.ones(4)}
+    made |= {"bn.running_mean": np.full(2, 3.0)}
+    made |= {name.replace("__", "."): array for name, array in changes.items()}
+    return {name: array for name, array in made.items() if array is not None}
+
+
+def test_all_values_are_those_of_the_file_also_under_a_prefix(configure):
+    for prefix in ("", "model.", "module.net."):
+        named = {prefix + name: array for name, array in weights().items()}
+        found = start_from(start(), named, configure("model.weights=there.pt"))
+        assert all((array == 1).all() for array in found.parameters.values())
+        assert found.buffers["bn.running_mean"].tolist() == [3, 3]
+
+
+def test_a_new_head_keeps_its_own_values(configure):
+    config = configure("model.weights=there.pt model.weights_skip=[fc.*]")
+    found = start_from(start(), weights(fc__weight=np.ones((9, 2)), fc__bias=None), config)
+    assert {name: array.flat[0] for name, array in found.parameters.items()} == {
+        "conv.weight": 1, "fc.weight": 0, "fc.bias": 0,
+    }  # fmt: skip
+    assert found.parameters["fc.weight"].shape == (4, 2)
+
+
+def test_without_statistics_in_the_file_they_start_as_ever(configure):
+    found = start_from(start(), weights(bn__running_mean=None), configure("model.weights=there.pt"))
+    assert found.buffers["bn.running_mean"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"fc__bias": None}, r"it lacks fc\.bias\..* model\.weights_skip=\[fc\.\*\]"),
+        ({"fc__weight": np.ones((9, 2))}, r"fc\.weight is \[9, 2\], in the model \[4, 2\]"),
+        ({"aux__weight": np.ones(1)}, r"the model has no aux\.weight.*weights_skip=\[aux\.\*\]"),
+    ],
+    ids=["missing", "another shape", "more"],
+)
+def test_weights_that_do_not_fit_are_refused_with_their_names_and_shapes(
+    configure, changes, problem
+):
+    with pytest.raises(UserError, match=problem):
+        start_from(start(), weights(**changes), configure("model.weights=there.pt"))
+
+
+def test_a_pattern_without_a_parameter_is_refused(configure):
+    config = configure("model.weights=there.pt model.weights_skip=[head.*]")
+    with pytest.raises(UserError, match=r"weights_skip=head\.\*: no parameter has such a name"):
+        start_from(start(), weights(), config)
+
+
+def test_the_content_of_the_file_is_part_of_the_signature(configure, tmp_path):
+    config = configure(f"model.weights={tmp_path}/a.safetensors")
+    with pytest.raises(UserError, match="there is no such file"):
+        weights_of(config)
+    signatures = set()
+    for value in (0.0, 1.0):
+        save_file({"a": np.full(2, value, np.float16)}, tmp_path / "a.safetensors")
+        assert weights_of(config)["a"].tolist() == [value, value]
+        signatures.add(signature(config))
+    assert len(signatures) == 2
