@@ -11,6 +11,7 @@ from pipeline.child_command import RUN_FOLDER, quoted
 from pipeline.commands import command
 from pipeline.config.experiment import SCHEMAS, Config, Mode, typed
 from pipeline.config.hydra_compat import compose_from
+from pipeline.console import print_and_log
 from pipeline.devices.world import find_world
 from pipeline.errors import UserError
 from pipeline.shipped import CONF
@@ -24,9 +25,18 @@ from pipeline.storage.checkpoints import (
 )
 from pipeline.storage.run_folder import RunFolder, files_below
 from pipeline.storage.run_identity import IDENTITY, RunIdentity
-from pipeline.storage.signature import MEANING, files_of, flat, signature, signature_of
+from pipeline.storage.signature import (
+    CODE,
+    MEANING,
+    digests_of,
+    files_of,
+    flat,
+    signature,
+    signature_of,
+)
 
 OUTPUTS = Path("outputs")
+NAMES = "model.names"
 
 # Keys of a single command: never taken from a saved config.
 OF_THE_COMMAND = ("mode", "resume", "checkpoint", "name", "train.stop_after", "sweep")
@@ -160,9 +170,12 @@ def read_identity(path: Path, key: str) -> RunIdentity:
     if identity is None or not identity.signature or not needed <= {*identity.config}:
         hint = "Restore the file, or name another run."
         raise UserError(key, path, problem=f"{file} is damaged", hint=hint)
-    made_by = {signature_of(identity.config, m): m for m in range(1, MEANING + 1)}
-    if identity.signature not in made_by:
-        others = files_of(flat(identity.config))
+    names_changed = note_changed_files(identity)
+    made_by = {signature_of(identity.config, m, identity.files): m for m in range(1, MEANING + 1)}
+    if identity.signature not in made_by or names_changed:
+        others = {
+            one: path for one, path in files_of(flat(identity.config)).items() if one == NAMES
+        }
         named = "".join(f", or the file of {one} ({path})," for one, path in others.items())
         edited = f"{file}{named} was"
         problem = f"{edited} edited: its config has another signature"
@@ -172,6 +185,20 @@ def read_identity(path: Path, key: str) -> RunIdentity:
         problem = "an earlier version of Tandem made it, with the samples in another order"
         raise UserError(key, path, problem=problem, hint=weights_alone(path))
     return identity
+
+
+def note_changed_files(identity: RunIdentity) -> bool:
+    """Tell of files of the user's own code that have changed since a run was made.
+
+    Return True if the pairs of names have: then what is stored may not be what they say.
+    """
+    now = digests_of(identity.config)
+    changed = [key for key, digest in (identity.files or {}).items() if now.get(key) != digest]
+    for key in changed:
+        if key in CODE:
+            value = flat(identity.config)[key]
+            print_and_log(f"the file of {key}={value} has changed since this run was made")
+    return NAMES in changed
 
 
 def resumed_arguments(arguments: list[str]) -> list[str]:

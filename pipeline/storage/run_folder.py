@@ -12,7 +12,7 @@ from pipeline.config.experiment import Config, plain
 from pipeline.errors import UserError
 from pipeline.storage.run_identity import IDENTITY, ProcessIdentity, RunIdentity
 from pipeline.storage.run_result import RESULT, RunResult
-from pipeline.storage.signature import signature
+from pipeline.storage.signature import digests_of, signature
 
 if TYPE_CHECKING:  # loads NumPy, which the command line does not need
     from pipeline.data.data_spec import DataSpec
@@ -111,6 +111,7 @@ class RunFolder:
             process=ProcessIdentity.current(),
             slurm_job=os.environ.get("SLURM_JOB_ID"),
             config=plain(config),
+            files=digests_of(plain(config)),
             data=data,
         )
         try:

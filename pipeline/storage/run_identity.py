@@ -55,6 +55,8 @@ class RunIdentity:
     process: ProcessIdentity = ProcessIdentity()  # that started the run
     slurm_job: str | None = None  # of that process, if Slurm started it
     config: Mapping[str, Any] = field(default_factory=dict)
+    # Digests of the files whose content counts, by the keys that name them; None in runs of earlier versions.
+    files: Mapping[str, str | None] | None = None
     data: "DataSpec | None" = None  # None before the data set is loaded
     extra: Mapping[str, object] = field(default_factory=dict)  # entries of a newer version
 
@@ -68,13 +70,14 @@ class RunIdentity:
         known: dict[str, object] = {"signature": self.signature, "wandb_id": self.wandb_id}
         known |= {"earlier_signatures": self.earlier_signatures} if self.earlier_signatures else {}
         known |= self.process.to_json() | {"slurm_job": self.slurm_job, "config": self.config}
+        known |= {} if self.files is None else {"files": self.files}
         return known | ({"data": self.data} if self.data else {}) | dict(self.extra)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Rebuild from what `to_json` returned; missing entries get defaults."""
         own = {"signature": str, "wandb_id": str, "slurm_job": str, "config": dict, "data": dict}
-        own |= {"earlier_signatures": list}
+        own |= {"earlier_signatures": list, "files": dict}
         known = {name: content[name] for name in own if isinstance(content.get(name), own[name])}
         extra = {key: content[key] for key in content if key not in {*own, "host", "process"}}
         return cls(**known, process=ProcessIdentity.from_json(content), extra=extra)

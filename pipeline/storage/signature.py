@@ -37,15 +37,27 @@ def signature(config: Config) -> str:
     return signature_of(plain(config))
 
 
-def signature_of(config: Mapping[str, object], meaning: int = MEANING) -> str:
-    """Return the signature of a config in plain containers, as `run.json` holds it, and of its meaning."""
+def signature_of(
+    config: Mapping[str, object],
+    meaning: int = MEANING,
+    digests: Mapping[str, str | None] | None = None,
+) -> str:
+    """Return the signature of a config in plain containers, as `run.json` holds it, and of its meaning.
+
+    `digests` are those of `digests_of`; None reads the files again.
+    """
     relevant = {key: value for key, value in flat(config).items() if not is_irrelevant(key)}
-    for key, file in files_of(relevant).items():
-        relevant[key] = [relevant[key], _digest_of(file)]
+    for key, digest in (digests_of(config) if digests is None else digests).items():
+        relevant[key] = [relevant.get(key), digest]
     if relevant.get("dataset.name") == "folder":  # its root is the data; that of others keeps files
         relevant["dataset.root"] = flat(config)["dataset.root"]
     hashed = relevant if meaning == 1 else [meaning, relevant]
     return sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digests_of(config: Mapping[str, object]) -> dict[str, str | None]:
+    """Return the digests of the files whose content counts, by the dotted keys that name them."""
+    return {key: _digest_of(file) for key, file in files_of(flat(config)).items()}
 
 
 def files_of(config: Mapping[str, object]) -> dict[str, Path | None]:

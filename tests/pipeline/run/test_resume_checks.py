@@ -66,17 +66,42 @@ def test_an_edited_file_of_names_makes_another_run(configure, tmp_path, monkeypa
     assert signature(configure(f"model=own model.names={tmp_path / 'moved.yaml'}")) != before
 
 
-def test_an_edited_module_of_own_data_makes_another_run(configure, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "dataset=own dataset.load=edited_own:made",
+        "model=own model.torch=edited_own:made",
+        "task=own task.torch=edited_own:made",
+        "optimizer=own optimizer.torch=edited_own:made",
+        "schedule=own schedule.function=edited_own:made",
+    ],
+)
+def test_an_edited_module_of_the_user_makes_another_run_and_is_told_when_one_resumes(
+    configure, tmp_path, monkeypatch, capsys, overrides
+):
     monkeypatch.syspath_prepend(tmp_path)
-    module = tmp_path / "edited_own_data.py"
-    module.write_text("def load(): ...")
-    config = configure("dataset=own dataset.load=edited_own_data:load")
+    module = tmp_path / "edited_own.py"
+    module.write_text("def made(): ...")
+    config = configure(overrides)
     folder = RunFolder(tmp_path / "run")
     folder.identify(config)
     assert read_identity(folder.path, "resume").backend == "torch"
-    module.write_text("def load(): ... # else")
+    assert capsys.readouterr().out == ""
+    module.write_text("def made(): ... # else")
     assert signature(config) != folder.identity.signature
-    with pytest.raises(UserError, match=r"or the file of dataset\.load \(.*edited_own_data\.py\)"):
+    read_identity(folder.path, "resume")
+    assert "=edited_own:made has changed since" in capsys.readouterr().out
+
+
+def test_names_that_were_edited_since_refuse_a_resume(configure, tmp_path):
+    names = tmp_path / "names.yaml"
+    names.write_text("rows: []")
+    folder = RunFolder(tmp_path / "run")
+    folder.identify(configure(f"model=own model.names={names}"))
+    names.write_text("rows: []\n")
+    with pytest.raises(
+        UserError, match=r"or the file of model\.names \(.*names\.yaml\), was edited"
+    ):
         read_identity(folder.path, "resume")
 
 
