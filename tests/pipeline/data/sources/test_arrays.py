@@ -305,6 +305,7 @@ def test_large_files_are_mapped_scanned_once_and_never_read_whole(
     small = load(GOOD, "small", **folds)
     monkeypatch.setattr(pipeline.data.sources.arrays.scans, "SMALL", 0)
     monkeypatch.setattr(pipeline.data.dataset, "LARGE", 500)
+    monkeypatch.setattr(pipeline.data.dataset, "ROW", 0)
     arrays = GOOD | {"features": FEATURES}
     data = load(arrays, "folder", **folds)
     assert set(data.train.stored) == {"image", "features"}  # the labels are small
