@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.backend_specs import BACKENDS
 from pipeline.config import models
 from pipeline.config.experiment import Config
 from pipeline.config.fields import require
@@ -169,7 +170,13 @@ def import_user_model(
     Raises:
         UserError: there is no such class, or it does not accept these arguments.
     """
-    model_class = import_attribute(path or "", key)
+    if path is None:
+        backend = key.rpartition(".")[2]
+        others = " or ".join(name for name in BACKENDS if name != backend)
+        problem = f"your model has no side for backend={backend}"
+        hint = f"Set {key}=package.module:Class, or backend={others}."
+        raise UserError(key, "null", problem=problem, hint=hint)
+    model_class = import_attribute(path, key)
     try:
         return model_class(input_shape, outputs, **options)
     except (Exception, SystemExit) as error:  # a user's code may raise anything, even `sys.exit()`

@@ -170,7 +170,7 @@ MISTAKES = {
     "mode=test": "mode=…: has no effect on parity. Leave it out: parity trains from the first step.",
     "accelerator.devices=2": "accelerator.devices=2: must be 1",
     "model=cnn dataset=line": "Set model=linear",
-    "model=own": "model.torch=: it is no import path",
+    "model=own": "model.torch=null: your model has no side for backend=torch",
     "model=own model.torch=json:nothing": "model.torch=json:nothing: json",
     "model=own model.torch=raising:Torch model.jax=raising:Flax": (
         "model.torch=raising:Torch: RuntimeError: no luck in {}/raising.py, line 14. See docs/porting.md"

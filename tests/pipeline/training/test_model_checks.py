@@ -224,6 +224,7 @@ def test_a_users_model_that_cannot_be_created_is_reported_in_one_message(tmp_pat
     (tmp_path / "bad_class.py").write_text("class Net:\n    def __init__(self, *_): 1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     for path, problem in {
+        None: r"model\.torch=null: your model has no side for backend=torch.*or backend=jax",
         "./net.py:Net": r"it names a file\. Name the module: net:Net",
         "bad_syntax:Net": r"cannot be imported: SyntaxError",
         "bad_exit:Net": r"cannot be imported: SystemExit: 3",
