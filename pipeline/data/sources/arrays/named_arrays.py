@@ -41,7 +41,7 @@ IGNORED = {"mask": 255}  # values that are no class
 STRATIFIED = (
     10**7
 )  # samples above which classes are in proportion by chance: the order takes seconds
-SAME_VALUES = {"next": "tokens", "source": "target"}  # fields with the vocabulary of another
+SAME_VALUES = {"next": "tokens"}  # fields with the vocabulary of another
 
 
 def data_of(name: str, splits: Mapping[str, Fields], config: NamedArraysConfig, key: str) -> Data:
