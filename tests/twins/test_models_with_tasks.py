@@ -12,18 +12,21 @@ FP64 = (
     "train.batch_size=8 train.eval_every=2steps train.eval_batch_size=13 optimizer.lr=0.01"
 )
 SMALL = "model.width=8 model.heads=2 model.depth=1"
+UNET = "model=unet model.width=4 model.groups=2 model.depth=1"
 TEXT = "dataset=text dataset.length=9 dataset.max_bytes=1_500"
 DIGITS = "dataset=digits dataset.limit=40"
 CASES = {
     "encoder_decoder": f"model=encoder_decoder {SMALL} dataset=reverse dataset.samples=40 "
     "dataset.length=5 dataset.vocabulary=7 train.label_smoothing=0.1",
     "bert": f"model=bert {SMALL} {TEXT} task=masked_language",
-    "unet": f"model=unet model.width=4 model.groups=2 model.depth=1 {DIGITS} task=denoising",
+    "unet": f"{UNET} {DIGITS} task=denoising",
+    "unet of scenes": f"{UNET} dataset=scenes dataset.samples=40 dataset.size=12 dataset.cell=8",
 }
 METRICS = {
     "encoder_decoder": {"loss", "perplexity", "accuracy", "exact_match"},
     "bert": {"loss", "perplexity", "accuracy"},
     "unet": {"loss"},
+    "unet of scenes": {"loss", "accuracy", "mean_iou"},
 }
 EACH = [
     pytest.param(name, marks=[pytest.mark.slow] * (name != "encoder_decoder")) for name in CASES
