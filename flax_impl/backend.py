@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import flax
@@ -27,6 +28,7 @@ from flax_impl.step import TrainState, make_apply_fn
 from flax_impl.tasks import Inputs, build_loss
 from flax_impl.transfer import export_checkpoint, import_checkpoint
 from pipeline.config.models import Initializer, OwnConfig
+from pipeline.config.optimizers import SGDConfig
 from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
 from pipeline.run.experiment import Experiment
@@ -87,6 +89,11 @@ def test(
     experiment: Experiment, device: Device, checkpoint: Checkpoint | PortableCheckpoint
 ) -> tuple[Mapping[str, float], np.ndarray | None]:
     """Return the sums over the test set with a checkpoint's weights, and the prediction for each sample."""
+    if isinstance(
+        checkpoint, PortableCheckpoint
+    ):  # the optimizer may be a user's own of torch alone
+        config = replace(experiment.config, optimizer=SGDConfig())
+        experiment = replace(experiment, config=config)
     state, layout = build(experiment, device, is_fresh=False)
     if isinstance(checkpoint, PortableCheckpoint):
         state = import_checkpoint(checkpoint, state, layout)

@@ -6,6 +6,7 @@ from short_runs import FP64, lines
 
 from pipeline.errors import UserError
 from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.signature import signature
 
 RUN = f"{FP64} model=mlp model.hidden=[8] train.accumulate=2 train.clip_norm=0.5"
 OWN = (
@@ -48,17 +49,26 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(train, tmp_path, backend, o
 
 
 def test_the_state_stays_on_its_backend_and_the_weights_cross(train, tmp_path):
-    assert train("first", "torch", f"{RUN} {OWN} train.stop_after=13") == 130
-    crossing = f"{RUN} {OWN} resume={tmp_path / 'first'}"
+    own = f"{RUN} optimizer=own optimizer.torch=tests.own_training:Momentum"
+    assert train("first", "torch", f"{own} train.stop_after=13") == 130
+    crossing = f"{own} resume={tmp_path / 'first'}"
     with pytest.raises(
         UserError, match=r"is of step 13, .* cannot be converted\. .* weights alone"
     ):
         train("second", "jax", crossing)
-    tested = f"{RUN} {OWN} mode=test checkpoint={tmp_path / 'first'}"
+    tested = f"{own} mode=test checkpoint={tmp_path / 'first'}"
     assert train("there", "torch", tested) == 0
     assert train("here", "jax", tested) == 0
     found, expected = (RunFolder(tmp_path / name).result.test for name in ("here", "there"))
     assert found == pytest.approx(expected, rel=1e-10)
+
+
+def test_what_the_paths_name_is_part_of_the_signature(configure):
+    given = (
+        OWN, OWN.replace(":Momentum", ":Slowing"), OWN.replace("momentum:0.8", "momentum:0.7"),
+        OWN.replace(":sawtooth", ":other"), f"{OWN} callbacks=[own_training:Samples]",
+    )  # fmt: skip
+    assert len({signature(configure(f"{RUN} {own}")) for own in given}) == len(given)
 
 
 REFUSED = {
