@@ -21,7 +21,7 @@ BLOCK = re.compile(
 class Step:
     """The steps of a reader: save a file, change one, run commands; and what the last of these says."""
 
-    kind: str  # `python`, `diff`, `sh`
+    kind: str  # `python`, `yaml`, `diff`, `sh`
     text: str
     file: str = ""
     told: tuple[str, ...] = ()
@@ -39,14 +39,14 @@ def steps(page: str) -> list[Step]:
     for block in BLOCK.finditer(page):
         between = page[end : block.start()]
         end = block.end()
-        named = re.findall(r"as `(\w+\.py)`", between)
+        named = re.findall(r"as `([\w/]+\.(?:py|yaml))`", between)
         if block["quote"]:
             if not between.strip():  # it follows a command
                 told = tuple(line.removeprefix("> ") for line in block["quote"].splitlines())
                 found[-1] = replace(found[-1], told=told)
-        elif block["kind"] == "python" and named:
+        elif block["kind"] in ("python", "yaml") and named:
             file = named[-1]
-            found.append(Step("python", block["text"], file))
+            found.append(Step(block["kind"], block["text"], file))
         elif block["kind"] == "diff":
             found.append(Step("diff", block["text"], file))
         elif block["kind"] == "sh":
@@ -59,7 +59,8 @@ def follow(page: str, folder: Path) -> list[str]:
     printed = []
     for step in steps(page):
         path = folder / step.file
-        if step.kind == "python":
+        if step.kind in ("python", "yaml"):
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(step.text)
         elif step.kind == "diff":
             old, new = (
@@ -138,6 +139,17 @@ def test_the_page_of_own_optimizers_schedules_and_callbacks_works_as_written(tmp
     assert (outputs / "sawtooth" / "comparison.md").exists()
 
 
+@pytest.mark.slow
+def test_the_page_of_own_data_models_and_losses_ends_in_a_sweep_in_few_lines(tmp_path):
+    page = (DOCS / "own.md").read_text()
+    code = [step.text for step in steps(page) if step.kind == "python"]
+    lines = [line for text in code for line in text.splitlines() if line.strip()]
+    assert len(lines) < 60  # what a user writes for data, two models and two losses
+    follow(page, tmp_path)
+    rows = (tmp_path / "outputs/bands/comparison.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4
+
+
 def test_the_readme_shows_a_command_of_the_porting_page_with_what_it_says():
     readme = (ROOT / "README.md").read_text()
     second = [step for step in steps((DOCS / "porting.md").read_text()) if step.told][1]
@@ -146,7 +158,7 @@ def test_the_readme_shows_a_command_of_the_porting_page_with_what_it_says():
 
 
 def test_every_step_of_the_pages_is_recognised():
-    for name in ("porting.md", "verify.md", "own_training.md"):
+    for name in ("porting.md", "verify.md", "own_training.md", "own.md"):
         page = (DOCS / name).read_text()
         commands = [
             line for step in steps(page) if step.kind == "sh" for line in step.text.splitlines()
