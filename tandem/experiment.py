@@ -6,6 +6,7 @@ from html import escape
 from hydra import compose as compose_with_hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pipeline.cli.checks import checked_config
 from pipeline.config.checks.hydra_errors import to_user_error
@@ -46,6 +47,6 @@ def compose(*overrides: str) -> Experiment:
         with compose_from(CONF):
             composed = compose_with_hydra("config", list(overrides))
         return Experiment(overrides, checked_config(composed, overrides)[0])
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         known = to_user_error(error)
         raise (known if isinstance(known, UserError) else error) from error

@@ -18,6 +18,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
     ValidationError,
 )
+from yaml import YAMLError
 
 from pipeline.commands import command
 from pipeline.config.checks.keys import (
@@ -27,6 +28,7 @@ from pipeline.config.checks.keys import (
     options_of,
     raw_value,
 )
+from pipeline.config.checks.preset_errors import error_in_preset, no_yaml
 from pipeline.config.checks.suggestions import did_you_mean, nearest, unknown_key
 from pipeline.errors import BadArgument, UserError
 
@@ -120,7 +122,7 @@ def bad_override(error: ConfigCompositionException) -> UserError | None:
         given = re.search(r"use \+[^=\s]*=(.*)", text)
         value = given[1] if given else MISSING
         return unknown_key(str(cause.full_key), value, cause.parent_node)
-    return wrong_type(cause, text)
+    return error_in_preset(text, cause) or wrong_type(cause, text)
 
 
 def nothing_to_delete(key: str) -> UserError:
@@ -224,6 +226,7 @@ TRANSLATIONS: Sequence[tuple[type[BaseException], Callable[[Any], UserError | No
     (MissingMandatoryValue, missing_value),
     (ValidationError, wrong_type),
     (OmegaConfBaseException, malformed),
+    (YAMLError, no_yaml),
     (AssertionError, logger_not_chosen),
     (OSError, unwritable),
 )

@@ -13,8 +13,10 @@ from pipeline.cli.tandem import SUBCOMMANDS
 from pipeline.config.checks.keys import options_of
 from pipeline.config.experiment import register, typed
 from pipeline.config.hydra_compat import compose_from
+from pipeline.errors import UserError
 from pipeline.shipped import CONF, STARTER
 from pipeline.storage.run_identity import ProcessIdentity
+from tandem.experiment import compose as composed_experiment
 
 ROOT = Path(__file__).resolve().parents[3]
 MINE = "defaults:\n  - own\n  - _self_\ntorch: my_small_net:Net\n"
@@ -69,6 +71,29 @@ def test_a_primary_config_of_the_users_own_takes_the_place_of_the_built_in_one(o
     text = (CONF / "config.yaml").read_text().replace("- dataset: digits", "- dataset: line")
     (own_conf / "config.yaml").write_text(text)
     assert composed().dataset.name == "line"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "defaults: [own, _self_]\ntorhc: a:b\n",
+            r"model.torhc=\?\?\?: must be a key of model=own .*Did you mean model.torch\? "
+            r"It is in conf/model/wrong.yaml\.",
+        ),
+        (
+            "torch: a:b\n",
+            r"conf/model/wrong.yaml: it is based on no option of model\. Begin it with .* defaults: \[",
+        ),
+        ("torch: [a\n", r"conf/model/wrong.yaml, line 2: it is no YAML: expected ',' or '\]'"),
+        ("- a\n", r"conf/model/wrong.yaml: it holds a list\. Write keys: KEY: VALUE\."),
+        ("defaults: [mlp, _self_]\nhidden: wide\n", r"model.hidden=wide: must be a list"),
+    ],
+)
+def test_a_mistake_in_a_file_of_the_users_own_is_named_with_its_file(own_conf, content, message):
+    (own_conf / "model" / "wrong.yaml").write_text(content)
+    with pytest.raises(UserError, match=message):
+        composed_experiment("model=wrong")
 
 
 def test_a_misspelt_option_of_the_users_own_is_suggested(own_conf):
