@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing import spawn
 
-from lightning_impl.data import EvalBatches, TrainBatches
+from lightning_impl.data import COUNTED, EvalBatches, TrainBatches
 from lightning_impl.device import Device
 from lightning_impl.norms import SyncBatchNorm, convert_sync_batchnorm
 from lightning_impl.randomness import Dropout, DropPath, step_key, use_key
@@ -172,13 +172,18 @@ def test_batch_digests_are_the_same_on_all_devices(plan):
     assert digests == {TrainBatches(plan, device_of(0, size=1), 1, lambda: 0).digest()}
 
 
+def counted(batch):
+    """Labels of the samples that count."""
+    return batch["label"][: len(batch[COUNTED])]
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 50, 1000])
 def test_devices_evaluate_each_sample_once_in_equally_many_batches(plan, batch_size):
     split = plan.data.val
     ranks = [list(EvalBatches(split, plan, device_of(rank), batch_size)) for rank in range(SIZE)]
     assert len({len(batches) for batches in ranks}) == 1
-    assert all(len(b["image"]) >= max(1, len(b["label"])) for batches in ranks for b in batches)
-    found = np.concatenate([b["label"] for batch in zip(*ranks, strict=True) for b in batch])
+    assert all(len(b["image"]) >= max(1, len(b[COUNTED])) for batches in ranks for b in batches)
+    found = np.concatenate([counted(b) for batch in zip(*ranks, strict=True) for b in batch])
     assert found.tolist() == split.fields["label"].tolist()
 
 
@@ -187,7 +192,7 @@ def test_predictions_of_all_devices_add_up_in_the_order_of_the_split(plan, batch
     split, placed = plan.data.val, []
     for rank in range(SIZE):
         batches = EvalBatches(split, plan, device_of(rank), batch_size)
-        own = torch.cat([batch["label"] + 1 for batch in batches])
+        own = torch.cat([counted(batch) + 1 for batch in batches])
         placed.append(batches.in_order(torch.stack([own, -own], dim=1)))
     wanted = torch.as_tensor(split.fields["label"] + 1)
     assert torch.equal(sum(placed), torch.stack([wanted, -wanted], dim=1))
