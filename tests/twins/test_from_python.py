@@ -120,7 +120,7 @@ def test_names_in_html_are_escaped(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: tandem.compose("modle=cnn"), "modle=cnn: .*Did you mean the group model"),
+        (lambda: tandem.compose("optimizr=sgd"), "optimizr=sgd: .*the group optimizer"),
         (lambda: tandem.compose("-m"), "-m: an experiment takes no flag"),
         (lambda: tandem.compose("seed=0,1"), "seed=0,1: must be one value"),
         (

@@ -126,7 +126,7 @@ def test_every_subcommand_has_a_line_and_its_own_help(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("typed_name", "meant"), [("rnu", "run"), ("comapre", "compare"), ("model=cnn", "run")]
+    ("typed_name", "meant"), [("rnu", "run"), ("comparee", "compare"), ("model=cnn", "run")]
 )
 def test_an_unknown_subcommand_is_refused_with_the_nearest(tmp_path, typed_name, meant):
     done = tandem(tmp_path, typed_name)
