@@ -39,6 +39,13 @@ MODELS = {
     f"optimizer=sgd optimizer.lr=0.05 train.accumulate=2 {SHARED}",
     "gpt": "model=gpt model.width=16 model.depth=2 dataset=text dataset.length=16 "
     f"dataset.max_bytes=20_000 optimizer=muon optimizer.lr=0.005 train.clip_norm=1 {SHARED}",
+    "resnet50": f"model=resnet50 model.width=4 {DIGITS} optimizer=sgd optimizer.lr=1e-3",
+    "unet": f"model=unet model.width=4 model.groups=2 model.depth=1 {DIGITS} task=denoising "
+    f"optimizer=adamw optimizer.lr=1e-3 train.ema=0.9 {SHARED}",
+    "bert": "model=bert model.width=16 model.depth=2 dataset=text dataset.length=16 "
+    f"dataset.max_bytes=20_000 task=masked_language train.accumulate=2 {SHARED}",
+    "encoder_decoder": "model=encoder_decoder model.width=16 model.depth=1 dataset=reverse "
+    f"dataset.samples=400 dataset.length=8 train.clip_norm=1 train.label_smoothing=0.1 {SHARED}",
     "own": "model=own model.torch=tests.own_models:TorchNet model.jax=tests.own_models:FlaxNet "
     f"optimizer=lamb {DIGITS}",
 }
