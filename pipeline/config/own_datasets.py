@@ -49,6 +49,42 @@ class OwnDataConfig(NamedArraysConfig):
     options: dict[str, Any] = option({}, "arguments of your function")
 
 
+class Missing(Enum):
+    mean = "mean"
+    indicate = "indicate"
+    refuse = "refuse"
+
+
+class TableConfig(DatasetConfig):
+    """A table in a CSV or Parquet file, with columns of numbers and of categories."""
+
+    name: str = "table"
+    path: str = option(
+        "", "a .csv, .tsv or .parquet file, or a folder with train, and val and test, of these"
+    )
+    targets: list[str] = option(
+        [], "columns to predict: numbers for regression, or one of texts or booleans for classes"
+    )
+    columns: list[str] | None = option(
+        None, "columns that the model gets; null: all that are not left out, targets or the split"
+    )
+    drop: list[str] = option([], "columns to leave out")
+    categorical: list[str] = option(
+        [], "columns whose numbers are categories or classes, as texts are"
+    )
+    missing: Missing = option(
+        Missing.mean,
+        "empty cells: the training mean in numbers; indicate: a column beside that tells; refuse",
+    )
+    split: str | None = option(None, "column that says train, val or test; null: by fractions")
+    separator: str | None = option(
+        None, "between the cells of a CSV file; null: a comma, in .tsv a tab"
+    )
+    test_fraction: float = option(
+        0.1, "fraction of the rows held out for testing, if no test set is given", "in (0, 1)"
+    )
+
+
 class TokenType(Enum):
     uint16 = "uint16"
     uint32 = "uint32"
@@ -86,5 +122,6 @@ class TokensConfig(DatasetConfig):
 OWN_DATASETS = {
     "arrays": ArraysConfig,
     "own": OwnDataConfig,
+    "table": TableConfig,
     "tokens": TokensConfig,
 }

@@ -37,6 +37,7 @@ NEEDS = {
     "dataset=folder": ("dataset.root={data}/images", "dataset.size=8", "dataset.limit=null"),
     "dataset=arrays": ("dataset.path={data}/arrays.npz",),
     "dataset=own": ("dataset.load=tests.own_data:images",),
+    "dataset=table": ("dataset.path={data}/table.csv", "dataset.targets=[y]", "model=mlp"),
     "dataset=tokens": ("dataset.path={data}/ids.bin", "dataset.length=16", *SMALL_GPT),
     "model=own": ("model.torch=tests.own_models:TorchNet", "model.jax=tests.own_models:FlaxNet"),
     "optimizer=own": (
@@ -93,11 +94,13 @@ NOT_HERE |= {"accelerator=gpu", "accelerator=multi_gpu"}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder with image files, arrays, and token ids."""
+    """A folder with image files, arrays, a table, and token ids."""
     folder = tmp_path_factory.mktemp("data")
     write_images(folder / "images", {"a": 20, "b": 20})
     np.savez(folder / "arrays.npz", **own_data.images())
     (np.arange(3000, dtype="<u2") % 50).tofile(folder / "ids.bin")
+    rows = [f"{row % 7},{'ab'[row % 2]},{row % 5}.5" for row in range(120)]
+    (folder / "table.csv").write_text("\n".join(["x,kind,y", *rows]))
     return folder
 
 

@@ -1,4 +1,4 @@
-"""A user's own arrays, function and tokens: the same batches on both backends, and runs on them."""
+"""A user's own arrays, function, table and tokens: the same batches on both backends, and runs on them."""
 
 import numpy as np
 import pytest
@@ -30,6 +30,8 @@ def data(tmp_path, monkeypatch):
     """Overrides for each kind of data, made in the test's folder."""
     np.savez(tmp_path / "images.npz", image=IMAGES, label=LABELS)
     RANDOM.integers(0, 40_000, 2000).astype("<u2").tofile(tmp_path / "ids.bin")
+    table = [f"{row / 7:.3f},{'abc'[row % 3]},{row % 2 == 0}" for row in range(120)]
+    (tmp_path / "table.csv").write_text("\n".join(["size,kind,even", *table]))
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "users_own_data.py").write_text(OWN)
     root = f"dataset.root={tmp_path}"
@@ -37,12 +39,13 @@ def data(tmp_path, monkeypatch):
         "arrays": f"dataset=arrays dataset.path={tmp_path}/images.npz {root} dataset.augment=true "
         "dataset.crop_padding=1 dataset.normalize=[image]",
         "own": f"dataset=own dataset.load=users_own_data:load dataset.options={{count:90}} {root}",
+        "table": f"dataset=table dataset.path={tmp_path}/table.csv dataset.targets=[kind] {root}",
         "tokens": f"dataset=tokens dataset.path={tmp_path}/ids.bin dataset.length=9 {root} "
         "dataset.folds=4 dataset.fold=1",
     }
 
 
-@pytest.fixture(params=["arrays", "own", "tokens"])
+@pytest.fixture(params=["arrays", "own", "table", "tokens"])
 def kind(request):
     return request.param
 
@@ -75,6 +78,9 @@ def test_both_backends_get_the_same_batches_however_they_are_kept(
             np.testing.assert_array_equal(found[name].cpu().numpy(), np.asarray(wanted[name]))
         digests += [by_torch.digest(), by_jax.digest()]
         first = next(iter(by_torch))
+        if kind == "table":
+            assert first["features"].shape == (16, 3)
+            assert abs(float(first["features"][:, 0].mean())) < 1  # normalised
         if kind == "arrays":
             assert first["image"].shape == (16, 2, 6, 6)
             assert abs(float(first["image"].mean())) < 0.5  # normalised
@@ -95,9 +101,14 @@ def test_images_of_floats_train_and_test_the_same_on_both_backends(run, data):
 
 @pytest.mark.parametrize(
     ("kind", "backend", "model"),
-    [("own", "torch", "model=linear"), ("tokens", "jax", "model=gpt model.depth=1 model.width=8")],
+    [
+        ("own", "torch", "model=linear"),
+        ("table", "torch", "model=mlp"),
+        ("table", "jax", "model=mlp"),
+        ("tokens", "jax", "model=gpt model.depth=1 model.width=8"),
+    ],
 )
-def test_own_data_and_tokens_run(train, tmp_path, data, kind, backend, model):
+def test_own_data_tables_and_tokens_run(train, tmp_path, data, kind, backend, model):
     keys = f"{data[kind]} {model} train.batch_size=16 train.steps=3 logger=none accelerator=cpu"
     assert train("run", backend, keys) == 0
     result = RunFolder(tmp_path / "run").result

@@ -19,6 +19,7 @@ from pipeline.data.sources import (
     reverse,
     scenes,
     synthetic,
+    table,
     text,
     tokens,
 )
@@ -35,6 +36,7 @@ LOADERS: dict[str, Callable[..., Data]] = {
     "reverse": reverse.load,
     "scenes": scenes.load,
     "synthetic": synthetic.load,
+    "table": table.load,
     "text": text.load,
     "tokens": tokens.load,
     **{name: images.load for name in images.CLASSES},
@@ -47,6 +49,7 @@ OTHER_TASKS: dict[str, str | Callable[..., str | None]] = {
     "own": own.task_of,
     "reverse": "seq2seq",
     "scenes": "segmentation",
+    "table": table.task_of,
     "text": "language",
     "tokens": "language",
 }

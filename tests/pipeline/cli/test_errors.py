@@ -272,6 +272,17 @@ CASES = [
         "dataset=arrays dataset.path={file}",
         "dataset.path={file}|no .npy or .npz file",
     ),
+    Case("no table", "dataset=table model=mlp", "dataset.path=''|a table, or a folder of them"),
+    Case(
+        "a table that is not there",
+        "dataset=table model=mlp dataset.path={tmp}/a.csv",
+        "dataset.path={tmp}/a.csv|no such file",
+    ),
+    Case(
+        "a file of no table",
+        "dataset=table model=mlp dataset.path={file} dataset.targets=[y]",
+        "dataset.path={file}|no .csv, .tsv or .parquet file",
+    ),
     Case("no function for data", "dataset=own", "dataset.load=null|package.module:function"),
     Case(
         "a function for data that fails",

@@ -48,7 +48,8 @@ model.norm_epsilon model.max_length model.bias model.name model.init model.torch
 model.options model.names
 dataset.name dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.name
 dataset.folds dataset.fold dataset.sizes dataset.normalize dataset.allow_nan dataset.load
-dataset.options dataset.dtype dataset.vocabulary dataset.tokenizer dataset.end
+dataset.options dataset.targets dataset.columns dataset.drop dataset.categorical dataset.missing
+dataset.split dataset.dtype dataset.vocabulary dataset.tokenizer dataset.end
 dataset.cache dataset.labels dataset.separator dataset.crop_pct dataset.store dataset.scale
 dataset.ratio dataset.jitter dataset.mean dataset.std dataset.skip_corrupt dataset.workers
 dataset.val_fraction dataset.limit dataset.crop_padding dataset.flip dataset.name
