@@ -153,6 +153,14 @@ class _Place:
         return self.pieces[0].to_canonical, self.pieces[0].to_own
 
 
+class Adapted(nn.Module):
+    """A module of another library as a linen module."""
+
+    def kinds(self) -> dict[tuple[str, ...], type[nn.Module]]:
+        """Return the linen layers that its own are like, by path."""
+        raise NotImplementedError
+
+
 Layout = dict[tuple[str, ...], _Place]  # by the path in Flax's trees
 
 
@@ -193,6 +201,8 @@ def layout_of(
     with nn.intercept_methods(note):
         make = partial(jax.eval_shape, model.init, jax.random.key(0))
         variables = _in_its_types(make, inputs)
+    if isinstance(model, Adapted):
+        kinds |= model.kinds()
     layout = {
         path: _Place(collection, array.shape, (piece(path, array.shape),))  # pyrefly: ignore[missing-attribute] no empty nodes
         for collection in ("params", "batch_stats")

@@ -135,3 +135,23 @@ class FlaxPlain(flax.linen.Module):
         if self.twice:
             flax.linen.Dropout(rate, deterministic=not train)(x)
         return flax.linen.Dense(self.outputs, name="b")(inputs=x)
+
+
+class TorchNorm(torch.nn.Module):
+    """A convolution with batch norm and dropout, a list of linear layers, and a linear head."""
+
+    def __init__(
+        self, input_shape: tuple[int, ...], outputs: int, width: int = 8, rate: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(input_shape[-1], width, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(width)
+        self.drop = torch.nn.Dropout(rate)
+        self.hidden = torch.nn.ModuleList(torch.nn.Linear(width, width) for _ in range(2))
+        self.head = torch.nn.Linear(width, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.drop(self.norm(self.conv(x)).relu()).mean((2, 3))
+        for layer in self.hidden:
+            x = layer(x).tanh()
+        return self.head(x)
