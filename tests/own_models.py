@@ -141,11 +141,16 @@ class TorchNorm(torch.nn.Module):
     """A convolution with batch norm and dropout, a list of linear layers, and a linear head."""
 
     def __init__(
-        self, input_shape: tuple[int, ...], outputs: int, width: int = 8, rate: float = 0.0
+        self,
+        input_shape: tuple[int, ...],
+        outputs: int,
+        width: int = 8,
+        rate: float = 0.0,
+        norm: bool = True,
     ) -> None:
         super().__init__()
         self.conv = torch.nn.Conv2d(input_shape[-1], width, 3, padding=1)
-        self.norm = torch.nn.BatchNorm2d(width)
+        self.norm = torch.nn.BatchNorm2d(width) if norm else torch.nn.Identity()
         self.drop = torch.nn.Dropout(rate)
         self.hidden = torch.nn.ModuleList(torch.nn.Linear(width, width) for _ in range(2))
         self.head = torch.nn.Linear(width, outputs)

@@ -7,15 +7,18 @@ from flax import nnx
 class NNXNet(nnx.Module):
     """A convolution with batch norm and dropout, a list of linear layers, and a linear head."""
 
-    def __init__(self, input_shape, outputs, width=8, rate=0.0, *, rngs: nnx.Rngs):
+    def __init__(self, input_shape, outputs, width=8, rate=0.0, norm=True, *, rngs: nnx.Rngs):
         self.conv = nnx.Conv(input_shape[-1], width, (3, 3), rngs=rngs)
-        self.norm = nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        if norm:
+            self.norm = nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
         self.drop = nnx.Dropout(rate, rngs=rngs)
         self.hidden = nnx.List([nnx.Linear(width, width, rngs=rngs) for _ in range(2)])
         self.head = nnx.Linear(width, outputs, rngs=rngs)
 
     def __call__(self, x):
-        x = self.drop(nnx.relu(self.norm(self.conv(x)))).mean((1, 2))
+        x = self.conv(x)
+        x = self.norm(x) if hasattr(self, "norm") else x
+        x = self.drop(nnx.relu(x)).mean((1, 2))
         for layer in self.hidden:
             x = jax.nn.tanh(layer(x))
         return self.head(x)
