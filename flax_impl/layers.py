@@ -154,7 +154,10 @@ class _Place:
 
 
 class Adapted(nn.Module):
-    """A module of another library as a linen module."""
+    """A module of another library as a linen module.
+
+    Only here: torch has one kind of module.
+    """
 
     def kinds(self) -> dict[tuple[str, ...], type[nn.Module]]:
         """Return the linen layers that its own are like, by path."""

@@ -32,7 +32,7 @@ class FromNNX(Adapted):
 
     `params` are its variables of the type `nnx.Param`, `batch_stats` all others, but for the states of random
     generators: those start anew at each call, from linen's. `make` makes the module from `nnx.Rngs`, and
-    `dtype` is that of the parameters and inputs in products.
+    `dtype` is that of the parameters and inputs in products. Only here: torch has one kind of module.
     """
 
     make: Callable[[nnx.Rngs], nnx.Module]

@@ -32,6 +32,7 @@ ONE_SIDED = {
     "flax_impl/layers.py": {
         "layout_of": "canonical names and layouts are torch's own",
         "check_groups": "the same",
+        "Adapted": "torch has one kind of module",
         "module_names": "the same",
         "initial_variables": "a torch model is made with its values",
         "TypedModule": "torch converts a built model",
@@ -99,6 +100,7 @@ PROGRAM = (
 )
 ONE_SIDED_FILES = {
     "lightning_impl/strategies.py": "Lightning's Trainer is told of the devices; arrays of JAX know them",
+    "flax_impl/models/from_nnx.py": "torch has one kind of module",
     "flax_impl/verify/adapters/function.py": KINDS,
     "flax_impl/verify/adapters/linen.py": KINDS,
     "flax_impl/verify/adapters/nnx.py": KINDS,
