@@ -197,7 +197,9 @@ class OwnConfig(ModelConfig):
         "own: as your model starts itself, a pair as its torch model; or a distribution for all layers",
     )
     torch: str | None = option(None, "your torch.nn.Module, as package.module:Class")
-    jax: str | None = option(None, "your flax.linen.Module or flax.nnx.Module, as package.module:Class")
+    jax: str | None = option(
+        None, "your flax.linen.Module or flax.nnx.Module, as package.module:Class"
+    )
     names: str | None = option(
         None,
         "file with the pairs of names that differ, as pipeline.verify writes it; null: none differ",
