@@ -61,6 +61,11 @@ def choose_columns(names: Sequence[str], config: TableConfig) -> list[str]:
     for key, wanted in given.items():
         for name in wanted:
             require_column(f"dataset.{key}", name, names)
+            if wanted.count(name) > 1:
+                raise UserError(f"dataset.{key}", name, problem="it is there twice")
+    if config.split in config.targets:
+        problem = "it is a column of dataset.targets, too"
+        raise UserError("dataset.split", config.split, problem=problem)
     shown = ", ".join(names)
     if not config.targets:
         hint = "Set dataset.targets=[COLUMN]."

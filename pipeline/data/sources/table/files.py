@@ -145,4 +145,5 @@ def readable(file: Path) -> Iterator[None]:
     except (ValueError, OSError) as error:  # pyarrow's are subclasses of these
         text = str(error).strip().partition("\n")[0].rstrip(".")
         problem = "it is empty" if "Empty CSV file" in text else f"it cannot be read: {text}"
-        raise UserError(KEY, file, problem=problem) from error
+        hint = "Set dataset.separator, if it is no comma." if "Expected 1 columns" in text else ""
+        raise UserError(KEY, file, problem=problem, hint=hint) from error

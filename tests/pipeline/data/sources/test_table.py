@@ -135,6 +135,20 @@ def test_several_targets_separators_and_the_cache(load, tmp_path):
     assert whole(tabs, "features").shape == (20, 2)
 
 
+def test_a_long_file_is_read_in_parts(load, monkeypatch):
+    rows = [f"{row}.5,{'ab'[row % 2]},{row}" for row in range(500)]
+    table = "\n".join(["x,kind,y", *rows])
+    data = load(table, "whole.csv", targets=["y"])
+    monkeypatch.setattr("pipeline.data.sources.table.files.BLOCK", 200)
+    monkeypatch.setattr("pipeline.data.sources.table.features.PART", 64)
+    in_parts = load(table, "parts.csv", targets=["y"])
+    for name in ("features", "target"):
+        np.testing.assert_array_equal(in_parts.train.fields[name], data.train.fields[name])
+        assert len(whole(in_parts, name)) == 500
+    with pytest.raises(UserError, match=r"bad\.csv: x has the text 'bad' in row 400"):
+        load(table.replace("399.5", "bad"), "bad.csv", targets=["y"])
+
+
 def test_parquet_has_types_of_its_own(load, tmp_path):
     table = pyarrow.table(
         {
@@ -169,6 +183,7 @@ NAMES = "x,y\n" + "".join(f"w{n},{n}\n" for n in range(1001))
         ("x,y\n1,2\n3\n", X, "a.csv: it cannot be read: .*Row #3: Expected 2 columns, got 1"),
         (b"x,y\n1,\xff\n", X, "a.csv: it cannot be read: .*invalid UTF8"),
         ("x;y\n1;2\n", X, r"""has one column: x;y\. Set dataset\.separator='";"'"""),
+        ("x;y\n1,5;2\n", X, "Row #2: Expected 1 columns, got 2: .*Set dataset.separator"),
         ("x,y\n1,2\n", X | {"separator": "ab"}, "dataset.separator=ab: must be one character"),
         ("1,2\n3,4\n", X, "first line has numbers, not names of columns: 1, 2"),
         ("x,x,y\n3,4,5\n", X, "it has two columns x"),
@@ -177,6 +192,8 @@ NAMES = "x,y\n" + "".join(f"w{n},{n}\n" for n in range(1001))
         ("x,y\n1,2\n", X | {"columns": ["z"]}, r"dataset\.columns=z: the table has no such column"),
         ("x,y\n1,2\n", X | {"columns": ["y"]}, r"dataset\.columns=y: it is a column of dataset\.targets"),
         ("x,y\n1,2\n", X | {"drop": ["y"]}, r"dataset\.drop=y: it is a column of dataset\.targets"),
+        ("x,y\n1,2\n", X | {"columns": ["x", "x"]}, r"dataset\.columns=x: it is there twice"),
+        ("x,y\n1,2\n", X | {"split": "y"}, r"dataset\.split=y: it is a column of dataset\.targets"),
         ("x,y\n1,2\n", X | {"drop": ["x"]}, "no column is left for the model among x, y"),
         ("x,y\n1,2\n1,\n", X, r"a\.csv: y, a target, is missing in row 2\."),
         ("x,y\n1,2\n2,3\n,4\n", REFUSE, "a.csv: x is missing in row 3. .*dataset.missing=mean"),
