@@ -131,6 +131,7 @@ def test_several_targets_separators_and_the_cache(load, tmp_path):
         2,
     )
     assert cached.stat().st_mtime_ns == before
+    assert load(None, targets=["b"], separator=";").outputs == 1  # of the same file
     tabs = load(table.replace(";", "\t"), "a.tsv", targets=["b"])
     assert whole(tabs, "features").shape == (20, 2)
 
