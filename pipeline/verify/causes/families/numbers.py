@@ -190,11 +190,12 @@ def _together(
 def propose_smoothing(ours: Flow, theirs: Flow) -> Iterator[Candidate]:
     """Propose that ours smooths labels: shares of 1 - r for the label, and r over the classes."""
     del theirs
-    mine = [site for site in sites(ours) if site[1] >= 0]
+    is_loss = any(len(ours.ops[place].shape) < 2 for place in ours.roots)
+    mine = [site for site in sites(ours) if site[1] >= 0] if is_loss else []
     for place, order, value in mine:
         for other, second, share in mine:
             count = (1 - value) / share if share and np.isfinite(share) else 0.0
-            if not 0.5 <= value < 1 or count < 0.99 or not is_near(count, round(count)):
+            if not 0.5 <= value < 1 or count < 1.5 or not is_near(count, round(count)):
                 continue
             edits = Edit(place, numbers={order: 1.0}), Edit(other, numbers={second: 0.0})
             difference = (
@@ -223,6 +224,8 @@ def kind_of_number(flow: Flow, place: int) -> str:
         return "rope theta" if name == "pow" else "position scale"
     if "softmax" in after or (after & SOFTMAX and name in PRODUCTS):
         return "mask value" if abs(flow_number(flow, place)) > 1e3 else "attention scale"
+    if after & SELECTS and after & SOFTMAX:
+        return "mask value"
     if name in ("leaky_relu", "elu") or after & SELECTS:
         return "negative slope" if name != "elu" else "alpha"
     if name in ("clamp", "hardtanh", "clip", "min", "max", "clamp_min", "clamp_max"):
