@@ -82,11 +82,11 @@ class Run:
         A `torch.nn.Module`; or a `flax.linen.Module`, bound to its variables: `model(x)`,
         `model.variables`, `model.unbind()`.
         """
-        return self._trained(self.config.backend.name).module
+        return self._trained(self.config.backend.name).native
 
     def model_on(self, backend: str) -> Any:
         """Return the model of another backend, with the same weights."""
-        return self._trained(backend).module
+        return self._trained(backend).native
 
     def predict(self, *inputs: Field) -> Any:
         """Return the model's outputs for raw samples, prepared as in an evaluation: NumPy `[samples, …]`.

@@ -46,9 +46,7 @@ class FromNNX(Adapted):
             self._write(nnx.state(made, *FILTERS)[:2], COLLECTIONS)
             return None
         key = self.make_rng("dropout") if self.has_rng("dropout") else jax.random.key(0)
-        graph, *states, random = nnx.split(self._abstract(), *FILTERS)
-        filled = map(self._filled, states, COLLECTIONS)
-        module = nnx.merge(graph, *filled, _started(random, key))
+        module = self.filled(self.variables, key)
         module.train() if train else module.eval()
         takes = signature(module.__call__).parameters
         options: dict[str, object] = {"train": train} if "train" in takes else {}
@@ -66,6 +64,17 @@ class FromNNX(Adapted):
             if type(layer) in KINDS
         }
 
+    def filled(self, variables: PyTree, key: jax.Array | None = None) -> nnx.Module:
+        """Return the module with its variables; its random generators start from `key`."""
+        graph, *states, random = nnx.split(self._abstract(), *FILTERS)
+        filled = [
+            self._filled(state, name, variables.get(name, {}))
+            for name, state in zip(COLLECTIONS, states, strict=True)
+        ]
+        return nnx.merge(
+            graph, *filled, _started(random, jax.random.key(0) if key is None else key)
+        )
+
     def _abstract(self) -> nnx.Module:
         """Return the module with shapes in place of arrays: it draws none."""
         return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
@@ -77,9 +86,8 @@ class FromNNX(Adapted):
                 for name, tree in unflatten_dict(arrays).items():
                     self.put_variable(collection, name, tree)
 
-    def _filled(self, state: PyTree, collection: str) -> PyTree:
+    def _filled(self, state: PyTree, collection: str, variables: PyTree) -> PyTree:
         """Return a state with the values of a collection."""
-        variables = self.variables.get(collection, {})
         arrays = flatten_dict(variables)
         if collection == "params":
             arrays = jax.tree.map(self._in_dtype, arrays)

@@ -25,6 +25,11 @@ class TrainedModel:
     plan: BatchPlan
     device: Device
 
+    @property
+    def native(self) -> nn.Module:
+        """The model as its author knows it."""
+        return self.module
+
     def predict(self, split: Split) -> np.ndarray:
         """Return the outputs for samples as a data set holds them, prepared as in an evaluation.
 

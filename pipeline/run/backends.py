@@ -49,8 +49,8 @@ class TrainedModel(Protocol):
     """A trained model as the users of its framework know it."""
 
     @property
-    def module(self) -> Any:
-        """The model: a `torch.nn.Module`, or a Flax module with its variables."""
+    def native(self) -> Any:
+        """The model: a `torch.nn.Module`, a linen module bound to its variables, or an NNX module."""
 
     def predict(self, split: Split) -> Any:
         """Return the outputs for raw samples, prepared as in an evaluation: NumPy `[samples, …]`."""

@@ -66,3 +66,17 @@ def test_dropout_draws_anew_at_every_step_and_in_every_layer():
     assert not (masks[0][0] == masks[0][1]).all()
     assert not (masks[0][0] == masks[2][0]).all()
     assert (model.apply({}, x)[1] == x).all()
+
+
+@pytest.mark.slow
+def test_python_gets_the_nnx_module_with_its_weights(train, tmp_path):
+    import tandem
+
+    assert train("made", "jax", f"{FP64} {OWN}") == 0
+    run = tandem.load(tmp_path / "made")
+    images = run.data.test.arrays["image"][:5]
+    moments = run.data.moments["image"]
+    module = run.model
+    with_module = module((images - moments.mean) / moments.std)
+    np.testing.assert_allclose(with_module, run.predict(images), rtol=1e-5)
+    assert type(module).__name__ == "NNXNet"
