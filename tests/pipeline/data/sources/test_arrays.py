@@ -270,9 +270,9 @@ REFUSED = [
     ),
     Refused(
         "a size of no field",
-        r"dataset\.sizes=\{lable:3\}: there is no field lable, only image, label",
+        r"dataset\.sizes=\{marks:3\}: there is no field marks, only image, label",
         GOOD,
-        keys={"sizes": {"lable": 3}},
+        keys={"sizes": {"marks": 3}},
     ),
     Refused(
         "moments of no field",
