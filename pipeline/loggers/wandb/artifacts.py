@@ -6,7 +6,7 @@ needs only the run's folder, which may be moved.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,7 +135,7 @@ def worst(found: Predictions, most: int) -> "wandb.Table":
     if found.worst_images is not None:
         images = pictures(found.worst_images[:most])
         columns = {"image": [wandb.Image(image) for image in images]} | columns
-    rows = list(zip(*columns.values(), strict=True))
+    rows: list[Iterable[object]] = [*zip(*columns.values(), strict=True)]
     return wandb.Table(columns=list(columns), data=rows)
 
 

@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,7 @@ def _log(run: "wandb.Run", folder: Path, results: Sequence[RunResult]) -> None:
         for result in results
     ]
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[row.get(key) for key in columns] for row in rows]
+    cells: list[Iterable[object]] = [[row.get(key) for key in columns] for row in rows]
     values: dict[str, object] = {"runs": wandb.Table(columns=[*columns], data=cells)}
     if (folder / PAGE).is_file():
         values["report"] = wandb.Html(str((folder / PAGE).resolve()), inject=False)
