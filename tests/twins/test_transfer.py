@@ -22,10 +22,10 @@ from pipeline.storage.run_folder import CHECKPOINTS, RunFolder
 CASES = [
     pytest.param(EVERYTHING, [12, 15], 30, id="averages, clipping, parts"),
     pytest.param(
-        f"{MLP} optimizer=sgd optimizer.lr=0.3 schedule=plateau schedule.patience=0 "
+        f"{MLP} optimizer=sgd optimizer.lr=0.2 schedule=plateau schedule.patience=0 "
         "train.label_smoothing=0.1",
         [15],
-        15,
+        25,
         id="momentum, plateau",
         marks=pytest.mark.slow,
     ),
