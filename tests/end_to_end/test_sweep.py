@@ -170,6 +170,7 @@ def test_a_failing_job_is_reported_at_once_and_in_the_table_and_the_others_run(w
     assert workspace.result("outputs/failing/1_optimizer.lr=0.01")["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_killed_job_is_reported_by_name_and_the_others_run(workspace):
     sweep = workspace.start("-m", "backend=jax", *QUICK, "seed=0,1", "name=killed")
     while not (running := jobs(sweep)) and sweep.poll() is None:

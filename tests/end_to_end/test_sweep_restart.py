@@ -192,6 +192,7 @@ def test_a_running_job_is_skipped(workspace):
     assert workspace.result("outputs/twice/0_seed=0")["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_setting_the_folder_of_a_job_is_refused(workspace):
     done = workspace.run("-m", *BRIEF, "seed=0,1", "hydra.sweep.subdir=mine", code=1)
     assert "error: hydra.sweep.subdir=mine: must be left out" in done.output

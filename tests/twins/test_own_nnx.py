@@ -20,7 +20,7 @@ def test_it_trains_as_its_torch_twin(run):
     assert len(torch.rows) > 10
 
 
-@pytest.mark.parametrize("precision", ["fp64", "bf16"])
+@pytest.mark.parametrize("precision", ["fp64", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_with_dropout_and_statistics_a_resumed_run_repeats_the_uninterrupted_one(
     train, tmp_path, precision
 ):
