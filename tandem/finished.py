@@ -54,7 +54,7 @@ class Run:
 
     @property
     def rows(self) -> list[Row]:
-        """What was logged at each step: `{"step": 20, "train/loss": 0.5, …}`."""
+        """Metrics of each logged step: `{"step": 20, "train/loss": 0.5, …}`."""
         rows: dict[int, Row] = {}
         for row in read_metrics(self.folder / METRICS):
             rows.setdefault(int(row["step"]), {}).update(row)
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def metrics(self) -> "DataFrame":
-        """What was logged at each step as a pandas frame, a column for each key; it needs pandas."""
+        """Metrics of each logged step as a pandas frame, a column for each key; it needs pandas."""
         return frame(self.rows).set_index("step")
 
     @property

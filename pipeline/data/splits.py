@@ -41,7 +41,7 @@ def make_splits(
 
     Args:
         given: `train`, and `val` and `test` if the data set has them.
-        config: of the data set.
+        config: fractions, folds and the limit.
         test_fraction: share of the samples for testing, if no test set is given.
         order: permutation of the training samples of which any part stands for the whole;
             None if they are in such an order, or to be cut in the order of a text.

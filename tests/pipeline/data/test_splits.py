@@ -33,7 +33,7 @@ def config(**keys):
 
 
 def proportional(part, labels):
-    """Whether each class has its share of a part, within one sample."""
+    """True if each class has its share of a part, within one sample."""
     counts = np.bincount(labels[part], minlength=7)
     return np.all(
         abs(counts - len(part) * np.bincount(labels, minlength=7) / len(labels)) < 1 + 1e-9

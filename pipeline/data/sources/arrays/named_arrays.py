@@ -48,9 +48,9 @@ def data_of(name: str, splits: Mapping[str, Fields], config: NamedArraysConfig, 
     """Make a data set of named arrays.
 
     Args:
-        name: of the data set.
+        name: the data set, as messages and run.json name it.
         splits: fields by name, `[n, …]` each, of the splits `train`, and `val` and `test` if they are given.
-        config: of the data set.
+        config: its sizes, splits and limits, as the user set them.
         key: config key that names the arrays, for errors.
 
     Raises:

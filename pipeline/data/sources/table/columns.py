@@ -40,7 +40,7 @@ class Column:
 
     @property
     def is_category(self) -> bool:
-        """Whether it holds categories: by choice or type, or since most of its cells are no numbers."""
+        """True if it holds categories: by choice or type, or since most of its cells are no numbers."""
         return self.is_text or 2 * self.numbers < self.rows
 
     @property

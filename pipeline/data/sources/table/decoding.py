@@ -31,8 +31,8 @@ def decode(files: Mapping[str, Path], config: TableConfig, scratch: Path) -> Arr
     """Read a table twice, first to tell numbers from categories.
 
     Args:
-        files: by split.
-        config: of the data set.
+        files: the files of each split, train among them.
+        config: columns, targets and treatment of what is missing.
         scratch: folder for the arrays that are returned, as mapped files.
 
     Returns:
