@@ -95,7 +95,9 @@ def by_folder(backend: str, root: Path, cache: Path, size: int) -> Batches:
             )
         )  # fmt: skip
     plan = make_batch_plan(config, sources.load(config.dataset))
-    data, devices = (importlib.import_module(f"{backend}.{name}") for name in ("data", "device"))
+    data, devices = (
+        importlib.import_module(f"{backend}.{name}") for name in ("data.batches", "device")
+    )
     device = devices.prepare(config)
     if backend == "lightning_impl":
         done = [0]

@@ -14,18 +14,18 @@ import optax
 import orbax.checkpoint
 
 from flax_impl.checkpoints import Checkpoints, read_best, read_checkpoint
-from flax_impl.data import shapes_of_sample
+from flax_impl.data.batches import shapes_of_sample
 from flax_impl.device import Device, PyTree, prepare
 from flax_impl.layers import Layout, check_groups, initial_variables, layer_kinds, layout_of
-from flax_impl.loop import evaluate
-from flax_impl.loop import train as train_loop
 from flax_impl.models import build_model
 from flax_impl.models.trained import TrainedModel, own_device, settings_of
 from flax_impl.optimizers import build_descent
 from flax_impl.sharding import put_on_devices, shardings
 from flax_impl.state import by_path, from_canonical, initial_state, shapes_of
-from flax_impl.step import TrainState, make_apply_fn
 from flax_impl.tasks import Inputs, build_loss
+from flax_impl.training.loop import evaluate
+from flax_impl.training.loop import train as train_loop
+from flax_impl.training.step import TrainState, make_apply_fn
 from flax_impl.transfer import export_checkpoint, import_checkpoint
 from pipeline.config.models import Initializer, OwnConfig
 from pipeline.config.optimizers import SGDConfig

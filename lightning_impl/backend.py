@@ -14,14 +14,14 @@ from torch import nn
 
 from lightning_impl.checkpoints import CheckpointFiles, read_best, read_checkpoint
 from lightning_impl.device import Device, prepare
-from lightning_impl.loop import evaluate
-from lightning_impl.loop import train as train_loop
 from lightning_impl.models import build_model
 from lightning_impl.models.trained import TrainedModel, own_device
 from lightning_impl.norms import convert_sync_batchnorm
 from lightning_impl.state import from_portable, initial_state, shapes_of
-from lightning_impl.step import TrainingModule
-from lightning_impl.step_trace import Watched
+from lightning_impl.training.loop import evaluate
+from lightning_impl.training.loop import train as train_loop
+from lightning_impl.training.step import TrainingModule
+from lightning_impl.training.step_trace import Watched
 from lightning_impl.transfer import export_checkpoint, fill_module, import_checkpoint
 from pipeline.config.models import Initializer
 from pipeline.rng import key_words, seed_global_generators

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from lightning_impl.step import TrainingModule
+from lightning_impl.training.step import TrainingModule
 from pipeline.atomic_files import replacing
 from pipeline.errors import Interrupted
 from pipeline.run.recorder import Recorder

@@ -7,9 +7,9 @@ import lightning
 
 from lightning_impl.checkpoints import read_checkpoint
 from lightning_impl.device import Device
-from lightning_impl.loop import trainer_on
 from lightning_impl.state import from_portable, shapes_of, to_portable
-from lightning_impl.step import TrainingModule
+from lightning_impl.training.loop import trainer_on
+from lightning_impl.training.step import TrainingModule
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import Checkpoint, check_shapes, run_signature
 from pipeline.storage.portable_file import PortableCheckpoint

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from flax_impl.data import Batch, BatchRows, EvalBatches, Samples, gather_batch, normalised
+from flax_impl.data.batches import Batch, BatchRows, EvalBatches, Samples, gather_batch, normalised
 from flax_impl.device import DATA, Device, PyTree
 from flax_impl.models.from_nnx import FromNNX
 from flax_impl.tasks import build_loss

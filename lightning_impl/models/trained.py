@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from lightning_impl.data import EvalBatches
+from lightning_impl.data.batches import EvalBatches
 from lightning_impl.device import Device
 from lightning_impl.tasks import build_loss
 from pipeline.config.experiment import Config

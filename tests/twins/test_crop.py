@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from flax_impl import data as flax_data
 from flax_impl import device as flax_device
-from lightning_impl import data as torch_data
+from flax_impl.data import batches as flax_data
 from lightning_impl import device as torch_device
+from lightning_impl.data import batches as torch_data
 from pipeline.data.batch_plan import AUGMENT, make_batch_plan
 from pipeline.data.sources import load
 

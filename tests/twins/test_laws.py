@@ -16,7 +16,7 @@ FRAMEWORKS = TORCH | JAX | {"tensorflow", "tensorflow_datasets", *LOGGERS}
 
 # What a twin has alone, and why. Short by intent: a name that both sides could have is renamed.
 ONE_SIDED = {
-    "flax_impl/data.py": {
+    "flax_impl/data/batches.py": {
         "shapes_of_sample": "a torch module needs no inputs to be made",
         "gather_batch_per_device": "a process of JAX fills several devices, one of torch its own",
     },
@@ -42,7 +42,7 @@ ONE_SIDED = {
         "fill_module": "TrainState is replaced as a whole",
     },
     "lightning_impl/checkpoints.py": {"CheckpointFiles": "Orbax writes whole or not at all by itself"},
-    "lightning_impl/loop.py": {
+    "lightning_impl/training/loop.py": {
         "trainer_on": "Lightning's Trainer is the loop",
     },
     "lightning_impl/norms.py": {
@@ -70,12 +70,12 @@ ONE_SIDED = {
         "place_like": "torch copies into the tensors that are there",
     },
     "flax_impl/models/trained.py": {"settings_of": "torch has no global settings of types"},
-    "flax_impl/step_trace.py": {"observe_step": "Lightning's steps are methods of Watched"},
+    "flax_impl/training/step_trace.py": {"observe_step": "Lightning's steps are methods of Watched"},
     "lightning_impl/randomness.py": {"use_key": "Flax hands keys down itself"},
-    "lightning_impl/step.py": {
+    "lightning_impl/training/step.py": {
         "TrainingModule": "Lightning's steps are methods of a module, Flax's functions of a state",
     },
-    "flax_impl/step.py": {
+    "flax_impl/training/step.py": {
         "TrainState": "twin of TrainingModule",
         "StepContext": "the attributes of TrainingModule that do not change",
         "make_apply_fn": "torch's parameters know whether they are frozen, its modules whether they train",

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing import spawn
 
-from lightning_impl.data import COUNTED, EvalBatches, TrainBatches
+from lightning_impl.data.batches import COUNTED, EvalBatches, TrainBatches
 from lightning_impl.device import Device
 from lightning_impl.norms import SyncBatchNorm, convert_sync_batchnorm
 from lightning_impl.randomness import Dropout, DropPath, step_key, use_key

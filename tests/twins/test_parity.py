@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import flax_impl.backend
-import flax_impl.data
+import flax_impl.data.batches
 import flax_impl.layers
 import flax_impl.models.resnet
 import flax_impl.models.vit
-import flax_impl.step
+import flax_impl.training.step
 import lightning_impl.optimizers
-import lightning_impl.step
+import lightning_impl.training.step
 from pipeline.config.models import Activation
 from pipeline.errors import Diverged
 from pipeline.parity.differences import (
@@ -53,7 +53,7 @@ def clip_without_epsilon(patch):
     def clip(gradients, norm, train):
         return jax.tree.map(lambda gradient: gradient * (train.clip_norm / norm), gradients)
 
-    patch.setattr(flax_impl.step, "_clip", clip)
+    patch.setattr(flax_impl.training.step, "_clip", clip)
 
 
 def other_norm_epsilon(patch):
@@ -104,13 +104,13 @@ def rate_of_the_next_step(patch):
 
 def relabelled(change):
     def mutate(patch):
-        class Home(flax_impl.data._ResidentSplit):
+        class Home(flax_impl.data.batches._ResidentSplit):
             def __init__(self, split, plan, device):
                 label = change(split.fields["label"].copy())
                 split = replace(split, fields=split.fields | {"label": label})
                 super().__init__(split, plan, device)
 
-        patch.setattr(flax_impl.data, "_ResidentSplit", Home)
+        patch.setattr(flax_impl.data.batches, "_ResidentSplit", Home)
 
     return mutate
 
@@ -163,7 +163,7 @@ def transposed_kernel(patch):
 
 def other_groups(chosen, **changes):
     def mutate(patch):
-        honest = lightning_impl.step.param_groups
+        honest = lightning_impl.training.step.param_groups
 
         def groups(*args):
             return {
@@ -171,7 +171,7 @@ def other_groups(chosen, **changes):
                 for name, group in honest(*args).items()
             }
 
-        patch.setattr(lightning_impl.step, "param_groups", groups)
+        patch.setattr(lightning_impl.training.step, "param_groups", groups)
 
     return mutate
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from asserts import assert_rows_close
 
-import flax_impl.data
+import flax_impl.data.batches
 import flax_impl.device
-import lightning_impl.data
+import lightning_impl.data.batches
 import lightning_impl.device
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
@@ -26,7 +26,7 @@ LENGTH, BATCH = 9, 4
 def plan(request, configure, tmp_path, monkeypatch):
     """Batch plan of a small text, whose splits are on the device or memory-mapped."""
     if request.param == "mapped":
-        for module in (lightning_impl.data, flax_impl.data):
+        for module in (lightning_impl.data.batches, flax_impl.data.batches):
             monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
     text = np.random.default_rng(0).integers(0, 256, 543, dtype=np.uint8)
     (tmp_path / "text").write_bytes(text.tobytes())
@@ -45,8 +45,8 @@ def devices(configure):
 
 
 def test_training_batches_have_the_windows_of_the_plan_on_both_backends(plan, devices):
-    by_torch = lightning_impl.data.TrainBatches(plan, devices[0], 2, lambda: 0)
-    by_jax = flax_impl.data.TrainBatches(plan, devices[1], 2)
+    by_torch = lightning_impl.data.batches.TrainBatches(plan, devices[0], 2, lambda: 0)
+    by_jax = flax_impl.data.batches.TrainBatches(plan, devices[1], 2)
     parts = list(by_torch)
     for step in range(plan.steps_per_epoch):
         chosen = plan.indices(step)
@@ -64,8 +64,8 @@ def test_training_batches_have_the_windows_of_the_plan_on_both_backends(plan, de
         }  # a byte on the device
         for part, wanted in enumerate(parts[2 * step : 2 * step + 2]):
             of_part = jax.tree.map(itemgetter((0, part)), chosen)
-            stored = flax_impl.data.gather_batch(samples, of_part, draws)
-            batch = flax_impl.data.normalised(samples, stored)
+            stored = flax_impl.data.batches.gather_batch(samples, of_part, draws)
+            batch = flax_impl.data.batches.normalised(samples, stored)
             assert batch.keys() == wanted.keys()
             for name, array in batch.items():
                 assert array.dtype == jnp.int32
@@ -75,8 +75,8 @@ def test_training_batches_have_the_windows_of_the_plan_on_both_backends(plan, de
 def test_the_digest_is_the_same_on_both_backends_and_depends_on_the_text(plan, devices):
     def digests(plan):
         return {
-            lightning_impl.data.TrainBatches(plan, devices[0], 1, lambda: 0).digest(),
-            flax_impl.data.TrainBatches(plan, devices[1], 1).digest(),
+            lightning_impl.data.batches.TrainBatches(plan, devices[0], 1, lambda: 0).digest(),
+            flax_impl.data.batches.TrainBatches(plan, devices[1], 1).digest(),
         }
 
     (one,) = digests(plan)
@@ -94,16 +94,16 @@ def test_an_evaluation_sees_every_window_once_on_both_backends(plan, devices):
     assert len(split) % BATCH
 
     seen = Counter()
-    for batch in lightning_impl.data.EvalBatches(split, plan, devices[0], BATCH):
+    for batch in lightning_impl.data.batches.EvalBatches(split, plan, devices[0], BATCH):
         seen.update(map(bytes, np.c_[batch["tokens"], batch["next"]].astype(np.uint8)))
     assert seen == wanted
 
     seen = Counter()
-    for samples, indices, draws, counted in flax_impl.data.EvalBatches(
+    for samples, indices, draws, counted in flax_impl.data.batches.EvalBatches(
         split, plan, devices[1], BATCH
     ):
-        stored = flax_impl.data.gather_batch(samples, indices, draws)
-        batch = flax_impl.data.normalised(samples, stored)
+        stored = flax_impl.data.batches.gather_batch(samples, indices, draws)
+        batch = flax_impl.data.batches.normalised(samples, stored)
         rows = np.c_[batch["tokens"], batch["next"]].astype(np.uint8)
         seen.update(bytes(row) for row, count in zip(rows, counted, strict=True) if count)
     assert seen == wanted

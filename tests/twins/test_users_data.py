@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from asserts import assert_rows_close
 
-import flax_impl.data
+import flax_impl.data.batches
 import flax_impl.device
-import lightning_impl.data
+import lightning_impl.data.batches
 import lightning_impl.device
 import pipeline.data.dataset
 from pipeline.data.batch_plan import make_batch_plan
@@ -54,8 +54,8 @@ def batches(config):
     """Training batches of both backends."""
     plan = make_batch_plan(config, load(config.dataset, config.task))
     prepared = lightning_impl.device.prepare(config), flax_impl.device.prepare(config)
-    by_torch = lightning_impl.data.TrainBatches(plan, prepared[0], 1, lambda: 0)
-    return by_torch, flax_impl.data.TrainBatches(plan, prepared[1], 1)
+    by_torch = lightning_impl.data.batches.TrainBatches(plan, prepared[0], 1, lambda: 0)
+    return by_torch, flax_impl.data.batches.TrainBatches(plan, prepared[1], 1)
 
 
 def test_both_backends_get_the_same_batches_however_they_are_kept(
@@ -65,8 +65,8 @@ def test_both_backends_get_the_same_batches_however_they_are_kept(
     digests = []
     for where in ("on the device", "memory-mapped", "read batch by batch"):
         if where == "memory-mapped":
-            monkeypatch.setattr(lightning_impl.data, "RESIDENT_BYTES", 0)
-            monkeypatch.setattr(flax_impl.data, "RESIDENT_BYTES", 0)
+            monkeypatch.setattr(lightning_impl.data.batches, "RESIDENT_BYTES", 0)
+            monkeypatch.setattr(flax_impl.data.batches, "RESIDENT_BYTES", 0)
         if where == "read batch by batch":
             monkeypatch.setattr(pipeline.data.dataset, "LARGE", 0)
         by_torch, by_jax = batches(config)

@@ -1,6 +1,6 @@
 """Decoding in a subprocess, so that a jax job never loads torch and a torch job never loads TFDS.
 
-The job calls `decode`; `lightning_impl/sources.py` and `flax_impl/sources.py` call `serve` in the
+The job calls `decode`; `lightning_impl/data/sources.py` and `flax_impl/data/sources.py` call `serve` in the
 subprocess. It returns arrays as `.npy` files, or a UserError as one line of JSON and exit code 1.
 """
 
@@ -22,7 +22,7 @@ from pipeline.data.sources.array_cache import Arrays, unusable_root
 from pipeline.errors import UserError, failure
 
 ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets", "classes")
-MODULES = {Source.torchvision: "lightning_impl.sources", Source.tfds: "flax_impl.sources"}
+MODULES = {Source.torchvision: "lightning_impl.data.sources", Source.tfds: "flax_impl.data.sources"}
 
 
 def decode(source: Source, name: str, root: Path, download: bool, out: Path) -> Arrays:

@@ -15,7 +15,7 @@ def read_raw_files(
     """Return all arrays of a data set.
 
     Args:
-        library: the module `lightning_impl.sources` or its twin, whose functions it calls.
+        library: the module `lightning_impl.data.sources` or its twin, whose functions it calls.
         name: a key of `library.SETS`.
         root: the folder with the raw files.
         download: True to download missing files first.

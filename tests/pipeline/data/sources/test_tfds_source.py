@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flax_impl import sources as tfds_source
+from flax_impl.data import sources as tfds_source
 from pipeline.config.datasets import ImagesConfig, Source
 from pipeline.data import sources
 from pipeline.data.sources import mirror

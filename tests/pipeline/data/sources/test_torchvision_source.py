@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from lightning_impl import sources as torchvision_source
+from lightning_impl.data import sources as torchvision_source
 from pipeline.config.datasets import ImagesConfig, Source
 from pipeline.data import sources
 from pipeline.data.sources import mirror

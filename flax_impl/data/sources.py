@@ -2,10 +2,10 @@
 
 Runs as a short process of its own (see `pipeline/data/sources/decode_subprocess.py`):
 
-    python -m flax_impl.sources --name cifar10 --root DIR --download --out DIR
+    python -m flax_impl.data.sources --name cifar10 --root DIR --download --out DIR
 
 Samples are in the order of the TFDS split, which TFDS shuffles once when it prepares it. The twin
-`lightning_impl/sources.py` reads the same images through torchvision, in the order of the raw files.
+`lightning_impl/data/sources.py` reads the same images through torchvision, in the order of the raw files.
 
 TFDS is used without TensorFlow, since it reads ArrayRecord files on its own. Its preparation of these
 four data sets does need TensorFlow, to open the raw files and to encode the images. `builder` replaces

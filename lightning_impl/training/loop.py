@@ -14,20 +14,20 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_impl.checkpoints import BestCheckpoint, CheckpointFiles, Checkpoints
-from lightning_impl.data import EvalBatches, TrainBatches
+from lightning_impl.data.batches import EvalBatches, TrainBatches
 from lightning_impl.device import Device
-from lightning_impl.profiling import Profiler
 from lightning_impl.state import evaluated_weights, parameters_of
-from lightning_impl.step import TrainingModule
 from lightning_impl.strategies import trainer_options
+from lightning_impl.training.profiling import Profiler
+from lightning_impl.training.step import TrainingModule
 from pipeline.errors import UserError
 from pipeline.loggers.callbacks import Callbacks, failed
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import remove_unfinished_saves, run_signature
 from pipeline.storage.run_folder import CHECKPOINTS
 
-# The order of a step, the same as in `flax_impl.loop`. It must not change: weights, recorder state and
-# data position in a checkpoint belong to the same step.
+# The order of a step, the same as in `flax_impl.training.loop`. It must not change: weights, recorder
+# state and data position in a checkpoint belong to the same step.
 #
 # 1. TrainBatches           rows of the batch plan at this step; the position follows from the step alone
 # 2. TrainingModule         optimizer_step sets the learning rate; for each micro-batch training_step

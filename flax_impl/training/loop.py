@@ -8,14 +8,14 @@ import jax
 import numpy as np
 
 from flax_impl.checkpoints import Checkpoints
-from flax_impl.data import EvalBatches, TrainBatches
+from flax_impl.data.batches import EvalBatches, TrainBatches
 from flax_impl.device import Device, PyTree
 from flax_impl.layers import Layout, module_names
-from flax_impl.profiling import Profiler
 from flax_impl.sharding import shard
 from flax_impl.state import evaluated_weights, parameters_of
-from flax_impl.step import StepContext, TrainState, make_eval_step, make_train_step
-from flax_impl.step_trace import Watch, Watched, observe_step
+from flax_impl.training.profiling import Profiler
+from flax_impl.training.step import StepContext, TrainState, make_eval_step, make_train_step
+from flax_impl.training.step_trace import Watch, Watched, observe_step
 from pipeline.config.train import Precision
 from pipeline.data.dataset import Split
 from pipeline.errors import Interrupted
@@ -24,8 +24,8 @@ from pipeline.run.recorder import Recorder
 from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.verify.names.names_file import names_of
 
-# The order of a step, the same as in `lightning_impl.loop`. It must not change: weights, recorder state
-# and data position in a checkpoint belong to the same step.
+# The order of a step, the same as in `lightning_impl.training.loop`. It must not change: weights, recorder
+# state and data position in a checkpoint belong to the same step.
 #
 # 1. batches        rows of the batch plan at this step; the position follows from the step alone
 # 2. train_step     forward and backward passes, clipping, update, average of the weights (`step.py`)

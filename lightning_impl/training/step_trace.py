@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from lightning_impl.data import Batch
+from lightning_impl.data.batches import Batch
 from lightning_impl.state import to_portable
-from lightning_impl.step import TrainingModule
+from lightning_impl.training.step import TrainingModule
 from pipeline.config.train import Precision
 from pipeline.run.step_observer import LayerDraw, Trace
 from pipeline.storage.portable_state import Arrays, PortableState

@@ -2,9 +2,9 @@
 
 Runs as a short process of its own (see `pipeline/data/sources/decode_subprocess.py`):
 
-    python -m lightning_impl.sources --name cifar10 --root DIR --download --out DIR
+    python -m lightning_impl.data.sources --name cifar10 --root DIR --download --out DIR
 
-Samples are in the order of the raw files. The twin `flax_impl/sources.py` reads the same images through
+Samples are in the order of the raw files. The twin `flax_impl/data/sources.py` reads the same images through
 TFDS, in the order of the TFDS split.
 
 Source: https://docs.pytorch.org/vision/stable/datasets.html
