@@ -63,7 +63,8 @@ class TableConfig(DatasetConfig):
         "", "a .csv, .tsv or .parquet file, or a folder with train, and val and test, of these"
     )
     targets: list[str] = option(
-        [], "columns to predict: numbers for regression, or one of texts or booleans for classes"
+        [],
+        "columns to predict: numbers for regression, one of texts for classes, booleans for labels",
     )
     columns: list[str] | None = option(
         None, "columns that the model gets; null: all that are not left out, targets or the split"

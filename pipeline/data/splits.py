@@ -15,6 +15,8 @@ from pipeline.data.sample_order import SampleOrder
 from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
 
+SPLITS = ("train", "val", "test")
+
 
 class Splits(NamedTuple):
     """The samples of a run; without validation samples `val` is `train`."""

@@ -44,6 +44,10 @@ class Task(ABC):
         """Fields of a batch that the loss takes."""
         return self.targets + self.noise
 
+    def names(self, field: str) -> bool:
+        """Tell whether a field is among those that the model or the loss takes by name."""
+        return field in self.takes or field in self.targets
+
     def check(self, shapes: Shapes) -> None:
         """Refuse fields of samples among which one is missing, or has another number of axes."""
         given = ", ".join(f"{name} {list(shape[1:])}" for name, shape in shapes.items())

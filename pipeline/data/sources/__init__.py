@@ -1,7 +1,8 @@
 """The data sets as plain NumPy arrays, independent of the library that decoded them.
 
-To add one, write a module with `load(config) -> Data`, a row in `LOADERS` (and in `OTHER_TASKS`, if it is
-no classification), a dataclass in `pipeline/config/datasets.py`, and a YAML file in `conf/dataset/`.
+To add one, write a module with `load(config, task) -> Data`, a row in `LOADERS` (and in `OTHER_TASKS`, if
+it is no classification), a dataclass in `pipeline/config/datasets.py`, and a YAML file in `conf/dataset/`.
+`task` is None if the data set's own is meant; a loader that has one kind of fields ignores it.
 """
 
 from collections.abc import Callable
@@ -84,6 +85,8 @@ def load(dataset: DatasetConfig, task: TaskConfig | None = None) -> Data:
     """
     if dataset.name not in LOADERS:
         raise UserError("dataset.name", dataset.name, "one of " + ", ".join(sorted(LOADERS)))
-    data = LOADERS[dataset.name](dataset)
+    task = task or TaskConfig()
+    wanted = None if task.name == AUTO else make_task(task, task.name)
+    data = LOADERS[dataset.name](dataset, wanted)
     default = None if data.task is UNKNOWN else data.task.name
-    return data.for_task(chosen(task or TaskConfig(), default, dataset.name))
+    return data.for_task(wanted or chosen(task, default, dataset.name))

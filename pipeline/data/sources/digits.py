@@ -12,10 +12,10 @@ from pipeline.config.datasets import DigitsConfig
 from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.channel_stats import channel_moments
 from pipeline.data.splits import make_splits
-from pipeline.tasks import Classification
+from pipeline.tasks import Classification, Task
 
 
-def load(config: DigitsConfig) -> Data:
+def load(config: DigitsConfig, task: Task | None = None) -> Data:
     """Digits: uint8 [n, 8, 8, 1] with values 0..16, classes 0..9."""
     # The file is read here, since importing scikit-learn takes a second.
     package = Path(find_spec("sklearn").origin).parent  # pyrefly: ignore[missing-attribute]

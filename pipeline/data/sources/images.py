@@ -18,12 +18,12 @@ from pipeline.data.sources.decode_subprocess import decode
 from pipeline.data.splits import make_splits
 from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
-from pipeline.tasks import Classification
+from pipeline.tasks import Classification, Task
 
 CLASSES = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100}
 
 
-def load(config: ImagesConfig) -> Data:
+def load(config: ImagesConfig, task: Task | None = None) -> Data:
     """Images of `CLASSES[config.name]` classes: uint8 [n, height, width, channels], memory-mapped.
 
     The first call decodes the raw files in a subprocess; later calls map the cache

@@ -8,16 +8,16 @@ import numpy as np
 
 from pipeline.config.own_datasets import OwnDataConfig
 from pipeline.data.dataset import Data
-from pipeline.data.sources.arrays import SPLITS
 from pipeline.data.sources.arrays.named_arrays import UNKNOWN, data_of
-from pipeline.data.splits import limit_train
+from pipeline.data.splits import SPLITS, limit_train
 from pipeline.errors import UserError
+from pipeline.tasks import Task
 from pipeline.user_code import import_attribute, shortened
 
 KEY = "dataset.load"
 
 
-def load(config: OwnDataConfig) -> Data:
+def load(config: OwnDataConfig, task: Task | None = None) -> Data:
     """Call the user's function with `dataset.options`.
 
     It returns arrays by name, which are split here; or such a mapping for each of `train`, `val` and `test`;
@@ -38,11 +38,11 @@ def load(config: OwnDataConfig) -> Data:
         raise returned(config, f"it returns {got}")
     nested = [isinstance(value, Mapping) for value in found.values()]
     if not any(nested):
-        return data_of("own", {"train": arrays_of(found, config)}, config, KEY)
+        return data_of("own", {"train": arrays_of(found, config)}, config, KEY, task)
     if not all(nested) or not {"train"} <= set(found) <= set(SPLITS):
         raise returned(config, f"it returns a mapping with {', '.join(map(str, found))}")
     splits = {split: arrays_of(fields, config) for split, fields in found.items()}
-    return data_of("own", splits, config, KEY)
+    return data_of("own", splits, config, KEY, task)
 
 
 def task_of(config: OwnDataConfig) -> str | None:

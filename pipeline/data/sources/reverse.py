@@ -6,13 +6,13 @@ from pipeline.config.datasets import ReverseConfig
 from pipeline.data.dataset import Data, Split
 from pipeline.data.splits import make_splits
 from pipeline.data.stratified_order import KEY
-from pipeline.tasks import Seq2Seq
+from pipeline.tasks import Seq2Seq, Task
 
 # One Philox stream each, so a larger training set begins with the smaller one.
 TRAIN, VAL, TEST = (KEY + stream for stream in range(3))
 
 
-def load(config: ReverseConfig) -> Data:
+def load(config: ReverseConfig, task: Task | None = None) -> Data:
     """Sequences `source` of 1 to `config.length` random tokens, and `target`: uint8 [n, length] each.
 
     A target has the tokens of its source in the reverse order. Both end in padding, 0; tokens are 1 up to

@@ -8,7 +8,7 @@ from pipeline.data.sources import digits
 from pipeline.data.sources.channel_stats import channel_moments
 from pipeline.data.splits import make_splits
 from pipeline.data.stratified_order import KEY
-from pipeline.tasks import Segmentation
+from pipeline.tasks import Segmentation, Task
 
 SIDE = 8  # pixels of a digit
 INK = 4  # darkest is 16; a paler pixel of a digit is background in the mask
@@ -16,7 +16,7 @@ INK = 4  # darkest is 16; a paler pixel of a digit is background in the mask
 TRAIN, VAL, TEST = (KEY + stream for stream in range(3))
 
 
-def load(config: ScenesConfig) -> Data:
+def load(config: ScenesConfig, task: Task | None = None) -> Data:
     """One to `config.most` digits, each in a cell of its own, some pixels off its middle.
 
     - `image`: uint8 [n, size, size, 1] with values 0..16

@@ -9,13 +9,13 @@ from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.channel_stats import channel_moments
 from pipeline.data.splits import make_splits
 from pipeline.data.stratified_order import KEY
-from pipeline.tasks import Classification
+from pipeline.tasks import Classification, Task
 
 # One Philox stream each, so a larger training set begins with the smaller one.
 PATTERNS, TRAIN, VAL, TEST = (KEY + stream for stream in range(4))
 
 
-def load(config: SyntheticConfig) -> Data:
+def load(config: SyntheticConfig, task: Task | None = None) -> Data:
     """Noisy images of `config.classes` patterns: uint8 [n, *config.shape].
 
     An image is the mean of its class's pattern and of noise, both uniform in 0..255. The classes

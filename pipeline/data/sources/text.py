@@ -17,18 +17,17 @@ from pipeline.data.dataset import Data, Split
 from pipeline.data.sources.array_cache import Arrays, load_or_build
 from pipeline.data.splits import make_splits
 from pipeline.errors import UserError
-from pipeline.tasks import Language
+from pipeline.tasks import Language, Task
 
 VOCABULARY = 256
 CHUNK = 2**20  # bytes read at once
 
 
-def load(config: TextConfig) -> Data:
-    """Windows of the text in its order, and the byte after each byte: uint8 [n, length].
+def load(config: TextConfig, task: Task | None = None) -> Data:
+    """Windows of the text in its order: `tokens`, and the byte after each, `next`: uint8 [n, length].
 
-    The text is cut into windows of `length + 1` bytes; a partial last one is dropped. `tokens` are all
-    bytes of a window but the last, `next` all but the first, so no byte is in two splits. The first
-    windows are for training, the next for validation, the last for testing.
+    The text is cut into windows; see `windows`. The first ones are for training, the next for validation,
+    the last for testing.
 
     All splits are views of one array, `<root>/cache/text-<digest of its bytes>-v1/`.
     """
@@ -41,7 +40,8 @@ def load(config: TextConfig) -> Data:
     except OSError as error:
         problem = f"it cannot be read: {error.strerror}"
         raise UserError("dataset.path", error.filename, problem=problem) from error
-    require_windows(length, 3 if config.val_fraction > 0 else 2, config)
+    size = window_size(config.length, task)
+    require_windows(length, 3 if config.val_fraction > 0 else 2, size, config)
 
     def build(scratch: Path) -> Arrays:
         file = scratch / "text"
@@ -51,7 +51,7 @@ def load(config: TextConfig) -> Data:
 
     root = Path(config.root).expanduser().absolute()
     text = load_or_build(root, f"text-{digest.hexdigest()[:16]}-v1", build)["text"]
-    given = {"train": windows(text, config.length)}
+    given = {"train": windows(text, config.length, size)}
     train, val, test, _ = make_splits(given, config, test_fraction=config.test_fraction)
     return Data("text", Language(), train, val, test, {"tokens": VOCABULARY}, {})
 
@@ -102,22 +102,31 @@ def read_chunks(files: Iterable[Path], limit: int | None) -> Iterator[bytes]:
                 left -= len(chunk)
 
 
+def window_size(length: int, task: Task | None) -> int:
+    """Return the tokens of a window: one more than a sample has, if the next tokens are learned."""
+    return length + (task is None or task.names("next"))
+
+
 def require_windows(
-    length: int, splits: int, config: TextConfig | TokensConfig, unit: str = "bytes"
+    length: int, splits: int, size: int, config: TextConfig | TokensConfig, unit: str = "bytes"
 ) -> None:
-    """Refuse a text of `length` bytes or tokens that has less than one window for each split."""
-    size = config.length + 1
+    """Refuse a text of `length` bytes or tokens that has less than one window of a size for each split."""
     if length < splits * size:
-        longest = length // splits - 1
+        longest = length // splits - (size - config.length)
         hint = "Use a longer text" + (f", or dataset.length={longest}." if longest > 0 else ".")
         each = f", {size} for each split" if splits > 1 else ""
         problem = f"its {length} {unit} are fewer than {splits * size}{each}"
         raise UserError("dataset.path", config.path or "null", hint=hint, problem=problem)
 
 
-def windows(text: np.ndarray, length: int) -> Split:
-    """Cut a text into windows of `length + 1`, as views of it; a partial last one is dropped."""
-    size = length + 1
+def windows(text: np.ndarray, length: int, size: int) -> Split:
+    """Cut a text into windows, as views of it; a partial last one is dropped.
+
+    A window of `length` is `tokens`. Of one of `length + 1` all but the last are `tokens`, and all but the
+    first `next`, so no token is in two samples.
+    """
     count = len(text) // size
     cut = text[: count * size].reshape(count, size)
+    if size == length:
+        return Split({"tokens": cut})
     return Split({"tokens": cut[:, :-1], "next": cut[:, 1:]})

@@ -6,12 +6,12 @@ from pipeline.config.own_datasets import ArraysConfig
 from pipeline.data.dataset import Data
 from pipeline.data.sources.arrays.files import KEY, open_arrays, path_of
 from pipeline.data.sources.arrays.named_arrays import data_of, default_task
+from pipeline.data.splits import SPLITS
 from pipeline.errors import UserError
+from pipeline.tasks import Task
 
-SPLITS = ("train", "val", "test")
 
-
-def load(config: ArraysConfig) -> Data:
+def load(config: ArraysConfig, task: Task | None = None) -> Data:
     """Load the arrays at `dataset.path`; their names are fields.
 
     An array is named by its file, without `.npy`, or by its name in a `.npz` file. One that begins with
@@ -35,7 +35,7 @@ def load(config: ArraysConfig) -> Data:
         problem = f"it has arrays of {' and '.join(splits)}, but none of train"
         raise UserError(KEY, config.path, problem=problem)
     given = {split or "train": fields for split, fields in splits.items()}
-    return data_of("arrays", given, config, KEY)
+    return data_of("arrays", given, config, KEY, task)
 
 
 def task_of(config: ArraysConfig) -> str | None:

@@ -13,8 +13,11 @@ LARGEST = 2**31 - 1  # integer that JAX holds without 64-bit types
 PART = 2**22  # values read at once
 
 
-def check_fields(splits: Mapping[str, Fields], about: str) -> None:
-    """Refuse arrays that cannot be fields of one data set; `about` is the key with its value."""
+def check_fields(splits: Mapping[str, Fields], about: str, has_next: bool) -> None:
+    """Refuse arrays that cannot be fields of one data set.
+
+    `about` is the key with its value; `has_next` tells whether the next tokens are made of tokens alone.
+    """
     train = splits["train"]
     for split, fields in splits.items():
         for name, array in fields.items():
@@ -36,7 +39,8 @@ def check_fields(splits: Mapping[str, Fields], about: str) -> None:
             if array.shape[1:] != train[name].shape[1:] or array.dtype != train[name].dtype:
                 one, two = described(train[name]), described(array)
                 raise refused(about, f"samples of {name} are {one} in train and {two} in {split}")
-    if set(train) == {"tokens"} and (train["tokens"].ndim != 2 or train["tokens"].shape[1] < 2):
+    alone = has_next and set(train) == {"tokens"}
+    if alone and (train["tokens"].ndim != 2 or train["tokens"].shape[1] < 2):
         problem = (
             f"tokens are {described(train['tokens'])} a sample; the next token needs 2 or more"
         )

@@ -1,9 +1,8 @@
 """Arrays of `.npy` and `.npz` files, memory-mapped."""
 
-import hashlib
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -12,6 +11,7 @@ from numpy.lib.format import MAGIC_PREFIX
 
 from pipeline.config.own_datasets import ArraysConfig
 from pipeline.data.sources.array_cache import Arrays, load_or_build
+from pipeline.data.sources.file_digest import digest_of
 from pipeline.errors import UserError
 
 KEY = "dataset.path"
@@ -71,12 +71,6 @@ def open_file(file: Path, name: str, root: str) -> Arrays:
     except OSError as error:
         problem = f"it cannot be read: {error.strerror or error}"
         raise UserError(KEY, file, problem=problem) from error
-
-
-def digest_of(files: Sequence[Path], *others: object) -> str:
-    """Return a hash of the paths, sizes and times of files: another one means other content."""
-    found = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(repr((found, others)).encode()).hexdigest()[:16]
 
 
 def map_array(file: Path) -> np.ndarray:

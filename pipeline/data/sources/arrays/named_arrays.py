@@ -24,7 +24,7 @@ from pipeline.data.splits import make_splits
 from pipeline.data.stored_images import StoredImages
 from pipeline.data.stratified_order import KEY
 from pipeline.errors import UserError
-from pipeline.tasks import TARGETS, TASKS, OwnTask
+from pipeline.tasks import TARGETS, TASKS, OwnTask, Task
 
 # The task of a data set with this field, if none is chosen; the first that is there decides.
 TASK_OF_FIELD = {
@@ -44,7 +44,13 @@ STRATIFIED = (
 SAME_VALUES = {"next": "tokens"}  # fields with the vocabulary of another
 
 
-def data_of(name: str, splits: Mapping[str, Fields], config: NamedArraysConfig, key: str) -> Data:
+def data_of(
+    name: str,
+    splits: Mapping[str, Fields],
+    config: NamedArraysConfig,
+    key: str,
+    task: Task | None,
+) -> Data:
     """Make a data set of named arrays.
 
     Args:
@@ -52,13 +58,15 @@ def data_of(name: str, splits: Mapping[str, Fields], config: NamedArraysConfig, 
         splits: fields by name, `[n, …]` each, of the splits `train`, and `val` and `test` if they are given.
         config: its sizes, splits and limits, as the user set them.
         key: config key that names the arrays, for errors.
+        task: what is learned; None: as the names of the fields tell.
 
     Raises:
         UserError: fields have different lengths or shapes, or a type or values that no model takes.
     """
     about = f"{key}={getattr(config, key.removeprefix('dataset.'))}"
-    check_fields(splits, about)
-    splits = {split: prepared(fields) for split, fields in splits.items()}
+    has_next = task is None or task.names("next")
+    check_fields(splits, about, has_next)
+    splits = {split: prepared(fields, has_next) for split, fields in splits.items()}
     for split, fields in splits.items():
         if not config.allow_nan:
             check_finite(fields, split, about, config.root)
@@ -78,8 +86,8 @@ def data_of(name: str, splits: Mapping[str, Fields], config: NamedArraysConfig, 
         given, config, test_fraction=config.test_fraction, order=order, labels=labels
     )
     moments = moments_of(made.training, config)
-    task = TASKS[default]() if default else UNKNOWN
-    return Data(name, task, made.train, made.val, made.test, sizes, moments)
+    own = TASKS[default]() if default else UNKNOWN
+    return Data(name, own, made.train, made.val, made.test, sizes, moments)
 
 
 def default_task(fields: Collection[str]) -> str | None:
@@ -88,11 +96,11 @@ def default_task(fields: Collection[str]) -> str | None:
     return next(found, None)
 
 
-def prepared(fields: Fields) -> dict[str, np.ndarray]:
+def prepared(fields: Fields, has_next: bool) -> dict[str, np.ndarray]:
     """Return fields as models and losses take them, as views.
 
     Numbers of which a sample has one become `[n, 1]`, truth values 0 and 1. Where there are tokens alone,
-    all but the last of a sample are `tokens`, and all but the first `next`.
+    and the next ones are learned, all but the last of a sample are `tokens`, and all but the first `next`.
     """
     made = {}
     for name, array in fields.items():
@@ -100,7 +108,7 @@ def prepared(fields: Fields) -> dict[str, np.ndarray]:
             array = array.view(np.uint8)
         is_number = np.issubdtype(array.dtype, np.floating)
         made[name] = array[:, None] if is_number and array.ndim == 1 else array
-    if set(made) == {"tokens"}:
+    if has_next and set(made) == {"tokens"}:
         return {"tokens": made["tokens"][:, :-1], "next": made["tokens"][:, 1:]}
     return made
 

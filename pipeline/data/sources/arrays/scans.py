@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.sources.array_cache import load_or_build
-from pipeline.data.sources.arrays.files import digest_of
+from pipeline.data.sources.file_digest import digest_of
 from pipeline.data.stored_rows import StoredRows
 
 SMALL = 2**26  # bytes that are read again in each run

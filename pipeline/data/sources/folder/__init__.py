@@ -13,17 +13,17 @@ from pipeline.data.sources.array_cache import Arrays, load_or_build, remove_unfi
 from pipeline.data.sources.channel_stats import moments_of_sums
 from pipeline.data.sources.folder.decoding import corrupt_file, decode_images
 from pipeline.data.sources.folder.label_table import list_table
-from pipeline.data.sources.folder.listing import SPLITS, Listing, list_folder
-from pipeline.data.splits import make_splits
+from pipeline.data.sources.folder.listing import Listing, list_folder
+from pipeline.data.splits import SPLITS, make_splits
 from pipeline.data.stored_images import ImageFile, StoredImages
 from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
-from pipeline.tasks import Classification
+from pipeline.tasks import Classification, Task
 
 NO_LABELS = "none"  # of `dataset.labels`
 
 
-def load(config: FolderConfig) -> Data:
+def load(config: FolderConfig, task: Task | None = None) -> Data:
     """Images, cropped batch by batch, and their classes.
 
     `image` is uint8 [n, size, size, 3]. With it comes `label`, int64 [n]; or with `dataset.separator`

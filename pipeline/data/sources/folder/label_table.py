@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.sources.folder.listing import SPLITS, File, Listing, make_listing
+from pipeline.data.sources.folder.listing import File, Listing, make_listing
+from pipeline.data.splits import SPLITS
 from pipeline.errors import UserError
 
 

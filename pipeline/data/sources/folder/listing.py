@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.checks.suggestions import nearest
+from pipeline.data.splits import SPLITS
 from pipeline.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-SPLITS = ("train", "val", "test")  # sub-folders of `dataset.root`, or values of the column `split`
 FOLDERS_AT_ONCE = 16  # listed in parallel: on a network each waits for its answers
 
 

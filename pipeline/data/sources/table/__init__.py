@@ -10,39 +10,38 @@ from pipeline.console import say_line
 from pipeline.data.dataset import Data, Field, Split
 from pipeline.data.sample_order import SampleOrder
 from pipeline.data.sources.array_cache import Arrays, load_or_build
-from pipeline.data.sources.arrays import SPLITS
-from pipeline.data.sources.arrays.files import digest_of
 from pipeline.data.sources.arrays.named_arrays import STRATIFIED
+from pipeline.data.sources.file_digest import digest_of
 from pipeline.data.sources.table.decoding import check_split, decode
 from pipeline.data.sources.table.features import Decoded, make_features, moments_of
 from pipeline.data.sources.table.files import find_files
-from pipeline.data.splits import make_splits
+from pipeline.data.sources.table.targets import TASK_OF_TARGETS, used_targets
+from pipeline.data.splits import SPLITS, make_splits
 from pipeline.data.stratified_order import KEY
-from pipeline.tasks import TASKS
+from pipeline.tasks import TASKS, Task
 
 
-def load(config: TableConfig) -> Data:
+def load(config: TableConfig, task: Task | None = None) -> Data:
     """Rows of a table: `features`, float64 [n, width], and the targets; see `make_features`.
 
     A target of texts or booleans is a class, `label` int64 [n]; numbers are `target`, float64 [n, targets],
-    as they are. One of few whole numbers is both, so that task=classification can be set.
+    as they are; several booleans are `labels`, uint8 [n, targets]. With `task` few whole numbers can be
+    classes, and zeros and ones labels.
 
-    The first call decodes the file into `<root>/cache/table-<digest>-v1/`, and the features of a split into
+    The first call decodes the file into `<root>/cache/table-<digest>-v2/`, and the features of a split into
     `<root>/cache/features-<digest>-v1/`. Means, deviations and categories are those of the training samples,
     with the validation samples that are held out of them, before `dataset.limit`.
     """
     label, arrays = open_table(config)
     decoded = Decoded.of(arrays)
-    targets: dict[str, Field] = {
-        name: arrays[name] for name in ("label", "target") if name in arrays
-    }
+    targets: dict[str, Field] = {name: arrays[name] for name in used_targets(arrays, task)}
     rows = np.arange(len(arrays["splits"]))
     places = {name: rows[arrays["splits"] == place] for place, name in enumerate(SPLITS)}
     given = {name: Split({"row": found}) for name, found in places.items() if len(found)}
     labels, order, train = None, None, places["train"]
     holds_out = "val" not in given and (config.val_fraction > 0 or "test" not in given)
     if config.folds is not None or config.limit is not None or holds_out:
-        if "target" not in arrays and len(train) <= STRATIFIED:
+        if "label" in targets and len(train) <= STRATIFIED:
             labels = np.asarray(arrays["label"][train])
         else:
             order = SampleOrder(len(train), KEY, ("split",))
@@ -61,9 +60,10 @@ def load(config: TableConfig) -> Data:
     used = whole.select(as_rows(made.train))
     val = used if made.val is made.train else whole.select(as_rows(made.val))
     test = val if made.test is made.val else whole.select(as_rows(made.test))
-    sizes = {"label": len(decoded.classes)} if "label" in arrays else {}
-    moments, classes = {"features": moments_of(features)}, decoded.classes or None
-    return Data("table", TASKS[task_name(arrays)](), used, val, test, sizes, moments, classes)
+    sizes = {"label": len(decoded.classes)} if "label" in targets else {}
+    classes = {"label": decoded.classes, "labels": tuple(config.targets)}.get(next(iter(targets)))
+    moments, own = {"features": moments_of(features)}, TASKS[task_name(arrays)]()
+    return Data("table", own, used, val, test, sizes, moments, classes)
 
 
 def task_of(config: TableConfig) -> str:
@@ -73,7 +73,7 @@ def task_of(config: TableConfig) -> str:
 
 def task_name(arrays: Arrays) -> str:
     """Return the name of the task for the arrays of `decode`."""
-    return "regression" if "target" in arrays else "classification"
+    return TASK_OF_TARGETS[used_targets(arrays, None)[0]]
 
 
 def open_table(config: TableConfig) -> tuple[str, Arrays]:
@@ -81,7 +81,7 @@ def open_table(config: TableConfig) -> tuple[str, Arrays]:
     files = find_files(config)
     settings = (config.targets, config.columns, config.drop, config.categorical)
     others = (config.missing.value, config.split, config.separator)
-    label = f"table-{digest_of(list(files.values()), sorted(files), settings, others)}-v1"
+    label = f"table-{digest_of(list(files.values()), sorted(files), settings, others)}-v2"
 
     def build(scratch: Path) -> Arrays:
         check_split(files, config)

@@ -1,7 +1,7 @@
 """Arrays made of a table: numbers, codes of categories, targets and splits."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +10,7 @@ import numpy as np
 
 from pipeline.config.own_datasets import Missing, TableConfig
 from pipeline.data.sources.array_cache import Arrays
-from pipeline.data.sources.arrays import SPLITS
 from pipeline.data.sources.table.columns import (
-    MOST_CATEGORIES,
     Column,
     as_texts,
     choose_columns,
@@ -21,6 +19,8 @@ from pipeline.data.sources.table.columns import (
     scan_columns,
 )
 from pipeline.data.sources.table.files import KEY, read_names, read_parts
+from pipeline.data.sources.table.targets import check_targets, make_targets
+from pipeline.data.splits import SPLITS
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ def decode(files: Mapping[str, Path], config: TableConfig, scratch: Path) -> Arr
 
         - `numbers`: float64 [n, columns], NaN where a cell is missing
         - `codes`: int32 [n, columns], places among the categories of a column, -1 where a cell is missing
-        - `target`: float64 [n, targets], if they are numbers
-        - `label`: int64 [n], if the target is a category, or a whole number of at most 1,000 different ones
+        - `target`, `label` and `labels`, those of `make_targets`
         - `splits`: int8 [n], places in `SPLITS`
         - `names`: uint8, JSON with the names of `numbers`, the categories of `codes` and the `classes`
 
@@ -83,14 +82,24 @@ def decode(files: Mapping[str, Path], config: TableConfig, scratch: Path) -> Arr
                     part.column(config.split), file, row - first, config
                 )
             row += part.num_rows
-    classes = classes_of(arrays, kinds["label"], config)
+    train = arrays["splits"] == 0
+    if not train.any():
+        raise UserError("dataset.split", config.split, problem="no row of it is train")
+    values = {
+        column.name: arrays[kind][:, place]
+        for kind in ("target", "label")
+        for place, column in enumerate(kinds[kind])
+    }
+    targets, classes = make_targets(
+        values, [columns[name] for name in config.targets], train, config
+    )
     described = {
         "numbers": [column.name for column in kinds["numbers"]],
         "codes": {column.name: column.categories for column in kinds["codes"]},
         "classes": classes,
     }
-    kept = {name: array for name, array in arrays.items() if array.size}
-    return kept | {"names": np.frombuffer(json.dumps(described).encode(), np.uint8)}
+    kept = {name: arrays[name] for name in ("numbers", "codes", "splits") if arrays[name].size}
+    return kept | targets | {"names": np.frombuffer(json.dumps(described).encode(), np.uint8)}
 
 
 def new_array(file: Path, shape: tuple[int, int], dtype: type) -> np.ndarray:
@@ -98,15 +107,6 @@ def new_array(file: Path, shape: tuple[int, int], dtype: type) -> np.ndarray:
     if 0 in shape:
         return np.zeros(shape, dtype)
     return np.lib.format.open_memmap(file, "w+", np.dtype(dtype), shape)
-
-
-def check_targets(targets: Sequence[Column]) -> None:
-    """Refuse a category among several targets."""
-    for column in targets:
-        if column.is_category and len(targets) > 1:
-            problem = "it has categories, and several targets must all be numbers"
-            hint = f"Set dataset.targets=[{column.name}], or leave it out."
-            raise UserError("dataset.targets", column.name, problem=problem, hint=hint)
 
 
 def values_of(cells: "pyarrow.Array", column: Column, file: Path) -> np.ndarray:
@@ -161,43 +161,6 @@ def splits_of(cells: "pyarrow.Array", file: Path, first: int, config: TableConfi
         hint = f"It must be one of {', '.join(SPLITS)}."
         raise UserError("dataset.split", config.split, problem=problem, hint=hint)
     return found
-
-
-def classes_of(arrays: Arrays, labels: Sequence[Column], config: TableConfig) -> list[str]:
-    """Return the names of the classes and make `label` of one axis; refuse a constant target.
-
-    Whole numbers are classes, too, if there are few of them: for task=classification.
-    """
-    about = f"[{', '.join(config.targets)}]"
-    train = arrays["splits"] == 0
-    if not train.any():
-        problem = "no row of it is train"
-        raise UserError("dataset.split", config.split, problem=problem)
-    if labels:
-        label = np.ascontiguousarray(arrays["label"][:, 0])
-        arrays["label"] = label
-        counts = np.bincount(label[train], minlength=len(labels[0].values))
-        if np.count_nonzero(counts) < 2:
-            only = labels[0].categories[int(counts.argmax())]
-            problem = f"all rows of training are of one class: {only}"
-            raise UserError("dataset.targets", about, problem=problem)
-        if not counts.all():
-            only = labels[0].categories[int(counts.argmin())]
-            problem = f"the class {only} has no row of training"
-            raise UserError("dataset.targets", about, problem=problem)
-        return labels[0].categories
-    target = arrays["target"]
-    for place, name in enumerate(config.targets):
-        values = target[train, place]
-        if (values == values[0]).all():
-            problem = f"{name} is {values[0]:g} in all rows of training"
-            raise UserError("dataset.targets", about, problem=problem)
-    values, label = np.unique(target[:, 0], return_inverse=True)
-    is_class = len(values) <= MOST_CATEGORIES and (values == np.round(values)).all()
-    if len(config.targets) > 1 or not is_class:
-        return []
-    arrays["label"] = label.astype(np.int64)
-    return [f"{value:.0f}" for value in values]
 
 
 def check_split(files: Mapping[str, Path], config: TableConfig) -> None:

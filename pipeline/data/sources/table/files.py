@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.own_datasets import TableConfig
-from pipeline.data.sources.arrays import SPLITS
+from pipeline.data.splits import SPLITS
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:

@@ -4,21 +4,21 @@ from pathlib import Path
 
 from pipeline.config.own_datasets import TokensConfig
 from pipeline.data.dataset import Data
-from pipeline.data.sources.text import require_windows, windows
+from pipeline.data.sources.text import require_windows, window_size, windows
 from pipeline.data.sources.tokens.files import ENDINGS, check_tokens, open_splits
 from pipeline.data.sources.tokens.tokenization import tokenize
 from pipeline.data.splits import make_splits
 from pipeline.errors import UserError
-from pipeline.tasks import Language
+from pipeline.tasks import Language, Task
 
 KEY = "dataset.path"
 
 
-def load(config: TokensConfig) -> Data:
-    """Windows of tokens in their order, and the token after each: [n, length] of the file's type.
+def load(config: TokensConfig, task: Task | None = None) -> Data:
+    """Windows of tokens in their order: `tokens`, and the token after each, `next`: [n, length].
 
-    The tokens are cut into windows of `length + 1`, as views of the file; a partial last one is dropped. The
-    first windows are for training, the next for validation, the last for testing.
+    They have the file's type, and are views of it; see `windows`. The first ones are for training, the next
+    for validation, the last for testing.
     """
     path = path_of(config)
     if config.tokenizer is not None:
@@ -26,14 +26,15 @@ def load(config: TokensConfig) -> Data:
         given = {"train": tokens}
     else:
         given, vocabulary = open_splits(path, config), config.vocabulary
-    size = check_tokens(given, vocabulary, config)
+    vocabulary = check_tokens(given, vocabulary, config)
+    size = window_size(config.length, task)
     others = 0 if "val" in given or "test" in given else 1
     for split, tokens in given.items():
         needed = 1 + others * (1 + (config.val_fraction > 0)) if split == "train" else 1
-        require_windows(len(tokens), needed, config, "tokens")
-    splits = {split: windows(tokens, config.length) for split, tokens in given.items()}
+        require_windows(len(tokens), needed, size, config, "tokens")
+    splits = {split: windows(tokens, config.length, size) for split, tokens in given.items()}
     train, val, test, _ = make_splits(splits, config, test_fraction=config.test_fraction)
-    return Data("tokens", Language(), train, val, test, {"tokens": size}, {})
+    return Data("tokens", Language(), train, val, test, {"tokens": vocabulary}, {})
 
 
 def path_of(config: TokensConfig) -> Path:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.own_datasets import TokensConfig
-from pipeline.data.sources.arrays import SPLITS
 from pipeline.data.sources.arrays.field_checks import first_row, limits_of
 from pipeline.data.sources.arrays.files import open_file
+from pipeline.data.splits import SPLITS
 from pipeline.errors import UserError
 
 KEY = "dataset.path"

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.config.own_datasets import TokensConfig
 from pipeline.data.sources.array_cache import Arrays, load_or_build
-from pipeline.data.sources.arrays.files import digest_of
+from pipeline.data.sources.file_digest import digest_of
 from pipeline.data.sources.text import text_files
 from pipeline.errors import UserError
 from pipeline.user_code import shortened

@@ -137,6 +137,9 @@ def test_tokens_alone_become_tokens_and_the_next_of_each_as_views(load):
     assert data.train.fields["tokens"].shape[1:] == (4,)
     np.testing.assert_array_equal(data.train.fields["next"], data.train.fields["tokens"] + 1)
     assert data.train.fields["next"].dtype == np.uint16
+    data = load(tokens, "tokens.npy", "masked_language", folds=3, fold=0)
+    assert data.train.fields.keys() == {"tokens"}
+    assert data.train.fields["tokens"].shape[1:] == (5,)
 
 
 def test_a_chosen_task_takes_the_place_of_the_one_that_names_tell(load):

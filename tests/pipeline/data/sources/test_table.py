@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from pipeline.config.own_datasets import Missing, TableConfig
-from pipeline.config.tasks import ClassificationConfig
+from pipeline.config.tasks import ClassificationConfig, MultilabelConfig, OwnTaskConfig
 from pipeline.data import sources
 from pipeline.data.dataset import Form
 from pipeline.errors import UserError
@@ -134,6 +134,49 @@ def test_several_targets_separators_and_the_cache(load, tmp_path):
     assert load(None, targets=["b"], separator=";").outputs == 1  # of the same file
     tabs = load(table.replace(";", "\t"), "a.tsv", targets=["b"])
     assert whole(tabs, "features").shape == (20, 2)
+
+
+def test_several_truth_values_are_labels(load):
+    rows = [f"{n},{n % 2 == 0},{'yes' if n % 3 else 'no'},{n % 5 // 4},{n}" for n in range(60)]
+    table = "\n".join(["x,even,third,fifth,number", *rows])
+    keys = {"columns": ["x"], "targets": ["third", "even", "fifth"]}
+    data = load(table, **keys)
+    assert (data.task.name, data.outputs, data.classes) == (
+        "multilabel",
+        3,
+        ("third", "even", "fifth"),
+    )
+    assert data.train.fields["labels"].dtype == np.uint8
+    x = data.train.fields["features"][:, 0].astype(int)
+    expected = np.c_[x % 3 > 0, x % 2 == 0, x % 5 == 4]
+    np.testing.assert_array_equal(data.train.fields["labels"], expected)
+    numbers = {"columns": ["x"], "targets": ["fifth", "number"]}
+    assert load(table, **numbers).task.name == "regression"
+    with pytest.raises(
+        UserError, match=r"targets=\[even, number\]: number has numbers other than 0 and 1"
+    ):
+        load(table, columns=["x"], targets=["even", "number"])
+
+
+def test_a_table_gives_the_targets_that_the_task_names(load):
+    table = "x,y,z\n" + "".join(f"{n},{n % 2},{n % 3 // 2}\n" for n in range(200))
+    fields = [
+        (None, ["y"], {"target"}),
+        (ClassificationConfig(), ["y"], {"label"}),
+        (MultilabelConfig(), ["y"], {"labels"}),
+        (MultilabelConfig(), ["y", "z"], {"labels"}),
+        (OwnTaskConfig(targets=["label", "target"]), ["y"], {"label", "target"}),
+    ]
+    for task, targets, expected in fields:
+        data = load(table, task=task, columns=["x"], targets=targets)
+        assert data.train.fields.keys() - {"features"} == expected, task
+        assert dict(data.sizes) == ({"label": 2} if "label" in expected else {})
+    shares = [split.fields["label"].mean() for split in (data.train, data.val, data.test)]
+    assert max(shares) - min(shares) < 0.02  # classes are in proportion in all splits
+    with pytest.raises(
+        UserError, match=r"each sample needs label \[\], .* features \[1\], target \[2\]"
+    ):
+        load(table, task=ClassificationConfig(), columns=["x"], targets=["y", "z"])
 
 
 def test_a_long_file_is_read_in_parts(load, monkeypatch):

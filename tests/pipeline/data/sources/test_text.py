@@ -38,7 +38,7 @@ def load(tmp_path):
 def test_every_target_is_the_next_byte_and_no_byte_is_in_two_windows(length, count, extra):
     size = count * (length + 1) + min(extra, length)
     text = np.arange(size, dtype=np.uint32)  # each byte tells its place
-    fields = windows(text, length).fields
+    fields = windows(text, length, length + 1).fields
     assert fields["tokens"].shape == fields["next"].shape == (count, length)
     np.testing.assert_array_equal(fields["next"], fields["tokens"] + 1)
     assert all(np.shares_memory(field, text) for field in fields.values())

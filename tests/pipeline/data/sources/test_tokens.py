@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.own_datasets import TokensConfig, TokenType
+from pipeline.config.tasks import MaskedLanguageConfig, OwnTaskConfig
 from pipeline.data import sources
 from pipeline.data.dataset import Form
 from pipeline.errors import UserError
@@ -19,9 +20,9 @@ WORDS = {"[UNK]": 0, "the": 1, "cat": 2, "sat": 3, "<|end|>": 4}
 def load(tmp_path):
     """A function that loads tokens with their cache in the test's own folder."""
 
-    def loaded(file, **keys):
+    def loaded(file, task=None, **keys):
         path = str(tmp_path / file) if file else ""
-        return sources.load(TokensConfig(path=path, root=str(tmp_path / "root"), **keys))
+        return sources.load(TokensConfig(path=path, root=str(tmp_path / "root"), **keys), task)
 
     return loaded
 
@@ -53,6 +54,25 @@ def test_windows_are_views_of_the_file_with_the_next_token(load, tmp_path, kind)
         for array in split.fields.values():
             assert isinstance(array, np.memmap)
             assert (array.dtype, Path(array.filename)) == (stored.dtype, file)
+
+
+@pytest.mark.parametrize(
+    ("task", "next_there"),
+    [
+        (MaskedLanguageConfig(), False),
+        (OwnTaskConfig(), False),
+        (OwnTaskConfig(targets=["next"]), True),
+    ],
+)
+def test_a_task_without_next_tokens_gets_windows_of_the_length(load, tmp_path, task, next_there):
+    np.arange(100, dtype="<u2").tofile(tmp_path / "ids.bin")
+    data = load("ids.bin", task, length=10)
+    assert data.task.name == task.name
+    assert ("next" in data.train.fields) is next_there
+    assert [len(split) for split in splits(data)] == ([7, 1, 1] if next_there else [8, 1, 1])
+    if not next_there:
+        seen = np.concatenate([split.fields["tokens"] for split in splits(data)])
+        np.testing.assert_array_equal(seen.ravel(), np.arange(100))
 
 
 def test_files_of_a_folder_are_splits(load, tmp_path):
