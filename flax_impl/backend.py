@@ -16,7 +16,8 @@ import orbax.checkpoint
 from flax_impl.checkpoints import Checkpoints, read_best, read_checkpoint
 from flax_impl.data.batches import shapes_of_sample
 from flax_impl.device import Device, PyTree, prepare
-from flax_impl.layers import Layout, check_groups, initial_variables, layer_kinds, layout_of
+from flax_impl.layers import Layout, layer_kinds
+from flax_impl.layout import check_groups, initial_variables, layout_of
 from flax_impl.models import build_model
 from flax_impl.models.trained import TrainedModel, own_device, settings_of
 from flax_impl.optimizers import build_descent

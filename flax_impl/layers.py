@@ -1,8 +1,7 @@
-"""Layer kinds, canonical names and layouts, and layers that models share."""
+"""Layer kinds by module class, the layouts of their arrays, and layers that models share."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -10,27 +9,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 
-from flax_impl.device import DType, PyTree
+from flax_impl.device import DType
 from flax_impl.norms import BatchNorm, GroupNorm, LayerNorm
-from pipeline.config.experiment import Config
 from pipeline.config.models import Activation
-from pipeline.config.optimizers import LambConfig
-from pipeline.errors import UserError
-from pipeline.rng import key_words
 from pipeline.storage.portable_state import Arrays
-from pipeline.training.param_groups import ParamGroup
-from pipeline.verify.names.names_file import NamesFile
 from pipeline.verify.names.notation import Block, Reshape, Step, Transform, Transpose
-from pipeline.verify.names.pieces import Piece, pieces_of
+from pipeline.verify.names.pieces import Piece
 
 
 @dataclass(frozen=True)
-class _Leaf:
+class Leaf:
     """Canonical name and layout of one array of a layer kind.
 
-    Only here, with `_Place`: canonical names and layouts are torch's own.
+    Only here: canonical names and layouts are torch's own.
     """
 
     role: str  # canonical name in the layer (`weight`)
@@ -68,33 +60,35 @@ class _Leaf:
         )
 
 
-KERNEL = {"kernel": _Leaf("weight", kernel=True), "bias": _Leaf("bias")}
+KERNEL = {"kernel": Leaf("weight", kernel=True), "bias": Leaf("bias")}
 NORM = {
-    "scale": _Leaf("weight"),
-    "bias": _Leaf("bias"),
-    "mean": _Leaf("running_mean"),
-    "var": _Leaf("running_var"),
+    "scale": Leaf("weight"),
+    "bias": Leaf("bias"),
+    "mean": Leaf("running_mean"),
+    "var": Leaf("running_var"),
 }
 # torch stacks query, key and value in one matrix; only Flax has an axis for the heads.
 ATTENTION = {
     f"{name}.{array}": leaf
     for part, name in enumerate(("query", "key", "value"))
     for array, leaf in {
-        "kernel": _Leaf("in_proj_weight", kernel=True, inputs=1, part=part, parts=3),
-        "bias": _Leaf("in_proj_bias", part=part, parts=3),
+        "kernel": Leaf("in_proj_weight", kernel=True, inputs=1, part=part, parts=3),
+        "bias": Leaf("in_proj_bias", part=part, parts=3),
     }.items()
 } | {
-    "out.kernel": _Leaf("out_proj.weight", kernel=True, inputs=2, kind="linear"),
-    "out.bias": _Leaf("out_proj.bias", kind="linear"),
+    "out.kernel": Leaf("out_proj.weight", kernel=True, inputs=2, kind="linear"),
+    "out.bias": Leaf("out_proj.bias", kind="linear"),
 }
+
+Kind = tuple[str, dict[str, Leaf]]
 
 # A layer's kind determines how its parameters, gradients and optimizer slots are translated: its name, and
 # its arrays by Flax's names, running statistics included.
-KINDS: dict[type[nn.Module], tuple[str, dict[str, _Leaf]]] = {
+KINDS: dict[type[nn.Module], Kind] = {
     nn.Dense: ("linear", KERNEL),
     nn.Conv: ("conv", KERNEL),
     nn.ConvTranspose: ("conv_transpose", KERNEL),  # made with transpose_kernel=True
-    nn.Embed: ("embedding", {"embedding": _Leaf("weight")}),
+    nn.Embed: ("embedding", {"embedding": Leaf("weight")}),
     nn.LayerNorm: ("norm", NORM),
     LayerNorm: ("norm", NORM),
     nn.GroupNorm: ("norm", NORM),
@@ -116,11 +110,11 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Canonical names, layer kinds and layout of an array of a Flax model.
 
     `collection` is Flax's, `params` or `batch_stats`; `shape` is in Flax's layout. An array is one piece,
-    unless a names file divides it.
+    unless a names file divides it. Only here: canonical names and layouts are torch's own.
     """
 
     collection: str
@@ -153,157 +147,13 @@ class _Place:
         return self.pieces[0].to_canonical, self.pieces[0].to_own
 
 
-class Adapted(nn.Module):
-    """A module of another library as a linen module.
-
-    Only here: torch has one kind of module.
-    """
-
-    def kinds(self) -> dict[tuple[str, ...], type[nn.Module]]:
-        """Return the linen layers that its own are like, by path."""
-        raise NotImplementedError
-
-
-Layout = dict[tuple[str, ...], _Place]  # by the path in Flax's trees
+Layout = dict[tuple[str, ...], Place]  # by the path in Flax's trees
 
 
 def layer_kinds(layout: Layout) -> dict[str, str]:
     """Map canonical layer names to layer kinds, for every layer with parameters."""
     pieces = (piece for place in layout.values() for piece in place.pieces)
     return {piece.name.rpartition(".")[0]: piece.kind for piece in pieces}
-
-
-def layout_of(
-    model: nn.Module, *inputs: jax.ShapeDtypeStruct, names: NamesFile | None = None
-) -> Layout:
-    """Map every parameter and running statistic of a model to its canonical name and layout.
-
-    An array of a module that is not in `KINDS` keeps its name and layout, unless `names` gives it others.
-    Only here: canonical names and layouts are torch's own. `inputs` have the shapes and dtypes of a batch.
-
-    Raises:
-        UserError: the names do not fit the model.
-    """
-    kinds: dict[tuple[str, ...], type[nn.Module]] = {}
-
-    def note(
-        call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
-    ) -> object:
-        if type(context.module) in KINDS:
-            kinds.setdefault(context.module.path, type(context.module))
-        return call(*args, **kwargs)
-
-    def piece(path: tuple[str, ...], shape: tuple[int, ...]) -> Piece:
-        # By the innermost layer of a known kind around the array.
-        for depth in range(len(path) - 1, -1, -1):
-            kind, leaves = KINDS[kinds[path[:depth]]] if path[:depth] in kinds else ("", {})
-            if leaf := leaves.get(".".join(path[depth:])):
-                return leaf.piece(path[:depth], kind, path, shape)
-        return _Leaf(path[-1]).piece(path[:-1], "own", path, shape)
-
-    with nn.intercept_methods(note):
-        make = partial(jax.eval_shape, model.init, jax.random.key(0))
-        variables = _in_its_types(make, inputs)
-    if isinstance(model, Adapted):
-        kinds |= model.kinds()
-    layout = {
-        path: _Place(collection, array.shape, (piece(path, array.shape),))  # pyrefly: ignore[missing-attribute] no empty nodes
-        for collection in ("params", "batch_stats")
-        for path, array in flatten_dict(variables.get(collection, {})).items()
-    }
-    return _renamed(layout, names) if names else layout
-
-
-def initial_variables(
-    model: nn.Module, inputs: Sequence[jax.ShapeDtypeStruct], seed: int
-) -> PyTree:
-    """Return the variables that a model makes itself, from the seed.
-
-    Only here: a torch model is made with them.
-    """
-    key = jax.random.key(key_words(seed, "weights")[0])
-
-    def make(*inputs: jax.ShapeDtypeStruct) -> PyTree:
-        return jax.jit(model.init)(key, *(jnp.zeros(x.shape, x.dtype) for x in inputs))
-
-    return nn.meta.unbox(_in_its_types(make, inputs))
-
-
-def _in_its_types(make: Callable[..., PyTree], inputs: Sequence[jax.ShapeDtypeStruct]) -> PyTree:
-    """Return `make(*inputs)`; in float32 if a model's own float32, as the carry of a scan, needs that."""
-    try:
-        return make(*inputs)
-    except TypeError:
-        if all(x.dtype != jnp.float64 for x in inputs):
-            raise
-        return make(*map(_in_float32, inputs))
-
-
-def _in_float32(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, jnp.float32 if x.dtype == jnp.float64 else x.dtype)
-
-
-def _renamed(layout: Layout, names: NamesFile) -> Layout:
-    """Return the layout with the pieces that a names file gives; other arrays keep their own."""
-    pieces = pieces_of(names, {".".join(path): place.shape for path, place in layout.items()})
-    renamed = {}
-    for path, place in layout.items():
-        # A layer whose kind the file does not tell has that of Flax.
-        found = pieces.get(".".join(path), place.pieces)
-        known = tuple(replace(piece, kind=piece.kind or place.pieces[0].kind) for piece in found)
-        renamed[path] = replace(place, pieces=known)
-    taken = {piece.name for found in pieces.values() for piece in found}
-    for path, place in layout.items():
-        if ".".join(path) not in pieces and place.name in taken:
-            problem = f"{place.name} is the name of {'.'.join(path)} already, which has no row"
-            raise UserError(names.key, names.path, problem=problem, hint="Add a row for it.")
-    return renamed
-
-
-def check_groups(layout: Layout, groups: Mapping[str, ParamGroup], config: Config) -> None:
-    """Refuse settings of the optimizer that a Flax array cannot have, if a names file divides or joins it.
-
-    Only here: torch's parameters are the canonical ones.
-    """
-    by_norm = isinstance(config.optimizer, LambConfig)
-    for path, place in layout.items():
-        if place.collection != "params":
-            continue
-        names = list(dict.fromkeys(piece.name for piece in place.pieces))
-        group, here = groups[names[0]], f"{'.'.join(path)} of the JAX model"
-        for name in names[1:]:
-            if groups[name] != group:
-                problem = f"{names[0]} and {name} have different settings, but both are in {here}"
-                hint = "Give them the same in train.frozen, optimizer.no_decay and optimizer.lr_factors."
-                raise UserError("optimizer", config.optimizer.name, problem=problem, hint=hint)
-        if (by_norm or group.matrix) and not group.frozen and not place.is_part(group.parts):
-            problem = f"it updates {names[0]} as a whole, which {here} is not"
-            hint = "Choose an optimizer that updates element by element, such as adamw."
-            raise UserError("optimizer", config.optimizer.name, problem=problem, hint=hint)
-
-
-def module_names(layout: Layout) -> dict[str, str]:
-    """Map the Flax modules that are a canonical layer by themselves to its name.
-
-    Their inputs and outputs have the order of features that torch's have. Only here: torch's modules have
-    the canonical names.
-    """
-    layers: dict[str, set[str]] = {}
-    modules: dict[str, set[str]] = {}
-    for path, place in layout.items():
-        module = ".".join(path[:-1])
-        for piece in place.pieces:
-            layer = piece.name.rpartition(".")[0]
-            is_plain = piece.block.is_whole and piece.own.is_whole
-            is_plain &= all(isinstance(step, Transpose) for step in piece.to_canonical.steps)
-            layers.setdefault(module, set()).add(layer if is_plain else "")
-            modules.setdefault(layer, set()).add(module)
-    return {
-        module: layer
-        for module, found in layers.items()
-        for layer in found - {""}
-        if len(found) == len(modules[layer]) == 1
-    }
 
 
 class TypedModule(nn.Module, kw_only=True):

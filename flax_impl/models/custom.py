@@ -7,8 +7,8 @@ from typing import Any
 import flax.linen as nn
 from flax import nnx
 
+from flax_impl.adapters.from_nnx import FromNNX
 from flax_impl.device import PyTree
-from flax_impl.models.from_nnx import FromNNX
 from pipeline.config.models import OwnConfig
 from pipeline.errors import UserError
 from pipeline.training.model_checks import import_user_model
@@ -29,7 +29,7 @@ def import_model(
     make = partial(_make, config, input_shape, outputs)
     made = make(nnx.Rngs(0))
     if isinstance(made, nnx.Module):
-        return FromNNX(make, dtypes["dtype"])
+        return FromNNX(dtypes["dtype"], make)
     if not isinstance(made, nn.Module):
         problem = "it is neither a flax.linen.Module nor a flax.nnx.Module"
         raise UserError("model.jax", config.jax, problem=problem)

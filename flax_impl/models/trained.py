@@ -9,12 +9,11 @@ from inspect import signature
 import flax.linen as nn
 import jax
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
+from flax_impl.adapters.adapted import Adapted
 from flax_impl.data.batches import Batch, BatchRows, EvalBatches, Samples, gather_batch, normalised
 from flax_impl.device import DATA, Device, PyTree
-from flax_impl.models.from_nnx import FromNNX
 from flax_impl.tasks import build_loss
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision
@@ -32,14 +31,10 @@ class TrainedModel:
     device: Device
 
     @property
-    def native(self) -> nn.Module | nnx.Module:
+    def native(self) -> object:
         """The model as its author knows it."""
         model, variables = self.module.unbind()
-        if not isinstance(model, FromNNX):
-            return self.module
-        module = model.filled(variables)
-        module.eval()
-        return module
+        return model.native(variables) if isinstance(model, Adapted) else self.module
 
     def predict(self, split: Split) -> np.ndarray:
         """Return the outputs for samples as a data set holds them, prepared as in an evaluation.

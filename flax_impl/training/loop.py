@@ -10,7 +10,8 @@ import numpy as np
 from flax_impl.checkpoints import Checkpoints
 from flax_impl.data.batches import EvalBatches, TrainBatches
 from flax_impl.device import Device, PyTree
-from flax_impl.layers import Layout, module_names
+from flax_impl.layers import Layout
+from flax_impl.layout import module_names
 from flax_impl.sharding import shard
 from flax_impl.state import evaluated_weights, parameters_of
 from flax_impl.training.profiling import Profiler

@@ -12,6 +12,7 @@ from asserts import assert_gradients_close
 from torch import nn
 
 from flax_impl import layers as flax_layers
+from flax_impl.layout import layout_of
 from flax_impl.state import from_canonical, to_canonical
 from lightning_impl import layers as torch_layers
 from lightning_impl.state import parameters_of
@@ -87,7 +88,7 @@ def assert_twins(
         call: computes the outputs of the torch layer, channels last.
         apply: computes the outputs of the Flax layer bound to its parameters.
     """
-    layout = flax_layers.layout_of(flax_layer, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    layout = layout_of(flax_layer, jax.ShapeDtypeStruct(x.shape, x.dtype))
     assert flax_layers.layer_kinds(layout) == torch_layers.layer_kinds(torch_layer)
     arrays = parameters_of(torch_layer)
     smooth = np.issubdtype(x.dtype, np.floating)

@@ -11,7 +11,7 @@ from gradients import compiled, weights
 from torch import nn
 
 from flax_impl import models as flax_models
-from flax_impl.layers import layout_of
+from flax_impl.layout import layout_of
 from flax_impl.state import from_canonical, to_canonical
 from lightning_impl import models as torch_models
 from lightning_impl import randomness as torch_randomness

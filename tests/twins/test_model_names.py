@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from asserts import assert_rows_close
 
-from flax_impl.layers import check_groups, layer_kinds, layout_of, module_names
+from flax_impl.layers import layer_kinds
+from flax_impl.layout import check_groups, layout_of, module_names
 from flax_impl.state import from_canonical, shapes_of, to_canonical
 from pipeline.errors import UserError
 from pipeline.loggers.metrics_file import read_metrics

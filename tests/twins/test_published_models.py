@@ -15,7 +15,7 @@ from model_twins import BERT, CLASSES, GPT, SEQ2SEQ, VIT, randomised
 from torch import nn
 
 from flax_impl import models as flax_models
-from flax_impl.layers import layout_of
+from flax_impl.layout import layout_of
 from flax_impl.state import from_canonical, to_canonical
 from lightning_impl import models as torch_models
 from lightning_impl.state import COUNTER, buffers_of

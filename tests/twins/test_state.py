@@ -20,6 +20,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flax_impl import layers as flax_layers
+from flax_impl import layout as flax_layout
 from flax_impl import models as flax_models
 from flax_impl import norms as flax_norms
 from flax_impl import optimizers as flax_optimizers
@@ -114,7 +115,7 @@ def test_every_layer_kind_is_tested_here():
 
 
 def layout_of(model, shape, tokens=False):
-    return flax_layers.layout_of(
+    return flax_layout.layout_of(
         model, jax.ShapeDtypeStruct(shape, np.int32 if tokens else np.float32)
     )
 

@@ -13,7 +13,7 @@ import torch
 from losses import losses
 
 from flax_impl import models as flax_models
-from flax_impl.layers import layout_of
+from flax_impl.layout import layout_of
 from flax_impl.state import from_canonical, to_canonical
 from lightning_impl import models as torch_models
 from lightning_impl.state import from_portable

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend import source_info_util
 
+from flax_impl.adapters.scopes import named
+from flax_impl.adapters.tree import Tree, path_name
 from flax_impl.device import PyTree
 from flax_impl.verify.adapters.function import KEYS, Function, bind, training_keywords
-from flax_impl.verify.adapters.scopes import named
-from flax_impl.verify.adapters.tree import Tree, path_name
 from pipeline.errors import UserError
 from pipeline.verify.sides.channels import FIRST
 

@@ -1,4 +1,4 @@
-"""A user's own Flax NNX module as a linen module, so that one loop trains both."""
+"""A user's own Flax NNX module as a linen module."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -7,14 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flax_impl.device import DType, PyTree
-from flax_impl.layers import Adapted
+from flax_impl.adapters.adapted import COLLECTIONS, PARAMS, Adapted, Path, flat_arrays, in_own_type
+from flax_impl.device import PyTree
+from flax_impl.layers import KINDS, Kind
 
-COLLECTIONS = ("params", "batch_stats")
 FILTERS = (nnx.Param, nnx.Not(nnx.RngState), nnx.RngState)  # of these, and of random generators
-KINDS: dict[type[nnx.Module], type[nn.Module]] = {
+LINEN: dict[type[nnx.Module], type[nn.Module]] = {
     nnx.Linear: nn.Dense,
     nnx.Conv: nn.Conv,
     nnx.Embed: nn.Embed,
@@ -31,19 +30,17 @@ class FromNNX(Adapted):
     """An NNX module whose variables are those of a linen module.
 
     `params` are its variables of the type `nnx.Param`, `batch_stats` all others, but for the states of random
-    generators: those start anew at each call, from linen's. `make` makes the module from `nnx.Rngs`, and
-    `dtype` is that of the parameters and inputs in products. Only here: torch has one kind of module.
+    generators: those start anew at each call, from linen's. `make` makes the module from `nnx.Rngs`.
     """
 
     make: Callable[[nnx.Rngs], nnx.Module]
-    dtype: DType
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool = False) -> PyTree:
         """Return the module's outputs; in training its dropout draws, and its statistics move."""
         if self.is_initializing():
             made = self.make(nnx.Rngs(self.make_rng("params")))
-            self._write(nnx.state(made, *FILTERS)[:2], COLLECTIONS)
+            self.write(_arrays_of(made))
             return None
         key = self.make_rng("dropout") if self.has_rng("dropout") else jax.random.key(0)
         module = self.filled(self.variables, key)
@@ -51,18 +48,24 @@ class FromNNX(Adapted):
         takes = signature(module.__call__).parameters
         options: dict[str, object] = {"train": train} if "train" in takes else {}
         options |= {"rngs": nnx.Rngs(key)} if "rngs" in takes else {}
-        outputs = module(*map(self._in_dtype, inputs), **options)
-        after = nnx.state(module, *FILTERS)[:2]
-        self._write(after, [name for name in COLLECTIONS if self.is_mutable_collection(name)])
+        outputs = module(*map(self.in_dtype, inputs), **options)
+        after = _arrays_of(module)
+        self.write({name: after[name] for name in self.written})
         return outputs
 
-    def kinds(self) -> dict[tuple[str, ...], type[nn.Module]]:
-        """Return the linen layers that its own are like, by path."""
+    def kinds(self) -> dict[Path, Kind]:
+        """Return the kinds of its layers, by path."""
         return {
-            _names(path): KINDS[type(layer)]
+            _names(path): KINDS[LINEN[type(layer)]]
             for path, layer in nnx.iter_modules(self._abstract())
-            if type(layer) in KINDS
+            if type(layer) in LINEN
         }
+
+    def native(self, variables: PyTree) -> nnx.Module:
+        """Return the module as its author knows it, with its variables, in evaluation."""
+        module = self.filled(variables)
+        module.eval()
+        return module
 
     def filled(self, variables: PyTree, key: jax.Array | None = None) -> nnx.Module:
         """Return the module with its variables; its random generators start from `key`."""
@@ -79,23 +82,24 @@ class FromNNX(Adapted):
         """Return the module with shapes in place of arrays: it draws none."""
         return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
 
-    def _write(self, states: PyTree, collections: PyTree) -> None:
-        for collection, state in zip(COLLECTIONS, states, strict=True):
-            if collection in collections:
-                arrays = {_names(p): v.get_value() for p, v in nnx.to_flat_state(state)}
-                for name, tree in unflatten_dict(arrays).items():
-                    self.put_variable(collection, name, tree)
-
     def _filled(self, state: PyTree, collection: str, variables: PyTree) -> PyTree:
         """Return a state with the values of a collection."""
-        arrays = flatten_dict(variables)
-        if collection == "params":
-            arrays = jax.tree.map(self._in_dtype, arrays)
-        flat = [(path, v.replace(arrays[_names(path)])) for path, v in nnx.to_flat_state(state)]
+        arrays = flat_arrays(variables)
+        if collection == PARAMS:
+            arrays = jax.tree.map(self.in_dtype, arrays)
+        flat = [
+            (path, v.replace(in_own_type(arrays[_names(path)], v.get_value())))
+            for path, v in nnx.to_flat_state(state)
+        ]
         return nnx.from_flat_state(flat)
 
-    def _in_dtype(self, array: jax.Array) -> jax.Array:
-        return array.astype(self.dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+def _arrays_of(module: nnx.Module) -> dict[str, dict[Path, jax.Array]]:
+    """Return the arrays of a module's variables, by collection and path."""
+    return {
+        collection: {_names(path): v.get_value() for path, v in nnx.to_flat_state(state)}
+        for collection, state in zip(COLLECTIONS, nnx.state(module, *FILTERS), strict=False)
+    }
 
 
 def _started(random: PyTree, key: jax.Array) -> PyTree:
@@ -107,7 +111,7 @@ def _started(random: PyTree, key: jax.Array) -> PyTree:
     return nnx.from_flat_state(flat)
 
 
-def _names(path: tuple[object, ...]) -> tuple[str, ...]:
+def _names(path: tuple[object, ...]) -> Path:
     return tuple(map(str, path))
 
 
