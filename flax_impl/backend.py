@@ -1,7 +1,7 @@
 """Functions of a backend that the core calls; see `pipeline.run.backends.Backend`."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -32,6 +32,7 @@ from pipeline.config.models import Initializer, OwnConfig
 from pipeline.config.optimizers import SGDConfig
 from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
+from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
 from pipeline.run.initial_values import fill
 from pipeline.run.pretrained import start_from
@@ -88,8 +89,8 @@ def train(experiment: Experiment, device: Device) -> None:
 
 def test(
     experiment: Experiment, device: Device, checkpoint: Checkpoint | PortableCheckpoint
-) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """Return the sums over the test set with a checkpoint's weights, and the prediction for each sample."""
+) -> Tested:
+    """Return what the test of a checkpoint's weights finds."""
     if isinstance(
         checkpoint, PortableCheckpoint
     ):  # the optimizer may be a user's own of torch alone
@@ -102,7 +103,7 @@ def test(
         read = partial(read_checkpoint, template=state, layout=layout)
         _, content = first_readable([checkpoint], read, lambda message: None, "checkpoint")
         state = content["state"]
-    return evaluate(experiment, device, state)
+    return evaluate(experiment, device, state, layout)
 
 
 def initial(experiment: Experiment, device: Device) -> PortableState:
@@ -124,9 +125,11 @@ def adopt(experiment: Experiment, device: Device, portables: Sequence[PortableCh
     _import_all(experiment, portables, *build(experiment, device, is_fresh=False))
 
 
-def trained_model(experiment: Experiment, portable: PortableCheckpoint) -> TrainedModel:
+def trained_model(
+    experiment: Experiment, portable: PortableCheckpoint, device: Device | None = None
+) -> TrainedModel:
     """Return the model with the weights of a portable checkpoint that an evaluation takes."""
-    device, state = own_device(experiment.config), portable.state
+    device, state = device or own_device(experiment.config), portable.state
     with settings_of(experiment.config):
         model, _, layout = _make_model(experiment, device)
         check_shapes(portable.source, state.shapes, shapes_of(layout))

@@ -2,13 +2,12 @@
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from torch import nn
 
@@ -26,6 +25,7 @@ from lightning_impl.transfer import export_checkpoint, fill_module, import_check
 from pipeline.config.models import Initializer
 from pipeline.rng import key_words, seed_global_generators
 from pipeline.run import initial_values as values
+from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
 from pipeline.run.pretrained import start_from
 from pipeline.storage.checkpoints import Checkpoint, check_shapes, first_readable
@@ -79,8 +79,8 @@ def train(experiment: Experiment, device: Device) -> None:
 
 def test(
     experiment: Experiment, device: Device, checkpoint: Checkpoint | PortableCheckpoint
-) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """Return the sums over the test set with a checkpoint's weights, and the prediction for each sample."""
+) -> Tested:
+    """Return what the test of a checkpoint's weights finds."""
     module = build(experiment, device)
     if isinstance(checkpoint, PortableCheckpoint):
         fill_module(module, checkpoint)
@@ -109,13 +109,16 @@ def adopt(experiment: Experiment, device: Device, portables: Sequence[PortableCh
     _import_all(experiment, device, portables, build(experiment, device))
 
 
-def trained_model(experiment: Experiment, portable: PortableCheckpoint) -> TrainedModel:
+def trained_model(
+    experiment: Experiment, portable: PortableCheckpoint, device: Device | None = None
+) -> TrainedModel:
     """Return the model with the weights of a portable checkpoint that an evaluation takes."""
-    device = own_device(experiment.config)
+    device = device or own_device(experiment.config)
     model, state = _make_model(experiment).to(device.dtype), portable.state
     check_shapes(portable.source, state.shapes, shapes_of(model))
     from_portable(replace(state, parameters=state.averages or state.parameters), model)
-    return TrainedModel(model.eval(), experiment.config, experiment.plan, device)
+    model = model.to(device.torch_device).eval()
+    return TrainedModel(model, experiment.config, experiment.plan, device)
 
 
 def _import_all(

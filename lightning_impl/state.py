@@ -116,9 +116,10 @@ def _fill(model: nn.Module, parameters: Arrays, buffers: Arrays) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(parameters[name]))
+        known = parameters | buffers  # without their model, the two are told apart by name alone
         for name, buffer in model.named_buffers():
-            if name in buffers:
-                buffer.copy_(torch.from_numpy(buffers[name]))
+            if name in known:
+                buffer.copy_(torch.from_numpy(known[name]))
 
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -17,6 +17,8 @@ from pipeline.loggers.metrics_file import Row, read_metrics
 from pipeline.run import backends
 from pipeline.run.backends import TrainedModel
 from pipeline.run.experiment import Experiment
+from pipeline.run.generation.decoding import Choice
+from pipeline.run.generation.generate import continuations, images, targets
 from pipeline.run.recorder import Recorder
 from pipeline.run.resume import saved_config
 from pipeline.run.transfer import export_tested
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 METRICS = "metrics.jsonl"
+GENERATED = ("language", "seq2seq", "denoising")  # tasks whose models make something
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,43 @@ class Run:
             if name not in fields
         }
         return self._trained(self.config.backend.name).predict(Split(fields | absent))
+
+    def generate(
+        self,
+        *given: Field | int,
+        new: int = 64,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        seed: int = 0,
+    ) -> np.ndarray:
+        """Return what the model makes itself, in fp64 the same on both backends.
+
+        Args:
+            given: for `task=language` tokens [n, length], to be continued; for `task=seq2seq` the sources;
+                for `task=denoising` the number of images.
+            new: tokens that a language model writes.
+            temperature: 0 writes the likeliest token; another number draws it, from logits divided by it.
+            top_k: number of the likeliest tokens to draw from; None: all.
+            seed: of all that is drawn.
+
+        Raises:
+            UserError: models of this task make nothing.
+        """
+        task, data = self.data.task.name, self.data
+        choice = Choice(temperature, top_k, seed)
+        if task not in GENERATED:
+            raise UserError("generate", f"task={task}", f"a run of task={', '.join(GENERATED)}")
+        wanted = ["a number"] if task == "denoising" else data.inputs
+        if len(given) != len(wanted):
+            allowed = f"one argument for each of {', '.join(wanted)}"
+            raise UserError("generate", f"{len(given)} arguments", allowed)
+        call = self._trained(self.config.backend.name).call
+        arrays = [np.asarray(one) for one in given]
+        if task == "denoising":
+            return images(call, data, int(arrays[0]), seed)
+        if task == "language":
+            return continuations(call, data, arrays[0], new, choice)
+        return targets(call, data, arrays, choice)
 
     def _repr_html_(self) -> str:
         from tandem.comparison import compare  # which compares runs

@@ -1,13 +1,14 @@
 """A trained model outside a run, as users of Flax know it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from inspect import signature
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -41,9 +42,7 @@ class TrainedModel:
 
         Where the outputs are several arrays, the result is such a structure of arrays.
         """
-        model, variables = self.module.unbind()
-        takes_train = "train" in signature(type(model).__call__).parameters
-        options = {"train": False} if takes_train else {}
+        _, variables = self.module.unbind()
         with settings_of(self.config):
             batches = EvalBatches(split, self.plan, self.device, self.config.train.eval_batch)
             loss = build_loss(self.config, self.plan.data, self.device)
@@ -53,13 +52,33 @@ class TrainedModel:
                 variables: PyTree, samples: Samples, rows: BatchRows, draws: Batch
             ) -> PyTree:
                 batch = normalised(samples, gather_batch(samples, rows, draws))
-                return loss.outputs(partial(model.apply, **options), variables, batch)
+                return loss.outputs(self._apply, variables, batch)
 
             outputs = [
                 jax.device_get(outputs_of(variables, samples, rows, draws))
                 for samples, rows, draws, _ in batches
             ]
         return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(split)], *outputs)
+
+    def call(self, *inputs: np.ndarray) -> np.ndarray:
+        """Return the outputs for inputs as the model takes them, but images with channels last."""
+        with settings_of(self.config):
+            outputs = self._compiled(self.module.variables, *map(self._placed, inputs))
+            return np.asarray(outputs.astype(self.device.dtype))
+
+    def _placed(self, array: np.ndarray) -> jax.Array:
+        is_float = np.issubdtype(array.dtype, np.floating)
+        return jnp.asarray(array, self.device.dtype if is_float else np.int32)
+
+    @cached_property
+    def _apply(self) -> Callable:
+        model, _ = self.module.unbind()
+        takes_train = "train" in signature(type(model).__call__).parameters
+        return partial(model.apply, **({"train": False} if takes_train else {}))
+
+    @cached_property
+    def _compiled(self) -> jax.stages.Wrapped:
+        return jax.jit(self._apply)
 
 
 @contextmanager

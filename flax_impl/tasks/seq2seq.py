@@ -18,15 +18,15 @@ class Seq2SeqLoss(TaskLoss):
         self, apply_fn: Callable, variables: PyTree, batch: Batch, **options: PyTree
     ) -> PyTree:
         """Return a model's logits for the source and the target, one place later."""
-        later = jnp.pad(batch["target"][:, :-1], ((0, 0), (1, 0)), constant_values=PADDING)
-        return apply_fn(variables, *(batch[name] for name in self.inputs), later, **options)
+        inputs = *(batch[name] for name in self.inputs), later(batch["target"])
+        return apply_fn(variables, *inputs, **options)
 
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sums."""
         target = batch["target"]
-        is_token = target != PADDING
+        is_token = (later(target) != PADDING).at[:, 0].set(True)
         weights = is_token * counted[:, None]
         loss = cross_entropies(outputs, target, smoothing)
         right = outputs.argmax(axis=-1) == target
@@ -36,3 +36,8 @@ class Seq2SeqLoss(TaskLoss):
             (right * weights).sum(),
             ((right | ~is_token).all(axis=-1) * counted).sum(),
         ]
+
+
+def later(target: jax.Array) -> jax.Array:
+    """Return a target one place later, with a token of padding in front."""
+    return jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=PADDING)

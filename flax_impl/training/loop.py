@@ -20,6 +20,7 @@ from flax_impl.training.step_trace import Watch, Watched, observe_step
 from pipeline.config.train import Precision
 from pipeline.data.dataset import Split
 from pipeline.errors import Interrupted
+from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
 from pipeline.run.recorder import Recorder
 from pipeline.storage.run_folder import CHECKPOINTS
@@ -80,11 +81,11 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
                 raise Interrupted(step, exit_code)
 
 
-def evaluate(
-    experiment: Experiment, device: Device, state: TrainState
-) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """Return the sums over the test set, and the predictions for each sample, if the task has any."""
-    return _make_evaluation(experiment, device, experiment.plan.data.test, each=True)(state)
+def evaluate(experiment: Experiment, device: Device, state: TrainState, layout: Layout) -> Tested:
+    """Test the weights of a state."""
+    data = experiment.plan.data
+    found = _make_evaluation(experiment, device, data.test, each=True)(state)
+    return Tested(*found, evaluated_weights(state, layout) if data.task.samples else {})
 
 
 def _compile_step(

@@ -1,5 +1,7 @@
 """A trained model outside a run, as users of torch know it."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,14 +39,32 @@ class TrainedModel:
         """
         batches = EvalBatches(split, self.plan, self.device, self.config.train.eval_batch)
         loss, module = build_loss(self.config, self.plan.data, self.device), self.module.eval()
-        is_mixed = self.config.train.precision is Precision.bf16
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+        with self._computing():
             outputs = [loss.outputs(module, batch) for batch in batches]
         return tree_map(lambda *parts: _in_numpy(torch.cat(parts)), *outputs)
 
+    def call(self, *inputs: np.ndarray) -> np.ndarray:
+        """Return the outputs for inputs as the model takes them, but images with channels last."""
+        with self._computing():
+            outputs = self.module.eval()(*map(self._placed, inputs))
+        return _in_numpy(outputs.movedim(1, -1) if outputs.ndim == 4 else outputs)
+
+    def _placed(self, array: np.ndarray) -> torch.Tensor:
+        placed = torch.as_tensor(array, device=self.device.torch_device)
+        placed = placed.to(self.device.dtype if placed.is_floating_point() else torch.int64)
+        return placed.movedim(-1, 1) if placed.ndim == 4 else placed
+
+    @contextmanager
+    def _computing(self) -> Generator[None]:
+        is_mixed = self.config.train.precision is Precision.bf16
+        kind = self.device.torch_device.type
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=is_mixed):
+            yield
+
 
 def _in_numpy(outputs: torch.Tensor) -> np.ndarray:
-    return outputs.float().numpy() if outputs.dtype is torch.bfloat16 else outputs.numpy()
+    outputs = outputs.float() if outputs.dtype is torch.bfloat16 else outputs
+    return outputs.cpu().numpy()
 
 
 def own_device(config: Config) -> Device:

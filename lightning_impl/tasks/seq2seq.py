@@ -14,15 +14,15 @@ class Seq2SeqLoss(TaskLoss):
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return a model's logits for the source and the target, one place later."""
-        later = F.pad(batch["target"][:, :-1], (1, 0), value=PADDING)
-        return model(*(batch[name] for name in self.inputs), later)
+        return model(*(batch[name] for name in self.inputs), later(batch["target"]))
 
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float
     ) -> list[torch.Tensor]:
         """Return the sums."""
         target = batch["target"]
-        counted = target != PADDING
+        counted = later(target) != PADDING
+        counted[:, 0] = True
         loss = cross_entropies(outputs.flatten(end_dim=-2), target.flatten(), smoothing)
         right = outputs.argmax(dim=-1) == target
         return [
@@ -31,3 +31,8 @@ class Seq2SeqLoss(TaskLoss):
             (right & counted).sum(),
             (right | ~counted).all(dim=-1).sum(),
         ]
+
+
+def later(target: torch.Tensor) -> torch.Tensor:
+    """Return a target one place later, with a token of padding in front."""
+    return F.pad(target[:, :-1], (1, 0), value=PADDING)

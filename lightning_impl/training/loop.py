@@ -1,7 +1,7 @@
 """The training loop: Lightning's Trainer, with a callback for the recorder."""
 
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from functools import partial
 from operator import attrgetter
@@ -9,7 +9,6 @@ from traceback import walk_tb
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -22,6 +21,7 @@ from lightning_impl.training.profiling import Profiler
 from lightning_impl.training.step import TrainingModule
 from pipeline.errors import UserError
 from pipeline.loggers.callbacks import Callbacks, failed
+from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import remove_unfinished_saves, run_signature
 from pipeline.storage.run_folder import CHECKPOINTS
@@ -113,17 +113,30 @@ def _naming_callbacks(trainer: Trainer, callbacks: Callbacks) -> Generator[None]
         raise
 
 
-def evaluate(
-    experiment: Experiment, device: Device, module: TrainingModule
-) -> tuple[Mapping[str, float], np.ndarray | None]:
-    """Return the sums over the test set, and the predictions for each sample, if the task has any."""
+def evaluate(experiment: Experiment, device: Device, module: TrainingModule) -> Tested:
+    """Test the weights of a module."""
     plan, config = experiment.plan, experiment.config.train
     batches = EvalBatches(plan.data.test, plan, device, config.eval_batch)
-    trainer_on(device, module).test(module, dataloaders=batches, verbose=False)
+    copied = _CopiedWeights(module)
+    callbacks = [copied] if plan.data.task.samples else []
+    trainer = trainer_on(device, module, callbacks=callbacks)
+    trainer.test(module, dataloaders=batches, verbose=False)
     sums, rows = module.evaluation_sums(), None
     if module.predictions:
         rows = device.read([batches.in_order(torch.cat(module.predictions))])[0]
-    return sums, rows
+    return Tested(sums, rows, copied.weights)
+
+
+class _CopiedWeights(Callback):
+    """Copies the weights that are tested, before Lightning ends the test and moves them."""
+
+    def __init__(self, module: TrainingModule) -> None:
+        self.module, self.weights = module, {}
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy them; all processes take part, as they may be sharded."""
+        average = self.module.average
+        self.weights = evaluated_weights(self.module.model, average and average.module)
 
 
 class _RecorderCallback(Callback):

@@ -190,6 +190,7 @@ class ReverseConfig(DatasetConfig):
     )
     length: int = option(12, "tokens of the longest sequence; the shortest has one", "at least 1")
     vocabulary: int = option(16, "number of different tokens, padding included", "in 2 … 256")
+    reversed: bool = option(True, "false: the target is a copy of the source")
 
 
 class ScenesConfig(DatasetConfig):

@@ -22,7 +22,16 @@ class RegressionConfig(TaskConfig):
     name: str = "regression"
 
 
-class LanguageConfig(TaskConfig):
+class GeneratingConfig(TaskConfig):
+    """A task whose models make samples of their own."""
+
+    samples: int = option(
+        4, "samples that the trained model makes, shown at the end of a run; 0: none", "0 or more"
+    )
+    samples_at_evaluations: bool = option(False, "show them after each evaluation, too")
+
+
+class LanguageConfig(GeneratingConfig):
     name: str = "language"
 
 
@@ -52,8 +61,9 @@ class MaskedLanguageConfig(TaskConfig):
         require(fits, "task.replaced", self.replaced, allowed)
 
 
-class DenoisingConfig(TaskConfig):
+class DenoisingConfig(GeneratingConfig):
     name: str = "denoising"
+    samples: int = 16
     levels: int = option(
         1000, "levels of noise, from almost none to almost nothing else", "at least 2"
     )
@@ -61,7 +71,7 @@ class DenoisingConfig(TaskConfig):
     last_beta: float = option(0.02, "variance of the noise that the last level adds", "in (0, 1)")
 
 
-class Seq2SeqConfig(TaskConfig):
+class Seq2SeqConfig(GeneratingConfig):
     name: str = "seq2seq"
 
 

@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -45,6 +45,16 @@ class Device(Protocol):
         """Block until all processes of the run have called this."""
 
 
+class Tested(NamedTuple):
+    """What a backend finds in a test."""
+
+    sums: Mapping[str, float]  # over the test set, by the names of `Task.sums`
+    # What is kept of each sample, in order; for a classification `predictions.COLUMNS`.
+    rows: np.ndarray | None = None  # float64 [samples, values]
+    # The values that were tested, by canonical name; none unless `Task.samples` are to be made of them.
+    weights: Mapping[str, np.ndarray] = {}
+
+
 class TrainedModel(Protocol):
     """A trained model as the users of its framework know it."""
 
@@ -54,6 +64,9 @@ class TrainedModel(Protocol):
 
     def predict(self, split: Split) -> Any:
         """Return the outputs for raw samples, prepared as in an evaluation: NumPy `[samples, …]`."""
+
+    def call(self, *inputs: np.ndarray) -> np.ndarray:
+        """Return the outputs for inputs as the model takes them, but images with channels last."""
 
 
 class Backend(Protocol):
@@ -71,12 +84,8 @@ class Backend(Protocol):
 
     def test(
         self, experiment: Any, device: Device, checkpoint: Checkpoint | PortableCheckpoint
-    ) -> tuple[Mapping[str, float], np.ndarray | None]:
-        """Test the weights of a checkpoint.
-
-        Returns the sums over the test set, by the names of `Task.sums`; and for a classification
-        `predictions.COLUMNS` of each sample in order, float64 `[samples, values]`.
-        """
+    ) -> Tested:
+        """Test the weights of a checkpoint."""
 
     def read_best(self, checkpoint: Checkpoint) -> Best | None:
         """Read the best evaluation so far from a checkpoint."""
@@ -94,8 +103,13 @@ class Backend(Protocol):
     ) -> None:
         """Write a run of another source as checkpoints in the experiment's folder."""
 
-    def trained_model(self, experiment: Any, portable: PortableCheckpoint) -> TrainedModel:
-        """Return the model with a portable checkpoint's weights, for use outside a run."""
+    def trained_model(
+        self, experiment: Any, portable: PortableCheckpoint, device: Any = None
+    ) -> TrainedModel:
+        """Return the model with a portable checkpoint's weights.
+
+        It is on the device of a run, or outside a run on the backend's default.
+        """
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the libraries that decide the result."""

@@ -28,6 +28,7 @@ from pipeline.run import backends
 from pipeline.run.backends import Backend, Device
 from pipeline.run.banner import announce, announce_result, to_run_error
 from pipeline.run.experiment import Experiment, Job
+from pipeline.run.generation.record import SampleRecord
 from pipeline.run.initial_values import backend_of_values
 from pipeline.run.pretrained import weights_of
 from pipeline.run.preview_inputs import InputPreview, preview_inputs
@@ -78,6 +79,7 @@ class Prepared:
     resume: Sequence[Checkpoint]
     total: int
     callbacks: Callbacks
+    samples: SampleRecord
 
     def write_identity(self) -> None:
         """Write `run.json`, and remove the result of an earlier run in the folder."""
@@ -180,9 +182,13 @@ def prepare(config: Config, job: Job, world: World) -> Prepared | None:
     device = backend.prepare(config, world)
     paths = config.callbacks if config.mode is Mode.train else []
     callbacks = load_callbacks(paths, config.backend.name)
+    samples = SampleRecord(config, plan, backend, device, job.folder)
+    if data.task.samples and data.task.samples_at_evaluations:
+        added = [*callbacks.neutral, ("task.samples", samples)]
+        callbacks = replace(callbacks, neutral=added)
     if world.is_main:
         announce(config, str(job.folder), device.description)
-    return Prepared(config, job, world, plan, backend, device, resume, total, callbacks)
+    return Prepared(config, job, world, plan, backend, device, resume, total, callbacks, samples)
 
 
 def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
@@ -299,16 +305,20 @@ def test(
     checkpoint: Checkpoint | PortableCheckpoint,
     step: int,
 ) -> RunResult:
-    """Test a checkpoint of a step; write the predictions of a classifier."""
+    """Test a checkpoint of a step; write the predictions of a classifier, or samples of a model."""
     recorder, data = experiment.recorder, experiment.plan.data
     recorder.pause()
-    sums, rows = prepared.backend.test(experiment, prepared.device, checkpoint)
+    tested = prepared.backend.test(experiment, prepared.device, checkpoint)
     recorder.resume("eval")
-    metrics = recorder.record_test(step, sums)
-    if rows is not None and prepared.world.is_main:
+    metrics = recorder.record_test(step, tested.sums)
+    if tested.rows is not None and prepared.world.is_main:
         samples, labels = data.test.fields[data.inputs[0]], data.test.arrays["label"]
-        predictions = predictions_of(samples, labels, rows, data.classes)
+        predictions = predictions_of(samples, labels, tested.rows, data.classes)
         predictions.write(experiment.folder)
+    if tested.weights and prepared.world.is_main:
+        tracker = recorder.tracker
+        last = max(step, recorder.step)
+        prepared.samples(last, tracker.last, lambda: dict(tested.weights), tracker)
     return replace(result, status="completed", test=metrics)
 
 

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from pipeline.atomic_files import replacing
 from pipeline.digest import digest
 from pipeline.storage.checkpoints import BrokenCheckpoint
-from pipeline.storage.portable_state import COUNTER, STATISTICS, Arrays, PortableState
+from pipeline.storage.portable_state import Arrays, PortableState, state_of_weights
 from pipeline.storage.recorder_state import RecorderState
 
 SUFFIX = ".safetensors"
@@ -83,10 +83,7 @@ def read_portable(path: Path) -> PortableCheckpoint:
         raise BrokenCheckpoint("what lies beside its arrays is not what was written")
     run = {"source": str(path)} | about["run"]
     if about["kind"] == "weights":
-        buffers = {name: array for name, array in arrays.items() if name.endswith(STATISTICS)}
-        others = (*STATISTICS, COUNTER)
-        weights = {name: array for name, array in arrays.items() if not name.endswith(others)}
-        return PortableCheckpoint(PortableState(0, weights, buffers), None, run)
+        return PortableCheckpoint(state_of_weights(arrays), None, run)
     inside = {group: _below(group, arrays) for group in ("parameters", "buffers", "averages")}
     slots = {slot: _below(f"slots/{slot}", arrays) for slot in about["slots"]}
     memory = about["memory"]

@@ -43,3 +43,11 @@ class PortableState:
             for name in self.buffers
             if name.endswith(STATISTICS[0])
         }
+
+
+def state_of_weights(weights: Arrays, step: int = 0) -> PortableState:
+    """Return the state of which only weights are known: running statistics go by their names."""
+    others = (*STATISTICS, COUNTER)
+    buffers = {name: array for name, array in weights.items() if name.endswith(STATISTICS)}
+    parameters = {name: array for name, array in weights.items() if not name.endswith(others)}
+    return PortableState(step, parameters, buffers)

@@ -21,6 +21,7 @@ IRRELEVANT = {
     "name", "mode", "resume", "checkpoint", "tags", "logger", "sweep",
     "dataset.root", "dataset.download", "dataset.cache", "dataset.workers",
     "train.stop_after", "train.profile", "train.log_every", "train.eval_batch_size",
+    "task.samples", "task.samples_at_evaluations",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline.config.tasks import TaskConfig
+from pipeline.config.tasks import GeneratingConfig, TaskConfig
 from pipeline.errors import UserError
 
 Shapes = Mapping[str, tuple[int, ...]]  # of the fields of a batch, its axis included
@@ -31,9 +31,14 @@ class Task(ABC):
     has_classes: bool = False  # whether labels can be smoothed
     counts_by_content: bool = False  # whether the terms of a batch depend on its content
     maximized: frozenset[str] = frozenset()  # metrics of which more is better
+    samples: int = 0  # that a trained model makes, to be shown
+    samples_at_evaluations: bool = False
 
     def __init__(self, config: TaskConfig | None = None) -> None:
         self.takes = tuple(config.inputs) if config and config.inputs else self.takes
+        if isinstance(config, GeneratingConfig):
+            self.samples = config.samples
+            self.samples_at_evaluations = config.samples_at_evaluations
 
     def direction(self, metric: str) -> str:
         """Return `max` if more is better of a metric such as `val/accuracy`, else `min`."""

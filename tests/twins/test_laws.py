@@ -245,6 +245,6 @@ def test_a_backend_has_the_functions_that_the_core_calls(package):
         "test": ["experiment", "device", "checkpoint"],
         "export": ["experiment", "device", "checkpoint"],
         "adopt": ["experiment", "device", "portables"],
-        "trained_model": ["experiment", "portable"],
+        "trained_model": ["experiment", "portable", "device"],
         "versions": [],
     }

@@ -47,6 +47,9 @@ TARGET = RANDOM.integers(1, 3, (5, 6))
 TARGET[np.arange(6) >= np.array([[6], [1], [3], [5], [2]])] = PADDING
 FIRST_RIGHT = RANDOM.normal(size=(3, 3))
 FIRST_RIGHT[PADDING, TARGET[1, 0]] += 9
+FIRST_RIGHT[TARGET[1, 0], PADDING] += 99
+SOURCE = RANDOM.integers(0, 3, (5, 6))
+SOURCE[1, 0] = 3 - TARGET[1, 0]  # of a row of its own
 CASES = {
     "classification": Case(
         {"features": RANDOM.normal(size=(6, 4)), "label": RANDOM.integers(0, 3, 6)},
@@ -77,7 +80,7 @@ CASES = {
         {"tokens": RANDOM.integers(0, 10, (8, 30))}, RANDOM.normal(size=(11, 11)), table, 11
     ),
     "seq2seq": Case(
-        {"source": RANDOM.integers(0, 3, (5, 6)), "target": TARGET},
+        {"source": SOURCE, "target": TARGET},
         FIRST_RIGHT,
         lambda weight, source, later: weight[later] + weight[source[:, :1]],
     ),
@@ -224,7 +227,7 @@ def test_segmentation_metrics_match_scikit_learn_and_leave_ignored_pixels_out():
     )
 
 
-def test_seq2seq_metrics_are_those_of_the_tokens_before_the_padding():
+def test_seq2seq_metrics_are_those_of_the_tokens_up_to_the_first_padding():
     found, batch = metrics_of("seq2seq")
     weight, target = CASES["seq2seq"].weight, batch["target"]
     logits = np.zeros((*target.shape, 3))
@@ -232,9 +235,10 @@ def test_seq2seq_metrics_are_those_of_the_tokens_before_the_padding():
         before = target[row, place - 1] if place else PADDING
         logits[row, place] = weight[before] + weight[batch["source"][row, 0]]
     logs, said, counted = log_softmax(logits, axis=-1), logits.argmax(-1), target != PADDING
+    counted[:, 1:] |= counted[:, :-1]
     loss = -np.take_along_axis(logs, target[..., None], -1)[..., 0][counted].mean()
     right = [(said[row] == target[row])[counted[row]] for row in range(len(target))]
-    assert counted.sum() == TASKS["seq2seq"]().count_terms(batch) == 17
+    assert counted.sum() == TASKS["seq2seq"]().count_terms(batch) == 21
     assert found == pytest.approx(
         {
             "loss": loss,

@@ -1,4 +1,4 @@
-"""Generated sequences and the same backwards, for sequence-to-sequence models."""
+"""Generated sequences and the same backwards, or again, for sequence-to-sequence models."""
 
 import numpy as np
 
@@ -15,9 +15,9 @@ TRAIN, VAL, TEST = (KEY + stream for stream in range(3))
 def load(config: ReverseConfig, task: Task | None = None) -> Data:
     """Sequences `source` of 1 to `config.length` random tokens, and `target`: uint8 [n, length] each.
 
-    A target has the tokens of its source in the reverse order. Both end in padding, 0; tokens are 1 up to
-    the vocabulary. Validation and test have `config.samples / 4` sequences each, at least one;
-    `val_fraction` is ignored.
+    A target has the tokens of its source in the reverse order, or without `config.reversed` in the same.
+    Both end in padding, 0; tokens are 1 up to the vocabulary. Validation and test have `config.samples / 4`
+    sequences each, at least one; `val_fraction` is ignored.
     """
     quarter = max(1, config.samples // 4)
     given = {"train": draw(TRAIN, config.samples, config)}
@@ -34,6 +34,6 @@ def draw(key: int, n: int, config: ReverseConfig) -> Split:
     places = np.arange(config.length)
     lengths = words[:, :1] % config.length + 1
     source = np.where(places < lengths, words[:, 1:] % (config.vocabulary - 1) + 1, 0)
-    mirrored = (lengths.astype(np.int64) - 1 - places).clip(0)
+    mirrored = (lengths.astype(np.int64) - 1 - places).clip(0) if config.reversed else places[None]
     target = np.where(places < lengths, np.take_along_axis(source, mirrored, axis=1), 0)
     return Split({"source": source.astype(np.uint8), "target": target.astype(np.uint8)})

@@ -1,7 +1,6 @@
 """The smallest possible backend: `model=linear optimizer=sgd` on a classification, in NumPy."""
 
 import json
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pipeline.data.dataset import Data, Split
 from pipeline.devices.hardware import resident_memory_mb
 from pipeline.devices.world import ALONE, World
 from pipeline.errors import Interrupted
+from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import Checkpoint, first_readable
 from pipeline.storage.portable_state import PortableState
@@ -87,12 +87,10 @@ def train(experiment: Experiment, device: Device) -> None:
             raise Interrupted(step, exit_code)
 
 
-def test(
-    experiment: Experiment, device: Device, checkpoint: Checkpoint
-) -> tuple[Mapping[str, float], np.ndarray | None]:
+def test(experiment: Experiment, device: Device, checkpoint: Checkpoint) -> Tested:
     """Evaluate the weights in a checkpoint on the test set."""
     weights, _ = read_checkpoint(checkpoint)
-    return evaluate(weights, experiment.plan.data, experiment.plan.data.test)
+    return Tested(*evaluate(weights, experiment.plan.data, experiment.plan.data.test))
 
 
 def read_best(checkpoint: Checkpoint) -> Best | None:
