@@ -135,3 +135,6 @@ def test_reversed_sequences_are_fixed_and_padded_at_the_end():
     np.testing.assert_array_equal(again.train.fields["source"], fields["source"])
     assert not np.array_equal(fields["source"][:100], data.val.fields["source"])
     assert fields["source"][:2].tolist() == [[3, 1, 0, 0, 0], [1, 0, 0, 0, 0]]
+    copied = sources.load(ReverseConfig(samples=400, length=5, vocabulary=7, reversed=False))
+    for name in ("source", "target"):
+        np.testing.assert_array_equal(copied.train.fields[name], fields["source"])
