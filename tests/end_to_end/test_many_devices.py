@@ -37,7 +37,8 @@ CASES = {
                         "dataset.samples=100", "dataset.length=6", "train.batch_size=16",
                         "train.accumulate=2"),
     "unet": ("model=unet", "model.width=8", "model.groups=2", "model.dropout=0.1",
-             "train.randomness=shared", "dataset=digits", "task=denoising", "task.levels=20", "train.batch_size=16"),
+             "train.randomness=shared", "dataset=digits", "task=denoising", "task.levels=20",
+             "train.batch_size=16"),
 }  # fmt: skip
 
 HOW = {
