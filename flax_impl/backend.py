@@ -34,8 +34,8 @@ from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
 from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
-from pipeline.run.initial_values import fill
-from pipeline.run.pretrained import start_from
+from pipeline.run.start.initial_values import fill
+from pipeline.run.start.pretrained import start_from
 from pipeline.storage.checkpoints import Checkpoint, check_shapes, first_readable
 from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import Arrays, PortableState, Shapes
@@ -221,7 +221,7 @@ def _make_model(experiment: Experiment, device: Device) -> tuple[nn.Module, Inpu
     model = build_model(fitted, data.input_shape, data.outputs, **dtypes)
     loss = build_loss(config, data, device)
     inputs = loss.model_inputs(shapes_of_sample(experiment.plan, device))
-    layout = layout_of(model, *inputs, names=names_of(config.model))
+    layout = layout_of(model, *inputs, names=names_of(config.model, experiment.folder))
     if isinstance(config.model, OwnConfig) and not layout:
         raise UserError("model.jax", config.model.jax, problem="it has no parameters to train")
     return model, inputs, layout

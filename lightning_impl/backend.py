@@ -24,10 +24,10 @@ from lightning_impl.training.step_trace import Watched
 from lightning_impl.transfer import export_checkpoint, fill_module, import_checkpoint
 from pipeline.config.models import Initializer
 from pipeline.rng import key_words, seed_global_generators
-from pipeline.run import initial_values as values
 from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
-from pipeline.run.pretrained import start_from
+from pipeline.run.start import initial_values as values
+from pipeline.run.start.pretrained import start_from
 from pipeline.storage.checkpoints import Checkpoint, check_shapes, first_readable
 from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import PortableState
@@ -148,7 +148,7 @@ def build(experiment: Experiment, device: Device) -> TrainingModule:
     """Build the module with its weights at step 0, in the run's dtype."""
     config = experiment.config
     model = _make_model(experiment)
-    if names := names_of(config.model):
+    if names := names_of(config.model, experiment.folder):
         check_names(names, shapes_of(model))
     if device.devices > 1 and config.accelerator.sync_batchnorm:
         convert_sync_batchnorm(model, device.kind)

@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from pipeline.commands import command
 from pipeline.config.checks.hydra_errors import to_user_error
 from pipeline.config.checks.suggestions import nearest
 from pipeline.config.experiment import Config, plain, register, typed
+from pipeline.data import sources
 from pipeline.digest import digest
 from pipeline.errors import UserError
 from pipeline.run.backends import BACKENDS
 from pipeline.run.resume import composed_of, overlaid, overridden_keys, read_identity, structured
+from pipeline.run.start.pair_names import provide_names
 from pipeline.run.transfer import carry_history, export_run, export_tested, import_run
 from pipeline.storage import checkpoints, portable_file
 from pipeline.storage.portable_file import SUFFIX, PortableCheckpoint
@@ -146,14 +149,20 @@ def make_run(
         about = about | {"config": identity.config, "data": identity.data}
         backend = backend or identity.backend
     chosen = config_of(about, backend, overrides)
-    if names := names_of(chosen.model):
-        portables = [with_canonical_names(portable, names) for portable in portables]
-    anew = left_out(portables[-1], leave_out)
     folder = RunFolder(target.resolve())
-    print(f"writing a checkpoint of {chosen.backend.name}", flush=True)
+    keys = overridden_keys(overrides)
+    has_same_data = not any(key.startswith("dataset") for key in keys)
     try:
-        keys = overridden_keys(overrides)
-        has_same_data = not any(key.startswith("dataset") for key in keys)
+        provide_names(
+            chosen,
+            partial(sources.load, chosen.dataset, chosen.task),
+            folder.path,
+            None if source.suffix == SUFFIX else checkpoints.run_of(source, "SRC"),
+        )
+        if names := names_of(chosen.model, folder.path):
+            portables = [with_canonical_names(portable, names) for portable in portables]
+        anew = left_out(portables[-1], leave_out)
+        print(f"writing a checkpoint of {chosen.backend.name}", flush=True)
         folder.identify(chosen, about.get("data") if has_same_data else None)
         import_run(folder.path, [with_recorder_state(portable) for portable in portables], anew)
         if portables[-1].recorder_state and source.suffix != SUFFIX:

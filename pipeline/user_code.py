@@ -111,6 +111,13 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
 
 
+def imported_files() -> list[str]:
+    """Return the files of the modules of this process that are neither ours, nor Python's, nor installed."""
+    files = {getattr(module, "__file__", None) or "" for module in [*sys.modules.values()]}
+    others = (file for file in files if os.path.isabs(file) and not file.startswith(OURS))
+    return sorted(file for file in others if not any(part in file for part in LIBRARIES))
+
+
 def shortened(error: BaseException) -> str:
     """Return an error's type and first line, with its place in the user's code."""
     lines = str(error).strip().splitlines() or [""]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From what was asked to what came of it. Files that stand in no room may be imported by everyone.
 ROOMS = (
-    "config", "tasks", "data", "training", "storage", "devices", "loggers", "run", "verify", "parity",
+    "config", "tasks", "data", "training", "storage", "devices", "loggers", "verify", "run", "parity",
     "compare", "sweep", "cli", "convert",
 )  # fmt: skip
 MOST_FILES = 16

@@ -11,7 +11,7 @@ from flax_impl.adapters.from_nnx import FromNNX
 from flax_impl.device import PyTree
 from pipeline.config.models import OwnConfig
 from pipeline.errors import UserError
-from pipeline.training.model_checks import import_user_model
+from pipeline.training.model_checks import import_user_model, own_options
 from pipeline.user_code import import_attribute
 
 
@@ -38,7 +38,7 @@ def import_model(
 
 def _make(config: OwnConfig, input_shape: tuple[int, ...], outputs: int, rngs: nnx.Rngs) -> Any:
     """Call what the user names, which may take `rngs`."""
-    options = dict(config.options)
+    options = own_options(config, "model.jax")
     if config.jax and "rngs" in _parameters(import_attribute(config.jax, "model.jax")):
         options["rngs"] = rngs
     return import_user_model("model.jax", config.jax, input_shape, outputs, options)

@@ -96,7 +96,8 @@ def _compile_step(
     recorder, observer = experiment.recorder, experiment.recorder.observer
     if not observer.watching:
         return _CompiledStep(make_train_step(context), recorder)
-    names = module_names(layout) if names_of(experiment.config.model) else {}
+    found = names_of(experiment.config.model, experiment.folder)
+    names = module_names(layout) if found else {}
     watch = Watch(names, context.config, observer.compares)
     step = _CompiledStep(make_train_step(context, partial(observe_step, watch)), recorder)
     return Watched(step, watch, observer, layout, context.plan)

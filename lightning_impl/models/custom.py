@@ -4,7 +4,7 @@ from torch import nn
 
 from pipeline.config.models import OwnConfig
 from pipeline.errors import UserError
-from pipeline.training.model_checks import import_user_model
+from pipeline.training.model_checks import import_user_model, own_options
 
 
 def import_model(config: OwnConfig, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -15,7 +15,9 @@ def import_model(config: OwnConfig, input_shape: tuple[int, ...], outputs: int) 
     Raises:
         UserError: there is none at `model.torch`, or it does not take these arguments.
     """
-    made = import_user_model("model.torch", config.torch, input_shape, outputs, config.options)
+    made = import_user_model(
+        "model.torch", config.torch, input_shape, outputs, own_options(config, "model.torch")
+    )
     if not isinstance(made, nn.Module):
         raise UserError("model.torch", config.torch, problem="it is no torch.nn.Module")
     if not any(True for _ in made.parameters()):

@@ -202,10 +202,12 @@ class OwnConfig(ModelConfig):
     )
     names: str | None = option(
         None,
-        "file with the pairs of names that differ, as pipeline.verify writes it; null: none differ",
+        "pairs of names that differ: auto (found as pipeline.verify finds them), or a file; null: none",
     )
     options: dict[str, Any] = option({}, "arguments of both, after input_shape and outputs")
 
+
+AUTO_NAMES = "auto"
 
 MODELS = {
     "linear": LinearConfig,

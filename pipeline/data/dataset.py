@@ -11,6 +11,7 @@ from pipeline.data.sample_order import SampleOrder
 from pipeline.data.stored_images import StoredImages
 from pipeline.data.stored_rows import StoredRows
 from pipeline.errors import UserError
+from pipeline.rng import generator
 from pipeline.tasks import TARGETS, Shapes, Task
 
 # Of samples: some that follow one another, int64 [n], or a part of a permutation.
@@ -143,6 +144,15 @@ class Data:
         """Names of the fields that a model takes, in the order of its arguments."""
         fields = (name for name in self.train.fields if name not in self.task.targets)
         return self.task.takes or tuple(fields)
+
+    @property
+    def call_shapes(self) -> Shapes:
+        """Shapes of one sample of all that a model is called with, by name; see `Task.adds`."""
+        task, batch = self.task, dict(self.train.shapes(1))
+        for name in task.noise:
+            if name in task.adds:
+                batch[name] = task.draw(name, generator(0, name), batch).shape
+        return {name: batch[name][1:] for name in (*self.inputs, *task.adds)}
 
     @property
     def example(self) -> Field:

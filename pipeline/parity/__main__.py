@@ -30,13 +30,15 @@ from pipeline.devices.process_exit import fast_exit
 from pipeline.errors import Diverged, RunFailed, UserError
 from pipeline.parity.differences import WEIGHTS
 from pipeline.parity.lockstep import Comparison, compare
-from pipeline.parity.own_names import write_own_names
 from pipeline.parity.report import alone, layers_table, table, verdict, write
 from pipeline.parity.workers import initial_values
 from pipeline.run.resume import overridden_keys
+from pipeline.run.start.pair_names import provide_names
 from pipeline.shipped import CONF
+from pipeline.storage.names_path import is_auto, names_in
 from pipeline.training.intervals import make_intervals
 from pipeline.training.model_checks import check_model
+from pipeline.verify.own_pair import write_own_names
 
 FIRST, SECOND = list(BACKENDS)[:2]
 
@@ -155,6 +157,9 @@ def run(config: Config, folder: Path) -> tuple[Config, Comparison]:
         f"{config.train.precision.name}: {FIRST} and {SECOND} in lockstep, {total} steps, {where}"
     )
 
+    if isinstance(model, OwnConfig) and is_auto(model):
+        provide_names(config, lambda: data, folder, None)
+        config = replace(config, model=replace(model, names=str(names_in(folder))))
     initial = initial_values(config, data, separate)
 
     def report(step: int, comparison: Comparison) -> None:
@@ -170,7 +175,7 @@ def run(config: Config, folder: Path) -> tuple[Config, Comparison]:
     try:
         comparison = compare(config, (FIRST, SECOND), separate, report, noise, initial)
     except NamesDiffer:
-        path, free = folder / "names.yaml", False
+        path, free = names_in(folder), False
         write_own_names(config, data, path)
         assert isinstance(model, OwnConfig)
         config = replace(config, model=replace(model, names=str(path)))

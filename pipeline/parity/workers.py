@@ -27,9 +27,9 @@ from pipeline.loggers.tracker import Tracker
 from pipeline.rng import generator
 from pipeline.run import backends
 from pipeline.run.experiment import Experiment
-from pipeline.run.initial_values import backend_of_values
-from pipeline.run.pretrained import weights_of
 from pipeline.run.recorder import Recorder
+from pipeline.run.start.initial_values import backend_of_values
+from pipeline.run.start.pretrained import weights_of
 from pipeline.run.step_observer import Observer, Trace
 from pipeline.run.transfer import make_initial
 from pipeline.storage.portable_state import PortableState
@@ -144,7 +144,7 @@ def initial_values(config: Config, data: Data, separate: bool) -> PortableState 
         return None
     config = replace(config, backend=BackendConfig(name=first))
     if separate:
-        return make_initial(config, data, first)[0].state
+        return make_initial(config, data, first, Path())[0].state
     backend = backends.load(first)
     try:
         plan = make_batch_plan(config, data)

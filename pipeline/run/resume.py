@@ -23,11 +23,13 @@ from pipeline.storage.checkpoints import (
     run_signature,
     torn_checkpoints_of,
 )
+from pipeline.storage.names_path import names_in
 from pipeline.storage.run_folder import RunFolder, files_below
 from pipeline.storage.run_identity import IDENTITY, RunIdentity
 from pipeline.storage.signature import (
     CODE,
     MEANING,
+    NAMES,
     digests_of,
     files_of,
     flat,
@@ -36,7 +38,6 @@ from pipeline.storage.signature import (
 )
 
 OUTPUTS = Path("outputs")
-NAMES = "model.names"
 
 # Keys of a single command: never taken from a saved config.
 OF_THE_COMMAND = ("mode", "resume", "checkpoint", "name", "train.stop_after", "sweep")
@@ -170,12 +171,14 @@ def read_identity(path: Path, key: str) -> RunIdentity:
     if identity is None or not identity.signature or not needed <= {*identity.config}:
         hint = "Restore the file, or name another run."
         raise UserError(key, path, problem=f"{file} is damaged", hint=hint)
-    names_changed = note_changed_files(identity)
+    names_changed = note_changed_files(identity, file.parent)
     made_by = {signature_of(identity.config, m, identity.files): m for m in range(1, MEANING + 1)}
     if identity.signature not in made_by or names_changed:
         others = {
             one: path for one, path in files_of(flat(identity.config)).items() if one == NAMES
         }
+        if names_changed and not others:
+            others = {NAMES: names_in(file.parent)}
         named = "".join(f", or the file of {one} ({path})," for one, path in others.items())
         edited = f"{file}{named} was"
         problem = f"{edited} edited: its config has another signature"
@@ -187,12 +190,12 @@ def read_identity(path: Path, key: str) -> RunIdentity:
     return identity
 
 
-def note_changed_files(identity: RunIdentity) -> bool:
+def note_changed_files(identity: RunIdentity, folder: Path) -> bool:
     """Tell of files of the user's own code that have changed since a run was made.
 
     Return True if the pairs of names have: then what is stored may not be what they say.
     """
-    now = digests_of(identity.config)
+    now = digests_of(identity.config, folder)
     changed = [key for key, digest in (identity.files or {}).items() if now.get(key) != digest]
     for key in changed:
         if key in CODE:

@@ -29,11 +29,12 @@ from pipeline.run.backends import Backend, Device
 from pipeline.run.banner import announce, announce_result, to_run_error
 from pipeline.run.experiment import Experiment, Job
 from pipeline.run.generation.record import SampleRecord
-from pipeline.run.initial_values import backend_of_values
-from pipeline.run.pretrained import weights_of
 from pipeline.run.preview_inputs import InputPreview, preview_inputs
 from pipeline.run.recorder import Recorder
 from pipeline.run.resume import check_folder_is_free, is_complete
+from pipeline.run.start.initial_values import backend_of_values
+from pipeline.run.start.pair_names import provide_names
+from pipeline.run.start.pretrained import weights_of
 from pipeline.run.stopwatch import Stopwatch
 from pipeline.run.transfer import (
     export_tested,
@@ -49,7 +50,9 @@ from pipeline.storage.checkpoints import (
     checkpoints_of,
     choose_tested,
     deleted_folder,
+    run_of,
 )
+from pipeline.storage.names_path import is_auto
 from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.predictions import predictions_of
 from pipeline.storage.recorder_state import Best
@@ -206,6 +209,7 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
     )
     is_of_other_backend = bool(resume) and resume[0].backend != config.backend.name
     starts_now = is_new or is_of_other_backend
+    _provide_names(prepared)
     if starts_now:
         prepared.write_identity()
     imported: list[PortableCheckpoint] = []
@@ -217,7 +221,7 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
 
     initial = None
     if config.mode is Mode.train and not resume and (other := backend_of_values(config)):
-        make = partial(make_initial, config, prepared.plan.data, other)
+        make = partial(make_initial, config, prepared.plan.data, other, job.folder)
         [made] = on_all_ranks(make, job.folder, device, prepared.world)
         initial = made.state
     weights = weights_of(config) if config.mode is Mode.train and not resume else None
@@ -266,6 +270,20 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
             best = result.best or recorder.best
             recorder.tracker.finish(exit_code, replace(result, best=best).summary)
     return Ending(result, exit_code, failure, recorder.has_started)
+
+
+def _provide_names(prepared: Prepared) -> None:
+    """Put the names of `model.names=auto` into the folder: the first process does, the others wait."""
+    config = prepared.config
+    if not is_auto(config.model):
+        return
+    origin = config.resume or config.checkpoint
+    if prepared.world.is_main:
+        source = (
+            run_of(Path(origin), "resume" if config.resume else "checkpoint") if origin else None
+        )
+        provide_names(config, lambda: prepared.plan.data, prepared.job.folder, source)
+    prepared.device.wait_for_all()
 
 
 def train_and_test(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:

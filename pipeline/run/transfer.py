@@ -24,6 +24,7 @@ from pipeline.loggers.media_files import FOLDER as MEDIA
 from pipeline.loggers.metrics_file import MetricsFile
 from pipeline.run.backends import Device
 from pipeline.run.resume import check_same_optimizer, weights_alone
+from pipeline.run.start.pair_names import copy_names
 from pipeline.storage.checkpoints import Checkpoint
 from pipeline.storage.portable_file import SUFFIX, PortableCheckpoint, read_portable, write_portable
 from pipeline.storage.run_folder import RunFolder
@@ -70,10 +71,16 @@ def import_run(
         _run_worker("import", str(run), *options, *map(str, paths))
 
 
-def make_initial(config: Config, data: Data, backend: str) -> list[PortableCheckpoint]:
-    """Make the values at step 0 of a user's own model of another backend, as a single checkpoint."""
+def make_initial(
+    config: Config, data: Data, backend: str, folder: Path
+) -> list[PortableCheckpoint]:
+    """Make the values at step 0 of a user's own model of another backend, as a single checkpoint.
+
+    `folder` is that of the run.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         run, out = Path(scratch) / "run", Path(scratch) / f"initial{SUFFIX}"
+        copy_names(config, folder, run)
         RunFolder(run).identify(config, data_spec(data))
         _run_worker("initial", str(run), "--backend", backend, "--into", str(out))
         return [read_portable(out)]

@@ -111,7 +111,7 @@ class RunFolder:
             process=ProcessIdentity.current(),
             slurm_job=os.environ.get("SLURM_JOB_ID"),
             config=plain(config),
-            files=digests_of(plain(config)),
+            files=digests_of(plain(config), self.path),
             data=data,
         )
         try:

@@ -11,6 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline.config.experiment import Config, plain
+from pipeline.config.models import AUTO_NAMES
+from pipeline.storage.names_path import NAMES as FOUND_NAMES
 
 # Version of what a config means, raised when the same config gives other numbers: 2 since the order of the
 # samples is computed position by position.
@@ -26,7 +28,8 @@ IRRELEVANT = {
 
 
 # Keys of files, and of import paths of the user's own code.
-FILES = ("model.names", "model.weights")
+NAMES = "model.names"
+FILES = (NAMES, "model.weights")
 CODE = (
     "dataset.load", "task.torch", "task.jax", "task.summary", "model.torch", "model.jax",
     "optimizer.torch", "optimizer.jax", "schedule.function",
@@ -49,21 +52,30 @@ def signature_of(
     """
     relevant = {key: value for key, value in flat(config).items() if not is_irrelevant(key)}
     for key, digest in (digests_of(config) if digests is None else digests).items():
-        relevant[key] = [relevant.get(key), digest]
+        if not _is_auto(key, str(relevant.get(key))):  # what is found follows from the code
+            relevant[key] = [relevant.get(key), digest]
     if relevant.get("dataset.name") == "folder":  # its root is the data; that of others keeps files
         relevant["dataset.root"] = flat(config)["dataset.root"]
     hashed = relevant if meaning == 1 else [meaning, relevant]
     return sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def digests_of(config: Mapping[str, object]) -> dict[str, str | None]:
-    """Return the digests of the files whose content counts, by the dotted keys that name them."""
-    return {key: _digest_of(file) for key, file in files_of(flat(config)).items()}
+def digests_of(config: Mapping[str, object], folder: Path | None = None) -> dict[str, str | None]:
+    """Return the digests of the files whose content counts, by the dotted keys that name them.
+
+    `folder` is that of a run, which holds the names that `model.names=auto` has found.
+    """
+    digests = {key: digest_of(file) for key, file in files_of(flat(config)).items()}
+    found = folder / FOUND_NAMES if folder else None
+    if found and found.is_file() and _is_auto(NAMES, str(flat(config).get(NAMES))):
+        digests[NAMES] = digest_of(found)
+    return digests
 
 
 def files_of(config: Mapping[str, object]) -> dict[str, Path | None]:
     """Return the files whose content counts, by the dotted keys that name them."""
-    files = {key: Path(str(config[key])).expanduser() for key in FILES if config.get(key)}
+    given = {key: str(config[key]) for key in FILES if config.get(key)}
+    files = {key: Path(path).expanduser() for key, path in given.items() if not _is_auto(key, path)}
     modules = {key: str(config[key]).partition(":")[0] for key in CODE if config.get(key)}
     return files | {key: _module_file(module) for key, module in modules.items()}
 
@@ -78,7 +90,11 @@ def _module_file(name: str) -> Path | None:
     return None
 
 
-def _digest_of(path: Path | None) -> str | None:
+def _is_auto(key: str, value: str) -> bool:
+    return key == NAMES and value == AUTO_NAMES
+
+
+def digest_of(path: Path | None) -> str | None:
     """Return the digest of a file; None if it is not there."""
     try:
         return sha256(path.read_bytes()).hexdigest() if path else None

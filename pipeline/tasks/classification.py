@@ -12,6 +12,7 @@ class Classification(Task):
     targets = ("label",)
     needs = ("label []",)
     sums = ("loss", "correct")
+    one_row = True
     monitor = "accuracy"
     has_classes = True
     maximized = frozenset({"accuracy"})

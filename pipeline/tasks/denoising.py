@@ -18,6 +18,7 @@ class Denoising(Task):
     targets = ()
     needs = ("image [height, width, channels]",)
     takes = ("image",)
+    adds = ("time",)
     sums = ("loss",)
     noise = ("noise", "time")
     monitor = "loss"

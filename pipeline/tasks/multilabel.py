@@ -15,6 +15,7 @@ class Multilabel(Task):
     needs = ("labels [classes]",)
     sums = ("loss", "hits", "false_alarms", "misses")
     sums_by_class = ("hits", "false_alarms", "misses")
+    one_row = True
     monitor = "macro_f1"
     maximized = frozenset({"macro_f1", "micro_f1"})
 

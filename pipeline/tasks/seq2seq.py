@@ -23,6 +23,7 @@ class Seq2Seq(Task):
     targets = ("target",)
     needs = ("source [length]", "target [length]")
     has_classes = True
+    adds = ("target",)  # one place later
     sums = ("loss", "tokens", "correct", "exact")
     monitor = "loss"
     maximized = frozenset({"accuracy", "exact_match"})

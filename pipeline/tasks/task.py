@@ -24,6 +24,8 @@ class Task(ABC):
     targets: tuple[str, ...]  # fields for the loss; the model takes others
     needs: tuple[str, ...]  # fields of a sample, each with its axes, such as `mask [height, width]`
     takes: tuple[str, ...] = ()  # fields that the model takes; empty: all that are no targets
+    adds: tuple[str, ...] = ()  # targets or noise that the model is called with behind those
+    one_row: bool = False  # whether it needs one row of outputs for a sample, as most models give
     sums: tuple[str, ...]  # quantities summed over the terms of a batch, the loss first
     sums_by_class: tuple[str, ...] = ()  # those with a sum for each output
     noise: tuple[str, ...] = ()  # random numbers for each sample that the core draws as fields

@@ -1,7 +1,8 @@
 """Checks that a model fits a data set, without loading a framework."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from inspect import signature
 from math import gcd, prod
 from typing import Any
 
@@ -13,15 +14,14 @@ from pipeline.config.experiment import Config
 from pipeline.config.fields import require
 from pipeline.data.dataset import Data, Form, form_of
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, Shapes, Task
+from pipeline.tasks import Classification, OwnTask, Shapes, Task
 from pipeline.user_code import import_attribute
 
-# Tasks that need one row of outputs for a sample.
-ONE_ROW = ("classification", "regression", "multilabel", "contrastive")
+ONE_ROW = None  # all tasks that need one row of outputs for a sample
 
 # Samples and tasks that a model accepts; a model that is not listed accepts any, and a user's own task is
 # accepted by all. Errors suggest the first model that fits.
-ACCEPTED: dict[str, tuple[tuple[Form, ...], tuple[str, ...]]] = {
+ACCEPTED: dict[str, tuple[tuple[Form, ...], tuple[str, ...] | None]] = {
     "linear": ((Form.images, Form.vectors), ONE_ROW),
     "mlp": ((Form.images, Form.vectors), ONE_ROW),
     "cnn": ((Form.images,), ONE_ROW),
@@ -34,6 +34,13 @@ ACCEPTED: dict[str, tuple[tuple[Form, ...], tuple[str, ...]]] = {
     "bert": ((Form.tokens,), ("masked_language",)),
     "encoder_decoder": ((Form.tokens,), ("seq2seq",)),
 }
+
+
+@dataclass
+class OwnFromData(models.OwnConfig):
+    """A user's own pair of models, with the shapes of a sample of all that it is called with, by name."""
+
+    inputs: Shapes = field(default_factory=dict)
 
 
 def check_model(config: Config, data: Data) -> None:
@@ -128,6 +135,8 @@ def fill_from_data(model: models.ModelConfig, data: Data) -> models.ModelConfig:
         return replace(model, time="time" in data.task.noise)
     if isinstance(model, models.TokenConfig) and model.max_length is None:
         return replace(model, max_length=longest(data))
+    if isinstance(model, models.OwnConfig):
+        return OwnFromData(**vars(model), inputs=data.call_shapes)
     return model
 
 
@@ -142,8 +151,8 @@ def accepts(name: str, data: Data) -> bool:
     if name not in ACCEPTED:
         return True
     forms, tasks = ACCEPTED[name]
-    is_own = all(data.task.name not in names for _, names in ACCEPTED.values())
-    return data.form in forms and (is_own or data.task.name in tasks)
+    fits = data.task.one_row if tasks is ONE_ROW else data.task.name in tasks
+    return data.form in forms and (fits or isinstance(data.task, OwnTask))
 
 
 def check_monitor(config: Config, data: Data) -> None:
@@ -156,6 +165,20 @@ def check_monitor(config: Config, data: Data) -> None:
     require(config.train.monitor in known, "train.monitor", config.train.monitor, allowed)
 
 
+def own_options(model: models.OwnConfig, key: str) -> dict[str, object]:
+    """Return the options with which a user's class is called; the shapes of all `inputs`, if it takes them.
+
+    `key` names the class: `model.torch`, `model.jax`.
+    """
+    path = getattr(model, key.rpartition(".")[2])
+    offered = {"inputs": dict(model.inputs)} if isinstance(model, OwnFromData) and path else {}
+    try:
+        taken = signature(import_attribute(path, key)).parameters if offered else {}
+    except (TypeError, ValueError):  # of a class in C
+        taken = {}
+    return {name: value for name, value in offered.items() if name in taken} | model.options
+
+
 def import_user_model(
     key: str,
     path: str | None,
@@ -165,7 +188,7 @@ def import_user_model(
 ) -> Any:
     """Import the class that a key of the config names (`package.module:Class`), and call it.
 
-    Its arguments are the shape of one sample in the data set, the number of outputs and the options.
+    Its arguments are the shape of one sample of its first input, the number of outputs and the options.
 
     Raises:
         UserError: there is no such class, or it does not accept these arguments.
@@ -182,7 +205,8 @@ def import_user_model(
     except (Exception, SystemExit) as error:  # a user's code may raise anything, even `sys.exit()`
         problem = f"it cannot be created ({type(error).__name__}: {error})"
         name = str(path).partition(":")[2]
-        hint = f"It is called as {name}(input_shape, outputs, **model.options)."
+        more = ", inputs=SHAPES" if "inputs" in options else ""
+        hint = f"It is called as {name}(input_shape, outputs{more}, **model.options)."
         raise UserError(key, path, problem=problem, hint=hint) from error
 
 

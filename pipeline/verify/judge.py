@@ -53,6 +53,18 @@ def judge(left: Subject, right: Subject, request: Request) -> Verdict:
     return verdict
 
 
+def judge_alignment(left: Subject, right: Subject, request: Request) -> tuple[Case, Verdict | None]:
+    """Align two models; return the case, and a verdict if their parameters do not belong together for sure.
+
+    Raises:
+        UserError: a side gives no finite outputs, or the outputs have different structures.
+    """
+    case = Case(left, right, request)
+    if reason := _prepare(case):
+        return case, case.abstain(reason)
+    return case, judge_leftovers(case) or judge_names(case)
+
+
 def _prepare(case: Case) -> str:
     """Align the two and record their passes; return why they cannot be judged, or nothing."""
     reasons = both(

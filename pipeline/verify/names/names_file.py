@@ -9,8 +9,9 @@ import yaml
 
 from pipeline.atomic_files import write_text
 from pipeline.commands import command
-from pipeline.config.models import ModelConfig, OwnConfig
+from pipeline.config.models import AUTO_NAMES, ModelConfig, OwnConfig
 from pipeline.errors import UserError
+from pipeline.storage.names_path import is_auto, names_in
 from pipeline.storage.portable_state import Shapes
 from pipeline.verify.alignment import mapping as mappings
 from pipeline.verify.names.notation import Shape
@@ -74,9 +75,14 @@ class NamesFile:
         return UserError(self.key, place, problem=f"{error.text}: {error.problem}", hint=error.hint)
 
 
-def names_of(model: ModelConfig) -> NamesFile | None:
-    """Return the file that `model.names` gives; None without."""
+def names_of(model: ModelConfig, run: Path) -> NamesFile | None:
+    """Return the file that `model.names` gives, or that `auto` has put into the folder of a run.
+
+    None without, or if `auto` is asked of one side alone.
+    """
     names = model.names if isinstance(model, OwnConfig) else None
+    if names == AUTO_NAMES:
+        return read_names(names_in(run), "model.names") if is_auto(model) else None
     return read_names(names, "model.names") if names else None
 
 

@@ -19,7 +19,7 @@ from pipeline.verify.sides.subject import MIDDLE, Edit, Inputs, Pass
 from pipeline.verify.sides.worker import Opening
 from pipeline.verify.trace.graph import Description, Trace
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LANE_SECONDS = 300.0  # a compiler may take for ever
 
 
@@ -69,6 +69,10 @@ class Side:
         """Wait until the model is there; both sides open at the same time."""
         self.description = self._receive()  # type: ignore[assignment]
         return self
+
+    def imported_files(self) -> list[str]:
+        """Return the files of the user's code that the model's process has imported."""
+        return self._call("imported_files")
 
     def values(self) -> Arrays:
         """Return all parameters and buffers."""

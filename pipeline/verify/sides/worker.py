@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,7 +21,12 @@ import numpy as np
 from pipeline.backend_specs import BACKENDS, BackendSpec
 from pipeline.devices.process_exit import die_with_parent
 from pipeline.errors import UserError
-from pipeline.user_code import import_attribute, is_out_of_memory, shortened
+from pipeline.user_code import (
+    import_attribute,
+    imported_files,
+    is_out_of_memory,
+    shortened,
+)
 from pipeline.verify.sides.loss import Loss
 from pipeline.verify.sides.refusals import (
     InputsRefused,
@@ -46,6 +51,7 @@ class Opening:
     threads: int
     folders: tuple[str, ...] = ()  # of the import path, before all others
     arguments: tuple[object, ...] = ()  # of the class or factory, before its options
+    offered: Mapping[str, object] = field(default_factory=dict)  # more options, if it takes them
     loss: str = ""  # `module:function`, of the outputs and the inputs
 
 
@@ -136,9 +142,11 @@ def make(opening: Opening) -> Any:
     is_model = spec_of(found) is not None and not isinstance(found, type)
     if is_model or not callable(found):
         return found
+    taken = {parameter.name for parameter in parameters_of(found)} - opening.options.keys()
+    offered = {name: value for name, value in opening.offered.items() if name in taken}
     randomness = random_keywords(found, opening)
     try:
-        return found(*opening.arguments, **opening.options, **randomness)
+        return found(*opening.arguments, **opening.options, **offered, **randomness)
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise MemoryError from error
@@ -200,6 +208,8 @@ def serve(connection: Connection) -> None:
             if call == "open":
                 subject = open_model(rest[0])
                 answer = "done", subject.description
+            elif call == "imported_files":
+                answer = "done", imported_files()
             else:
                 args, kwargs = rest
                 answer = "done", getattr(subject, call)(*args, **kwargs)

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from pipeline.errors import UserError
-from pipeline.run.pretrained import start_from, weights_of
+from pipeline.run.start.pretrained import start_from, weights_of
 from pipeline.storage.portable_state import PortableState
 from pipeline.storage.signature import signature
 

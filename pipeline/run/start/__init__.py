@@ -1,0 +1,1 @@
+"""Values and names that a run starts from."""
