@@ -95,8 +95,9 @@ def by_folder(backend: str, root: Path, cache: Path, size: int) -> Batches:
             )
         )  # fmt: skip
     plan = make_batch_plan(config, sources.load(config.dataset))
-    data, devices = (
-        importlib.import_module(f"{backend}.{name}") for name in ("data.batches", "device")
+    data, gather, devices = (
+        importlib.import_module(f"{backend}.{name}")
+        for name in ("data.batches", "data.gather", "device")
     )
     device = devices.prepare(config)
     if backend == "lightning_impl":
@@ -113,8 +114,8 @@ def by_folder(backend: str, root: Path, cache: Path, size: int) -> Batches:
 
     @jax.jit
     def prepare(samples: object, rows: object, draws: object) -> object:
-        gathered = data.gather_batch(samples, rows, draws, plan.augmented, plan.padding)
-        return data.normalised(samples, gathered)["image"]
+        gathered = gather.gather_batch(samples, rows, draws, plan.augmented, plan.padding)
+        return gather.normalised(samples, gathered)["image"]
 
     step = 0
     while True:

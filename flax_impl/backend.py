@@ -14,7 +14,7 @@ import optax
 import orbax.checkpoint
 
 from flax_impl.checkpoints import Checkpoints, read_best, read_checkpoint
-from flax_impl.data.batches import shapes_of_sample
+from flax_impl.data.samples import shapes_of_sample
 from flax_impl.device import Device, PyTree, prepare
 from flax_impl.layers import Layout, layer_kinds
 from flax_impl.layout import check_groups, initial_variables, layout_of

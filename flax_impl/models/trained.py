@@ -13,7 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from flax_impl.adapters.adapted import Adapted
-from flax_impl.data.batches import Batch, BatchRows, EvalBatches, Samples, gather_batch, normalised
+from flax_impl.data.batches import EvalBatches
+from flax_impl.data.gather import gather_batch, normalised
+from flax_impl.data.samples import Batch, BatchRows, Samples
 from flax_impl.device import DATA, Device, PyTree
 from flax_impl.tasks import build_loss
 from pipeline.config.experiment import Config

@@ -14,7 +14,8 @@ import optax
 from flax import struct
 from flax.training import train_state
 
-from flax_impl.data.batches import Batch, BatchRows, Samples, gather_batch_per_device, normalised
+from flax_impl.data.gather import gather_batch_per_device, normalised
+from flax_impl.data.samples import Batch, BatchRows, Samples
 from flax_impl.device import Device, PyTree
 from flax_impl.randomness import step_key
 from flax_impl.sharding import shardings

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from flax_impl.data.batches import Samples
+from flax_impl.data.samples import Samples
 from flax_impl.device import PyTree
 from flax_impl.layers import Layout
 from flax_impl.state import to_canonical, to_portable

@@ -11,7 +11,8 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map
 
-from lightning_impl.data.batches import COUNTED, Batch
+from lightning_impl.data.batches import COUNTED
+from lightning_impl.data.samples import Batch
 from lightning_impl.device import Device
 from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer, settings_of

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from lightning_impl.data.batches import Batch
+from lightning_impl.data.samples import Batch
 from lightning_impl.state import to_portable
 from lightning_impl.training.step import TrainingModule
 from pipeline.config.train import Precision

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.config.experiment import Config
 from pipeline.data.dataset import Data, Form, Split, form_of
 from pipeline.data.image_augmentation import sample_words
-from pipeline.data.image_prefetch import ImageRequest
+from pipeline.data.prefetch import RowRequest
 from pipeline.data.sample_order import bounded, epoch_order
 from pipeline.data.stored_images import StoredImages
 from pipeline.digest import digest
@@ -90,16 +90,16 @@ class BatchPlan:
             drawn[AUGMENT] = augmentation_draws(self.seed, epoch, rows, self.augmentation)
         return drawn
 
-    def image_request(self, step: int, part: slice | np.ndarray = slice(None)) -> ImageRequest:
-        """Return the stored images that a part of the batch after `step` updates takes."""
+    def row_request(self, step: int, part: slice | np.ndarray = slice(None)) -> RowRequest:
+        """Return the rows of stored fields that a part of the batch after `step` updates takes."""
         rows, epoch = self.indices(step)[part], step // self.steps_per_epoch
         words = None if self.augmentation is None else sample_words(self.seed, epoch, rows)
-        return ImageRequest(rows, words)
+        return RowRequest(rows, words)
 
-    def take_images(self, step: int) -> dict[str, np.ndarray]:
-        """Return the pixels of the stored images of the batch after `step` updates, in this thread."""
+    def take_stored(self, step: int) -> dict[str, np.ndarray]:
+        """Return the stored fields of the batch after `step` updates, in this thread."""
         fields = self.data.train.stored.items()
-        return {name: images.take(*self.image_request(step)) for name, images in fields}
+        return {name: field.take(*self.row_request(step)) for name, field in fields}
 
     def evaluation_draws(self, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Noise of the task for rows of a split, the same for every seed, order and size of the batches."""

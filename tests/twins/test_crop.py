@@ -10,8 +10,12 @@ import torch
 
 from flax_impl import device as flax_device
 from flax_impl.data import batches as flax_data
+from flax_impl.data import gather as flax_gather
+from flax_impl.data import samples as flax_samples
 from lightning_impl import device as torch_device
 from lightning_impl.data import batches as torch_data
+from lightning_impl.data import gather as torch_gather
+from lightning_impl.data import samples as torch_samples
 from pipeline.data.batch_plan import AUGMENT, make_batch_plan
 from pipeline.data.sources import load
 
@@ -37,8 +41,8 @@ def test_every_offset_and_flip_gives_the_same_bytes(shape, padding):
     draws = np.array(list(product(offsets, offsets, (0, 1))))
     images = np.random.default_rng(0).integers(1, 256, (len(draws), *shape), dtype=np.uint8)
     expected = cropped(images, draws, padding)
-    with_torch = torch_data.crop(torch.from_numpy(images), torch.from_numpy(draws), padding)
-    crop = jax.jit(flax_data.crop, static_argnums=2)  # as the training step has it
+    with_torch = torch_gather.crop(torch.from_numpy(images), torch.from_numpy(draws), padding)
+    crop = jax.jit(flax_gather.crop, static_argnums=2)  # as the training step has it
     with_jax = crop(images, draws.astype(np.int32), padding)
     for found in (with_torch.numpy(), np.asarray(with_jax)):
         assert found.dtype == np.uint8
@@ -70,13 +74,13 @@ AUGMENTED = "dataset.limit=50 train.batch_size=16 dataset.augment=true dataset.c
 @pytest.mark.parametrize("flip", ["true", "false"])
 def test_augmented_batches_are_the_same_bytes_in_every_epoch(batches, monkeypatch, resident, flip):
     if not resident:
-        monkeypatch.setattr(torch_data, "RESIDENT_BYTES", 0)
-        monkeypatch.setattr(flax_data, "RESIDENT_BYTES", 0)
+        monkeypatch.setattr(torch_samples, "RESIDENT_BYTES", 0)
+        monkeypatch.setattr(flax_samples, "RESIDENT_BYTES", 0)
     plan, torch_batches, flax_batches = batches(f"{AUGMENTED} dataset.flip={flip}")
     train, seen, raw = (
         plan.data.train,
         set(),
-        jax.jit(flax_data.gather_batch, static_argnums=(3, 4)),
+        jax.jit(flax_gather.gather_batch, static_argnums=(3, 4)),
     )
     for step in range(2 * plan.steps_per_epoch):
         chosen, draws = plan.indices(step), plan.draws(step)[AUGMENT]
@@ -97,10 +101,10 @@ def test_normalised_inputs_are_the_same_numbers(batches, precision):
     plan, torch_batches, flax_batches = batches(f"{AUGMENTED} train.precision={precision}")
     batch = torch_batches.augmented(0)
     samples, *_ = flax_batches(0, 1)
-    with_torch = torch_data.normalised(torch_batches.samples, batch)["image"]
+    with_torch = torch_gather.normalised(torch_batches.samples, batch)["image"]
     with_torch = with_torch.permute(0, 2, 3, 1).numpy()
     images = batch["image"].numpy()
-    with_jax = np.asarray(flax_data.normalised(samples, {"image": jnp.asarray(images)})["image"])
+    with_jax = np.asarray(flax_gather.normalised(samples, {"image": jnp.asarray(images)})["image"])
     assert with_torch.dtype == with_jax.dtype == {"fp32": np.float32, "fp64": np.float64}[precision]
     np.testing.assert_array_equal(with_torch, with_jax)
     mean, std = plan.data.moments["image"]

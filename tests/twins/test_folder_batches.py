@@ -61,7 +61,7 @@ def test_training_batches_are_the_bytes_of_the_plan_on_both_backends(batches, ca
     assert len(parts) == 2 * plan.steps_per_epoch == 8
     seen = set()
     for step in range(plan.steps_per_epoch):
-        wanted = images.take(*plan.image_request(step))
+        wanted = images.take(*plan.row_request(step))
         labels = plan.data.train.fields["label"][plan.indices(step)]
         pair = parts[2 * step : 2 * step + 2]
         joined = np.concatenate([pixels(plan, part["image"], channels_first=True) for part in pair])
@@ -72,7 +72,7 @@ def test_training_batches_are_the_bytes_of_the_plan_on_both_backends(batches, ca
         np.testing.assert_array_equal(np.asarray(draws["image"]).reshape(wanted.shape), wanted)
         seen |= {image.tobytes() for image in wanted}
     assert len(seen) == 48
-    later = images.take(*plan.image_request(plan.steps_per_epoch))
+    later = images.take(*plan.row_request(plan.steps_per_epoch))
     assert (len({image.tobytes() for image in later} & seen) == 0) == (case == AUGMENTED)
     by_torch.close()
     by_jax.close()
@@ -110,7 +110,7 @@ def test_an_evaluation_sees_every_image_once_on_both_backends(batches, configure
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_of_jax_prepares_only_its_own_rows(configure, rank):
     device = replace(flax_device.prepare(configure(KEYS)), world=World(rank=rank, size=2))
-    own = flax_data._OwnImages(device, 12, accumulate=2)
+    own = flax_data._OwnRows(device, 12, accumulate=2)
     assert own.rows.tolist() == [[0, 1, 2, 6, 7, 8], [3, 4, 5, 9, 10, 11]][rank]
     images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
     whole = own.placed({"image": images})["image"]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-import flax_impl.data.batches
-import lightning_impl.data.batches
+import flax_impl.data.samples
+import lightning_impl.data.samples
 
 SMALL = (
     "model=mlp dataset.limit=96 train.batch_size=16 train.steps=24 train.eval_every=12steps "
@@ -19,7 +19,7 @@ def losses(finished):
 
 def test_data_too_large_for_the_device_give_the_same_batches(run, tmp_path, monkeypatch):
     resident = run(f"{SMALL} name=resident")
-    for module in (lightning_impl.data.batches, flax_impl.data.batches):
+    for module in (lightning_impl.data.samples, flax_impl.data.samples):
         monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
     for backend in ("torch", "jax"):
         (tmp_path / backend).rename(tmp_path / f"{backend}-resident")

@@ -16,8 +16,11 @@ FRAMEWORKS = TORCH | JAX | {"tensorflow", "tensorflow_datasets", *LOGGERS}
 
 # What a twin has alone, and why. Short by intent: a name that both sides could have is renamed.
 ONE_SIDED = {
-    "flax_impl/data/batches.py": {
+    "flax_impl/data/samples.py": {
+        "ResidentSplit": "a compiled step takes a pytree, which cannot read a memory map",
         "shapes_of_sample": "a torch module needs no inputs to be made",
+    },
+    "flax_impl/data/gather.py": {
         "gather_batch_per_device": "a process of JAX fills several devices, one of torch its own",
     },
     "flax_impl/sharding.py": {

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from short_runs import lines
 
-import flax_impl.data.batches
+import flax_impl.data.samples
 from flax_impl.backend import build
 from flax_impl.checkpoints import _checksum
-from flax_impl.data.batches import EvalBatches, TrainBatches, _LazyRows, gather_batch
+from flax_impl.data.batches import EvalBatches, TrainBatches
+from flax_impl.data.gather import gather_batch
+from flax_impl.data.samples import _LazyRows
 from flax_impl.device import _mesh_of, prepare
 from flax_impl.sharding import SMALL, _spec_of, shard, whole
 from flax_impl.training.step import StepContext, make_train_step
@@ -110,7 +112,7 @@ def test_devices_exchange_gradients_and_weights_but_no_samples(laid_out, strateg
 @pytest.mark.parametrize("resident", [True, False], ids=["on the devices", "memory-mapped"])
 def test_devices_share_each_part_of_a_batch_in_blocks(laid_out, monkeypatch, resident):
     if not resident:
-        monkeypatch.setattr(flax_impl.data.batches, "RESIDENT_BYTES", 0)
+        monkeypatch.setattr(flax_impl.data.samples, "RESIDENT_BYTES", 0)
     experiment, device, _ = laid_out(f"{MLP} {AUGMENTED} train.accumulate=2 accelerator.devices=4")
     plan = experiment.plan
     samples, chosen, draws, terms = TrainBatches(plan, device, 2)(3, 2)
@@ -174,7 +176,7 @@ def test_two_devices_log_the_numbers_of_one_however_batches_reach_them(
     train, tmp_path, monkeypatch, how
 ):
     if how == "mapped":
-        monkeypatch.setattr(flax_impl.data.batches, "RESIDENT_BYTES", 0)
+        monkeypatch.setattr(flax_impl.data.samples, "RESIDENT_BYTES", 0)
     options = "" if how == "mapped" else how
     case = (
         f"{MLP} {AUGMENTED} train.steps=7 train.eval_every=6steps {options} logger=none "

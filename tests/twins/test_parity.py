@@ -104,13 +104,13 @@ def rate_of_the_next_step(patch):
 
 def relabelled(change):
     def mutate(patch):
-        class Home(flax_impl.data.batches._ResidentSplit):
+        class Home(flax_impl.data.batches.ResidentSplit):
             def __init__(self, split, plan, device):
                 label = change(split.fields["label"].copy())
                 split = replace(split, fields=split.fields | {"label": label})
                 super().__init__(split, plan, device)
 
-        patch.setattr(flax_impl.data.batches, "_ResidentSplit", Home)
+        patch.setattr(flax_impl.data.batches, "ResidentSplit", Home)
 
     return mutate
 

@@ -12,8 +12,12 @@ import torch
 from asserts import assert_rows_close
 
 import flax_impl.data.batches
+import flax_impl.data.gather
+import flax_impl.data.samples
 import flax_impl.device
 import lightning_impl.data.batches
+import lightning_impl.data.gather
+import lightning_impl.data.samples
 import lightning_impl.device
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
@@ -26,7 +30,7 @@ LENGTH, BATCH = 9, 4
 def plan(request, configure, tmp_path, monkeypatch):
     """Batch plan of a small text, whose splits are on the device or memory-mapped."""
     if request.param == "mapped":
-        for module in (lightning_impl.data.batches, flax_impl.data.batches):
+        for module in (lightning_impl.data.samples, flax_impl.data.samples):
             monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
     text = np.random.default_rng(0).integers(0, 256, 543, dtype=np.uint8)
     (tmp_path / "text").write_bytes(text.tobytes())
@@ -64,8 +68,8 @@ def test_training_batches_have_the_windows_of_the_plan_on_both_backends(plan, de
         }  # a byte on the device
         for part, wanted in enumerate(parts[2 * step : 2 * step + 2]):
             of_part = jax.tree.map(itemgetter((0, part)), chosen)
-            stored = flax_impl.data.batches.gather_batch(samples, of_part, draws)
-            batch = flax_impl.data.batches.normalised(samples, stored)
+            stored = flax_impl.data.gather.gather_batch(samples, of_part, draws)
+            batch = flax_impl.data.gather.normalised(samples, stored)
             assert batch.keys() == wanted.keys()
             for name, array in batch.items():
                 assert array.dtype == jnp.int32
@@ -102,8 +106,8 @@ def test_an_evaluation_sees_every_window_once_on_both_backends(plan, devices):
     for samples, indices, draws, counted in flax_impl.data.batches.EvalBatches(
         split, plan, devices[1], BATCH
     ):
-        stored = flax_impl.data.batches.gather_batch(samples, indices, draws)
-        batch = flax_impl.data.batches.normalised(samples, stored)
+        stored = flax_impl.data.gather.gather_batch(samples, indices, draws)
+        batch = flax_impl.data.gather.normalised(samples, stored)
         rows = np.c_[batch["tokens"], batch["next"]].astype(np.uint8)
         seen.update(bytes(row) for row, count in zip(rows, counted, strict=True) if count)
     assert seen == wanted

@@ -5,8 +5,10 @@ import pytest
 from asserts import assert_rows_close
 
 import flax_impl.data.batches
+import flax_impl.data.samples
 import flax_impl.device
 import lightning_impl.data.batches
+import lightning_impl.data.samples
 import lightning_impl.device
 import pipeline.data.dataset
 from pipeline.data.batch_plan import make_batch_plan
@@ -65,8 +67,8 @@ def test_both_backends_get_the_same_batches_however_they_are_kept(
     digests = []
     for where in ("on the device", "memory-mapped", "read batch by batch"):
         if where == "memory-mapped":
-            monkeypatch.setattr(lightning_impl.data.batches, "RESIDENT_BYTES", 0)
-            monkeypatch.setattr(flax_impl.data.batches, "RESIDENT_BYTES", 0)
+            monkeypatch.setattr(lightning_impl.data.samples, "RESIDENT_BYTES", 0)
+            monkeypatch.setattr(flax_impl.data.samples, "RESIDENT_BYTES", 0)
         if where == "read batch by batch":
             monkeypatch.setattr(pipeline.data.dataset, "LARGE", 0)
         by_torch, by_jax = batches(config)

@@ -22,7 +22,7 @@ from pipeline.data.image_augmentation import (
     recoloured,
     sample_words,
 )
-from pipeline.data.image_prefetch import AHEAD, ImagePrefetcher, ImageRequest
+from pipeline.data.prefetch import AHEAD, Prefetcher, RowRequest
 from pipeline.data.stored_images import ImageFile, StoredImages
 
 WIDE = ImageAugmentation((0.08, 1.0), (3 / 4, 4 / 3), True, (0.0, 0.0, 0.0))
@@ -156,9 +156,9 @@ def test_batches_are_the_same_for_any_number_of_threads_and_from_any_step(thread
 
     def request(step):
         rows = (np.arange(7) * 3 + step) % 10
-        return ImageRequest(rows, sample_words(0, step, rows))
+        return RowRequest(rows, sample_words(0, step, rows))
 
-    with ImagePrefetcher({"image": images}, request) as prepared:
+    with Prefetcher({"image": images}, request) as prepared:
         for step in (0, 1, 2, 5, 6, 3, 4):  # in order, ahead and back
             np.testing.assert_array_equal(prepared(step)["image"], images.take(*request(step)))
 
@@ -168,16 +168,16 @@ def test_threads_work_ahead_and_end_with_the_run():
 
     def request(step):
         asked.append(step)
-        return ImageRequest(np.arange(4), None)
+        return RowRequest(np.arange(4), None)
 
-    with ImagePrefetcher({"image": images}, request, count=6) as prepared:
+    with Prefetcher({"image": images}, request, count=6) as prepared:
         prepared(0)
         assert asked == list(range(AHEAD + 1))
         prepared(4)
         assert asked[AHEAD + 1 :] == [4, 5]  # not beyond the last
-        assert [t for t in threading.enumerate() if t.name.startswith("images")]
-    assert not [t for t in threading.enumerate() if t.name.startswith("images")]
-    with ImagePrefetcher({}, request) as prepared:
+        assert [t for t in threading.enumerate() if t.name.startswith("stored fields")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("stored fields")]
+    with Prefetcher({}, request) as prepared:
         assert prepared(0) == {}
 
 
@@ -185,9 +185,9 @@ def test_an_error_in_a_thread_is_raised_at_its_step():
     images = stored([(9, 9)] * 3, threads=1)
 
     def request(step):
-        return ImageRequest(np.array([step]), None)
+        return RowRequest(np.array([step]), None)
 
-    with ImagePrefetcher({"image": images}, request) as prepared:
+    with Prefetcher({"image": images}, request) as prepared:
         assert prepared(2)["image"].shape == (1, 8, 8, 3)
         with pytest.raises(IndexError):
             prepared(3)

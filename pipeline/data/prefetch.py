@@ -1,4 +1,4 @@
-"""Images and other large fields of a run's batches, read by threads ahead of the step that takes them."""
+"""Fields stored in files, read by threads ahead of the step that takes their batch."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ AHEAD = 3  # batches in preparation, or waiting, beside the one that is taken
 PARTS = 4  # of a batch for each thread, so that all end at about the same time
 
 
-class ImageRequest(NamedTuple):
-    """Images of one batch."""
+class RowRequest(NamedTuple):
+    """Rows of stored fields for one batch."""
 
     rows: np.ndarray  # int64 [n], indices into the split
     words: np.ndarray | None  # random numbers of their augmentation; see `StoredImages.take`
@@ -24,11 +24,11 @@ class ImageRequest(NamedTuple):
 class _Pending(NamedTuple):
     """A batch in preparation: its arrays, and the threads' work on them."""
 
-    pixels: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray]
     parts: list[Future[None]]
 
 
-class ImagePrefetcher:
+class Prefetcher:
     """Reads the stored fields of batches ahead, in threads; without such a field it does nothing.
 
     Pillow and NumPy release the interpreter's lock while they resample and copy, so threads suffice. Each
@@ -36,14 +36,14 @@ class ImagePrefetcher:
 
     Args:
         fields: fields of the split that are stored in a file, by name.
-        request: maps the number of a batch to its images.
+        request: maps the number of a batch to its rows.
         count: number of batches; None if they never end.
     """
 
     def __init__(
         self,
         fields: Mapping[str, StoredImages | StoredRows],
-        request: Callable[[int], ImageRequest],
+        request: Callable[[int], RowRequest],
         count: int | None = None,
     ) -> None:
         self.fields, self.request, self.count = fields, request, count
@@ -75,22 +75,22 @@ class ImagePrefetcher:
         for wanted in range(number, end):
             if wanted not in self._pending:
                 self._pending[wanted] = self._begin(self.request(wanted))
-        pixels, parts = self._pending.pop(number)
+        arrays, parts = self._pending.pop(number)
         wait(parts)
         for part in parts:
             part.result()  # raises its error
-        return pixels
+        return arrays
 
-    def _begin(self, request: ImageRequest) -> _Pending:
+    def _begin(self, request: RowRequest) -> _Pending:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, "images")
+            self._pool = ThreadPoolExecutor(self.threads, "stored fields")
         rows, words = request
         pending = _Pending({}, [])
         step = max(1, -(-len(rows) // (PARTS * self.threads)))
         for name, field in self.fields.items():
-            pixels = pending.pixels[name] = np.empty((len(rows), *field.shape[1:]), field.dtype)
+            arrays = pending.arrays[name] = np.empty((len(rows), *field.shape[1:]), field.dtype)
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
                 drawn = None if words is None else words[part]
-                pending.parts.append(self._pool.submit(field.fill, pixels[part], rows[part], drawn))
+                pending.parts.append(self._pool.submit(field.fill, arrays[part], rows[part], drawn))
         return pending
