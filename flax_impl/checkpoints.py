@@ -25,7 +25,7 @@ from flax_impl.layers import Layout
 from flax_impl.sharding import whole
 from flax_impl.state import place_like, shapes_of
 from flax_impl.training.step import TrainState
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.storage.checkpoints import (
     BrokenCheckpoint,
     Checkpoint,

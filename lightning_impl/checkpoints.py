@@ -14,7 +14,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning_impl.training.step import TrainingModule
 from pipeline.atomic_files import replacing
 from pipeline.errors import Interrupted
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.storage.checkpoints import (
     BrokenCheckpoint,
     Checkpoint,

@@ -19,7 +19,7 @@ from pipeline.run.backends import TrainedModel
 from pipeline.run.experiment import Experiment
 from pipeline.run.generation.decoding import Choice
 from pipeline.run.generation.generate import continuations, images, targets
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.run.resume import saved_config
 from pipeline.run.transfer import export_tested
 from pipeline.storage.checkpoints import run_of

@@ -22,7 +22,7 @@ from pipeline.data.dataset import Split
 from pipeline.errors import Interrupted
 from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.verify.names.names_file import names_of
 

@@ -24,7 +24,7 @@ from flax_impl.training.step import (
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision, Randomness
 from pipeline.data.batch_plan import BatchPlan
-from pipeline.run.step_observer import LayerDraw, Observer, Trace
+from pipeline.run.recording.step_observer import LayerDraw, Observer, Trace
 from pipeline.verify.sides.outputs import leaves
 
 

@@ -24,7 +24,7 @@ from pipeline.config.experiment import Config
 from pipeline.config.optimizers import OwnOptimizerConfig
 from pipeline.data.batch_plan import BatchPlan
 from pipeline.errors import UserError
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.training.param_groups import param_groups
 
 

@@ -11,7 +11,7 @@ from lightning_impl.data.samples import Batch
 from lightning_impl.state import to_portable
 from lightning_impl.training.step import TrainingModule
 from pipeline.config.train import Precision
-from pipeline.run.step_observer import LayerDraw, Trace
+from pipeline.run.recording.step_observer import LayerDraw, Trace
 from pipeline.storage.portable_state import Arrays, PortableState
 from pipeline.verify.sides.outputs import leaves
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.parity.draws import other_rate
-from pipeline.run.step_observer import Trace
+from pipeline.run.recording.step_observer import Trace
 from pipeline.storage.portable_state import Arrays
 
 # A difference is relative to the array's own largest number, or to this fraction of its part's largest:

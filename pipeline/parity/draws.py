@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from pipeline.config.train import Precision
-from pipeline.run.step_observer import LayerDraw
+from pipeline.run.recording.step_observer import LayerDraw
 
 KNOWN = ("bernoulli", "normal", "uniform")  # constants take their place on both sides
 HINT = (

@@ -18,7 +18,7 @@ from pipeline.parity.differences import (
 )
 from pipeline.parity.draws import incomparable, other_counts
 from pipeline.parity.workers import BackendWorker, Evaluation, Finished
-from pipeline.run.step_observer import LayerDraw, Trace
+from pipeline.run.recording.step_observer import LayerDraw, Trace
 from pipeline.storage.portable_state import PortableState, Shapes
 
 # Differences that are always accepted: the bar in fp64, a lower limit in the others, since the elementary

@@ -27,10 +27,10 @@ from pipeline.loggers.tracker import Tracker
 from pipeline.rng import generator
 from pipeline.run import backends
 from pipeline.run.experiment import Experiment
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
+from pipeline.run.recording.step_observer import Observer, Trace
 from pipeline.run.start.initial_values import backend_of_values
 from pipeline.run.start.pretrained import weights_of
-from pipeline.run.step_observer import Observer, Trace
 from pipeline.run.transfer import make_initial
 from pipeline.storage.portable_state import PortableState
 

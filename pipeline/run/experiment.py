@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from pipeline.config.experiment import Config
 from pipeline.data.batch_plan import BatchPlan
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.storage.checkpoints import Checkpoint
 from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import Arrays, PortableState

@@ -18,7 +18,7 @@ from pipeline.data.image_grid import caption_height, corners, grid, to_displayab
 from pipeline.errors import Interrupted
 from pipeline.run.backends import Backend, Device
 from pipeline.run.experiment import Experiment
-from pipeline.run.step_observer import Observer, Trace
+from pipeline.run.recording.step_observer import Observer, Trace
 from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.training.intervals import make_intervals
 

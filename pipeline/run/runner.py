@@ -1,111 +1,40 @@
 """Runner: one job from its config to its result, on either backend."""
 
 import logging
-from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from omegaconf import OmegaConf
-from rich.markup import escape
-
 from pipeline.commands import command
 from pipeline.config.experiment import Config, Mode, plain
-from pipeline.console import print_and_log, say_line
-from pipeline.data import sources
-from pipeline.data.batch_plan import BatchPlan, make_batch_plan
-from pipeline.data.data_spec import data_spec
-from pipeline.devices.hardware import hardware, limit_threads
+from pipeline.devices.hardware import hardware
 from pipeline.devices.stop_signals import StopSignal
 from pipeline.devices.world import ALONE, World
 from pipeline.errors import Interrupted
-from pipeline.loggers import RunLabels
-from pipeline.loggers.callbacks import Callbacks, load_callbacks
 from pipeline.loggers.progress import NoProgress, Progress
-from pipeline.loggers.tracker import Tracker, open_tracker
-from pipeline.run import backends
-from pipeline.run.backends import Backend, Device
-from pipeline.run.banner import announce, announce_result, to_run_error
+from pipeline.loggers.tracker import Tracker
+from pipeline.run.banner import announce_result, to_run_error
 from pipeline.run.experiment import Experiment, Job
-from pipeline.run.generation.record import SampleRecord
-from pipeline.run.preview_inputs import InputPreview, preview_inputs
-from pipeline.run.recorder import Recorder
-from pipeline.run.resume import check_folder_is_free, is_complete
+from pipeline.run.modes import MODES
+from pipeline.run.prepared import Prepared, prepare
+from pipeline.run.preview_inputs import InputPreview
+from pipeline.run.recording.recorder import Recorder
+from pipeline.run.recording.stopwatch import Stopwatch
+from pipeline.run.resume import check_folder_is_free
 from pipeline.run.start.initial_values import backend_of_values
 from pipeline.run.start.pair_names import provide_names
 from pipeline.run.start.pretrained import weights_of
-from pipeline.run.stopwatch import Stopwatch
-from pipeline.run.transfer import (
-    export_tested,
-    export_with_history,
-    make_initial,
-    on_all_ranks,
-)
-from pipeline.storage.checkpoints import (
-    Checkpoint,
-    candidates,
-    check_run_folder,
-    checkpoint_of_step,
-    checkpoints_of,
-    choose_tested,
-    deleted_folder,
-    run_of,
-)
+from pipeline.run.transfer import export_with_history, make_initial, on_all_ranks
+from pipeline.storage.checkpoints import check_run_folder, deleted_folder, run_of
 from pipeline.storage.names_path import is_auto
 from pipeline.storage.portable_file import PortableCheckpoint
-from pipeline.storage.predictions import predictions_of
-from pipeline.storage.recorder_state import Best
+from pipeline.storage.portable_state import PortableState
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_result import RunResult
 from pipeline.storage.signature import signature
-from pipeline.training.intervals import make_intervals
-from pipeline.training.model_checks import check_model, check_monitor
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A run of `total` steps that has passed all checks that read no checkpoint.
-
-    `resume` are the checkpoints to try to resume from, best choice first. `callbacks` are the user's own;
-    none unless it trains.
-    """
-
-    config: Config
-    job: Job
-    world: World
-    plan: BatchPlan
-    backend: Backend
-    device: Device
-    resume: Sequence[Checkpoint]
-    total: int
-    callbacks: Callbacks
-    samples: SampleRecord
-
-    def write_identity(self) -> None:
-        """Write `run.json`, and remove the result of an earlier run in the folder."""
-        if self.world.is_main:
-            RunFolder(self.job.folder).identify(self.config, data_spec(self.plan.data))
-            if self.job.merged is not None:
-                composed = self.job.folder / ".hydra/config.yaml"
-                composed.parent.mkdir(exist_ok=True)
-                OmegaConf.save(self.job.merged, composed)
-
-    def open_tracker(self, step: int | None) -> Tracker:
-        """Open the loggers; see `Recorder`."""
-        if not self.world.is_main:
-            return Tracker()
-        labels = RunLabels(
-            group=self.job.group,
-            job=self.job.name,
-            run_id=RunFolder(self.job.folder).wandb_id(),
-            tags=tuple(self.config.tags),
-            config=plain(self.config),
-            setting=self.job.setting,
-        )
-        return open_tracker(self.config, self.job.folder, labels, step)
 
 
 @dataclass(frozen=True)
@@ -152,48 +81,6 @@ def run(config: Config, job: Job, world: World = ALONE) -> int:
     return ending.exit_code
 
 
-def initial_result(config: Config, job: Job) -> RunResult:
-    """Return the result of a run that has not started."""
-    return RunResult(
-        status="failed",
-        signature=signature(config),
-        name=job.name,
-        backend=config.backend.name,
-        config=plain(config),
-        hardware=hardware(),
-    )
-
-
-def prepare(config: Config, job: Job, world: World) -> Prepared | None:
-    """Load the data and set up the devices; write nothing. Returns None if the run is complete."""
-    data = sources.load(config.dataset, config.task)
-    check_model(config, data)
-    check_monitor(config, data)
-    plan = make_batch_plan(config, data)
-    total = make_intervals(config.train, len(data.train)).total
-    resume = candidates(Path(config.resume), "resume") if config.resume else []
-    if resume and is_complete(config, job.folder, resume[0], total):
-        if world.is_main:
-            text = (
-                f"{job.folder} is completed at step {resume[0].step}: nothing left to train. "
-                f"To test it again: {command('run')} mode=test checkpoint={job.folder}"
-            )
-            print_and_log(escape(text), soft_wrap=True)
-        return None
-    limit_threads(config.accelerator.threads, world)
-    backend = backends.load(config.backend.name)
-    device = backend.prepare(config, world)
-    paths = config.callbacks if config.mode is Mode.train else []
-    callbacks = load_callbacks(paths, config.backend.name)
-    samples = SampleRecord(config, plan, backend, device, job.folder)
-    if data.task.samples and data.task.samples_at_evaluations:
-        added = [*callbacks.neutral, ("task.samples", samples)]
-        callbacks = replace(callbacks, neutral=added)
-    if world.is_main:
-        announce(config, str(job.folder), device.description)
-    return Prepared(config, job, world, plan, backend, device, resume, total, callbacks, samples)
-
-
 def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
     """Train and test, only test, or preview the inputs, and close the loggers.
 
@@ -209,7 +96,7 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
     )
     is_of_other_backend = bool(resume) and resume[0].backend != config.backend.name
     starts_now = is_new or is_of_other_backend
-    _provide_names(prepared)
+    provide_names_of(prepared)
     if starts_now:
         prepared.write_identity()
     imported: list[PortableCheckpoint] = []
@@ -219,12 +106,9 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
         imported = export_with_history(resume, config, job.folder, device, prepared.world)
         resumed_step = imported[-1].state.step
 
-    initial = None
-    if config.mode is Mode.train and not resume and (other := backend_of_values(config)):
-        make = partial(make_initial, config, prepared.plan.data, other, job.folder)
-        [made] = on_all_ranks(make, job.folder, device, prepared.world)
-        initial = made.state
-    weights = weights_of(config) if config.mode is Mode.train and not resume else None
+    starts_fresh = config.mode is Mode.train and not resume
+    initial = made_by_other_backend(prepared) if starts_fresh else None
+    weights = weights_of(config) if starts_fresh else None
 
     def start(step: int | None) -> Tracker:
         if not starts_now:
@@ -251,7 +135,7 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
         try:
             if starts_now:
                 recorder.start(resumed_step)
-            result = ACTIONS[config.mode](experiment, prepared, result)
+            result = MODES[config.mode](experiment, prepared, result)
             check_run_folder(job.folder)
             exit_code = 0
         except Interrupted as interrupted:
@@ -272,7 +156,17 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
     return Ending(result, exit_code, failure, recorder.has_started)
 
 
-def _provide_names(prepared: Prepared) -> None:
+def made_by_other_backend(prepared: Prepared) -> PortableState | None:
+    """Return the values at step 0 of a pair's other model, if this backend takes them."""
+    config, job = prepared.config, prepared.job
+    if (other := backend_of_values(config)) is None:
+        return None
+    make = partial(make_initial, config, prepared.plan.data, other, job.folder)
+    [made] = on_all_ranks(make, job.folder, prepared.device, prepared.world)
+    return made.state
+
+
+def provide_names_of(prepared: Prepared) -> None:
     """Put the names of `model.names=auto` into the folder: the first process does, the others wait."""
     config = prepared.config
     if not is_auto(config.model):
@@ -286,64 +180,13 @@ def _provide_names(prepared: Prepared) -> None:
     prepared.device.wait_for_all()
 
 
-def train_and_test(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
-    """Train, then test the best checkpoint; without an evaluation, the last one."""
-    recorder = experiment.recorder
-    prepared.backend.train(experiment, prepared.device)
-    prepared.device.wait_for_all()  # until the first rank has written the last checkpoint
-    best = recorder.best or Best(None, None, recorder.step)
-    checkpoint = checkpoint_of_step(experiment.folder, best.step)
-    if checkpoint is None:  # deleted since
-        checkpoint = checkpoints_of(experiment.folder)[0]
-        recorder.progress.message(f"the best checkpoint is gone; testing {checkpoint.path}")
-    result = replace(result, best=replace(best, checkpoint=str(checkpoint.path)))
-    return test(experiment, prepared, result, checkpoint, checkpoint.step)
-
-
-def test_only(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
-    """Test the checkpoint that `checkpoint=` names, and print why; one of another backend is exported."""
-    asked, folder = Path(str(experiment.config.checkpoint)), experiment.folder
-    if candidates(asked, "checkpoint")[0].backend == experiment.config.backend.name:
-        chosen, why = choose_tested(asked, "checkpoint", prepared.backend.read_best)
-        path, step = chosen.path, chosen.step
-    else:
-        export = partial(export_tested, asked, "checkpoint", folder)
-        [chosen] = on_all_ranks(export, folder, prepared.device, prepared.world)
-        why, path, step = chosen.run["chosen"], chosen.source, chosen.state.step
-    if prepared.world.is_main:
-        say_line(f"testing {path} ({why})")
-    experiment.recorder.stopwatch.end_setup()
-    return test(experiment, prepared, result, chosen, step)
-
-
-def test(
-    experiment: Experiment,
-    prepared: Prepared,
-    result: RunResult,
-    checkpoint: Checkpoint | PortableCheckpoint,
-    step: int,
-) -> RunResult:
-    """Test a checkpoint of a step; write the predictions of a classifier, or samples of a model."""
-    recorder, data = experiment.recorder, experiment.plan.data
-    recorder.pause()
-    tested = prepared.backend.test(experiment, prepared.device, checkpoint)
-    recorder.resume("eval")
-    metrics = recorder.record_test(step, tested.sums)
-    if tested.rows is not None and prepared.world.is_main:
-        samples, labels = data.test.fields[data.inputs[0]], data.test.arrays["label"]
-        predictions = predictions_of(samples, labels, tested.rows, data.classes)
-        predictions.write(experiment.folder)
-    if tested.weights and prepared.world.is_main:
-        tracker = recorder.tracker
-        last = max(step, recorder.step)
-        prepared.samples(last, tracker.last, lambda: dict(tested.weights), tracker)
-    return replace(result, status="completed", test=metrics)
-
-
-def preview(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
-    """Draw the inputs of the first steps."""
-    picture = preview_inputs(prepared.backend, experiment, prepared.device)
-    return replace(result, status="completed", look=str(picture))
-
-
-ACTIONS = {Mode.train: train_and_test, Mode.test: test_only, Mode.look: preview}
+def initial_result(config: Config, job: Job) -> RunResult:
+    """Return the result of a run that has not started."""
+    return RunResult(
+        status="failed",
+        signature=signature(config),
+        name=job.name,
+        backend=config.backend.name,
+        config=plain(config),
+        hardware=hardware(),
+    )

@@ -27,7 +27,7 @@ from pipeline.devices.world import ALONE
 from pipeline.errors import UserError
 from pipeline.run import backends
 from pipeline.run.experiment import Experiment
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.run.resume import read_identity, saved_config
 from pipeline.run.transfer import check_optimizer
 from pipeline.storage.checkpoints import (

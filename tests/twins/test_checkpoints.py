@@ -12,7 +12,7 @@ from short_runs import FP64, MLP, lines
 from lightning_impl.checkpoints import Checkpoints
 from pipeline.convert import convert
 from pipeline.errors import RunFailed, UserError
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.run.resume import find_unfinished_run
 from pipeline.storage.checkpoints import checkpoint_of_step, checkpoints_of
 from pipeline.storage.run_folder import RunFolder

@@ -8,7 +8,7 @@ from made_runs import OTHER
 from short_runs import FP64, MLP
 
 from pipeline.loggers.metrics_file import read_metrics
-from pipeline.run.stopwatch import Stopwatch
+from pipeline.run.recording.stopwatch import Stopwatch
 from pipeline.storage.run_folder import RunFolder
 
 RUN = f"{FP64} {MLP}"

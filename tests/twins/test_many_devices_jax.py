@@ -25,7 +25,7 @@ from pipeline.data.batch_plan import AUGMENT, make_batch_plan
 from pipeline.devices.world import ALONE
 from pipeline.errors import UserError
 from pipeline.run.experiment import Experiment
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 
 MLP = "accelerator=cpu model=mlp model.hidden=[64,48] optimizer=adamw train.ema=0.9"
 FSDP = "accelerator.devices=4 accelerator.strategy=fsdp"

@@ -30,7 +30,7 @@ from pipeline.parity.differences import (
 )
 from pipeline.parity.lockstep import Comparison, compare
 from pipeline.parity.report import as_json, place, verdict
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 
 QUIET = "logger=none train.log_every=1 train.precision=fp64 train.randomness=shared accelerator=cpu"
 SMALL = f"{QUIET} dataset.limit=64 train.batch_size=16 train.steps=6"

@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.run import backends
 from pipeline.run.experiment import Experiment, Job
 from pipeline.run.preview_inputs import FILE, InputPreview, draw_images, first_inputs
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.run.runner import run as run_experiment
 from pipeline.storage.run_folder import RunFolder
 from pipeline.tasks import Classification

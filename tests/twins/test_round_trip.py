@@ -18,7 +18,7 @@ from pipeline.data.batch_plan import make_batch_plan
 from pipeline.data.data_spec import placeholder_data
 from pipeline.digest import digest
 from pipeline.run.experiment import Experiment
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.storage.portable_file import PortableCheckpoint, read_portable, write_portable
 from pipeline.storage.recorder_state import RecorderState
 

@@ -13,7 +13,7 @@ from flax_impl.randomness import SHARED
 from flax_impl.verify.primitives.evaluation import lifted, traced
 from flax_impl.verify.primitives.neutral import OTHER_RANDOM, RANDOM
 from flax_impl.verify.primitives.origin import layer_of
-from pipeline.run.step_observer import LayerDraw
+from pipeline.run.recording.step_observer import LayerDraw
 
 Known = Mapping[Any, float]  # values of scalars that depend on no input
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_impl.verify.primitives.neutral import NARROW, Neutral, short_name
-from pipeline.run.step_observer import LayerDraw
+from pipeline.run.recording.step_observer import LayerDraw
 
 T = TypeVar("T")
 

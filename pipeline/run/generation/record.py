@@ -19,7 +19,7 @@ from pipeline.run.experiment import Experiment
 from pipeline.run.generation.decoding import LIKELIEST, Choice
 from pipeline.run.generation.generate import Call, continuations, images, targets
 from pipeline.run.preview_inputs import as_text
-from pipeline.run.recorder import Recorder
+from pipeline.run.recording.recorder import Recorder
 from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import Arrays, state_of_weights
 

@@ -8,7 +8,7 @@ from pipeline.parity.differences import differences
 from pipeline.parity.draws import incomparable, other_counts, other_rate
 from pipeline.parity.lockstep import Comparison, Quantity
 from pipeline.parity.report import verdict
-from pipeline.run.step_observer import LayerDraw, Trace
+from pipeline.run.recording.step_observer import LayerDraw, Trace
 from pipeline.storage.portable_state import PortableState
 
 DROP = LayerDraw("bernoulli", 0.9, 64, "drop")

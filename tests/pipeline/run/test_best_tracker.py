@@ -4,7 +4,7 @@ from math import inf, nan
 
 import pytest
 
-from pipeline.run.best_tracker import is_better
+from pipeline.run.recording.best_tracker import is_better
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from pipeline.loggers.callbacks import Callbacks
 from pipeline.loggers.progress import NoProgress, Progress
 from pipeline.loggers.tracker import Tracker
 from pipeline.run.backends import Device
-from pipeline.run.best_tracker import BestTracker
-from pipeline.run.metric_window import MetricWindow
-from pipeline.run.step_observer import Observer
-from pipeline.run.stopwatch import Stopwatch
+from pipeline.run.recording.best_tracker import BestTracker
+from pipeline.run.recording.metric_window import MetricWindow
+from pipeline.run.recording.step_observer import Observer
+from pipeline.run.recording.stopwatch import Stopwatch
 from pipeline.storage.portable_state import Arrays
 from pipeline.storage.recorder_state import Best, RecorderState
 from pipeline.storage.run_result import RunResult

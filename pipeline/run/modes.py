@@ -1,0 +1,86 @@
+"""Modes of a run: training with a test, a test alone, or a preview of the inputs."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from pipeline.config.experiment import Mode
+from pipeline.console import say_line
+from pipeline.run.experiment import Experiment
+from pipeline.run.prepared import Prepared
+from pipeline.run.preview_inputs import preview_inputs
+from pipeline.run.transfer import export_tested, on_all_ranks
+from pipeline.storage.checkpoints import (
+    Checkpoint,
+    candidates,
+    checkpoint_of_step,
+    checkpoints_of,
+    choose_tested,
+)
+from pipeline.storage.portable_file import PortableCheckpoint
+from pipeline.storage.predictions import predictions_of
+from pipeline.storage.recorder_state import Best
+from pipeline.storage.run_result import RunResult
+
+
+def train_and_test(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
+    """Train, then test the best checkpoint; without an evaluation, the last one."""
+    recorder = experiment.recorder
+    prepared.backend.train(experiment, prepared.device)
+    prepared.device.wait_for_all()  # until the first rank has written the last checkpoint
+    best = recorder.best or Best(None, None, recorder.step)
+    checkpoint = checkpoint_of_step(experiment.folder, best.step)
+    if checkpoint is None:  # deleted since
+        checkpoint = checkpoints_of(experiment.folder)[0]
+        recorder.progress.message(f"the best checkpoint is gone; testing {checkpoint.path}")
+    result = replace(result, best=replace(best, checkpoint=str(checkpoint.path)))
+    return test(experiment, prepared, result, checkpoint, checkpoint.step)
+
+
+def test_only(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
+    """Test the checkpoint that `checkpoint=` names, and print why; one of another backend is exported."""
+    asked, folder = Path(str(experiment.config.checkpoint)), experiment.folder
+    if candidates(asked, "checkpoint")[0].backend == experiment.config.backend.name:
+        chosen, why = choose_tested(asked, "checkpoint", prepared.backend.read_best)
+        path, step = chosen.path, chosen.step
+    else:
+        export = partial(export_tested, asked, "checkpoint", folder)
+        [chosen] = on_all_ranks(export, folder, prepared.device, prepared.world)
+        why, path, step = chosen.run["chosen"], chosen.source, chosen.state.step
+    if prepared.world.is_main:
+        say_line(f"testing {path} ({why})")
+    experiment.recorder.stopwatch.end_setup()
+    return test(experiment, prepared, result, chosen, step)
+
+
+def test(
+    experiment: Experiment,
+    prepared: Prepared,
+    result: RunResult,
+    checkpoint: Checkpoint | PortableCheckpoint,
+    step: int,
+) -> RunResult:
+    """Test a checkpoint of a step; write the predictions of a classifier, or samples of a model."""
+    recorder, data = experiment.recorder, experiment.plan.data
+    recorder.pause()
+    tested = prepared.backend.test(experiment, prepared.device, checkpoint)
+    recorder.resume("eval")
+    metrics = recorder.record_test(step, tested.sums)
+    if tested.rows is not None and prepared.world.is_main:
+        samples, labels = data.test.fields[data.inputs[0]], data.test.arrays["label"]
+        predictions = predictions_of(samples, labels, tested.rows, data.classes)
+        predictions.write(experiment.folder)
+    if tested.weights and prepared.world.is_main:
+        tracker = recorder.tracker
+        last = max(step, recorder.step)
+        prepared.samples(last, tracker.last, lambda: dict(tested.weights), tracker)
+    return replace(result, status="completed", test=metrics)
+
+
+def preview(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
+    """Draw the inputs of the first steps."""
+    picture = preview_inputs(prepared.backend, experiment, prepared.device)
+    return replace(result, status="completed", look=str(picture))
+
+
+MODES = {Mode.train: train_and_test, Mode.test: test_only, Mode.look: preview}

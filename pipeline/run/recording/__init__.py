@@ -1,0 +1,1 @@
+"""Metrics, times and progress of a run, and who watches its steps."""
