@@ -91,3 +91,9 @@ def test_no_folder_has_more_than_sixteen_files():
     count = Counter(str(file.parent.relative_to(ROOT)) for file in files)
     assert count["flax_impl/verify"] > 0
     assert {name: number for name, number in count.items() if number > MOST_FILES} == {}
+
+
+def test_no_two_test_files_have_one_name():
+    """Pytest imports them as top-level modules, and collects nothing if two have one name."""
+    count = Counter(file.name for file in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, number in count.items() if number > 1] == []
