@@ -23,7 +23,7 @@ from pipeline.run.recording.recorder import Recorder
 from pipeline.run.resume import saved_config
 from pipeline.run.transfer import export_tested
 from pipeline.storage.checkpoints import run_of
-from pipeline.storage.predictions import Predictions, read_predictions
+from pipeline.storage.predictions import Predictions, read_outputs, read_predictions
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_result import RunResult
 from tandem.frames import frame
@@ -69,9 +69,16 @@ class Run:
         return frame(self.rows).set_index("step")
 
     @property
-    def predictions(self) -> Predictions | None:
-        """The predictions for the test set; None if the task has none, or it was not tested."""
-        return read_predictions(self.folder)
+    def predictions(self) -> Predictions | dict[str, np.ndarray] | None:
+        """The predictions for the test set, in the order of its samples.
+
+        For a classification they are `Predictions`; for other tasks arrays [samples, …] by name: `outputs`,
+        or `outputs/NAME` of a structure of your own, or `predicted`, the likeliest classes or tokens.
+
+        None if the run was not tested, or they are more than 2**24 numbers (`predict` makes them anew), or
+        the task has none: language models and `denoising` have samples instead (`generate`).
+        """
+        return read_predictions(self.folder) or read_outputs(self.folder)
 
     @cached_property
     def data(self) -> Data:

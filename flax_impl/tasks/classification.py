@@ -1,7 +1,6 @@
 """Classification: one class for each sample."""
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from flax_impl.tasks.task_loss import Batch, TaskLoss
@@ -16,12 +15,12 @@ class ClassificationLoss(TaskLoss):
         """Return the sums."""
         return cross_entropy(outputs, batch["label"], smoothing, counted)
 
-    def per_sample(self, outputs: jax.Array, batch: Batch) -> jax.Array:
+    def per_sample(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """Return the likeliest class, the loss and the probability of the class."""
         outputs = outputs.astype(self.dtype)
         loss = optax.softmax_cross_entropy_with_integer_labels(outputs, batch["label"])
         confidence = jax.nn.softmax(outputs).max(axis=-1)
-        return jnp.stack([outputs.argmax(axis=-1).astype(self.dtype), loss, confidence], axis=-1)
+        return {"predicted": outputs.argmax(axis=-1), "loss": loss, "confidence": confidence}
 
 
 def cross_entropy(

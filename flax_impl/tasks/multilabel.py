@@ -22,3 +22,7 @@ class MultilabelLoss(TaskLoss):
             ((said & ~true) * counted).sum(axis=0),
             ((~said & true) * counted).sum(axis=0),
         ]
+
+    def per_sample(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Return the outputs."""
+        return {"outputs": outputs}

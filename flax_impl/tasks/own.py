@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax_impl.device import Device, PyTree
 from flax_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.data.dataset import Data
+from pipeline.storage.predictions import name_of
 from pipeline.tasks import OwnTask
 
 
@@ -37,6 +38,16 @@ class OwnLoss(TaskLoss[OwnTask]):
             alone = jax.tree.map(lambda leaf: leaf[:, None], (outputs, batch))
             values = [value.reshape(-1) for value in jax.vmap(self._values)(alone)]
         return [(value * counted).sum() for value in values]
+
+    def per_sample(self, outputs: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        """Return the outputs that have a row for each sample."""
+        samples = len(next(iter(batch.values())))
+        leaves, _ = jax.tree.flatten_with_path(outputs)
+        return {
+            name_of(path): self._in_dtype(leaf)
+            for path, leaf in leaves
+            if isinstance(leaf, jax.Array) and leaf.ndim and len(leaf) == samples
+        }
 
     def _values(self, arguments: tuple[PyTree, Batch]) -> list[jax.Array]:
         outputs, batch = arguments

@@ -28,3 +28,7 @@ class RegressionLoss(TaskLoss):
             deviation.sum(),
             jnp.square(deviation).sum(),
         ]
+
+    def per_sample(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Return the outputs."""
+        return {"outputs": outputs}

@@ -37,6 +37,10 @@ class Seq2SeqLoss(TaskLoss):
             ((right | ~is_token).all(axis=-1) * counted).sum(),
         ]
 
+    def per_sample(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Return the likeliest token at each place of the target, from the right ones before it."""
+        return {"predicted": outputs.argmax(axis=-1)}
+
 
 def later(target: jax.Array) -> jax.Array:
     """Return a target one place later, with a token of padding in front."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from flax_impl.device import Device, PyTree
 from pipeline.data.dataset import Data
+from pipeline.storage.predictions import are_kept
 from pipeline.tasks import Task
 from pipeline.training.model_checks import check_outputs
 
@@ -81,9 +82,12 @@ class TaskLoss(ABC, Generic[AnyTask]):
         2016).
         """
 
-    def per_sample(self, outputs: jax.Array, batch: Batch) -> jax.Array | None:
-        """Return predictions of each sample `[batch, values]`, as `storage.predictions.COLUMNS`.
+    def predictions(self, outputs: PyTree, batch: Batch) -> Mapping[str, jax.Array]:
+        """Return what is kept of each test sample `[batch, …]`, by name; nothing if it is too much."""
+        found = self.per_sample(outputs, batch)
+        shapes = [tuple(array.shape[1:]) for array in found.values()]
+        return found if are_kept(shapes, len(self.data.test)) else {}
 
-        None if the task has none.
-        """
-        return None
+    def per_sample(self, outputs: PyTree, batch: Batch) -> Mapping[str, jax.Array]:
+        """Return what says most of each sample `[batch, …]`, by name."""
+        return {}

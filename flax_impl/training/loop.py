@@ -128,7 +128,7 @@ class _CompiledStep:
 
 def _make_evaluation(
     experiment: Experiment, device: Device, split: Split, each: bool = False
-) -> Callable[[TrainState], tuple[Mapping[str, float], np.ndarray | None]]:
+) -> Callable[[TrainState], tuple[Mapping[str, float], Mapping[str, np.ndarray]]]:
     """Make a function that evaluates a split; it is compiled at its first call.
 
     It returns the sums over all samples, and with `each` the predictions for each sample, if the task has
@@ -139,11 +139,12 @@ def _make_evaluation(
     lifts = experiment.recorder.observer.compares and config.train.precision is Precision.fp64
     step = make_eval_step(StepContext(config, plan, device), each, lifts)
 
-    def evaluate_split(state: TrainState) -> tuple[Mapping[str, float], np.ndarray | None]:
+    def evaluate_split(state: TrainState) -> tuple[Mapping[str, float], Mapping[str, np.ndarray]]:
         done = [step(state, *batch) for batch in batches]
         totals = device.read([values for values, _ in done]).sum(axis=0).tolist()
-        predicted = [rows for _, rows in done if rows is not None]
-        rows = batches.in_order(device.read(predicted)) if predicted else None
-        return dict(zip(plan.data.sums, totals, strict=True)), rows
+        predictions = jax.device_get([found for _, found in done])
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts).astype(np.float64), *predictions)
+        in_order = {name: batches.in_order(array) for name, array in whole.items()}
+        return dict(zip(plan.data.sums, totals, strict=True)), in_order
 
     return evaluate_split

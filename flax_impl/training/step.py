@@ -1,6 +1,6 @@
 """One training step and one evaluation step: pure functions, and the two compiled from them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from inspect import signature
@@ -221,8 +221,8 @@ def make_eval_step(context: StepContext, each: bool = False, lifts: bool = False
     """Compile the evaluation of one batch.
 
     The result is a jitted function of (state, samples, rows, draws, counted). It returns the sums over the
-    batch `[values]`, and with `each` the prediction for each sample `[batch, values]`, otherwise None. With
-    `lifts` the model computes in float64 throughout.
+    batch `[values]`, and with `each` the predictions for each sample `[batch, …]`, by name. With `lifts` the
+    model computes in float64 throughout.
     """
     prepare = gather_batch_per_device(context.device, context.plan)
     loss = context.loss
@@ -230,7 +230,7 @@ def make_eval_step(context: StepContext, each: bool = False, lifts: bool = False
     @partial(jax.jit, out_shardings=context.device.everywhere)
     def step(
         state: TrainState, samples: Samples, rows: BatchRows, draws: Batch, counted: jax.Array
-    ) -> tuple[jax.Array, jax.Array | None]:
+    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
         batch = normalised(samples, prepare(samples, rows, draws))
         params = state.params if state.averages is None else state.averages
         variables = {"params": params, "batch_stats": state.batch_stats}
@@ -242,7 +242,7 @@ def make_eval_step(context: StepContext, each: bool = False, lifts: bool = False
 
             apply_fn = lifted_call(apply_fn)
         outputs = loss.outputs(apply_fn, variables, batch)
-        predictions = loss.per_sample(outputs, batch) if each else None
+        predictions = loss.predictions(outputs, batch) if each else {}
         values = loss.sums(outputs, batch, counted=counted)
         return _joined(values), predictions
 

@@ -15,12 +15,12 @@ class ClassificationLoss(TaskLoss):
         """Return the sums."""
         return cross_entropy(outputs, batch["label"], smoothing)
 
-    def per_sample(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def per_sample(self, outputs: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the likeliest class, the loss and the probability of the class."""
         outputs = outputs.to(self.dtype)
         loss = F.cross_entropy(outputs, batch["label"], reduction="none")
         confidence = outputs.softmax(dim=-1).amax(dim=-1)
-        return torch.stack([outputs.argmax(dim=-1).to(self.dtype), loss, confidence], dim=-1)
+        return {"predicted": outputs.argmax(dim=-1), "loss": loss, "confidence": confidence}
 
 
 def cross_entropy(

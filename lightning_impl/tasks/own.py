@@ -8,6 +8,7 @@ from torch.utils import _pytree as pytree
 from lightning_impl.device import Device
 from lightning_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.data.dataset import Data
+from pipeline.storage.predictions import name_of
 from pipeline.tasks import OwnTask
 
 
@@ -30,6 +31,16 @@ class OwnLoss(TaskLoss[OwnTask]):
         found = self.task.call(self.function, outputs, batch)
         values = self.task.in_order(self.function[0], found, samples)
         return [value.sum() if value.ndim else value * samples for value in values]
+
+    def per_sample(self, outputs: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the outputs that have a row for each sample."""
+        samples = len(next(iter(batch.values())))
+        leaves, _ = pytree.tree_flatten_with_path(outputs)
+        return {
+            name_of(path): self._in_dtype(leaf)
+            for path, leaf in leaves
+            if isinstance(leaf, torch.Tensor) and leaf.ndim and len(leaf) == samples
+        }
 
     def _in_dtype(self, leaf: Any) -> Any:
         is_float = isinstance(leaf, torch.Tensor) and leaf.is_floating_point()

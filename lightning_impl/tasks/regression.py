@@ -27,3 +27,7 @@ class RegressionLoss(TaskLoss):
             deviation.sum(),
             deviation.square().sum(),
         ]
+
+    def per_sample(self, outputs: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the outputs."""
+        return {"outputs": outputs}

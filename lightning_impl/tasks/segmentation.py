@@ -34,3 +34,7 @@ class SegmentationLoss(TaskLoss[Segmentation]):
             (predicted & true).sum(dim=(0, 1, 2)),
             (predicted | true).sum(dim=(0, 1, 2)),
         ]
+
+    def per_sample(self, outputs: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the likeliest class of each pixel."""
+        return {"predicted": outputs.argmax(dim=-1)}

@@ -32,6 +32,10 @@ class Seq2SeqLoss(TaskLoss):
             (right | ~counted).all(dim=-1).sum(),
         ]
 
+    def per_sample(self, outputs: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the likeliest token at each place of the target, from the right ones before it."""
+        return {"predicted": outputs.argmax(dim=-1)}
+
 
 def later(target: torch.Tensor) -> torch.Tensor:
     """Return a target one place later, with a token of padding in front."""

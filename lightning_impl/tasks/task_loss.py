@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import nn
 
 from lightning_impl.device import Device
 from pipeline.data.dataset import Data
+from pipeline.storage.predictions import are_kept
 from pipeline.tasks import Task
 from pipeline.training.model_checks import check_outputs
 
@@ -46,9 +47,12 @@ class TaskLoss(ABC, Generic[AnyTask]):
         2016).
         """
 
-    def per_sample(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor | None:
-        """Return predictions of each sample `[batch, values]`, as `storage.predictions.COLUMNS`.
+    def predictions(self, outputs: Any, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Return what is kept of each test sample `[batch, …]`, by name; nothing if it is too much."""
+        found = self.per_sample(outputs, batch)
+        shapes = [tuple(array.shape[1:]) for array in found.values()]
+        return found if are_kept(shapes, len(self.data.test)) else {}
 
-        None if the task has none.
-        """
-        return None
+    def per_sample(self, outputs: Any, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Return what says most of each sample `[batch, …]`, by name."""
+        return {}

@@ -121,10 +121,10 @@ def evaluate(experiment: Experiment, device: Device, module: TrainingModule) -> 
     callbacks = [copied] if plan.data.task.samples else []
     trainer = trainer_on(device, module, callbacks=callbacks)
     trainer.test(module, dataloaders=batches, verbose=False)
-    sums, rows = module.evaluation_sums(), None
-    if module.predictions:
-        rows = device.read([batches.in_order(torch.cat(module.predictions))])[0]
-    return Tested(sums, rows, copied.weights)
+    sums, predictions = module.evaluation_sums(), {}
+    for name, parts in module.predictions.items():
+        predictions[name] = device.read([batches.in_order(torch.cat(parts))])[0]
+    return Tested(sums, predictions, copied.weights)
 
 
 class _CopiedWeights(Callback):

@@ -55,7 +55,7 @@ class TrainingModule(LightningModule):
         self.register_buffer("norm", torch.zeros((), dtype=device.dtype), persistent=False)
         self.parts: list[torch.Tensor] = []  # sums of the batch's micro-batches so far
         self.evaluated: list[torch.Tensor] = []  # sums of the evaluation's batches so far
-        self.predictions: list[torch.Tensor] = []  # of the test batches so far
+        self.predictions: dict[str, list[torch.Tensor]] = {}  # of the test batches so far
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set `_current_fx_name`, Lightning's current hook, without torch's search for a parameter.
@@ -176,9 +176,8 @@ class TrainingModule(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the sums, and keep the predictions for its samples, if the task has any."""
-        predictions = self.loss.per_sample(*self._evaluate(batch))
-        if predictions is not None:
-            self.predictions.append(predictions)
+        for name, array in self.loss.predictions(*self._evaluate(batch)).items():
+            self.predictions.setdefault(name, []).append(array)
 
     def _evaluate(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
         """Add a batch to the sums; return the model's outputs for its samples that count, and these."""

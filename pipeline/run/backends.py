@@ -49,8 +49,8 @@ class Tested(NamedTuple):
     """What a backend finds in a test."""
 
     sums: Mapping[str, float]  # over the test set, by the names of `Task.sums`
-    # What is kept of each sample, in order; for a classification `predictions.COLUMNS`.
-    rows: np.ndarray | None = None  # float64 [samples, values]
+    # What is kept of each sample, in order: float64 [samples, …]; see `storage.predictions`.
+    predictions: Mapping[str, np.ndarray] = {}
     # The values that were tested, by canonical name; none unless `Task.samples` are to be made of them.
     weights: Mapping[str, np.ndarray] = {}
 

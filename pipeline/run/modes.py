@@ -18,8 +18,9 @@ from pipeline.storage.checkpoints import (
     choose_tested,
 )
 from pipeline.storage.portable_file import PortableCheckpoint
-from pipeline.storage.predictions import predictions_of
+from pipeline.storage.predictions import MOST, Outputs, predictions_of, write_outputs
 from pipeline.storage.recorder_state import Best
+from pipeline.storage.run_folder import PREDICTIONS
 from pipeline.storage.run_result import RunResult
 
 
@@ -60,21 +61,32 @@ def test(
     checkpoint: Checkpoint | PortableCheckpoint,
     step: int,
 ) -> RunResult:
-    """Test a checkpoint of a step; write the predictions of a classifier, or samples of a model."""
-    recorder, data = experiment.recorder, experiment.plan.data
+    """Test a checkpoint of a step; write the predictions, and samples that the model makes."""
+    recorder = experiment.recorder
     recorder.pause()
     tested = prepared.backend.test(experiment, prepared.device, checkpoint)
     recorder.resume("eval")
     metrics = recorder.record_test(step, tested.sums)
-    if tested.rows is not None and prepared.world.is_main:
-        samples, labels = data.test.fields[data.inputs[0]], data.test.arrays["label"]
-        predictions = predictions_of(samples, labels, tested.rows, data.classes)
-        predictions.write(experiment.folder)
+    if prepared.world.is_main:
+        keep_predictions(experiment, tested.predictions)
     if tested.weights and prepared.world.is_main:
         tracker = recorder.tracker
         last = max(step, recorder.step)
         prepared.samples(last, tracker.last, lambda: dict(tested.weights), tracker)
     return replace(result, status="completed", test=metrics)
+
+
+def keep_predictions(experiment: Experiment, found: Outputs) -> None:
+    """Write the predictions for the test set, if the task has any and they are not too many."""
+    data = experiment.plan.data
+    if found and data.task.name == "classification":
+        samples, labels = data.test.fields[data.inputs[0]], data.test.arrays["label"]
+        predictions_of(samples, labels, found, data.classes).write(experiment.folder)
+    elif found:
+        write_outputs(experiment.folder, found)
+    elif data.task.has_predictions:
+        text = f"its outputs are more than {MOST:,} numbers: no {PREDICTIONS}"
+        experiment.recorder.progress.message(text)
 
 
 def preview(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:

@@ -1,7 +1,14 @@
-"""`predictions.npz`: a classifier's prediction for each sample of the test set; arrays without pickle."""
+"""`predictions.npz`: what is kept of each sample of the test set; arrays without pickle.
 
+Of a classification these are `Predictions`; of other tasks arrays by name: `outputs`, or `outputs/NAME` of a
+user's own structure, or `predicted`, the likeliest classes or tokens.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import prod
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -12,7 +19,10 @@ from pipeline.data.image_grid import to_displayable_uint8
 from pipeline.storage.run_folder import PREDICTIONS
 
 WORST = 16  # samples with the largest loss that are kept
-COLUMNS = ("predicted", "loss", "confidence")  # of the array of values per sample
+MOST = 2**24  # numbers that are kept of a test set
+
+
+Outputs = Mapping[str, np.ndarray]  # of each sample of a test set, by name
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +70,14 @@ def read_predictions(folder: Path) -> Predictions | None:
 def predictions_of(
     samples: Field,
     targets: np.ndarray,
-    rows: np.ndarray,
+    found: Outputs,
     classes: tuple[str, ...] | None = None,
 ) -> Predictions:
-    """Make the predictions for samples and their classes; `rows` are `COLUMNS` of each sample [n, 3]."""
-    predicted, loss, confidence = np.ascontiguousarray(rows.T)
+    """Make the predictions for samples and their classes.
+
+    `found` are `predicted`, `loss` and `confidence` of each sample: float64 [n].
+    """
+    predicted, loss, confidence = (found[name] for name in ("predicted", "loss", "confidence"))
     worst = highest_loss(loss)
     images = None
     if form_of(samples) is Form.images:
@@ -74,6 +87,43 @@ def predictions_of(
     target = np.asarray(targets, np.int64)
     names = None if classes is None else np.array(classes)
     return Predictions(target, predicted.astype(np.int64), loss, confidence, worst, images, names)
+
+
+def write_outputs(folder: Path, found: Outputs) -> None:
+    """Write what is kept of another task's samples, float64 [n, …], in the smallest types that hold it."""
+    arrays: dict[str, Any] = {name: _small(name, array) for name, array in found.items()}
+    with replacing(folder / PREDICTIONS) as aside, aside.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_outputs(folder: Path) -> dict[str, np.ndarray] | None:
+    """Read what `write_outputs` wrote; None if it is missing or torn."""
+    try:
+        with np.load(folder / PREDICTIONS, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, EOFError, ValueError, BadZipFile):
+        return None
+
+
+def are_kept(shapes: Iterable[tuple[int, ...]], samples: int) -> bool:
+    """Tell whether so many samples of such shapes are few enough to be kept."""
+    return samples * sum(map(prod, shapes)) <= MOST
+
+
+def name_of(path: Sequence[object]) -> str:
+    """Return the name of an output from its path in a pytree of torch or JAX: `outputs/mean/0`."""
+    parts = [
+        next(str(getattr(part, kind)) for kind in ("key", "idx", "name") if hasattr(part, kind))
+        for part in path
+    ]
+    return "/".join(["outputs", *parts])
+
+
+def _small(name: str, array: np.ndarray) -> np.ndarray:
+    if name == "predicted":
+        return array.astype(np.min_scalar_type(int(array.max(initial=0))))
+    single = array.astype(np.float32)
+    return single if np.array_equal(single, array, equal_nan=True) else array
 
 
 def highest_loss(loss: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ class Denoising(Task):
     adds = ("time",)
     sums = ("loss",)
     noise = ("noise", "time")
+    has_predictions = False
     monitor = "loss"
 
     def __init__(self, config: DenoisingConfig | None = None) -> None:

@@ -1,12 +1,15 @@
-"""After a test, a classification has a prediction for each sample, in the order of the test set."""
+"""After a test, a run has a prediction for each sample, in the order of the test set."""
 
+import jax
 import numpy as np
 import pytest
 import torch
 from asserts import assert_predictions_close
+from torch.utils import _pytree as pytree
 
+import tandem
 from pipeline.data import sources
-from pipeline.storage.predictions import read_predictions
+from pipeline.storage.predictions import name_of, read_predictions
 from pipeline.storage.run_folder import PREDICTIONS, RunFolder
 
 SMALL = "dataset.limit=160 train.batch_size=16 train.eval_batch_size=77 train.steps=12"
@@ -92,25 +95,73 @@ def test_a_resumed_run_removes_old_predictions(train, tmp_path, backend):
     assert not (tmp_path / "run" / PREDICTIONS).exists()
 
 
-REGRESSION = "model=linear dataset=line train.batch_size=5"
 LANGUAGE = (
     "model=gpt model.depth=1 model.heads=2 model.width=8 dataset=text dataset.length=16 "
     "dataset.max_bytes=5_000 train.batch_size=16"
 )
 
 
-@pytest.mark.parametrize(
-    ("task", "backend"),
-    [
-        (REGRESSION, "torch"),
-        (REGRESSION, "jax"),
-        (LANGUAGE, "torch"),
-        pytest.param(LANGUAGE, "jax", marks=pytest.mark.slow),
-    ],
-    ids=["regression-torch", "regression-jax", "language-torch", "language-jax"],
-)
-def test_other_tasks_write_no_predictions(finished, tmp_path, backend, task):
-    said, result = finished(backend, f"logger=none accelerator=cpu train.steps=2 {task}")
+SCENES = "dataset=scenes dataset.samples=24 dataset.size=16 train.batch_size=8"
+OTHERS = {
+    "regression": "model=linear dataset=line train.batch_size=5",
+    "own": "model=linear dataset=line train.batch_size=5 task=own task.torch=tests.own_losses:torch_huber "
+    "task.jax=tests.own_losses:jax_huber task.targets=[target] task.metrics=[mae]",
+    "multilabel": f"{SCENES} task=multilabel model=cnn model.channels=[2,2] model.hidden=[4]",
+    "segmentation": f"{SCENES} model=unet model.width=4 model.groups=2 model.depth=1",
+    "seq2seq": "dataset=reverse dataset.samples=20 dataset.length=4 model=encoder_decoder model.depth=1 "
+    "model.heads=2 model.width=8 train.batch_size=4",
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_other_tasks_keep_is_the_same_on_both_backends_and_what_the_model_predicts(
+    run, train, tmp_path, case
+):
+    run(f"train.precision=fp64 train.steps=3 {OTHERS[case]}")
+    runs = [tandem.load(tmp_path / backend) for backend in ("torch", "jax")]
+    name = "predicted" if case in ("segmentation", "seq2seq") else "outputs"
+    by_torch, by_jax = (one.predictions[name] for one in runs)
+    np.testing.assert_allclose(by_torch, by_jax, rtol=1e-10, atol=1e-12)
+    test = runs[1].data.test
+    assert len(by_jax) == len(test)
+    if case == "seq2seq":
+        right = (by_jax == test.fields["target"]) | (test.fields["target"] == 0)
+        assert right.all(axis=1).mean() >= runs[1].result.test["test/exact_match"]
+        return
+    outputs = runs[1].predict(*(test.fields[field] for field in runs[1].data.inputs))
+    expected = outputs if name == "outputs" else outputs.argmax(axis=-1)
+    np.testing.assert_allclose(by_jax, expected, rtol=1e-12)
+    if case == "segmentation":
+        accuracy = (by_jax == test.fields["mask"]).mean()
+        assert accuracy == pytest.approx(runs[1].result.test["test/accuracy"], rel=1e-12)
+
+
+def test_a_structure_of_outputs_is_kept_by_name():
+    leaves = {"mean": 1, "parts": [2, {"b": 3}]}
+    expected = ["outputs/mean", "outputs/parts/0", "outputs/parts/1/b"]
+    for flatten in (pytree.tree_flatten_with_path, jax.tree.flatten_with_path):
+        assert [name_of(path) for path, _ in flatten(leaves)[0]] == expected
+        assert [name_of(path) for path, _ in flatten(1)[0]] == ["outputs"]
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
+def test_a_language_model_writes_no_predictions(finished, tmp_path, backend):
+    said, result = finished(backend, f"logger=none accelerator=cpu train.steps=2 {LANGUAGE}")
     assert said is None
     assert not (tmp_path / "run" / PREDICTIONS).exists()
     assert result.test["test/loss"] > 0
+    assert tandem.load(tmp_path / "run").predictions is None
+
+
+def test_too_many_outputs_are_not_kept_and_the_run_says_so(train, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lightning_impl.tasks.task_loss.are_kept", lambda shapes, samples: False)
+    monkeypatch.setenv("TANDEM_PROGRESS", "plain")
+    assert (
+        train("run", "torch", f"logger=none accelerator=cpu train.steps=2 {OTHERS['regression']}")
+        == 0
+    )
+    assert not (tmp_path / "run" / PREDICTIONS).exists()
+    assert (
+        "its outputs are more than 16,777,216 numbers: no predictions.npz"
+        in capsys.readouterr().out
+    )

@@ -155,12 +155,13 @@ def sums_of(logs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     return {"loss": float(loss), "correct": float((logs.argmax(axis=1) == targets).sum())}
 
 
-def evaluate(weights: Weights, data: Data, split: Split) -> tuple[dict[str, float], np.ndarray]:
+def evaluate(weights: Weights, data: Data, split: Split) -> tuple[dict[str, float], Weights]:
     """Return sums over a split, and the predictions for its samples."""
     logs = log_probabilities(weights, normalised(data, split.fields["image"]))
     losses = -logs[np.arange(len(logs)), split.fields["label"]]
-    rows = np.stack([logs.argmax(axis=1), losses, np.exp(logs.max(axis=1))], axis=1)
-    return sums_of(logs, split.fields["label"]), rows
+    confidence = np.exp(logs.max(axis=1))
+    found = {"predicted": logs.argmax(axis=1), "loss": losses, "confidence": confidence}
+    return sums_of(logs, split.fields["label"]), found
 
 
 def write_checkpoint(run: Path, step: int, weights: Weights, state: RecorderState) -> None:
