@@ -45,6 +45,17 @@ class MediaFiles(Logger):
         return path
 
 
+def latest_pictures(folder: Path) -> dict[str, tuple[int, Path]]:
+    """Return the last picture of each key in the folder of a run, with its step."""
+    found: dict[str, tuple[int, Path]] = {}
+    for path in sorted((folder / FOLDER).rglob("*.png")):
+        name = path.relative_to(folder / FOLDER).as_posix()
+        if named := STEP.search(name):
+            key, step = name[: named.start()], int(named[1])
+            found[key] = max(found.get(key, (-1, path)), (step, path))
+    return found
+
+
 def check_key(key: str) -> None:
     """Refuse the key of a picture or table that is no name of a file.
 

@@ -13,6 +13,7 @@ class Classification(Task):
     needs = ("label []",)
     sums = ("loss", "correct")
     one_row = True
+    has_predictions = True
     monitor = "accuracy"
     has_classes = True
     maximized = frozenset({"accuracy"})

@@ -21,7 +21,6 @@ class Denoising(Task):
     adds = ("time",)
     sums = ("loss",)
     noise = ("noise", "time")
-    has_predictions = False
     monitor = "loss"
 
     def __init__(self, config: DenoisingConfig | None = None) -> None:

@@ -13,7 +13,6 @@ class Language(Task):
     targets = ("next",)
     needs = ("next [length]",)
     sums = ("loss", "correct")
-    has_predictions = False
     monitor = "loss"
     has_classes = True
     maximized = frozenset({"accuracy"})

@@ -21,7 +21,6 @@ class MaskedLanguage(Task):
     takes = ("tokens",)
     sums = ("loss", "chosen", "correct")
     noise = ("choice", "change", "other")
-    has_predictions = False
     monitor = "loss"
     has_classes = True
     maximized = frozenset({"accuracy"})

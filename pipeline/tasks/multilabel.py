@@ -16,6 +16,7 @@ class Multilabel(Task):
     sums = ("loss", "hits", "false_alarms", "misses")
     sums_by_class = ("hits", "false_alarms", "misses")
     one_row = True
+    has_predictions = True
     monitor = "macro_f1"
     maximized = frozenset({"macro_f1", "micro_f1"})
 

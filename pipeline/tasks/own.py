@@ -16,6 +16,7 @@ class OwnTask(Task):
 
     name = "own"
     needs = ()
+    has_predictions = True
     monitor = "loss"
 
     def __init__(self, config: OwnTaskConfig | None = None) -> None:

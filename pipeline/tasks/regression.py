@@ -16,6 +16,7 @@ class Regression(Task):
     # Deviations of the targets are from the training set's mean, so that r2 keeps its precision.
     sums = ("loss", "absolute_error", "deviation", "squared_deviation")
     one_row = True
+    has_predictions = True
     monitor = "loss"
     maximized = frozenset({"r2"})
 

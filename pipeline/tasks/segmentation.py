@@ -19,6 +19,7 @@ class Segmentation(Task):
     needs = ("mask [height, width]",)
     sums = ("loss", "pixels", "correct", "intersection", "union")
     sums_by_class = ("intersection", "union")
+    has_predictions = True
     monitor = "mean_iou"
     has_classes = True
     maximized = frozenset({"mean_iou", "accuracy"})

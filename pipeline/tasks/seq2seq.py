@@ -25,6 +25,7 @@ class Seq2Seq(Task):
     has_classes = True
     adds = ("target",)  # one place later
     sums = ("loss", "tokens", "correct", "exact")
+    has_predictions = True
     monitor = "loss"
     maximized = frozenset({"accuracy", "exact_match"})
     counts_by_content = True

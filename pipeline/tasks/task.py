@@ -33,7 +33,7 @@ class Task(ABC):
     has_classes: bool = False  # whether labels can be smoothed
     counts_by_content: bool = False  # whether the terms of a batch depend on its content
     maximized: frozenset[str] = frozenset()  # metrics of which more is better
-    has_predictions: bool = True  # whether something is kept of each test sample
+    has_predictions: bool = False  # whether something is kept of each test sample
     samples: int = 0  # that a trained model makes, to be shown
     samples_at_evaluations: bool = False
 

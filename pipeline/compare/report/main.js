@@ -9,6 +9,7 @@ answerSection();
 curvesSection();
 speedSection();
 parallelSection();
+picturesSection();
 mistakesSection();
 settingsSection();
 links();

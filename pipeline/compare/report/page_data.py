@@ -17,6 +17,7 @@ from pipeline.compare.headline import cards, sentences
 from pipeline.compare.naming import short
 from pipeline.compare.records import Record
 from pipeline.compare.report.confusion import mistakes
+from pipeline.compare.report.pictures import pictures
 from pipeline.formatting import format_number
 
 DIGITS, GAP_DIGITS = 6, 3  # significant digits of curves and of differences
@@ -43,6 +44,7 @@ def page_data(made: Comparison) -> Json:
         "pairs": pairs(made),
         "answer": answer(made),
         "axes": axes(made),
+        "pictures": pictures(made),
         "mistakes": mistakes(made),
         "settings": {"config": config_differences(made), "facts": facts(made.records)},
     }

@@ -285,3 +285,21 @@ def write_long(folder: Path, number: int, job: tuple[str, int, float]) -> None:
     """Write one of the two hundred runs."""
     backend, seed, rate = job
     write_run(folder / str(number), backend, seed, 10_000, 200, 1e-6, optimizer__lr=rate)
+
+
+def test_the_last_pictures_of_runs_stand_side_by_side_and_equal_ones_are_said_to_be(copy):
+    runs = [copy(number) for number in (0, 1)]
+    for run in runs:
+        (run / "media" / "own").mkdir(parents=True)
+        for name in ("samples-000008.png", "samples-000012.png", "own/filters-000012.png"):
+            shade = 0 if run is runs[1] and "own" in name else 200
+            Image.new("L", (4, 4), shade).save(run / "media" / name)
+        (run / "media" / "norms-000012.csv").write_text("name,norm\n")
+    filters, samples = data_of(page(comparison([runs[0].parent])))["pictures"]
+    assert [(one["key"], one["same"]) for one in (filters, samples)] == [
+        ("own/filters", False),
+        ("samples", True),
+    ]
+    assert [run["step"] for run in samples["runs"]] == [12, 12]
+    content = b64decode(samples["runs"][0]["image"].partition(",")[2])
+    assert content == (runs[0] / "media/samples-000012.png").read_bytes()
