@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.autograd.function import FunctionCtx
 from torch.distributed.device_mesh import DeviceMesh
 
 from pipeline.errors import UserError
@@ -46,6 +48,32 @@ def is_sharded(tensor: torch.Tensor) -> TypeGuard["DTensor"]:
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """Gather a tensor that may be sharded, on every device. Collective: all processes call it."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
+class _GatherRows(torch.autograd.Function):
+    """All-gather with a gradient: of its own rows, the sum of all processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: torch.Tensor) -> torch.Tensor:
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Join the rows of all devices, which have equally many. Collective: all processes call it.
+
+    Only here: to XLA the batch of all devices is one array.
+    """
+    gathered = _GatherRows.apply(rows)
+    assert isinstance(gathered, torch.Tensor)
+    return gathered
 
 
 def part(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

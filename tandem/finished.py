@@ -123,7 +123,7 @@ class Run:
         absent = {
             name: np.zeros((samples, *array.shape[1:]), array.dtype)
             for name, array in self.data.test.fields.items()
-            if name not in fields
+            if name not in fields and name not in self.data.task.views
         }
         return self._trained(self.config.backend.name).predict(Split(fields | absent))
 

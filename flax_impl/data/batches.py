@@ -68,14 +68,15 @@ class TrainBatches:
 class EvalBatches:
     """Every sample of a split once, in order; the last batch is padded, and the padding is not counted.
 
-    `batch_size` is rounded up to a multiple of the number of devices.
+    `batch_size` is rounded up to a multiple of the number of devices times the task's group.
     """
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device, batch_size: int) -> None:
         self.home, self.device = ResidentSplit(split, plan, device), device
         self.draws = partial(plan.evaluation_draws, split)
+        self.requested = partial(plan.evaluation_request, split)
         batch = min(batch_size, len(split))
-        batch += -batch % device.devices
+        batch += -batch % (device.devices * plan.data.task.group)
         self.size, self.batch_size = len(split), batch
         self.stored, self.own = split.stored, _OwnRows(device, batch)
 
@@ -91,7 +92,7 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[tuple[Samples, BatchRows, Batch, jax.Array]]:
         def request(number: int) -> RowRequest:
-            return RowRequest(self.rows(number)[0][self.own.rows], None)
+            return self.requested(self.rows(number)[0][self.own.rows])
 
         with Prefetcher(self.stored, request, len(self)) as stored:
             for number in range(len(self)):

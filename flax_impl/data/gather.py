@@ -8,20 +8,20 @@ import jax.numpy as jnp
 from flax_impl.data.samples import Batch, BatchRows, Samples
 from flax_impl.device import Device, PyTree
 from flax_impl.sharding import WHOLE, axis_spec
-from pipeline.data.batch_plan import AUGMENT, BatchPlan
+from pipeline.data.batch_plan import BatchPlan
 
 
 def gather_batch(
     samples: Samples,
     chosen: BatchRows,
     draws: Batch,
-    augmented: tuple[str, ...] = (),
+    augmented: tuple[tuple[str, str], ...] = (),
     padding: int = 0,
 ) -> Batch:
     """Gather samples as stored, with their draws; images are augmented if there are draws for it.
 
     Images are uint8 `[batch, height, width, channels]`; `padding` is that of `crop`, and `augmented` names
-    the images.
+    the images, each with its draws.
     """
     if isinstance(chosen, dict):
         batch = chosen
@@ -29,9 +29,11 @@ def gather_batch(
         assert samples.fields is not None
         batch = {name: field[chosen] for name, field in samples.fields.items()}
     batch = batch | draws
-    if (placed := batch.pop(AUGMENT, None)) is not None:
-        batch |= {name: crop(batch[name], placed, padding) for name in augmented}
-    return batch
+    for name, drawn in augmented:
+        if drawn in draws and name in batch:
+            batch[name] = crop(batch[name], batch[drawn], padding)
+    placements = {drawn for _, drawn in augmented}
+    return {name: field for name, field in batch.items() if name not in placements}
 
 
 def gather_batch_per_device(device: Device, plan: BatchPlan, axis: int = 0) -> Callable:

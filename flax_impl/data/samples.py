@@ -42,7 +42,13 @@ class ResidentSplit:
         self.resident = split.nbytes <= RESIDENT_BYTES
         fields = None
         if self.resident:
-            fields = {n: self._on_devices(a, self.types[n]) for n, a in split.arrays.items()}
+            names = {id(array): name for name, array in split.arrays.items()}
+            placed = {
+                key: self._on_devices(split.arrays[name], self.types[name])
+                for key, name in names.items()
+            }
+            # Fields that share an array share it on the device.
+            fields = {name: placed[id(array)] for name, array in split.arrays.items()}
         moments = {
             name: (
                 self._on_devices(moments.mean, device.dtype),

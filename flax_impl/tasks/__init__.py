@@ -2,6 +2,7 @@
 
 from flax_impl.device import Device
 from flax_impl.tasks.classification import ClassificationLoss
+from flax_impl.tasks.contrastive import ContrastiveLoss
 from flax_impl.tasks.denoising import DenoisingLoss
 from flax_impl.tasks.language import LanguageLoss
 from flax_impl.tasks.masked_language import MaskedLanguageLoss
@@ -24,6 +25,7 @@ LOSSES: dict[str, type[TaskLoss]] = {
     "segmentation": SegmentationLoss,
     "masked_language": MaskedLanguageLoss,
     "denoising": DenoisingLoss,
+    "contrastive": ContrastiveLoss,
     "seq2seq": Seq2SeqLoss,
     "own": OwnLoss,
 }

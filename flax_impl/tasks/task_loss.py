@@ -60,17 +60,26 @@ class TaskLoss(ABC, Generic[AnyTask]):
         training: bool = False,
         counted: jax.Array | None = None,
     ) -> list[jax.Array]:
-        """Return the sums over a batch, in the order of the task's `sums`; smoothing is for training.
+        """Return the sums over a batch, in the order of the task's `sums`.
 
-        `counted` is 1 for a sample, 0 for padding `[batch]`. Only here: a compiled evaluation needs batches
-        of one size; torch takes a smaller last one.
+        Smoothing is for training, and the groups of `Task.group` are for evaluation. `counted` is 1 for a
+        sample, 0 for padding `[batch]`. Only here: a compiled evaluation needs batches of one size; torch
+        takes a smaller last one.
         """
         shapes = {name: f.shape for name, f in batch.items()}
         check_outputs(outputs, shapes, self.task, self.classes)
         if counted is None:
             counted = jnp.ones(len(outputs), self.dtype)
-        smoothing = self.smoothing if training else 0.0
-        return self.sum_terms(outputs.astype(self.dtype), batch, smoothing, counted)
+        outputs, size = outputs.astype(self.dtype), self.task.group
+        if training:
+            return self.sum_terms(outputs, batch, self.smoothing, counted)
+        if size == 1:
+            return self.sum_terms(outputs, batch, 0.0, counted)
+        groups = jax.tree.map(
+            lambda x: x.reshape(-1, size, *x.shape[1:]), (outputs, dict(batch), counted)
+        )
+        sums = jax.vmap(lambda out, fields, own: self.sum_terms(out, fields, 0.0, own))(*groups)
+        return [parts.sum(axis=0) for parts in sums]
 
     @abstractmethod
     def sum_terms(

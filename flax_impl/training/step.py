@@ -24,7 +24,7 @@ from pipeline.config.experiment import Config
 from pipeline.config.train import TrainConfig
 from pipeline.data.batch_plan import BatchPlan
 
-MicroBatch = tuple[jax.Array, Batch, jax.Array]  # position in the batch, fields, terms of the mean
+MicroBatch = tuple[jax.Array, Batch]  # position in the batch, fields
 # Samples, their draws, terms of the batch's mean loss, learning rate.
 StepInputs = tuple[BatchRows, Batch, jax.Array, jax.Array]
 
@@ -105,14 +105,11 @@ def make_apply_fn(model: nn.Module, groups: PyTree, device: Device) -> Callable:
     return apply_fn
 
 
-def loss(
+def forward(
     context: StepContext, state: TrainState, part: MicroBatch, batch_stats: PyTree, params: PyTree
-) -> tuple[jax.Array, tuple[jax.Array, PyTree, PyTree]]:
-    """Return the mean loss of one micro-batch.
-
-    With it come the sums over the micro-batch, the running statistics after it, and nothing to observe.
-    """
-    index, batch, terms = part
+) -> tuple[PyTree, PyTree, PyTree]:
+    """Return a model's outputs for one micro-batch, the running statistics after it, nothing to observe."""
+    index, batch = part
     outputs, changed = context.loss.outputs(
         state.apply_fn,
         {"params": params, "batch_stats": batch_stats},
@@ -121,9 +118,7 @@ def loss(
         rngs={"dropout": step_key(context.config, state.step, index)},
         mutable=["batch_stats"],
     )
-    values = context.loss.sums(outputs, batch, training=True)
-    mean = values[0] / terms
-    return mean, (_joined(values), changed.get("batch_stats", {}), {})
+    return outputs, changed.get("batch_stats", {}), {}
 
 
 def accumulate_gradients(
@@ -131,28 +126,74 @@ def accumulate_gradients(
     samples: Samples,
     state: TrainState,
     inputs: StepInputs,
-    loss: Callable = loss,
+    forward: Callable = forward,
 ) -> tuple[_Gradients, PyTree]:
-    """Sum the gradients over the micro-batches; join the observations of `loss` along the batch."""
+    """Sum the gradients over the micro-batches; join the observations of `forward` along the batch."""
     rows, draws, terms, _ = inputs
     parts = context.config.train.accumulate
     prepare = gather_batch_per_device(context.device, context.plan, axis=1)
+    batches = jnp.arange(parts), prepare(samples, rows, draws)
+    if context.plan.data.task.whole_batch:
+        return _differentiate_whole(context, samples, state, batches, terms, forward)
 
-    def add(total: _Gradients, part: tuple[jax.Array, Batch]) -> tuple[_Gradients, PyTree]:
-        prepared = part[0], normalised(samples, part[1]), terms / parts
-        differentiate = jax.value_and_grad(
-            partial(loss, context, state, prepared, total.batch_stats), has_aux=True
+    def add(total: _Gradients, part: MicroBatch) -> tuple[_Gradients, PyTree]:
+        batch = normalised(samples, part[1])
+
+        def mean(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, PyTree, PyTree]]:
+            outputs, batch_stats, seen = forward(
+                context, state, (part[0], batch), total.batch_stats, params
+            )
+            values = context.loss.sums(outputs, batch, training=True)
+            return values[0] / (terms / parts), (_joined(values), batch_stats, seen)
+
+        (_, (values, batch_stats, seen)), grads = jax.value_and_grad(mean, has_aux=True)(
+            state.params
         )
-        (_, (values, batch_stats, seen)), grads = differentiate(state.params)
         grads = jax.tree.map(lambda old, new: old + new / parts, total.grads, grads)
         return _Gradients(grads, total.sums + values, batch_stats), seen
 
     nothing = jax.tree.map(jnp.zeros_like, state.params)
     values = jnp.zeros(len(context.plan.data.sums), context.device.dtype)
     start = _Gradients(nothing, values, state.batch_stats)
-    batches = jnp.arange(parts), prepare(samples, rows, draws)
     total, seen = _repeat(context.device, add, start, batches)
-    return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
+    return total, _along_batch(seen)
+
+
+def _differentiate_whole(
+    context: StepContext,
+    samples: Samples,
+    state: TrainState,
+    batches: MicroBatch,
+    terms: jax.Array,
+    forward: Callable,
+) -> tuple[_Gradients, PyTree]:
+    """Differentiate a loss that takes the outputs of a whole batch, on every device.
+
+    Of several micro-batches only the outputs are kept: each is computed again for its gradient, so that the
+    memory is that of one (Gao et al. 2021).
+    """
+    task, parts = context.plan.data.task, context.config.train.accumulate
+
+    def mean(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, PyTree, PyTree]]:
+        def run(batch_stats: PyTree, part: MicroBatch) -> tuple[PyTree, PyTree]:
+            batch = normalised(samples, part[1])
+            call = partial(forward, context, state)
+            call = jax.checkpoint(call) if parts > 1 else call
+            outputs, batch_stats, seen = call((part[0], batch), batch_stats, params)
+            return batch_stats, (outputs, {n: batch[n] for n in task.loss_fields}, seen)
+
+        batch_stats, (*found, seen) = _repeat(context.device, run, state.batch_stats, batches)
+        whole = jax.lax.with_sharding_constraint(_along_batch(found), context.device.everywhere)
+        values = context.loss.sums(*whole, training=True)
+        return values[0] / terms, (_joined(values), batch_stats, _along_batch(seen))
+
+    (_, (values, batch_stats, seen)), grads = jax.value_and_grad(mean, has_aux=True)(state.params)
+    return _Gradients(grads, values, batch_stats), seen
+
+
+def _along_batch(tree: PyTree) -> PyTree:
+    """Join the micro-batches of arrays `[micro-batches, samples, …]`."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
 
 def _clip(gradients: PyTree, norm: jax.Array, train: TrainConfig) -> PyTree:

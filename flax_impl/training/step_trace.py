@@ -18,7 +18,7 @@ from flax_impl.training.step import (
     StepInputs,
     TrainState,
     accumulate_gradients,
-    loss,
+    forward,
     update,
 )
 from pipeline.config.experiment import Config
@@ -31,7 +31,7 @@ from pipeline.verify.sides.outputs import leaves
 class Watch:
     """Records the inputs and outputs of all modules of a model in training, in the order of execution.
 
-    Inside a compiled step they are tracers, which `_observe_loss` returns. `names` has the modules that
+    Inside a compiled step they are tracers, which `_observe_forward` returns. `names` has the modules that
     are called otherwise.
     """
 
@@ -151,16 +151,16 @@ def observe_step(
     watch: Watch, context: StepContext, samples: Samples, state: TrainState, inputs: StepInputs
 ) -> tuple[TrainState, tuple[jax.Array, dict[str, PyTree]]]:
     """Take one step; return its values and its trace."""
-    observe_loss = partial(_observe_loss, watch)
-    gradients, seen = accumulate_gradients(context, samples, state, inputs, observe_loss)
+    observe_forward = partial(_observe_forward, watch)
+    gradients, seen = accumulate_gradients(context, samples, state, inputs, observe_forward)
     state, values, clipped = update(context, state, gradients, inputs[-1])
     return state, (values, {**seen, "gradients": (gradients.grads, clipped)})
 
 
-def _observe_loss(
+def _observe_forward(
     watch: Watch, context: StepContext, state: TrainState, part: MicroBatch, *arguments: PyTree
-) -> tuple[jax.Array, tuple[jax.Array, PyTree, dict[str, PyTree]]]:
-    """Compute `loss`; return the batch and the modules' inputs and outputs too."""
+) -> tuple[PyTree, PyTree, dict[str, PyTree]]:
+    """Compute `forward`; return the batch and the modules' inputs and outputs too."""
     observed = state.replace(apply_fn=partial(watch.apply, state.apply_fn))
-    mean, (values, batch_stats, _) = loss(context, observed, part, *arguments)
-    return mean, (values, batch_stats, {"batch": part[1], "forward": watch.seen})
+    outputs, batch_stats, _ = forward(context, observed, part, *arguments)
+    return outputs, batch_stats, {"batch": part[1], "forward": watch.seen}

@@ -19,14 +19,15 @@ COUNTED = "counted"
 class TrainBatches:
     """This device's rows of the rest of the current epoch, as a loader for Lightning.
 
-    A batch has `accumulate` micro-batches. `step` returns the updates done so far, which give the data
-    position.
+    A batch has `accumulate` micro-batches, which come one by one, or all at once for a task whose loss takes
+    a whole batch. `step` returns the updates done so far, which give the data position.
     """
 
     def __init__(
         self, plan: BatchPlan, device: Device, accumulate: int, step: Callable[[], int]
     ) -> None:
-        self.plan, self.accumulate, self.step = plan, accumulate, step
+        self.plan, self.step = plan, step
+        self.parts = 1 if plan.data.task.whole_batch else accumulate
         self.samples = Samples(plan.data.train, plan, device)
         # Each micro-batch is sharded over all devices, so it is the same for any number of devices.
         parts = np.arange(plan.batch_size).reshape(accumulate, -1)
@@ -35,10 +36,10 @@ class TrainBatches:
         self.stored = Prefetcher(plan.data.train.stored, own)
 
     def __len__(self) -> int:
-        return self.plan.steps_per_epoch * self.accumulate
+        return self.plan.steps_per_epoch * self.parts
 
     def __iter__(self) -> Iterator[Batch]:
-        first, steps_per_epoch, parts = self.step(), self.plan.steps_per_epoch, self.accumulate
+        first, steps_per_epoch, parts = self.step(), self.plan.steps_per_epoch, self.parts
         for step in range(first, first - first % steps_per_epoch + steps_per_epoch):
             fields = self.augmented(step, self.rows, self.stored(step))
             batch = normalised(self.samples, fields)
@@ -58,7 +59,7 @@ class TrainBatches:
         """
         draws = {name: array[rows] for name, array in self.plan.draws(step).items()}
         draws |= self.plan.take_stored(step) if stored is None else stored
-        return gather_batch(self.samples, self.plan.indices(step)[rows], draws, self.plan.padding)
+        return gather_batch(self.samples, self.plan.indices(step)[rows], draws)
 
     def close(self) -> None:
         """End the preparation of stored fields."""
@@ -84,14 +85,18 @@ class TrainBatches:
 class EvalBatches:
     """Every sample of a split once, in order, each batch split over all devices; the last may be smaller.
 
-    All devices take the same number of batches. A device without a sample in a batch gets a sample that does
-    not count: `COUNTED` of the batch has a one for each that does.
+    All devices take the same number of batches, each whole groups of the task. A device without a sample in
+    a batch gets a sample that does not count: `COUNTED` of the batch has a one for each that does.
+    `batch_size` is rounded up to a multiple of the group.
     """
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device, batch_size: int) -> None:
         self.samples = Samples(split, plan, device)
         self.draws = partial(plan.evaluation_draws, split)
-        self.share, self.size, self.batch_size = device.share, len(split), batch_size
+        self.requested = partial(plan.evaluation_request, split)
+        self.group = plan.data.task.group
+        self.share, self.size = device.share, len(split)
+        self.batch_size = batch_size + -batch_size % self.group
         self.stored = split.stored
 
     def __len__(self) -> int:
@@ -101,12 +106,13 @@ class EvalBatches:
         """Return the rows that this device takes of a batch, and how many of them are its own."""
         first = number * self.batch_size
         batch = np.arange(first, min(first + self.batch_size, self.size))
-        mine = batch[self.share(len(batch))]
+        groups = self.share(-(-len(batch) // self.group))
+        mine = batch[groups.start * self.group : groups.stop * self.group]
         return (mine, mine.size) if mine.size else (batch[:1], 0)
 
     def __iter__(self) -> Iterator[Batch]:
         def request(number: int) -> RowRequest:
-            return RowRequest(self.rows(number)[0], None)
+            return self.requested(self.rows(number)[0])
 
         with Prefetcher(self.stored, request, len(self)) as stored:
             for number in range(len(self)):

@@ -6,24 +6,23 @@ import numpy as np
 import torch
 
 from lightning_impl.data.samples import Batch, Samples
-from pipeline.data.batch_plan import AUGMENT
 
 
-def gather_batch(
-    samples: Samples, indices: np.ndarray, draws: Mapping[str, np.ndarray], padding: int = 0
-) -> Batch:
+def gather_batch(samples: Samples, indices: np.ndarray, draws: Mapping[str, np.ndarray]) -> Batch:
     """Gather samples as stored, with their draws; images are augmented if there are draws for it.
 
-    Images are uint8 `[batch, height, width, channels]`; `padding` is that of `crop`.
+    Images are uint8 `[batch, height, width, channels]`.
     """
     batch = {}
     for name, field in samples.fields.items():
         chosen = torch.from_numpy(indices).to(field.device)
         batch[name] = samples.placed(field.index_select(0, chosen))
     batch |= {name: samples.placed(torch.from_numpy(array)) for name, array in draws.items()}
-    if (placed := batch.pop(AUGMENT, None)) is not None:
-        batch |= {name: crop(batch[name], placed, padding) for name in samples.augmented}
-    return batch
+    for name, drawn in samples.augmented:
+        if drawn in draws and name in batch:
+            batch[name] = crop(batch[name], batch[drawn], samples.padding)
+    placements = {drawn for _, drawn in samples.augmented}
+    return {name: field for name, field in batch.items() if name not in placements}
 
 
 def normalised(samples: Samples, batch: Batch) -> Batch:

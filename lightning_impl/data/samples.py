@@ -20,9 +20,11 @@ class Samples:
 
     def __init__(self, split: Split, plan: BatchPlan, device: Device) -> None:
         self.device, self.dtype = device.torch_device, device.dtype
-        self.fields = {name: _as_tensor(array) for name, array in split.arrays.items()}
+        # Fields that share an array share a tensor.
+        tensors = {id(array): _as_tensor(array) for array in split.arrays.values()}
         if split.nbytes <= RESIDENT_BYTES:
-            self.fields = {name: self.placed(field) for name, field in self.fields.items()}
+            tensors = {key: self.placed(tensor) for key, tensor in tensors.items()}
+        self.fields = {name: tensors[id(array)] for name, array in split.arrays.items()}
         self.moments = {
             name: tuple(
                 torch.as_tensor(array, dtype=device.dtype, device=self.device)
@@ -30,7 +32,7 @@ class Samples:
             )
             for name, moments in plan.data.moments.items()
         }
-        self.augmented = plan.augmented
+        self.augmented, self.padding = plan.augmented, plan.padding
 
     def placed(self, field: torch.Tensor) -> torch.Tensor:
         """Return a field on the device; integers keep their own, small type."""

@@ -32,10 +32,24 @@ class TaskLoss(ABC, Generic[AnyTask]):
     def sums(
         self, outputs: torch.Tensor, batch: Batch, training: bool = False
     ) -> list[torch.Tensor]:
-        """Return the sums over a batch, in the order of the task's `sums`; smoothing is for training."""
+        """Return the sums over a batch, in the order of the task's `sums`.
+
+        Smoothing is for training, and the groups of `Task.group` are for evaluation.
+        """
         shapes = {name: tuple(f.shape) for name, f in batch.items()}
         check_outputs(outputs, shapes, self.task, self.classes)
-        return self.sum_terms(outputs.to(self.dtype), batch, self.smoothing if training else 0.0)
+        outputs, size = outputs.to(self.dtype), self.task.group
+        if training:
+            return self.sum_terms(outputs, batch, self.smoothing)
+        if size == 1:
+            return self.sum_terms(outputs, batch, 0.0)
+        groups = [slice(first, first + size) for first in range(0, len(outputs), size)]
+        sums = [
+            self.sum_terms(outputs[group], {n: field[group] for n, field in batch.items()}, 0.0)
+            for group in groups
+        ]
+        nothing = [outputs.new_zeros(()) for _ in self.task.sums]  # a device without a sample
+        return [torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True)] or nothing
 
     @abstractmethod
     def sum_terms(

@@ -67,14 +67,16 @@ def train(
     folder = str(experiment.folder / CHECKPOINTS)
     if device.world.is_main:  # the other ranks may be here while this one still imports checkpoints
         remove_unfinished_saves(experiment.folder / CHECKPOINTS)
+    # A loss of whole batches takes its micro-batches by itself.
+    parts = 1 if plan.data.task.whole_batch else config.accumulate
     trainer = trainer_on(
         device,
         module,
         max_steps=recorder.intervals.total,
         max_epochs=-1,
-        accumulate_grad_batches=config.accumulate,
+        accumulate_grad_batches=parts,
         # In batches, counted over epochs: an evaluation may fall inside one.
-        val_check_interval=recorder.intervals.eval_every * config.accumulate,
+        val_check_interval=recorder.intervals.eval_every * parts,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         callbacks=[

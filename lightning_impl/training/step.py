@@ -1,6 +1,8 @@
 """One training step and one evaluation step, as a LightningModule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map
+from torch.utils.checkpoint import checkpoint
 
 from lightning_impl.data.batches import COUNTED
 from lightning_impl.data.samples import Batch
@@ -18,7 +21,7 @@ from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer, settings_of
 from lightning_impl.optimizers.custom import check_storable
 from lightning_impl.randomness import step_key, use_key
-from lightning_impl.sharding import shard, whole
+from lightning_impl.sharding import gather_rows, shard, whole
 from lightning_impl.tasks import build_loss
 from pipeline.config.experiment import Config
 from pipeline.config.optimizers import OwnOptimizerConfig
@@ -81,21 +84,65 @@ class TrainingModule(LightningModule):
                 shard(self.average.module, mesh)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Return the mean loss of one micro-batch; its sums stay on the device."""
-        rank = self.run_device.world.rank
-        key = step_key(self.config, self.trainer.global_step, len(self.parts), rank)
-        if key is not None:
-            use_key(self.model, key, rank)
-        part = self.loss.sums(self.loss.outputs(self.model, batch), batch, training=True)
+        """Return the mean loss of one micro-batch; its sums stay on the device.
+
+        For a loss of whole batches it is that of the batch.
+        """
+        if self.plan.data.task.whole_batch:
+            part = self._whole_sums(batch)
+        else:
+            outputs = self.outputs(batch, len(self.parts))
+            part = self.loss.sums(outputs, batch, training=True)
         self.parts.append(self._stacked(part))
         return part[0] / self._terms()
+
+    def outputs(self, batch: Batch, part: int) -> torch.Tensor:
+        """Return the model's outputs for one micro-batch."""
+        rank = self.run_device.world.rank
+        key = step_key(self.config, self.trainer.global_step, part, rank)
+        if key is not None:
+            use_key(self.model, key, rank)
+        return self.loss.outputs(self.model, batch)
+
+    def recomputed_outputs(self, batch: Batch, part: int) -> torch.Tensor:
+        """Return the model's outputs for one micro-batch, which are computed again for their gradient."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        contexts = partial(_recomputing, buffers)
+        outputs = checkpoint(
+            self.outputs, batch, part,
+            use_reentrant=False, preserve_rng_state=False, context_fn=contexts,
+        )  # fmt: skip
+        assert isinstance(outputs, torch.Tensor)
+        return outputs
+
+    def _whole_sums(self, batch: Batch) -> list[torch.Tensor]:
+        """Return this device's share of the sums of a loss that takes the outputs of a whole batch.
+
+        Of several micro-batches only the outputs are kept, so that the memory is that of one (Gao et al.
+        2021).
+        """
+        task, parts = self.plan.data.task, self.config.train.accumulate
+        chunks = {name: field.chunk(parts) for name, field in batch.items()}
+        call = self.outputs if parts == 1 else self.recomputed_outputs
+        outputs = torch.cat(
+            [
+                call({name: fields[part] for name, fields in chunks.items()}, part)
+                for part in range(parts)
+            ]
+        )
+        fields = {name: batch[name] for name in task.loss_fields}
+        if (devices := self.run_device.devices) > 1:
+            outputs, fields = gather_rows(outputs), tree_map(gather_rows, fields)
+        sums = self.loss.sums(outputs, fields, training=True)
+        return [value / devices for value in sums]
 
     def _terms(self) -> float:
         """Terms of a micro-batch's mean loss on this device: an equal share of those of the whole batch.
 
         The shares' gradients are averaged, over micro-batches by Lightning and over devices by its strategy.
         """
-        shares = self.config.train.accumulate * self.run_device.devices
+        is_whole = self.plan.data.task.whole_batch
+        shares = self.run_device.devices * (1 if is_whole else self.config.train.accumulate)
         return self.plan.terms(self.trainer.global_step) / shares
 
     def _stacked(self, sums: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -195,6 +242,29 @@ class TrainingModule(LightningModule):
         totals = self.run_device.read(self.evaluated).sum(axis=0).tolist()
         self.evaluated = []
         return dict(zip(self.plan.data.sums, totals, strict=True))
+
+
+def _recomputing(
+    buffers: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return the contexts of a forward pass and of its repetition.
+
+    The second has the values of the buffers before the first, and leaves them as they were, so that running
+    statistics are updated once.
+    """
+
+    @contextmanager
+    def repeated() -> Generator[None]:
+        now = [buffer.clone() for buffer, _ in buffers]
+        try:
+            for buffer, before in buffers:
+                buffer.data.copy_(before)  # not as an operation that the backward pass would refuse
+            yield
+        finally:
+            for (buffer, _), after in zip(buffers, now, strict=True):
+                buffer.data.copy_(after)
+
+    return nullcontext(), repeated()
 
 
 def _check_gradients(model: nn.Module, config: Config) -> None:

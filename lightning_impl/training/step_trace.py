@@ -78,9 +78,15 @@ class Watched(TrainingModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Take the step, and keep the batch."""
         self.batches.append({name: _copy(field) for name, field in batch.items()})
-        self.watch.begin()
         loss, self.draws, self.narrow = self._call(partial(super().training_step, batch, batch_idx))
         return loss
+
+    def outputs(self, batch: Batch, part: int) -> torch.Tensor:
+        """Return the outputs of a micro-batch, which begins."""
+        self.watch.begin()
+        return super().outputs(batch, part)
+
+    recomputed_outputs = outputs  # kept: a second pass would be seen, too
 
     def _evaluate(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
         evaluated, *_ = self._call(partial(super()._evaluate, batch))

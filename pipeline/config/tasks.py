@@ -71,6 +71,21 @@ class DenoisingConfig(GeneratingConfig):
     last_beta: float = option(0.02, "variance of the noise that the last level adds", "in (0, 1)")
 
 
+class ContrastiveConfig(TaskConfig):
+    name: str = "contrastive"
+    temperature: float = option(
+        0.5,
+        "divides the cosines of the embeddings; the lower, the harder the nearest ones",
+        "above 0",
+    )
+    width: int = option(64, "numbers in an embedding, the model's outputs", "at least 1")
+    group: int = option(
+        128,
+        "samples among which an evaluation looks for the other view; its batches are multiples of it",
+        "at least 2",
+    )
+
+
 class Seq2SeqConfig(GeneratingConfig):
     name: str = "seq2seq"
 
@@ -113,6 +128,7 @@ TASKS: dict[str, type[TaskConfig]] = {
     "segmentation": SegmentationConfig,
     "masked_language": MaskedLanguageConfig,
     "denoising": DenoisingConfig,
+    "contrastive": ContrastiveConfig,
     "seq2seq": Seq2SeqConfig,
     "own": OwnTaskConfig,
 }

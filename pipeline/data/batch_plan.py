@@ -19,7 +19,8 @@ from pipeline.errors import UserError
 from pipeline.rng import generator, random_keys, random_words
 
 DIGESTED_STEPS = 4  # batches that the data digest covers
-AUGMENT = "augment"  # name of the draws of the augmentation
+AUGMENT = "augment"  # name of the draws of the augmentation; those of a view are `augment/view`
+EVALUATION = "evaluation"  # takes the place of the epoch
 BLOCK = 64  # samples of an evaluation whose noise is drawn together
 
 
@@ -51,11 +52,18 @@ class BatchPlan:
         return self.augmentation.padding if self.augmentation else 0
 
     @property
-    def augmented(self) -> tuple[str, ...]:
-        """Names of the fields that the device crops and mirrors: images that are not cropped before."""
-        fields = self.data.train.fields if self.augmentation else {}
+    def augmented(self) -> tuple[tuple[str, str], ...]:
+        """Fields that the device crops and mirrors, images that are not cropped before.
+
+        Each has the name of its draws: one for all fields, and one for each view.
+        """
+        fields, views = self.data.train.fields if self.augmentation else {}, self.data.task.views
         images = {name: field for name, field in fields.items() if form_of(field) is Form.images}
-        return tuple(name for name, field in images.items() if not isinstance(field, StoredImages))
+        return tuple(
+            (name, f"{AUGMENT}/{name}" if name in views else AUGMENT)
+            for name, field in images.items()
+            if not isinstance(field, StoredImages)
+        )
 
     def digest(self, batch: Callable[[int], Mapping[str, np.ndarray]]) -> str:
         """SHA-256 of the first batches as a backend feeds them.
@@ -80,41 +88,62 @@ class BatchPlan:
     def draws(self, step: int) -> dict[str, np.ndarray]:
         """Random numbers of the samples of the batch after `step` updates, `[batch_size, …]` each.
 
-        They are the noise of the task, and as `AUGMENT` row offset, column offset and flip (0 or 1): int64
-        `[batch_size, 3]`.
+        They are the noise of the task, and those of the augmentation; see `augmented`.
         """
         shapes, task = self.data.train.shapes(self.batch_size), self.data.task
         drawn = {n: task.draw(n, generator(self.seed, n, step), shapes) for n in task.noise}
-        if self.augmentation is not None and self.augmented:
-            epoch, rows = step // self.steps_per_epoch, self.indices(step)
-            drawn[AUGMENT] = augmentation_draws(self.seed, epoch, rows, self.augmentation)
+        if self.augmented:
+            drawn |= self._placements(self.seed, step // self.steps_per_epoch, self.indices(step))
         return drawn
+
+    def _placements(self, seed: int, epoch: int | str, rows: np.ndarray) -> dict[str, np.ndarray]:
+        assert self.augmentation is not None
+        return {
+            name: augmentation_draws(seed, epoch, rows, self.augmentation, *name.split("/")[1:])
+            for name in dict(self.augmented).values()
+        }
 
     def row_request(self, step: int, part: slice | np.ndarray = slice(None)) -> RowRequest:
         """Return the rows of stored fields that a part of the batch after `step` updates takes."""
         rows, epoch = self.indices(step)[part], step // self.steps_per_epoch
-        words = None if self.augmentation is None else sample_words(self.seed, epoch, rows)
-        return RowRequest(rows, words)
+        return RowRequest(rows, self._words(self.seed, epoch, rows) if self.augmentation else {})
+
+    def evaluation_request(self, split: Split, rows: np.ndarray) -> RowRequest:
+        """Return the rows of stored fields of a split; of an image with views all are augmented."""
+        return RowRequest(rows, self._words(0, EVALUATION, rows) if self._has_views(split) else {})
+
+    def _words(self, seed: int, epoch: int | str, rows: np.ndarray) -> dict[str, np.ndarray]:
+        views, train = self.data.task.views, self.data.train
+        images = [name for name, field in train.stored.items() if isinstance(field, StoredImages)]
+        return {n: sample_words(seed, epoch, rows, *[n] * (n in views)) for n in images}
+
+    def _has_views(self, split: Split) -> bool:
+        return any(name in split.fields for name in self.data.task.views)
 
     def take_stored(self, step: int) -> dict[str, np.ndarray]:
         """Return the stored fields of the batch after `step` updates, in this thread."""
+        rows, words = self.row_request(step)
         fields = self.data.train.stored.items()
-        return {name: field.take(*self.row_request(step)) for name, field in fields}
+        return {name: field.take(rows, words.get(name)) for name, field in fields}
 
     def evaluation_draws(self, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Noise of the task for rows of a split, the same for every seed, order and size of the batches."""
+        """Noise of the task for rows of a split, the same for every seed, order and size of the batches.
+
+        Images with views are augmented; others are evaluated as they are.
+        """
         task, shapes = self.data.task, split.shapes(BLOCK)
         blocks, inside = np.divmod(rows, BLOCK)
 
         def drawn(name: str) -> np.ndarray:
             wanted = {
-                block: task.draw(name, generator(0, name, "evaluation", block), shapes)
+                block: task.draw(name, generator(0, name, EVALUATION, block), shapes)
                 for block in dict.fromkeys(blocks.tolist())
             }
             pairs = zip(blocks.tolist(), inside.tolist(), strict=True)
             return np.stack([wanted[block][row] for block, row in pairs])
 
-        return {name: drawn(name) for name in task.noise}
+        placements = self._placements(0, EVALUATION, rows) if self._has_views(split) else {}
+        return placements | {name: drawn(name) for name in task.noise}
 
     def terms(self, step: int) -> int:
         """Return the number of terms of the mean loss of the batch after `step` updates."""
@@ -138,14 +167,31 @@ def make_batch_plan(config: Config, data: Data) -> BatchPlan:
                 allowed = f"false for task={data.task.name}: {name} is not cropped with the image"
                 raise UserError("dataset.augment", True, allowed)
         augmentation = Augmentation(config.dataset.crop_padding, config.dataset.flip)
+        _check_views(config, data)
+    elif data.task.views:
+        problem = f"the views of an image that task={data.task.name} compares would be the same"
+        raise UserError("dataset.augment", False, problem=problem, hint="Set dataset.augment=true.")
     return BatchPlan(data, config.seed, config.train.batch_size, augmentation)
 
 
+def _check_views(config: Config, data: Data) -> None:
+    """Refuse views of images that the device crops and mirrors, if it does neither."""
+    dataset, views = config.dataset, data.task.views
+    is_cropped = any(not isinstance(data.train.fields[name], StoredImages) for name in views)
+    if is_cropped and not dataset.crop_padding and not dataset.flip:
+        problem = f"the views of an image that task={data.task.name} compares would be the same"
+        hint = "Set dataset.crop_padding=1, or dataset.flip=true."
+        raise UserError("dataset.crop_padding", 0, problem=problem, hint=hint)
+
+
 def augmentation_draws(
-    seed: int, epoch: int, samples: np.ndarray, augmentation: Augmentation
+    seed: int, epoch: int | str, samples: np.ndarray, augmentation: Augmentation, *view: str
 ) -> np.ndarray:
-    """Offsets in [0, 2·padding] and a flip bit of training samples in an epoch: int64 `[samples, 3]`."""
-    keys = random_keys(3, seed, AUGMENT, epoch)
+    """Offsets in [0, 2·padding] and a flip bit of samples in an epoch: int64 `[samples, 3]`.
+
+    They are row offset, column offset and flip (0 or 1). `view` names the field, where an image has several.
+    """
+    keys = random_keys(3, seed, AUGMENT, epoch, *view)
     offsets = 2 * augmentation.padding + 1
     bounds = np.array([offsets, offsets, 1 + augmentation.flip], np.uint64)
     words = random_words(keys, samples[:, None].astype(np.uint64))

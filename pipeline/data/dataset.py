@@ -72,8 +72,8 @@ class Split:
 
     @property
     def nbytes(self) -> int:
-        """Size of all arrays."""
-        return sum(array.nbytes for array in self.arrays.values())
+        """Size of all arrays; one that several fields share counts once."""
+        return sum({id(array): array.nbytes for array in self.arrays.values()}.values())
 
     def shapes(self, samples: int | None = None) -> Shapes:
         """Return the shapes of the fields for so many samples, or for all."""
@@ -117,16 +117,16 @@ class Data:
         takes = task.takes or tuple(
             n for n in self.train.fields if n not in TARGETS | {*task.targets}
         )
-        kept = dict.fromkeys((*takes, *task.targets))
+        kept = {name: name for name in (*takes, *task.targets)} | dict(task.views)
         if not takes:
             problem = f"no field is left for the model among {', '.join(self.train.fields)}"
             raise UserError("task", task.name, problem=problem, hint="Set task.inputs=[FIELD].")
         train, val, test = (
-            Split({field: split.fields[field] for field in kept})
+            Split({field: split.fields[source] for field, source in kept.items()})
             for split in (self.train, self.val, self.test)
         )
         val = train if self.val is self.train else val
-        moments = {name: self.moments[name] for name in kept if name in self.moments}
+        moments = {n: self.moments[source] for n, source in kept.items() if source in self.moments}
         return replace(self, task=task, moments=moments, train=train, val=val, test=test)
 
     @property

@@ -49,9 +49,12 @@ class ImageAugmentation:
     jitter: tuple[float, float, float]
 
 
-def sample_words(seed: int, epoch: int, samples: np.ndarray) -> np.ndarray:
-    """Return the random words of samples in an epoch: uint64 `[samples, WORDS]`."""
-    keys = random_keys(WORDS, seed, "image", epoch)
+def sample_words(seed: int, epoch: int | str, samples: np.ndarray, *view: str) -> np.ndarray:
+    """Return the random words of samples in an epoch: uint64 `[samples, WORDS]`.
+
+    `view` names the field, where an image has several.
+    """
+    keys = random_keys(WORDS, seed, "image", epoch, *view)
     return random_words(keys, samples[:, None].astype(np.uint64))
 
 

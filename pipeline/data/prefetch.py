@@ -18,7 +18,8 @@ class RowRequest(NamedTuple):
     """Rows of stored fields for one batch."""
 
     rows: np.ndarray  # int64 [n], indices into the split
-    words: np.ndarray | None  # random numbers of their augmentation; see `StoredImages.take`
+    # Random numbers of the augmentation of each field, if it is augmented; see `StoredImages.take`.
+    words: Mapping[str, np.ndarray]
 
 
 class _Pending(NamedTuple):
@@ -91,6 +92,6 @@ class Prefetcher:
             arrays = pending.arrays[name] = np.empty((len(rows), *field.shape[1:]), field.dtype)
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
-                drawn = None if words is None else words[part]
+                drawn = words[name][part] if name in words else None
                 pending.parts.append(self._pool.submit(field.fill, arrays[part], rows[part], drawn))
         return pending

@@ -110,9 +110,13 @@ def as_stored(values: np.ndarray, stored: Field, moments: Moments | None) -> np.
 
 
 def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> None:
-    """Draw images in a grid, with their classes above them."""
-    name = data.inputs[0]
-    images = to_displayable_uint8(samples.arrays[name], data.test.fields[name].max())
+    """Draw images in a grid, with their classes above them, and all views of one beside each other."""
+    name, views = data.inputs[0], data.task.views
+    shown = [name, *(view for view, of in views.items() if of == name)]
+    side_by_side = np.stack([samples.arrays[field] for field in shown], axis=1)
+    images = to_displayable_uint8(
+        side_by_side.reshape(-1, *side_by_side.shape[2:]), data.test.fields[name].max()
+    )
     if images.shape[-1] != 3:
         images = images[..., :1]  # imshow takes three channels or one
     shape, columns = images.shape[1:3], min(COLUMNS, len(images))
@@ -121,7 +125,8 @@ def draw_images(figure: "Figure", axes: "Axes", samples: Split, data: Data) -> N
     figure.set_dpi(min(max(shape[1], 100), 300))  # at least one dot per pixel
     axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     places = corners(len(images), shape, columns)
-    for caption, (row, column) in zip(captions(samples, data), places, strict=True):
+    texts = [text for caption in captions(samples, data) for text in [caption] * len(shown)]
+    for caption, (row, column) in zip(texts, places, strict=True):
         above = row - 0.5 - caption_height(shape) / 8
         style = {"ha": "center", "fontsize": 8, "parse_math": False}
         axes.text(column + shape[1] / 2 - 0.5, above, caption, **style)

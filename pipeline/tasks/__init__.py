@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from pipeline.config.tasks import AUTO, TaskConfig, specific
 from pipeline.tasks.classification import Classification
+from pipeline.tasks.contrastive import Contrastive
 from pipeline.tasks.denoising import Denoising
 from pipeline.tasks.language import Language
 from pipeline.tasks.masked_language import MaskedLanguage
@@ -22,6 +23,7 @@ __all__ = [
     "TARGETS",
     "TASKS",
     "Classification",
+    "Contrastive",
     "Denoising",
     "Language",
     "MaskedLanguage",
@@ -44,6 +46,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "segmentation": Segmentation,
     "masked_language": MaskedLanguage,
     "denoising": Denoising,
+    "contrastive": Contrastive,
     "seq2seq": Seq2Seq,
     "own": OwnTask,
 }

@@ -29,9 +29,14 @@ class Task(ABC):
     sums: tuple[str, ...]  # quantities summed over the terms of a batch, the loss first
     sums_by_class: tuple[str, ...] = ()  # those with a sum for each output
     noise: tuple[str, ...] = ()  # random numbers for each sample that the core draws as fields
+    views: Mapping[
+        str, str
+    ] = {}  # fields that are images of another field, augmented a second time
     monitor: str  # metric of the validation set that decides which checkpoint is best
     has_classes: bool = False  # whether labels can be smoothed
     counts_by_content: bool = False  # whether the terms of a batch depend on its content
+    whole_batch: bool = False  # whether the loss takes the outputs of a whole batch at once
+    group: int = 1  # consecutive samples whose loss an evaluation computes together
     maximized: frozenset[str] = frozenset()  # metrics of which more is better
     has_predictions: bool = False  # whether something is kept of each test sample
     samples: int = 0  # that a trained model makes, to be shown

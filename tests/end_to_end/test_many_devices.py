@@ -39,6 +39,9 @@ CASES = {
     "unet": ("model=unet", "model.width=8", "model.groups=2", "model.dropout=0.1",
              "train.randomness=shared", "dataset=digits", "task=denoising", "task.levels=20",
              "train.batch_size=16"),
+    "views": ("model=resnet18", "model.width=4", "dataset=digits", "dataset.augment=true",
+              "dataset.crop_padding=1", "task=contrastive", "task.group=50", "train.batch_size=16",
+              "train.accumulate=2"),
 }  # fmt: skip
 
 HOW = {
@@ -104,6 +107,8 @@ def test_as_many_devices_as_cores_do_not_deadlock(workspace):
         ("torch", "gpt", "fsdp"),
         ("torch", "encoder_decoder", "ddp"),
         ("torch", "unet", "fsdp"),
+        ("torch", "views", "ddp"),
+        ("torch", "views", "fsdp"),
         ("jax", "cnn", "fsdp"),
         ("jax", "vit", "ddp"),
     ],
@@ -112,7 +117,7 @@ def test_several_devices_log_the_numbers_of_one(workspace, on_one, backend, case
     name = f"{backend}-{case}-{how}"
     rows = run(workspace, backend, name, *PLAIN, *CASES[case], *HOW[how])
     assert_rows_close(rows, on_one(backend, case), atol=1e-10)
-    if case not in ("gpt", "encoder_decoder", "unet"):  # a classification
+    if case not in ("gpt", "encoder_decoder", "unet", "views"):  # a classification
         assert_predictions_close(
             workspace.predictions(f"outputs/{name}"),
             workspace.predictions(f"outputs/{backend}-{case}"),

@@ -88,7 +88,9 @@ def test_augmented_batches_are_the_same_bytes_in_every_epoch(batches, monkeypatc
         seen |= set(draws[:, 2])
         with_torch = torch_batches.augmented(step)
         samples, *call = flax_batches(step, 1)
-        with_jax = raw(samples, *jax.tree.map(lambda array: array[0, 0], call[:2]), ("image",), 2)
+        with_jax = raw(
+            samples, *jax.tree.map(lambda array: array[0, 0], call[:2]), (("image", AUGMENT),), 2
+        )
         for batch in (with_torch, with_jax):
             assert np.asarray(batch["image"]).dtype == np.uint8
             np.testing.assert_array_equal(np.asarray(batch["image"]), expected)

@@ -61,7 +61,8 @@ def test_training_batches_are_the_bytes_of_the_plan_on_both_backends(batches, ca
     assert len(parts) == 2 * plan.steps_per_epoch == 8
     seen = set()
     for step in range(plan.steps_per_epoch):
-        wanted = images.take(*plan.row_request(step))
+        rows, words = plan.row_request(step)
+        wanted = images.take(rows, words.get("image"))
         labels = plan.data.train.fields["label"][plan.indices(step)]
         pair = parts[2 * step : 2 * step + 2]
         joined = np.concatenate([pixels(plan, part["image"], channels_first=True) for part in pair])
@@ -72,7 +73,7 @@ def test_training_batches_are_the_bytes_of_the_plan_on_both_backends(batches, ca
         np.testing.assert_array_equal(np.asarray(draws["image"]).reshape(wanted.shape), wanted)
         seen |= {image.tobytes() for image in wanted}
     assert len(seen) == 48
-    later = images.take(*plan.row_request(plan.steps_per_epoch))
+    later = plan.take_stored(plan.steps_per_epoch)["image"]
     assert (len({image.tobytes() for image in later} & seen) == 0) == (case == AUGMENTED)
     by_torch.close()
     by_jax.close()
@@ -105,6 +106,39 @@ def test_an_evaluation_sees_every_image_once_on_both_backends(batches, configure
         for _, _, draws, counted in flax_data.EvalBatches(split, plan, device, 4)
     ]
     np.testing.assert_array_equal(np.concatenate(found), wanted)
+
+
+VIEWS = f"{AUGMENTED} task=contrastive task.group=4"
+
+
+def test_both_views_of_an_image_are_the_same_bytes_on_both_backends(batches, configure):
+    plan, by_torch, by_jax = batches(VIEWS)
+    images = plan.data.train.fields["image"]
+    batch, (_, _, draws, _) = next(iter(by_torch)), by_jax(0, 1)
+    rows, words = plan.row_request(0)
+    seen = []
+    for name in ("image", "view"):
+        wanted = images.take(rows, words[name])
+        np.testing.assert_array_equal(pixels(plan, batch[name], channels_first=True), wanted)
+        np.testing.assert_array_equal(np.asarray(draws[name]).reshape(wanted.shape), wanted)
+        seen += [image.tobytes() for image in wanted]
+    assert len(set(seen)) == 2 * len(rows)
+    by_torch.close()
+    by_jax.close()
+    split = plan.data.val
+    rows, words = plan.evaluation_request(split, np.arange(len(split)))
+    devices = torch_device.prepare(configure(KEYS)), flax_device.prepare(configure(KEYS))
+    by_torch, by_jax = (
+        list(side.EvalBatches(split, plan, device, 3))  # 4, the size of a group
+        for side, device in zip((torch_data, flax_data), devices, strict=True)
+    )
+    assert [len(batch["view"]) for batch in by_torch] == [4] * (len(split) // 4) + [len(split) % 4]
+    for name in ("image", "view"):
+        wanted = split.fields["image"].take(rows, words[name])
+        found = [pixels(plan, batch[name], channels_first=True) for batch in by_torch]
+        np.testing.assert_array_equal(np.concatenate(found), wanted)
+        found = [np.asarray(d[name])[np.asarray(counted) > 0] for _, _, d, counted in by_jax]
+        np.testing.assert_array_equal(np.concatenate(found), wanted)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -30,6 +30,7 @@ ONE_SIDED = {
     },
     "lightning_impl/sharding.py": {
         "is_sharded": "all arrays of JAX have a sharding",
+        "gather_rows": "to XLA the batch of all devices is one array",
         "part": "JAX cuts an array by its sharding",
     },
     "flax_impl/layers.py": {
@@ -79,7 +80,7 @@ ONE_SIDED = {
         "TrainState": "twin of TrainingModule",
         "StepContext": "the attributes of TrainingModule that do not change",
         "make_apply_fn": "torch's parameters know whether they are frozen, its modules whether they train",
-        "loss": "twin of TrainingModule.training_step",
+        "forward": "twin of TrainingModule.outputs",
         "accumulate_gradients": "Lightning's Trainer accumulates",
         "update": "twin of TrainingModule.optimizer_step",
         "make_train_step": "torch compiles nothing",

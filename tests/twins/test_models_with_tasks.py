@@ -15,22 +15,26 @@ SMALL = "model.width=8 model.heads=2 model.depth=1"
 UNET = "model=unet model.width=4 model.groups=2 model.depth=1"
 TEXT = "dataset=text dataset.length=9 dataset.max_bytes=1_500"
 DIGITS = "dataset=digits dataset.limit=40"
+VIEWS = f"{DIGITS} task=contrastive task.group=10 dataset.augment=true dataset.crop_padding=1"
 CASES = {
     "encoder_decoder": f"model=encoder_decoder {SMALL} dataset=reverse dataset.samples=40 "
     "dataset.length=5 dataset.vocabulary=7 train.label_smoothing=0.1",
     "bert": f"model=bert {SMALL} {TEXT} task=masked_language",
     "unet": f"{UNET} {DIGITS} task=denoising",
+    "two views": f"model=vit model.patch=4 {SMALL} {VIEWS}",
+    "two views, in parts": f"model=resnet18 model.width=4 {VIEWS} train.accumulate=2",
     "unet of scenes": f"{UNET} dataset=scenes dataset.samples=40 dataset.size=12 dataset.cell=8",
 }
 METRICS = {
     "encoder_decoder": {"loss", "perplexity", "accuracy", "exact_match"},
     "bert": {"loss", "perplexity", "accuracy"},
     "unet": {"loss"},
+    "two views": {"loss", "accuracy"},
+    "two views, in parts": {"loss", "accuracy"},
     "unet of scenes": {"loss", "accuracy", "mean_iou"},
 }
-EACH = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name != "encoder_decoder")) for name in CASES
-]
+FAST = ("encoder_decoder", "two views")
+EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in CASES]
 
 
 @pytest.mark.parametrize("name", EACH)

@@ -58,6 +58,7 @@ NEEDS = {
     "task=segmentation": ("dataset=scenes", "model=unet", "model.width=8"),
     "task=masked_language": ("model=bert", *TEXT, "model.width=16"),
     "task=denoising": ("model=unet", "task.levels=20", "model.width=8"),
+    "task=contrastive": ("dataset.augment=true", "dataset.crop_padding=1"),
     "task=seq2seq": ("dataset=reverse", "model=encoder_decoder", "model.width=16"),
     "task=own": (
         "dataset=line",

@@ -10,7 +10,7 @@ import torch
 from losses import losses
 from scipy.special import log_softmax
 
-from pipeline.config.tasks import OwnTaskConfig, TaskConfig
+from pipeline.config.tasks import ContrastiveConfig, OwnTaskConfig, TaskConfig
 from pipeline.errors import UserError
 from pipeline.rng import generator
 from pipeline.tasks import TASKS, Denoising
@@ -88,6 +88,13 @@ CASES = {
         {"image": RANDOM.normal(size=(4, 6, 5, 2))},
         RANDOM.normal(size=(2, 2)),
         lambda weight, x, time: x @ weight + time.reshape(-1, 1, 1, 1) * weight[0, 0],
+    ),
+    "contrastive": Case(
+        {name: RANDOM.normal(size=(6, 4, 3, 2)) for name in ("image", "view")},
+        RANDOM.normal(size=(2, 5)),
+        lambda weight, x: (x**2).sum((1, 2)) @ weight,
+        5,
+        ContrastiveConfig(group=3, temperature=0.3),
     ),
     "own": Case(
         {"features": RANDOM.normal(size=(6, 4)), "target": RANDOM.normal(size=(6, 3))},
@@ -282,6 +289,39 @@ def test_the_noisy_image_has_the_variance_that_its_level_says():
     level = kept[batch["time"]].reshape(-1, 1, 1, 1)
     rest = seen[0] - np.sqrt(level) * batch["image"]
     np.testing.assert_allclose(rest / np.sqrt(1 - level), batch["noise"], rtol=1e-9, atol=1e-9)
+
+
+def by_hand(views, temperature):
+    """Mean loss and accuracy of NT-Xent, equation 1 of Chen et al. 2020: embeddings of both views."""
+    both = np.concatenate(views)
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    samples, losses, right = len(views[0]), [], []
+    for place, one in enumerate(both):
+        others = np.delete(np.arange(2 * samples), place)
+        cosines, partner = both[others] @ one / temperature, (place + samples) % (2 * samples)
+        losses.append(-log_softmax(cosines)[others == partner].item())
+        right.append(others[cosines.argmax()] == partner)
+    return np.mean(losses), np.mean(right)
+
+
+@pytest.mark.parametrize(("training", "size"), [(True, 6), (False, 3)], ids=["batch", "groups"])
+def test_a_view_is_compared_with_the_whole_batch_and_in_an_evaluation_with_its_group(
+    training, size
+):
+    case, batch = CASES["contrastive"], batch_of("contrastive")
+    embeddings = [case.model(case.weight, batch[name]) for name in ("image", "view")]
+    pair = losses("contrastive", outputs=5, config=case.config, **case.fields)
+    for loss, array in zip(pair, (torch.tensor, jnp.asarray), strict=True):
+        sums = loss.sums(array(np.stack(embeddings, axis=1)), {}, training=training)
+        named = dict(zip(("loss", "hits"), map(float, sums), strict=True))
+        found = task_of("contrastive").metrics(named, {"image": (6,)})
+        groups = [
+            by_hand([e[first : first + size] for e in embeddings], 0.3)
+            for first in range(0, 6, size)
+        ]
+        expected = dict(zip(("loss", "accuracy"), np.mean(groups, axis=0), strict=True))
+        assert found == pytest.approx(expected, rel=1e-12)
+        assert 0 < found["accuracy"] < 1
 
 
 def own_losses(torch_name, jax_name, **keys):

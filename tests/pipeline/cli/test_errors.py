@@ -227,6 +227,26 @@ CASES = [
         "task.replaced=10|at most 5",
     ),
     Case(
+        "two views that are the same",
+        "task=contrastive",
+        "dataset.augment=False|the same. Set dataset.augment=true",
+    ),
+    Case(
+        "no temperature",
+        "task=contrastive task.temperature=0",
+        "task.temperature=0.0|above 0",
+    ),
+    Case(
+        "an image alone in a group",
+        "task=contrastive task.group=1",
+        "task.group=1|at least 2",
+    ),
+    Case(
+        "views of what is no image",
+        "task=contrastive dataset=line model=linear dataset.augment=true",
+        "task=contrastive|each sample needs image [height, width, channels]",
+    ),
+    Case(
         "smoothing without classes",
         "dataset=line model=linear train.batch_size=5 train.label_smoothing=0.1",
         "train.label_smoothing=0.1|task=regression",

@@ -1,6 +1,7 @@
 """The batch plan is a pure function of seed and step, whatever the batch size."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from pipeline.data.batch_plan import (
 )
 from pipeline.data.dataset import Data, Split
 from pipeline.data.sample_order import epoch_order
+from pipeline.data.sources import load
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, Regression, Segmentation
+from pipeline.tasks import Classification, Contrastive, Regression, Segmentation
 
+SAME = "dataset.augment=true dataset.crop_padding=0 dataset.flip=false"
 SEEDS, EPOCHS, SIZES = st.integers(0, 2**63 - 1), st.integers(0, 1000), st.integers(1, 300)
 
 
@@ -87,6 +90,33 @@ def test_flipping_does_not_change_the_crop():
     still = augmentation_draws(0, 0, np.arange(50), Augmentation(4, False))
     np.testing.assert_array_equal(flipped[:, :2], still[:, :2])
     assert flipped[:, 2].any()
+
+
+def test_the_views_of_an_image_are_cropped_apart_and_in_an_evaluation_always_alike():
+    images = np.zeros((90, 4, 4, 1), np.uint8)
+    data = Data("made", Contrastive(), *[Split({"image": images})] * 3, {}, {})
+    data = data.for_task(Contrastive())
+    assert data.train.fields["view"] is data.train.fields["image"]
+    assert data.train.nbytes == images.nbytes
+    drawn = BatchPlan(data, 0, 40, Augmentation(4, True))
+    assert drawn.augmented == (("image", AUGMENT), ("view", f"{AUGMENT}/view"))
+    first, second = (drawn.draws(1)[name] for _, name in drawn.augmented)
+    np.testing.assert_array_equal(first, plan(90, 40, 0, Augmentation(4, True)).draws(1)[AUGMENT])
+    assert (first != second).any(axis=1).sum() > 30
+    whole = drawn.evaluation_draws(data.val, np.arange(90))
+    part = replace(drawn, seed=3).evaluation_draws(data.val, np.array([7, 50]))
+    for name in (AUGMENT, f"{AUGMENT}/view"):
+        np.testing.assert_array_equal(part[name], whole[name][[7, 50]])
+        assert not (whole[name][:40] == drawn.draws(0)[name]).all()
+    assert (whole[AUGMENT] != whole[f"{AUGMENT}/view"]).any(axis=1).sum() > 70
+
+
+def test_views_that_would_be_the_same_are_refused(configure):
+    for overrides, key in (("", "dataset.augment"), (SAME, "dataset.crop_padding")):
+        config = configure(f"dataset=digits task=contrastive {overrides}")
+        with pytest.raises(UserError, match="task=contrastive compares would be the same") as found:
+            make_batch_plan(config, load(config.dataset, config.task))
+        assert found.value.key == key
 
 
 def test_a_step_of_a_billion_samples_takes_the_memory_of_its_batch():

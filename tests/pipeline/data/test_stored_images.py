@@ -156,11 +156,13 @@ def test_batches_are_the_same_for_any_number_of_threads_and_from_any_step(thread
 
     def request(step):
         rows = (np.arange(7) * 3 + step) % 10
-        return RowRequest(rows, sample_words(0, step, rows))
+        return RowRequest(rows, {"image": sample_words(0, step, rows)})
 
     with Prefetcher({"image": images}, request) as prepared:
         for step in (0, 1, 2, 5, 6, 3, 4):  # in order, ahead and back
-            np.testing.assert_array_equal(prepared(step)["image"], images.take(*request(step)))
+            rows, words = request(step)
+            wanted = images.take(rows, words["image"])
+            np.testing.assert_array_equal(prepared(step)["image"], wanted)
 
 
 def test_threads_work_ahead_and_end_with_the_run():
@@ -168,7 +170,7 @@ def test_threads_work_ahead_and_end_with_the_run():
 
     def request(step):
         asked.append(step)
-        return RowRequest(np.arange(4), None)
+        return RowRequest(np.arange(4), {})
 
     with Prefetcher({"image": images}, request, count=6) as prepared:
         prepared(0)
@@ -185,7 +187,7 @@ def test_an_error_in_a_thread_is_raised_at_its_step():
     images = stored([(9, 9)] * 3, threads=1)
 
     def request(step):
-        return RowRequest(np.array([step]), None)
+        return RowRequest(np.array([step]), {})
 
     with Prefetcher({"image": images}, request) as prepared:
         assert prepared(2)["image"].shape == (1, 8, 8, 3)
