@@ -19,6 +19,7 @@ class Contrastive(Task):
     targets = ()
     takes = ("image",)
     sums = ("loss", "hits")
+    one_row = True
     monitor = "loss"
     maximized = frozenset({"accuracy"})
     whole_batch = True
