@@ -20,6 +20,7 @@ class Contrastive(Task):
     takes = ("image",)
     sums = ("loss", "hits")
     one_row = True
+    has_predictions = False
     monitor = "loss"
     maximized = frozenset({"accuracy"})
     whole_batch = True
