@@ -13,8 +13,8 @@ from pipeline.config.fields import require
 from pipeline.formatting import finite
 from pipeline.storage.recorder_state import Best
 from pipeline.storage.run_folder import RunFolder, files_below
-from pipeline.storage.run_identity import IDENTITY, RunIdentity
-from pipeline.storage.run_result import RESULT, RunResult
+from pipeline.storage.run_identity import IDENTITY, RESULT, RunIdentity
+from pipeline.storage.run_result import RunResult
 from pipeline.storage.signature import flat
 
 PARITY = "parity.json"  # of pipeline.parity

@@ -50,7 +50,7 @@ class ModelConfig(ConfigGroup, key="model"):
     init: Initializer = option(Initializer.torch, "distribution of the weights at step 0")
     weights: str | None = option(
         None,
-        "file with weights to start from, safetensors or .pt, by torch's names; null: model.init",
+        "weights to start from: a run, or a file by torch's names, safetensors or .pt; null: model.init",
     )
     weights_skip: list[str] = option(
         [], "parameters that start by model.init all the same: names with wildcards like 'fc.*'"

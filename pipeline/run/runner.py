@@ -108,7 +108,8 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
 
     starts_fresh = config.mode is Mode.train and not resume
     initial = made_by_other_backend(prepared) if starts_fresh else None
-    weights = weights_of(config) if starts_fresh else None
+    export = partial(on_all_ranks, folder=job.folder, device=device, world=prepared.world)
+    weights = weights_of(config, export) if starts_fresh else None
 
     def start(step: int | None) -> Tracker:
         if not starts_now:

@@ -14,8 +14,7 @@ from pipeline.commands import command
 from pipeline.errors import RunFailed, UserError
 from pipeline.storage.recorder_state import Best
 from pipeline.storage.run_folder import CHECKPOINTS, RunFolder
-from pipeline.storage.run_identity import IDENTITY
-from pipeline.storage.run_result import RESULT
+from pipeline.storage.run_identity import IDENTITY, RESULT
 
 MAX_NAMED = 8  # mismatched parameters listed in one message
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from pipeline.atomic_files import read_json, write_json
 from pipeline.config.experiment import Config, plain
 from pipeline.errors import UserError
-from pipeline.storage.run_identity import IDENTITY, ProcessIdentity, RunIdentity
-from pipeline.storage.run_result import RESULT, RunResult
+from pipeline.storage.run_identity import IDENTITY, RESULT, ProcessIdentity, RunIdentity
+from pipeline.storage.run_result import RunResult
 from pipeline.storage.signature import digests_of, signature
 
 if TYPE_CHECKING:  # loads NumPy, which the command line does not need

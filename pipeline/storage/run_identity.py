@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # loads NumPy, which the command line does not need
     from pipeline.data.data_spec import DataSpec
 
 IDENTITY = "run.json"
+RESULT = "result.json"
 
 
 @dataclass(frozen=True)

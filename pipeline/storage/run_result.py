@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from pipeline.storage.recorder_state import Best
+from pipeline.storage.run_identity import RESULT
 from pipeline.storage.signature import flat
-
-RESULT = "result.json"
 
 # Entries that tables of many runs show.
 SUMMARY = (

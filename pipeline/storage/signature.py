@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.config.experiment import Config, plain
 from pipeline.config.models import AUTO_NAMES
 from pipeline.storage.names_path import NAMES as FOUND_NAMES
+from pipeline.storage.run_identity import RESULT
 
 # Version of what a config means, raised when the same config gives other numbers: 2 since the order of the
 # samples is computed position by position.
@@ -75,9 +76,15 @@ def digests_of(config: Mapping[str, object], folder: Path | None = None) -> dict
 def files_of(config: Mapping[str, object]) -> dict[str, Path | None]:
     """Return the files whose content counts, by the dotted keys that name them."""
     given = {key: str(config[key]) for key in FILES if config.get(key)}
-    files = {key: Path(path).expanduser() for key, path in given.items() if not _is_auto(key, path)}
+    files = {key: _file_at(path) for key, path in given.items() if not _is_auto(key, path)}
     modules = {key: str(config[key]).partition(":")[0] for key in CODE if config.get(key)}
     return files | {key: _module_file(module) for key, module in modules.items()}
+
+
+def _file_at(name: str) -> Path:
+    """Return the file of that name; of a run's folder the one with its result."""
+    path = Path(name).expanduser()
+    return path / RESULT if path.is_dir() else path
 
 
 def _module_file(name: str) -> Path | None:

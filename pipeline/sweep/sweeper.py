@@ -25,8 +25,7 @@ from pipeline.errors import UserError
 from pipeline.job_context import job_context, publish
 from pipeline.run.resume import read_identity
 from pipeline.storage.run_folder import RunFolder
-from pipeline.storage.run_identity import IDENTITY
-from pipeline.storage.run_result import RESULT
+from pipeline.storage.run_identity import IDENTITY, RESULT
 from pipeline.storage.signature import signature
 from pipeline.sweep.compose_jobs import Composer
 from pipeline.sweep.job_names import check_values, differing, job_folder

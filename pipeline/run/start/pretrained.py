@@ -1,22 +1,42 @@
-"""Weights to start from, out of a file."""
+"""Weights to start from, out of a file or a run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from pipeline.config.experiment import Config
 from pipeline.errors import UserError
+from pipeline.run.transfer import export_tested
+from pipeline.storage.checkpoints import checkpoint_at
+from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import STATISTICS, Arrays, PortableState
+from pipeline.storage.run_identity import IDENTITY
 from pipeline.storage.weights_file import prefixes, read_weights
 
+KEY = "model.weights"
 MAX_NAMED = 4
 
+Export = Callable[[], list[PortableCheckpoint]]
 
-def weights_of(config: Config) -> Arrays | None:
-    """Read the file that `model.weights` names; None without one."""
-    path = config.model.weights
-    return None if path is None else read_weights(Path(path).expanduser(), "model.weights")
+
+def weights_of(
+    config: Config, call: Callable[[Export], list[PortableCheckpoint]] = lambda export: export()
+) -> Arrays | None:
+    """Read the weights that `model.weights` names; None without it.
+
+    Those of a run of any backend, or of one of its checkpoints, are what `mode=test` would test. `call`
+    exports them; with several processes in one of them.
+    """
+    if config.model.weights is None:
+        return None
+    path = Path(config.model.weights).expanduser()
+    is_of_run = checkpoint_at(path) is not None and (path.parents[1] / IDENTITY).is_file()
+    if not (path.is_dir() or is_of_run):
+        return read_weights(path, KEY)
+    [portable] = call(partial(export_tested, path, KEY))
+    return (portable.state.averages or portable.state.parameters) | portable.state.buffers
 
 
 def start_from(start: PortableState, weights: Arrays | None, config: Config) -> PortableState:
@@ -55,7 +75,7 @@ def start_from(start: PortableState, weights: Arrays | None, config: Config) -> 
         roots = dict.fromkeys(f"{name.rpartition('.')[0]}.*" for name in names)
         hint = f"To start these by model.init, set model.weights_skip=[{','.join(roots)}]."
         problem = f"it does not fit: {'; '.join(problems)}"
-        raise UserError("model.weights", config.model.weights, problem=problem, hint=hint)
+        raise UserError(KEY, config.model.weights, problem=problem, hint=hint)
     taken = {name: named[name] for name in wanted if name in named}
     return replace(
         start,
