@@ -1,10 +1,12 @@
 """Models with the tasks that they are made for: the same numbers however the work is divided."""
 
+import numpy as np
 import pytest
 from asserts import assert_rows_close
 from made_runs import OTHER
 from short_runs import lines
 
+from pipeline.run.transfer import export_tested
 from pipeline.storage.run_folder import RunFolder
 
 FP64 = (
@@ -53,6 +55,37 @@ def test_backends_parts_of_a_batch_and_devices_make_no_difference(train, tmp_pat
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
     assert len(losses) == 4
     assert len({f"{loss:.6f}" for loss in losses}) == 4
+
+
+PRETRAINED = [pytest.param("torch"), pytest.param("jax", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("backend", PRETRAINED)
+def test_a_linear_probe_starts_from_a_run_of_either_backend_and_trains_its_head_alone(
+    train, tmp_path, backend
+):
+    steps, first = f"{FP64} train.ema=0.5", tmp_path / "first"
+    assert train("first", backend, f"experiment=digits_contrastive {steps}") == 0
+    rows, weights = {}, {}
+    for side in OTHER:
+        probe = f"experiment=digits_probe {steps} model.weights={first}"
+        assert train(side, side, probe) == 0
+        rows[side] = lines(tmp_path / side)
+        weights[side] = exported(tmp_path / side)
+    assert_rows_close(rows["jax"], rows["torch"], rtol=1e-10, atol=1e-12)
+    start = exported(first)
+    for name in ("conv1.weight", "conv2.bias"):
+        for found in weights.values():
+            np.testing.assert_allclose(found[name], start[name], rtol=1e-12)
+    assert weights["jax"]["fc.0.weight"].shape == (10, 256)
+    losses = [row["train/loss"] for row in rows["torch"] if "train/loss" in row]
+    assert losses[-1] != losses[0]
+
+
+def exported(run):
+    """Averaged weights of the checkpoint of a run that is tested."""
+    [portable] = export_tested(run, "checkpoint")
+    return portable.state.averages
 
 
 @pytest.mark.slow

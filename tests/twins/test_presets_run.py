@@ -4,6 +4,7 @@ import numpy as np
 import own_data
 import pytest
 from image_folders import write_images
+from safetensors.numpy import save_file
 
 from pipeline.config.checks.keys import CONF
 from pipeline.data.sources import images
@@ -73,6 +74,7 @@ NEEDS = {
     "experiment=scenes_unet": ("model.width=8",),
     "experiment=text_bert": ("dataset.max_bytes=50_000", "model.width=16"),
     "experiment=digits_denoising": ("model.width=8", "task.levels=20"),
+    "experiment=digits_probe": ("model.weights={data}/convolutions.safetensors",),
     "experiment=reverse": ("model.width=16",),
     "dataset=text": ("model=gpt", *TEXT[1:]),
     "experiment=text_gpt": ("dataset.max_bytes=50_000",),
@@ -99,6 +101,10 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     write_images(folder / "images", {"a": 20, "b": 20})
     np.savez(folder / "arrays.npz", **own_data.images())
+    convolutions = {"conv1": (32, 1, 3, 3), "conv2": (64, 32, 3, 3)}
+    weights = {f"{name}.weight": np.ones(shape) for name, shape in convolutions.items()}
+    weights |= {f"{name}.bias": np.ones(shape[0]) for name, shape in convolutions.items()}
+    save_file(weights, folder / "convolutions.safetensors")
     (np.arange(3000, dtype="<u2") % 50).tofile(folder / "ids.bin")
     rows = [f"{row % 7},{'ab'[row % 2]},{row % 5}.5" for row in range(120)]
     (folder / "table.csv").write_text("\n".join(["x,kind,y", *rows]))

@@ -232,6 +232,11 @@ CASES = [
         "dataset.augment=False|the same. Set dataset.augment=true",
     ),
     Case(
+        "weights of a folder that is no run",
+        "model.weights=docs",
+        "model.weights=docs|a run, or a checkpoint inside one",
+    ),
+    Case(
         "no temperature",
         "task=contrastive task.temperature=0",
         "task.temperature=0.0|above 0",

@@ -72,6 +72,18 @@ def test_a_pattern_without_a_parameter_is_refused(configure):
         start_from(start(), weights(), config)
 
 
+def test_a_folder_that_is_no_run_is_refused_and_a_newer_result_changes_the_signature(
+    configure, tmp_path
+):
+    config = configure(f"model.weights={tmp_path}")
+    with pytest.raises(UserError, match=r"model\.weights=.* must be a run, or a checkpoint inside"):
+        weights_of(config)
+    (tmp_path / "result.json").write_text("{}")
+    first = signature(config)
+    (tmp_path / "result.json").write_text('{"steps": 9}')
+    assert signature(config) != first
+
+
 def test_the_content_of_the_file_is_part_of_the_signature(configure, tmp_path):
     config = configure(f"model.weights={tmp_path}/a.safetensors")
     with pytest.raises(UserError, match="there is no such file"):
