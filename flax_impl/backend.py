@@ -97,8 +97,9 @@ def test(
         config = replace(experiment.config, optimizer=SGDConfig())
         experiment = replace(experiment, config=config)
     state, layout = build(experiment, device, is_fresh=False)
+    accumulate = experiment.config.train.accumulate
     if isinstance(checkpoint, PortableCheckpoint):
-        state = import_checkpoint(checkpoint, state, layout)
+        state = import_checkpoint(checkpoint, state, layout, accumulate)
     else:
         read = partial(read_checkpoint, template=state, layout=layout)
         _, content = first_readable([checkpoint], read, lambda message: None, "checkpoint")
@@ -133,9 +134,10 @@ def trained_model(
     with settings_of(experiment.config):
         model, _, layout = _make_model(experiment, device)
         check_shapes(portable.source, state.shapes, shapes_of(layout))
-        trees = state.averages or state.parameters, state.buffers
+        counters = state.counters(experiment.config.train.accumulate)
+        trees = state.averages or state.parameters, state.buffers | counters
         params, batch_stats = (
-            jax.tree.map(partial(jnp.asarray, dtype=device.dtype), from_canonical(arrays, layout))
+            jax.tree.map(jnp.asarray, _typed(from_canonical(arrays, layout), device))
             for arrays in trees
         )
         variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
@@ -149,9 +151,9 @@ def _import_all(
     layout: Layout,
 ) -> TrainState:
     """Write portable checkpoints as Orbax's; return the state of the last."""
-    state = template
+    state, accumulate = template, experiment.config.train.accumulate
     for portable in portables:
-        state = import_checkpoint(portable, template, layout)
+        state = import_checkpoint(portable, template, layout, accumulate)
         folder = experiment.folder / CHECKPOINTS
         with Checkpoints(folder, experiment.recorder, layout) as checkpoints:
             checkpoints.save(state, portable.recorder_state)
@@ -202,13 +204,22 @@ def build(
         return state.replace(step=jnp.zeros((), jnp.int32))
 
     arrays = tuple(
-        jax.tree.map(partial(np.asarray, dtype=device.dtype), from_canonical(canonical, layout))
-        for canonical in (initial.parameters, initial.buffers)
+        _typed(from_canonical(canonical, layout), device)
+        for canonical in (initial.parameters, initial.buffers | initial.counters(1))
     )
     # Shapes first, then shardings, then arrays, so that no device ever holds a whole sharded array.
     places = shardings(jax.eval_shape(begin, *arrays), device)
     placed = jax.tree.map(put_on_devices, arrays, shardings(arrays, device))
     return jax.jit(begin, out_shardings=places)(*placed), layout
+
+
+def _typed(tree: PyTree, device: Device) -> PyTree:
+    """Return arrays with floats in the run's dtype, and others, as tables of numbers, in their own."""
+
+    def typed(array: np.ndarray) -> np.ndarray:
+        return array.astype(device.dtype) if np.issubdtype(array.dtype, np.floating) else array
+
+    return jax.tree.map(typed, tree)
 
 
 def _make_model(experiment: Experiment, device: Device) -> tuple[nn.Module, Inputs, Layout]:

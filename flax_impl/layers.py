@@ -14,7 +14,7 @@ from flax_impl.device import DType
 from flax_impl.norms import BatchNorm, GroupNorm, LayerNorm
 from pipeline.config.models import Activation
 from pipeline.storage.portable_state import Arrays
-from pipeline.verify.names.notation import Block, Reshape, Step, Transform, Transpose
+from pipeline.verify.names.notation import Block, Flip, Reshape, Step, Transform, Transpose
 from pipeline.verify.names.pieces import Piece
 
 
@@ -31,6 +31,8 @@ class Leaf:
     part: int = 0  # index of its block in the canonical array, along the first axis
     parts: int = 1  # blocks of the canonical array
     kind: str | None = None  # layer kind, if not the one in the table
+    flat: bool = False  # one axis canonically, however many it has
+    turned: bool = False  # (out, in, …), (in, out, …) canonically and from the other end
 
     def piece(
         self, layer: tuple[str, ...], kind: str, path: tuple[str, ...], shape: tuple[int, ...]
@@ -39,12 +41,14 @@ class Leaf:
         folded = shape
         if self.inputs is not None:  # only Flax has an axis for attention heads
             folded = prod(shape[: self.inputs]), prod(shape[self.inputs :])
-        elif self.parts > 1:
+        elif self.flat:
             folded = (prod(shape),)
         rank = len(folded)
         steps: list[Step] = [Reshape(folded)] if folded != shape else []
         if self.kernel:
             steps.append(Transpose((rank - 1, rank - 2, *range(rank - 2))))
+        if self.turned:
+            steps += [Transpose((1, 0, *range(2, rank))), Flip(tuple(range(2, rank)))]
         to_canonical = Transform(tuple(steps))
         name = ".".join((*layer, self.role))
         rows, *rest = to_canonical.shape_after(shape) or (1,)
@@ -73,7 +77,7 @@ ATTENTION = {
     for part, name in enumerate(("query", "key", "value"))
     for array, leaf in {
         "kernel": Leaf("in_proj_weight", kernel=True, inputs=1, part=part, parts=3),
-        "bias": Leaf("in_proj_bias", part=part, parts=3),
+        "bias": Leaf("in_proj_bias", flat=True, part=part, parts=3),
     }.items()
 } | {
     "out.kernel": Leaf("out_proj.weight", kernel=True, inputs=2, kind="linear"),

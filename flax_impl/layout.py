@@ -73,7 +73,9 @@ def initial_variables(
     key = jax.random.key(key_words(seed, "weights")[0])
 
     def make(*inputs: jax.ShapeDtypeStruct) -> PyTree:
-        return jax.jit(model.init)(key, *(jnp.zeros(x.shape, x.dtype) for x in inputs))
+        # The code of an adapted module may need concrete values.
+        init = model.init if isinstance(model, Adapted) else jax.jit(model.init)
+        return init(key, *(jnp.zeros(x.shape, x.dtype) for x in inputs))
 
     return nn.meta.unbox(_in_its_types(make, inputs))
 

@@ -14,7 +14,7 @@ from flax_impl.sharding import put_on_devices, whole
 from flax_impl.training.step import TrainState
 from pipeline.config.experiment import Config
 from pipeline.config.models import Initializer
-from pipeline.storage.portable_state import Arrays, PortableState
+from pipeline.storage.portable_state import COUNTER, STATISTICS, Arrays, PortableState
 from pipeline.training.initializers import initial_buffers, initial_parameters
 
 
@@ -27,11 +27,8 @@ def initial_state(
     """
     if config.model.init is Initializer.own:
         made = make()
-        parameters, buffers = (
-            to_canonical(made.get(collection, {}), layout)
-            for collection in ("params", "batch_stats")
-        )
-        return PortableState(0, parameters, buffers)
+        parameters = to_canonical(made.get("params", {}), layout)
+        return PortableState(0, parameters, _buffers(made.get("batch_stats", {}), layout))
     shapes = shapes_of(layout)
     buffers = {
         piece.name
@@ -41,7 +38,11 @@ def initial_state(
     }
     drawn = {name: shape for name, shape in shapes.items() if name not in buffers}
     parameters = initial_parameters(drawn, layer_kinds(layout), config.seed, config.model.init)
-    return PortableState(0, parameters, initial_buffers({name: shapes[name] for name in buffers}))
+    statistics = {n: s for n, s in shapes.items() if n in buffers and n.endswith(STATISTICS)}
+    others = {}
+    if len(statistics) < len(buffers):  # such as a table of numbers: as the model makes it
+        others = _buffers(make().get("batch_stats", {}), layout)
+    return PortableState(0, parameters, others | initial_buffers(statistics))
 
 
 def to_portable(state: TrainState, layout: Layout) -> PortableState:
@@ -58,7 +59,8 @@ def to_portable(state: TrainState, layout: Layout) -> PortableState:
 def from_portable(portable: PortableState, state: TrainState, layout: Layout) -> TrainState:
     """Copy a portable state into a training state at step 0, in its dtypes.
 
-    Slots that the portable state lacks stay as they are; a parameter that it lacks is a KeyError.
+    Slots that the portable state lacks stay as they are; a parameter that it lacks is a KeyError. A layer
+    that counts its batches needs their `PortableState.counters` among the buffers.
     """
 
     def restore(node: PyTree) -> PyTree:
@@ -92,7 +94,13 @@ def parameters_of(state: TrainState, layout: Layout) -> Arrays:
 
 def buffers_of(state: TrainState, layout: Layout) -> Arrays:
     """A state's running statistics by canonical name."""
-    return to_canonical(state.batch_stats, layout)
+    return _buffers(state.batch_stats, layout)
+
+
+def _buffers(tree: PyTree, layout: Layout) -> Arrays:
+    """Buffers by canonical name, without the counts of batches, which follow from the step."""
+    arrays = to_canonical(tree, layout)
+    return {name: array for name, array in arrays.items() if not name.endswith(COUNTER)}
 
 
 def slots_of(state: TrainState, layout: Layout) -> dict[str, Arrays]:
@@ -174,4 +182,9 @@ def _has_slots(node: object) -> bool:
 
 def shapes_of(layout: Layout) -> dict[str, tuple[int, ...]]:
     """Canonical names and shapes of a model's parameters and buffers."""
-    return {piece.name: piece.shape for place in layout.values() for piece in place.pieces}
+    return {
+        piece.name: piece.shape
+        for place in layout.values()
+        for piece in place.pieces
+        if not piece.name.endswith(COUNTER)
+    }

@@ -1,5 +1,7 @@
 """Conversion between Orbax's checkpoints and portable ones, which any backend can read."""
 
+from dataclasses import replace
+
 from flax_impl.checkpoints import read_checkpoint
 from flax_impl.layers import Layout
 from flax_impl.state import from_portable, shapes_of, to_portable
@@ -23,8 +25,10 @@ def export_checkpoint(
 
 
 def import_checkpoint(
-    portable: PortableCheckpoint, template: TrainState, layout: Layout
+    portable: PortableCheckpoint, template: TrainState, layout: Layout, accumulate: int = 1
 ) -> TrainState:
     """Convert a portable checkpoint to a training state; `template` is the state at step 0."""
     check_shapes(portable.source, portable.state.shapes, shapes_of(layout))
-    return from_portable(portable.state, template, layout)
+    state = portable.state
+    state = replace(state, buffers=state.buffers | state.counters(accumulate))
+    return from_portable(state, template, layout)

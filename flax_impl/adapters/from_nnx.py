@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flax_impl.adapters.adapted import COLLECTIONS, PARAMS, Adapted, Path, flat_arrays, in_own_type
+from flax_impl.adapters.keywords import training_keywords
 from flax_impl.device import PyTree
 from flax_impl.layers import KINDS, Kind
 
@@ -30,23 +31,23 @@ class FromNNX(Adapted):
     """An NNX module whose variables are those of a linen module.
 
     `params` are its variables of the type `nnx.Param`, `batch_stats` all others, but for the states of random
-    generators: those start anew at each call, from linen's. `make` makes the module from `nnx.Rngs`.
+    generators: those start anew at each call, from linen's. `make` makes the module from a key.
     """
 
-    make: Callable[[nnx.Rngs], nnx.Module]
+    make: Callable[[jax.Array], nnx.Module]
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool = False) -> PyTree:
         """Return the module's outputs; in training its dropout draws, and its statistics move."""
         if self.is_initializing():
-            made = self.make(nnx.Rngs(self.make_rng("params")))
+            made = self.make(self.make_rng("params"))
             self.write(_arrays_of(made))
             return None
         key = self.make_rng("dropout") if self.has_rng("dropout") else jax.random.key(0)
         module = self.filled(self.variables, key)
         module.train() if train else module.eval()
         takes = signature(module.__call__).parameters
-        options: dict[str, object] = {"train": train} if "train" in takes else {}
+        options: dict[str, object] = {**training_keywords(module.__call__, train)}
         options |= {"rngs": nnx.Rngs(key)} if "rngs" in takes else {}
         outputs = module(*map(self.in_dtype, inputs), **options)
         after = _arrays_of(module)
@@ -80,7 +81,7 @@ class FromNNX(Adapted):
 
     def _abstract(self) -> nnx.Module:
         """Return the module with shapes in place of arrays: it draws none."""
-        return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
+        return nnx.eval_shape(lambda: self.make(jax.random.key(0)))
 
     def _filled(self, state: PyTree, collection: str, variables: PyTree) -> PyTree:
         """Return a state with the values of a collection."""

@@ -5,8 +5,11 @@ from inspect import signature
 from typing import Any
 
 import flax.linen as nn
+import jax
 from flax import nnx
 
+from flax_impl.adapters.equinox_module import is_equinox, is_pair
+from flax_impl.adapters.from_equinox import FromEquinox, Template
 from flax_impl.adapters.from_nnx import FromNNX
 from flax_impl.device import PyTree
 from pipeline.config.models import OwnConfig
@@ -18,29 +21,37 @@ from pipeline.user_code import import_attribute
 def import_model(
     config: OwnConfig, input_shape: tuple[int, ...], outputs: int, **dtypes: PyTree
 ) -> nn.Module:
-    """Build the user's linen or NNX module from the input's shape, the number of outputs and its options.
+    """Build the user's module from the input's shape, the number of outputs and its options.
 
-    It takes images as `[batch, height, width, channels]`. Fields `dtype` and `param_dtype` of a linen module,
-    if any, are set to the run's dtypes. An NNX module gets `rngs`, if it takes them.
+    A linen or NNX module takes images as `[batch, height, width, channels]`, an Equinox module one image as
+    `[channels, height, width]`. Fields `dtype` and `param_dtype` of a linen module, if any, are set to the
+    run's dtypes. An NNX module gets `rngs`, if it takes them, an Equinox module `key`.
 
     Raises:
         UserError: there is none at `model.jax`, or it does not take these arguments.
     """
     make = partial(_make, config, input_shape, outputs)
-    made = make(nnx.Rngs(0))
+    made = make(jax.random.key(0))
     if isinstance(made, nnx.Module):
         return FromNNX(dtypes["dtype"], make)
+    if is_equinox(made) or is_pair(made):
+        return FromEquinox(dtypes["dtype"], make, Template(made))
     if not isinstance(made, nn.Module):
-        problem = "it is neither a flax.linen.Module nor a flax.nnx.Module"
+        problem = "it is no flax.linen.Module, flax.nnx.Module or equinox.Module"
         raise UserError("model.jax", config.jax, problem=problem)
     return made.clone(**{name: dtype for name, dtype in dtypes.items() if hasattr(made, name)})
 
 
-def _make(config: OwnConfig, input_shape: tuple[int, ...], outputs: int, rngs: nnx.Rngs) -> Any:
-    """Call what the user names, which may take `rngs`."""
+def _make(config: OwnConfig, input_shape: tuple[int, ...], outputs: int, key: jax.Array) -> Any:
+    """Call what the user names, which may take `rngs` of NNX, or the `key` of Equinox."""
     options = own_options(config, "model.jax")
-    if config.jax and "rngs" in _parameters(import_attribute(config.jax, "model.jax")):
-        options["rngs"] = rngs
+    if config.jax:
+        named = import_attribute(config.jax, "model.jax")
+        taken = _parameters(named)
+        if "rngs" in taken:
+            options["rngs"] = nnx.Rngs(key)
+        if "key" in taken and not (isinstance(named, type) and issubclass(named, nn.Module)):
+            options["key"] = key
     return import_user_model("model.jax", config.jax, input_shape, outputs, options)
 
 

@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 from flax.nnx import Rngs
 
+from flax_impl.adapters.keywords import KEYS
 from flax_impl.device import CACHE
 from flax_impl.verify.adapters import equinox, functions, linen, nnx
-from flax_impl.verify.adapters.function import KEYS
 from flax_impl.verify.native import to_native
 from flax_impl.verify.subject import FunctionSubject
 from pipeline.errors import UserError

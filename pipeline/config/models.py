@@ -198,7 +198,7 @@ class OwnConfig(ModelConfig):
     )
     torch: str | None = option(None, "your torch.nn.Module, as package.module:Class")
     jax: str | None = option(
-        None, "your flax.linen.Module or flax.nnx.Module, as package.module:Class"
+        None, "your flax.linen.Module, flax.nnx.Module or equinox.Module, as package.module:Class"
     )
     names: str | None = option(
         None,

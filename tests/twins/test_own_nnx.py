@@ -57,7 +57,7 @@ def test_dropout_draws_anew_at_every_step_and_in_every_layer():
         def __call__(self, x):
             return x * np.float32(1), *(layer(x) for layer in self.layers)
 
-    model, x = FromNNX(np.float32, lambda rngs: Twice(rngs)), np.ones((64, 4), np.float32)
+    model, x = FromNNX(np.float32, lambda key: Twice(nnx.Rngs(key))), np.ones((64, 4), np.float32)
     masks = [
         model.apply({}, x, train=True, rngs={"dropout": jax.random.key(step)})[1:]
         for step in (0, 0, 1)

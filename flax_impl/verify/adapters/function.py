@@ -8,15 +8,6 @@ import jax
 
 from flax_impl.device import PyTree
 
-# Names under which models ask if they train, and the value that says they do.
-TRAINING = {
-    "train": True, "training": True, "is_training": True, "deterministic": False, "eval": False,
-    "use_running_average": False, "inference": False, "eval_mode": False, "enable_dropout": True,
-    "is_train": True, "is_eval": False,
-}  # fmt: skip
-# Names under which models ask for the key of their random numbers.
-KEYS = ("key", "rng", "rng_key", "prng_key", "dropout_key", "dropout_rng")
-
 # Options of a compiler whose programs run a few times: optimizing them takes longer than they do. Level 0
 # makes wrong programs: the gradient of a convolution below a maximum was off by as much as itself.
 QUICK = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
@@ -36,13 +27,6 @@ class Function:
     apply: Callable[[Mapping[str, PyTree], Mapping[str, PyTree], bool], tuple[PyTree, PyTree]]
     notes: tuple[str, ...] = ()
     root: str = ""  # scope that the model itself opens, around those of its layers
-
-
-def training_keywords(function: Callable, training: bool, given: Mapping[str, object]) -> dict:
-    """Return the keywords that tell a function whether it trains, as its signature has them."""
-    names = inspect.signature(function).parameters
-    found = {name: value == training for name, value in TRAINING.items() if name in names}
-    return {name: value for name, value in found.items() if name not in given}
 
 
 def bind(function: Callable, inputs: Mapping[str, PyTree]) -> tuple[tuple, dict]:

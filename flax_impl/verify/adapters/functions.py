@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from flax_impl.adapters.keywords import KEYS, TRAINING
 from flax_impl.adapters.tree import Tree, is_jax_or_numpy
 from flax_impl.device import PyTree
-from flax_impl.verify.adapters.function import KEYS, TRAINING, Function
+from flax_impl.verify.adapters.function import Function
 from pipeline.verify.sides.channels import LAST
 
 # Names under which `apply` takes what `init` returns besides the parameters, and returns it anew.

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from flax_impl.adapters.keywords import training_keywords
 from flax_impl.device import PyTree
-from flax_impl.verify.adapters.function import Function, bind, evaluated, training_keywords
+from flax_impl.verify.adapters.function import Function, bind, evaluated
 from flax_impl.verify.primitives.precision import narrowed
 from pipeline.verify.sides.channels import FIRST, LAST
 

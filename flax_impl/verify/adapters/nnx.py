@@ -7,9 +7,10 @@ from typing import Any
 import jax
 from flax import nnx
 
+from flax_impl.adapters.keywords import training_keywords
 from flax_impl.adapters.scopes import named
 from flax_impl.device import PyTree
-from flax_impl.verify.adapters.function import Function, bind, training_keywords
+from flax_impl.verify.adapters.function import Function, bind
 from pipeline.verify.sides.channels import LAST
 
 

@@ -8,7 +8,8 @@ from jax.extend import source_info_util
 from jax.extend.core import JaxprEqn
 
 # Frames of these libraries are not the user's code.
-for library in (flax.__path__[0], str(Path(__file__).parents[1])):
+OURS = Path(__file__).parents[1], Path(__file__).parents[2] / "adapters"
+for library in (flax.__path__[0], *map(str, OURS)):
     source_info_util.register_exclusion(library)
 
 
