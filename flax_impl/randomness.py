@@ -26,6 +26,14 @@ def step_key(config: Config, step: jax.Array | int, part: jax.Array | int = 0) -
     return jax.random.fold_in(jax.random.fold_in(key, step), part)
 
 
+def draw_mask(key: jax.Array, name: str, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    """Draw what a layer keeps: each number with probability 1 - `rate`."""
+    with jax.named_scope(SHARED):
+        key = jax.random.fold_in(key, crc32(name.encode()))
+        bits = jax.random.bits(key, shape, jnp.uint32)
+    return bits >= jnp.uint32(round(rate * (2**32 - 1)))
+
+
 class Dropout(nn.Module):
     """Zeros each number with probability `rate`, and scales the others by 1 / (1 - rate).
 
@@ -42,10 +50,7 @@ class Dropout(nn.Module):
         # The key as passed to `apply`: `make_rng` would fold Flax's own path into it.
         assert self.scope is not None
         key = self.scope.rngs["dropout"].rng  # pyrefly: ignore[missing-attribute] a LazyRng in a bound module
-        key = jax.random.fold_in(key, crc32(".".join(self.path).encode()))
-        with jax.named_scope(SHARED):
-            bits = jax.random.bits(key, self.mask_shape(x), jnp.uint32)
-        kept = bits >= jnp.uint32(round(self.rate * (2**32 - 1)))
+        kept = draw_mask(key, ".".join(self.path), self.rate, self.mask_shape(x))
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
 
     def mask_shape(self, x: jax.Array) -> tuple[int, ...]:

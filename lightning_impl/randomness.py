@@ -8,7 +8,9 @@ from torch import nn
 
 from pipeline.config.experiment import Config
 from pipeline.config.train import Randomness
+from pipeline.errors import UserError
 from pipeline.rng import key_words
+from pipeline.run.recording.step_observer import MASK, LayerDraw
 
 Key = tuple[torch.Tensor, torch.Tensor]  # two int32 scalars, read as unsigned
 
@@ -33,6 +35,16 @@ def step_key(config: Config, step: int, part: int = 0, rank: int = 0) -> Key | N
     return _fold_in(_fold_in((_word(words[0]), _word(words[1])), step), part)
 
 
+def draw_mask(
+    key: Key, name: str, rate: float, x: torch.Tensor, shape: torch.Size, rank: int
+) -> torch.Tensor:
+    """Draw what a layer keeps: each number with probability 1 - `rate`, on the device of its input."""
+    first = rank * shape.numel()
+    drawn = _bits(_fold_in(key, crc32(name.encode())), shape, x.device, first)
+    # Unsigned numbers stored as signed ones: flipping the sign bit gives them the same order.
+    return drawn ^ _SIGN >= round(rate * (2**32 - 1)) - 2**31
+
+
 class Dropout(nn.Module):
     """Zeros each number with probability `rate`, and scales the others by 1 / (1 - rate).
 
@@ -55,10 +67,7 @@ class Dropout(nn.Module):
         if self.key is None:
             whole = shape == x.shape
             return F.dropout(x, self.rate) if whole else x * F.dropout(x.new_ones(shape), self.rate)
-        first = self.rank * shape.numel()
-        drawn = _bits(_fold_in(self.key, crc32(self.path.encode())), shape, x.device, first)
-        # Unsigned numbers stored as signed ones: flipping the sign bit gives them the same order.
-        kept = drawn ^ _SIGN >= round(self.rate * (2**32 - 1)) - 2**31
+        kept = draw_mask(self.key, self.path, self.rate, x, shape, self.rank)
         return torch.where(kept, x / (1 - self.rate), torch.zeros_like(x))
 
     def mask_shape(self, x: torch.Tensor) -> torch.Size:
@@ -74,9 +83,54 @@ class DropPath(Dropout):
         return torch.Size((len(x),) + (1,) * (x.ndim - 1))
 
 
-def use_key(model: nn.Module, key: Key | None, rank: int = 0) -> None:
-    """Set a step's key on all layers that draw. Only here: Flax passes keys to layers itself."""
+class NamedDropout(nn.Dropout):
+    """torch's own dropout in a user's model, with masks that depend on the layer's name and its call.
+
+    Only here: Flax has several kinds of layers, whose calls are replaced.
+    """
+
+    path, rank, calls = "", 0, 0
+    task = -1  # the backward pass in which the key was set, if any
+    key: Key | None = None
+    drawn: dict[str, LayerDraw] | None = None  # notes the masks
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return `input` with some numbers at zero, in the same shape."""
+        if not self.training or self.key is None or self.p in (0, 1):
+            return super().forward(input)
+        # A call that a checkpoint repeats in the backward pass has the mask of the first.
+        is_repeated = torch._C._current_graph_task_id() != self.task
+        if is_repeated and self.calls > 1:
+            problem = (
+                f"{self.path} is called {self.calls} times in what a checkpoint computes again"
+            )
+            hint = "Give each call a layer of its own, or set train.randomness=native."
+            raise UserError("train.randomness", "shared", problem=problem, hint=hint)
+        self.calls += not is_repeated
+        called = self.path if self.calls == 1 else f"{self.path}#{self.calls}"
+        if self.drawn is not None:
+            self.drawn[called] = LayerDraw(MASK, 1 - self.p, input.numel(), called)
+        kept = draw_mask(self.key, called, self.p, input, input.shape, self.rank)
+        return torch.where(kept, input / (1 - self.p), torch.zeros_like(input))
+
+
+def use_key(
+    model: nn.Module,
+    key: Key | None,
+    rank: int = 0,
+    names_masks: bool = True,
+    drawn: dict[str, LayerDraw] | None = None,
+) -> None:
+    """Set a step's key on all layers that draw; with `names_masks` on torch's own, too.
+
+    Only here: Flax passes keys to layers itself. `drawn` notes the masks of torch's own layers.
+    """
     for name, module in model.named_modules():
+        if type(module) is nn.Dropout and names_masks:
+            module.__class__ = NamedDropout
+        if isinstance(module, NamedDropout):
+            module.path, module.key, module.rank, module.calls = name, key, rank, 0
+            module.drawn, module.task = drawn, torch._C._current_graph_task_id()
         if isinstance(module, Dropout):
             module.path, module.key, module.rank = name, key, rank
 

@@ -147,6 +147,7 @@ class TorchNorm(torch.nn.Module):
         width: int = 8,
         rate: float = 0.0,
         norm: bool = True,
+        **_: object,
     ) -> None:
         super().__init__()
         self.conv = torch.nn.Conv2d(input_shape[-1], width, 3, padding=1)

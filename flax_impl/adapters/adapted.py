@@ -47,6 +47,13 @@ class Adapted(nn.Module):
         """The collections that a call changes."""
         return [name for name in COLLECTIONS if self.is_mutable_collection(name)]
 
+    @property
+    def dropout_key(self) -> jax.Array | None:
+        """The step's key, as passed to `apply`: `make_rng` would fold Flax's own path into it."""
+        if self.scope is None or not self.has_rng("dropout"):
+            return None
+        return self.scope.rngs["dropout"].rng  # pyrefly: ignore[missing-attribute] a LazyRng in a bound module
+
     def in_dtype(self, array: jax.Array) -> jax.Array:
         """Return an array of floats in the type of products, and others as they are."""
         return array.astype(self.dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array

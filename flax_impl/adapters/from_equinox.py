@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_impl.adapters.adapted import BUFFERS, PARAMS, Adapted, Path, flat_arrays, in_own_type
+from flax_impl.adapters.dropout import Layers
 from flax_impl.adapters.equinox_layers import FIRST, kind_of
 from flax_impl.adapters.equinox_module import (
     axis_of,
@@ -18,6 +19,7 @@ from flax_impl.adapters.equinox_module import (
     with_state,
 )
 from flax_impl.adapters.keywords import KEYS, training_keywords
+from flax_impl.adapters.scopes import named
 from flax_impl.adapters.tree import Tree
 from flax_impl.device import PyTree
 from flax_impl.layers import Kind
@@ -136,14 +138,16 @@ class FromEquinox(Adapted):
 
         batched = jax.vmap(call, out_axes=(0, None), axis_name=axis_of(module))
         keys = jax.random.split(self._key(), len(inputs[0]))
-        outputs, after = batched(keys, *map(_channels_first, inputs))
+        layers = Layers(self.dropout_key, is_last=False)
+        with named(dict(modules_of(module)), layers.around(_rate)):
+            outputs, after = batched(keys, *map(_channels_first, inputs))
         return jax.tree.map(_channels_last, outputs) if has_images else outputs, after
 
     def _key(self) -> jax.Array:
         """Return a key of the kind that can be split over a batch without a loop."""
         if not self.has_rng("dropout"):
             return jax.random.key(0)
-        words = jax.random.bits(self.make_rng("dropout"), (2,), jnp.uint32)
+        words = jax.random.key_data(self.make_rng("dropout"))[:2]
         return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
@@ -160,6 +164,17 @@ def _with_shapes(tree: Tree) -> Tree:
     """Return a tree with shapes in place of arrays."""
     shapes = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in tree.arrays.items()}
     return Tree(tree.structure, jax.tree.leaves(tree.filled(shapes)), tree.places)
+
+
+def _rate(layer: Any, kwargs: dict) -> float | None:
+    """Return the rate of a layer that drops in such a call."""
+    import equinox as eqx
+
+    if type(layer) is not eqx.nn.Dropout or not isinstance(layer.p, int | float):
+        return None
+    given = kwargs.get("inference")
+    is_still = layer.inference if given is None else given
+    return None if is_still else float(layer.p)
 
 
 def _is_trained(array: Any) -> bool:

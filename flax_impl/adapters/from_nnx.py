@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flax_impl.adapters.adapted import COLLECTIONS, PARAMS, Adapted, Path, flat_arrays, in_own_type
+from flax_impl.adapters.dropout import Layers
 from flax_impl.adapters.keywords import training_keywords
+from flax_impl.adapters.scopes import named
 from flax_impl.device import PyTree
 from flax_impl.layers import KINDS, Kind
 
@@ -49,7 +51,8 @@ class FromNNX(Adapted):
         takes = signature(module.__call__).parameters
         options: dict[str, object] = {**training_keywords(module.__call__, train)}
         options |= {"rngs": nnx.Rngs(key)} if "rngs" in takes else {}
-        outputs = module(*map(self.in_dtype, inputs), **options)
+        with named(_layers(module), Layers(self.dropout_key, is_last=True).around(_rate)):
+            outputs = module(*map(self.in_dtype, inputs), **options)
         after = _arrays_of(module)
         self.write({name: after[name] for name in self.written})
         return outputs
@@ -93,6 +96,20 @@ class FromNNX(Adapted):
             for path, v in nnx.to_flat_state(state)
         ]
         return nnx.from_flat_state(flat)
+
+
+def _layers(module: nnx.Module) -> dict[str, nnx.Module]:
+    """Return a module and those within it, by their dotted paths."""
+    return {".".join(_names(path)): layer for path, layer in nnx.iter_modules(module)}
+
+
+def _rate(layer: nnx.Module, kwargs: dict) -> float | None:
+    """Return the rate of a layer that drops single numbers in such a call."""
+    if type(layer) is not nnx.Dropout or layer.broadcast_dims:
+        return None
+    given = kwargs.get("deterministic")
+    is_still = layer.deterministic if given is None else given
+    return None if is_still else layer.rate
 
 
 def _arrays_of(module: nnx.Module) -> dict[str, dict[Path, jax.Array]]:

@@ -1,6 +1,6 @@
 """Scopes of modules that open none themselves, so that each operation knows its layer."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from threading import RLock
@@ -11,9 +11,21 @@ import jax
 LOCK = RLock()  # two models may be called by two threads of one process
 
 
+# Takes the path of a module, the module, its class's call, and its arguments; returns what the call does.
+Around = Callable[[str, Any, Callable, tuple, dict], Any]
+
+
+def _plainly(path: str, module: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
+    del path
+    return call(module, *args, **kwargs)
+
+
 @contextmanager
-def named(modules: Mapping[str, object]) -> Iterator[None]:
-    """While active, let the call of each module, by its dotted path, open a scope with its name."""
+def named(modules: Mapping[str, object], around: Around = _plainly) -> Generator[None]:
+    """While active, let the call of each module, by its dotted path, open a scope with its name.
+
+    `around` makes the call.
+    """
     paths = {id(module): path for path, module in modules.items() if path}
     owners = {_owner_of_call(type(module)) for module in modules.values()} - {None}
     entered: list[str] = []  # paths of the modules being called, innermost last
@@ -28,7 +40,7 @@ def named(modules: Mapping[str, object]) -> Iterator[None]:
             entered.append(path)
             try:
                 with jax.named_scope(path.removeprefix(outer).replace(".", "/")):
-                    return call(self, *args, **kwargs)
+                    return around(path, self, call, args, kwargs)
             finally:
                 entered.pop()
 

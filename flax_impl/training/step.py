@@ -14,6 +14,7 @@ import optax
 from flax import struct
 from flax.training import train_state
 
+from flax_impl.adapters.dropout import Layers, share_linen
 from flax_impl.data.gather import gather_batch_per_device, normalised
 from flax_impl.data.samples import Batch, BatchRows, Samples
 from flax_impl.device import Device, PyTree
@@ -99,8 +100,10 @@ def make_apply_fn(model: nn.Module, groups: PyTree, device: Device) -> Callable:
             groups,
             variables["params"],
         )
+        layers = Layers(options.get("rngs", {}).get("dropout"), is_last=True)
         options |= {"train": train} if takes_train else {}
-        return model.apply({**variables, "params": params}, *inputs, **options)
+        with nn.intercept_methods(partial(share_linen, layers)):
+            return model.apply({**variables, "params": params}, *inputs, **options)
 
     return apply_fn
 

@@ -6,8 +6,11 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from flax_impl.adapters.calls import observing, on_batch
+from flax_impl.adapters.dropout import Masks, masks_of
 from flax_impl.data.samples import Samples
 from flax_impl.device import PyTree
 from flax_impl.layers import Layout
@@ -62,9 +65,12 @@ class Watch:
 
         lifts = self.config.train.precision is Precision.fp64
         is_shared = self.config.train.randomness is Randomness.shared
-        found, draws, narrow = call_without_draws(call, variables, inputs, lifts, is_shared)
+        masks = Masks(are_shared=not lifts)
+        with masks_of(masks):
+            found, draws, narrow = call_without_draws(call, variables, inputs, lifts, is_shared)
         self.narrow = self._name_in_model(narrow) if narrow else ""
         self.draws = [replace(draw, layer=self._name_in_model(draw.layer)) for draw in draws]
+        self.draws += masks.drawn.values()
         output, self.seen = found
         return output
 
@@ -72,7 +78,7 @@ class Watch:
         self, apply_fn: Callable, variables: PyTree, *inputs: jax.Array, **options: PyTree
     ) -> tuple[PyTree, dict[str, jax.Array]]:
         self.seen = {}
-        with nn.intercept_methods(self.intercept):
+        with nn.intercept_methods(self.intercept), observing(self.observe):
             output = apply_fn(variables, *inputs, **options)
         self.order = list(self.seen)
         return output, self.seen
@@ -86,6 +92,10 @@ class Watch:
             self.root = type(context.module).__name__
         if context.method_name != "__call__" or not name:
             return call(*args, **kwargs)
+        return self.observe(name, call, args, kwargs)
+
+    def observe(self, name: str, call: Callable, args: tuple, kwargs: dict) -> object:
+        """Call a module, and keep its inputs and outputs."""
         name = self.names.get(name, name)
         count = 1
         while (called := name if count == 1 else f"{name}#{count}") + " input" in self.seen:
@@ -103,9 +113,14 @@ class Watch:
     def _note(self, name: str, values: object) -> None:
         """Keep the first array among some values."""
         _, array = next(leaves(values, lambda leaf: isinstance(leaf, jax.Array)), ("", None))
+        if array is not None and not jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            on_batch(partial(self._keep, name), array, array.dtype)
+
+    def _keep(self, name: str, array: jax.Array) -> jax.Array:
         is_ours = self.trace is None or getattr(array, "_trace", None) in (None, self.trace)
-        if array is not None and array.ndim and is_ours:
+        if array.ndim and is_ours:
             self.seen[name] = array
+        return array
 
 
 class Watched:

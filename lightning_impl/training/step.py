@@ -28,6 +28,7 @@ from pipeline.config.optimizers import OwnOptimizerConfig
 from pipeline.data.batch_plan import BatchPlan
 from pipeline.errors import UserError
 from pipeline.run.recording.recorder import Recorder
+from pipeline.run.recording.step_observer import LayerDraw
 from pipeline.training.param_groups import param_groups
 
 
@@ -56,6 +57,8 @@ class TrainingModule(LightningModule):
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
             self.average.requires_grad_(False)
         self.register_buffer("norm", torch.zeros((), dtype=device.dtype), persistent=False)
+        self.names_masks = True  # torch's own dropout draws by its name, if masks are shared
+        self.drawn: dict[str, LayerDraw] | None = None  # notes its masks
         self.parts: list[torch.Tensor] = []  # sums of the batch's micro-batches so far
         self.evaluated: list[torch.Tensor] = []  # sums of the evaluation's batches so far
         self.predictions: dict[str, list[torch.Tensor]] = {}  # of the test batches so far
@@ -101,7 +104,7 @@ class TrainingModule(LightningModule):
         rank = self.run_device.world.rank
         key = step_key(self.config, self.trainer.global_step, part, rank)
         if key is not None:
-            use_key(self.model, key, rank)
+            use_key(self.model, key, rank, self.names_masks, self.drawn)
         return self.loss.outputs(self.model, batch)
 
     def recomputed_outputs(self, batch: Batch, part: int) -> torch.Tensor:

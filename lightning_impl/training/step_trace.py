@@ -74,10 +74,13 @@ class Watched(TrainingModule):
         self.batches: list[Batch] = []
         self.draws: list[LayerDraw] = []
         self.narrow = ""
+        is_lifted = self.config.train.precision is Precision.fp64
+        self.names_masks = not (self.recorder.observer.compares and is_lifted)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Take the step, and keep the batch."""
         self.batches.append({name: _copy(field) for name, field in batch.items()})
+        self.drawn = {}
         loss, self.draws, self.narrow = self._call(partial(super().training_step, batch, batch_idx))
         return loss
 
@@ -136,7 +139,7 @@ class Watched(TrainingModule):
             gradients=self.gradients,
             clipped=self.clipped,
             state=state,
-            draws=tuple(self.draws),
+            draws=(*self.draws, *(self.drawn or {}).values()),
             narrow=self.narrow,
         )
         self.recorder.observer.stepped(trace)

@@ -4,13 +4,9 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from pipeline.config.train import Precision
-from pipeline.run.recording.step_observer import LayerDraw
+from pipeline.run.recording.step_observer import MASK, LayerDraw
 
 KNOWN = ("bernoulli", "normal", "uniform")  # constants take their place on both sides
-HINT = (
-    "Layers whose masks are the same on both sides: lightning_impl.randomness.Dropout and "
-    "flax_impl.randomness.Dropout"
-)
 
 Draws = Sequence[LayerDraw]
 Rate = tuple[str, float]  # kind, and the probability to be one
@@ -33,8 +29,23 @@ def other_rate(ours: Draws, theirs: Draws) -> tuple[str, float] | None:
 
 def incomparable(draws: Mapping[str, Draws], precision: Precision) -> str:
     """Return why random numbers cannot be made the same on both sides; nothing if they can."""
+    masks = {
+        backend: {(d.layer, d.size): d for d in each if d.kind == MASK}
+        for backend, each in draws.items()
+    }
+    for backend, each in masks.items():
+        for other, theirs in masks.items():
+            for draw in (each[key] for key in each if key not in theirs):
+                return (
+                    f"{backend} draws the mask of {draw.layer} ({draw.size} numbers) by its name, and "
+                    f"{other} has no such layer: {', '.join(d.layer for d in theirs.values()) or 'none'}. "
+                    "Give layers of dropout the same names, or compare with train.precision=fp64, which "
+                    "leaves them out"
+                )
     for backend, each in draws.items():
         for draw in each:
+            if draw.kind == MASK:
+                continue
             if draw.kind not in KNOWN or not isfinite(draw.number):
                 return (
                     f"{backend} draws random numbers ({draw.kind}) in {draw.layer}, which cannot be made "
@@ -44,7 +55,7 @@ def incomparable(draws: Mapping[str, Draws], precision: Precision) -> str:
                 return (
                     f"{backend} draws random numbers ({_words(_rate(draw))}) in {draw.layer}, and the "
                     "other side draws its own; with train.precision=fp64 both are compared without. "
-                    f"{HINT}"
+                    "With train.randomness=shared layers of dropout with the same names draw the same"
                 )
     return ""
 
@@ -88,4 +99,4 @@ def _rate(draw: LayerDraw) -> Rate:
 
 def _words(rate: Rate) -> str:
     kind, number = rate
-    return f"rate {1 - number:.3g}" if kind == "bernoulli" else kind
+    return f"rate {1 - number:.3g}" if kind in ("bernoulli", MASK) else kind

@@ -72,7 +72,10 @@ ONE_SIDED = {
     },
     "flax_impl/models/trained.py": {"settings_of": "torch has no global settings of types"},
     "flax_impl/training/step_trace.py": {"observe_step": "Lightning's steps are methods of Watched"},
-    "lightning_impl/randomness.py": {"use_key": "Flax hands keys down itself"},
+    "lightning_impl/randomness.py": {
+        "NamedDropout": "Flax has several kinds of layers, whose calls are replaced",
+        "use_key": "Flax hands keys down itself",
+    },
     "lightning_impl/training/step.py": {
         "TrainingModule": "Lightning's steps are methods of a module, Flax's functions of a state",
     },
@@ -105,6 +108,8 @@ ONE_SIDED_FILES = {
     "flax_impl/adapters/__init__.py": KINDS,
     "flax_impl/adapters/adapted.py": KINDS,
     "flax_impl/adapters/keywords.py": KINDS,
+    "flax_impl/adapters/calls.py": KINDS,
+    "flax_impl/adapters/dropout.py": KINDS,
     "flax_impl/adapters/from_nnx.py": KINDS,
     "flax_impl/adapters/from_equinox.py": KINDS,
     "flax_impl/adapters/equinox_module.py": KINDS,

@@ -1,7 +1,11 @@
 """A user's own model in Equinox trains, resumes and crosses like one in linen."""
 
+import pytest
 from asserts import assert_rows_close
-from short_runs import FP64
+from short_runs import FP64, lines
+
+from pipeline.storage.checkpoints import checkpoints_of
+from pipeline.storage.run_folder import RunFolder
 
 OWN = "model=own model.jax=tests.own_equinox:EquinoxNet"
 PAIR = f"{FP64} {OWN} model.torch=tests.own_models:TorchNorm"
@@ -13,3 +17,38 @@ def test_it_trains_as_its_torch_twin(run):
     )
     assert_rows_close(jax.rows, torch.rows)
     assert len(torch.rows) > 10
+
+
+def test_with_batch_norm_it_takes_the_steps_of_its_torch_twin(run):
+    torch, jax = run(f"{PAIR} train.accumulate=2")
+    trained = [[row for row in side.rows if "train/loss" in row] for side in (torch, jax)]
+    assert_rows_close(*[[{"loss": row["train/loss"]} for row in rows] for rows in trained])
+    assert len(trained[0]) > 5
+
+
+def test_with_dropout_and_statistics_a_resumed_run_repeats_the_uninterrupted_one(train, tmp_path):
+    overrides = f"{FP64} {OWN} model.options={{rate:0.3}}"
+    assert train("whole", "jax", overrides) == 0
+    assert train("halves", "jax", f"{overrides} train.stop_after=13") == 130
+    assert train("halves", "jax", f"{overrides} resume={tmp_path / 'halves'}") == 0
+    assert lines(tmp_path / "halves") == lines(tmp_path / "whole")
+    assert train("still", "jax", overrides.replace("rate:0.3", "rate:0")) == 0
+    assert lines(tmp_path / "still") != lines(tmp_path / "whole")
+
+
+def test_torch_evaluates_its_weights_and_statistics(train, tmp_path):
+    pair = f"{PAIR} model.options={{mode:ema}}"
+    assert train("made", "jax", pair) == 0
+    assert checkpoints_of(tmp_path / "made")
+    tested = f"{pair} mode=test checkpoint={tmp_path / 'made'}"
+    assert train("there", "torch", tested) == 0
+    found, expected = (RunFolder(tmp_path / name).result.test for name in ("there", "made"))
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_run_of_torch_goes_on_in_equinox_with_the_count_of_its_batches(train, tmp_path):
+    assert train("whole", "jax", PAIR) == 0
+    assert train("torch", "torch", f"{PAIR} train.stop_after=13") == 130
+    assert train("torch", "jax", f"{PAIR} resume={tmp_path / 'torch'}") == 0
+    whole, crossed = (lines(tmp_path / name)[-1] for name in ("whole", "torch"))
+    assert crossed["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-10)

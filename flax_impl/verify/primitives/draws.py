@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import nan, prod
+from operator import neg, sub
 from typing import Any
 
 import jax
@@ -16,6 +17,10 @@ from flax_impl.verify.primitives.origin import layer_of
 from pipeline.run.recording.step_observer import LayerDraw
 
 Known = Mapping[Any, float]  # values of scalars that depend on no input
+# Operations on scalars from which rates are made.
+SCALARS: dict[str, Callable[..., float]] = {
+    "convert_element_type": float, "reshard": float, "stop_gradient": float, "sub": sub, "neg": neg,
+}  # fmt: skip
 
 
 def call_without_draws(
@@ -56,8 +61,8 @@ def _draws(closed: ClosedJaxpr, known: Known, layer: str, times: int) -> Iterato
     for eqn in closed.jaxpr.eqns:
         name, here = eqn.primitive.name, layer_of(layer, str(eqn.source_info.name_stack), "")
         numbers = [_number(atom, known) for atom in eqn.invars]
-        if name == "convert_element_type" and numbers[0] is not None:
-            known[eqn.outvars[0]] = numbers[0]
+        if name in SCALARS and None not in numbers:
+            known[eqn.outvars[0]] = SCALARS[name](*numbers)
         size = prod(getattr(eqn.outvars[-1].aval, "shape", ())) * times
         called = str(eqn.params.get("name", ""))
         if called in RANDOM and any("key<" in str(atom.aval) for atom in eqn.invars):

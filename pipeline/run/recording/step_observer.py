@@ -10,13 +10,18 @@ import numpy as np
 
 from pipeline.storage.portable_state import Arrays, PortableState
 
+MASK = "mask"  # kind of a draw
+
 
 @dataclass(frozen=True)
 class LayerDraw:
-    """Random numbers that a layer draws by itself in a training step; constants took their place."""
+    """Random numbers that a layer draws by itself in a training step.
 
-    kind: str  # `bernoulli`, `normal`, `uniform`, or the framework's name of another
-    number: float  # a Bernoulli's probability to be one: 1 - rate of a dropout
+    Constants took their place, but for a mask that is drawn by the name of its layer.
+    """
+
+    kind: str  # `bernoulli`, `normal`, `uniform`, `mask`, or the framework's name of another
+    number: float  # a Bernoulli's or a mask's probability to be one: 1 - rate of a dropout
     size: int  # how many
     layer: str
 
