@@ -254,12 +254,14 @@ def _start(
     own = partial(initial_state, layout, config, make)
     if config.model.init is not Initializer.own or (is_fresh and experiment.initial is None):
         return own()
+    known = shapes_of(layout)
     parameters, buffers = (
         {
             piece.name: piece.shape
             for place in layout.values()
             if place.collection == collection
             for piece in place.pieces
+            if piece.name in known
         }
         for collection in ("params", "batch_stats")
     )

@@ -17,6 +17,9 @@ from pipeline.config.train import Randomness
 from pipeline.run.recording.step_observer import MASK, LayerDraw
 
 
+INPUTS = ("x", "inputs")  # names of what a layer drops
+
+
 @dataclass
 class Masks:
     """How the layers draw: with `are_shared` by their names, if `train.randomness` says so."""
@@ -66,7 +69,7 @@ class Layers:
 
     def drop(self, name: str, rate: float, *args: jax.Array, **kwargs: Any) -> jax.Array:
         """Zero numbers of a layer's input with probability `rate`, and scale the others."""
-        x = next(value for value in (*args, *kwargs.values()) if _is_float(value))
+        x = jnp.asarray(args[0] if args else next(kwargs[n] for n in INPUTS if n in kwargs))
         if rate in (0, 1):
             return x if rate == 0 else jnp.zeros_like(x)
         count = self.calls[name] = self.calls.get(name, 0) + 1
@@ -82,11 +85,6 @@ class Layers:
         assert self.key is not None
         kept = draw_mask(self.key, called, rate, shape)
         return jnp.moveaxis(kept, 1, -1) if is_turned else kept
-
-
-def _is_float(value: object) -> bool:
-    """Return True for what a layer drops: not for a key."""
-    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.inexact)
 
 
 def share_linen(
