@@ -49,5 +49,9 @@ def test_a_run_of_torch_goes_on_in_equinox_with_the_count_of_its_batches(train, 
     assert train("whole", "jax", PAIR) == 0
     assert train("torch", "torch", f"{PAIR} train.stop_after=13") == 130
     assert train("crossed", "jax", f"{PAIR} resume={tmp_path / 'torch'}") == 0
-    whole, crossed = (lines(tmp_path / name)[-1] for name in ("whole", "crossed"))
-    assert crossed["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-10)
+    for key in ("train/loss", "val/loss"):
+        whole, crossed = (
+            [row[key] for row in lines(tmp_path / name) if key in row]
+            for name in ("whole", "crossed")
+        )
+        assert crossed[-1] == pytest.approx(whole[-1], rel=1e-10 if key == "train/loss" else 0.01)

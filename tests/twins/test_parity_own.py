@@ -76,7 +76,7 @@ def test_dropout_without_effect_on_one_side_leaves_no_verdict(compared, configur
 def test_in_low_precision_there_is_no_verdict_on_dropout_under_other_names(compared):
     comparison = compared("train.precision=fp32")
     assert comparison.steps == 1
-    assert "torch draws the mask of drop (128 numbers) by its name" in comparison.abstention
+    assert "torch draws the mask of drop (256 numbers) by its name" in comparison.abstention
     assert "jax has no such layer: Dropout_0" in comparison.abstention
     assert "train.precision=fp64" in verdict(comparison)
 
