@@ -16,7 +16,6 @@ from flax_impl.randomness import GENERATORS, draw_mask
 from pipeline.config.train import Randomness
 from pipeline.run.recording.step_observer import MASK, LayerDraw
 
-
 INPUTS = ("x", "inputs")  # names of what a layer drops
 
 
