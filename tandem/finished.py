@@ -108,7 +108,7 @@ class Run:
         Raises:
             UserError: they do not have the shape of the data set's samples.
         """
-        expected = self.data.inputs
+        expected = [name for name in self.data.inputs if name not in self.data.task.noise]
         given = f"{len(inputs)} arrays"
         if len(inputs) != len(expected):
             raise UserError("predict", given, f"one array for each of {', '.join(expected)}")

@@ -14,7 +14,8 @@ class MultilabelLoss(TaskLoss):
     ) -> list[jax.Array]:
         """Return the sums."""
         labels, counted = batch["labels"].astype(outputs.dtype), counted[:, None]
-        loss = optax.sigmoid_binary_cross_entropy(outputs, labels)
+        soft = labels * (1 - smoothing) + smoothing / 2  # each label has two classes
+        loss = optax.sigmoid_binary_cross_entropy(outputs, soft)
         said, true = outputs > 0, labels > 0
         return [
             (loss * counted).mean(axis=-1).sum(),

@@ -14,7 +14,8 @@ class MultilabelLoss(TaskLoss):
     ) -> list[torch.Tensor]:
         """Return the sums."""
         labels = batch["labels"].to(outputs.dtype)
-        loss = F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
+        soft = labels * (1 - smoothing) + smoothing / 2  # each label has two classes
+        loss = F.binary_cross_entropy_with_logits(outputs, soft, reduction="none")
         said, true = outputs > 0, labels > 0
         return [
             loss.mean(dim=-1).sum(),

@@ -111,6 +111,10 @@ class OwnTaskConfig(TaskConfig):
         "function of the means by name to a mapping of metrics, such as my:f1; null: the means",
     )
     options: dict[str, Any] = option({}, "arguments of your loss after outputs and batch")
+    noise: dict[str, str] = option(
+        {},
+        "random numbers of the batch by name: normal or uniform, shaped as the first input, or your my:draw",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -117,7 +117,8 @@ class Data:
         takes = task.takes or tuple(
             n for n in self.train.fields if n not in TARGETS | {*task.targets}
         )
-        kept = {name: name for name in (*takes, *task.targets)} | dict(task.views)
+        fields = [name for name in (*takes, *task.targets) if name not in task.noise]
+        kept = {name: name for name in fields} | dict(task.views)
         if not takes:
             problem = f"no field is left for the model among {', '.join(self.train.fields)}"
             raise UserError("task", task.name, problem=problem, hint="Set task.inputs=[FIELD].")
@@ -150,7 +151,7 @@ class Data:
         """Shapes of one sample of all that a model is called with, by name; see `Task.adds`."""
         task, batch = self.task, dict(self.train.shapes(1))
         for name in task.noise:
-            if name in task.adds:
+            if name in (*task.takes, *task.adds):
                 batch[name] = task.draw(name, generator(0, name), batch).shape
         return {name: batch[name][1:] for name in (*self.inputs, *task.adds)}
 

@@ -35,6 +35,7 @@ CODE = (
     "dataset.load", "task.torch", "task.jax", "task.summary", "model.torch", "model.jax",
     "optimizer.torch", "optimizer.jax", "schedule.function",
 )  # fmt: skip
+NOISE = "task.noise."
 
 
 def signature(config: Config) -> str:
@@ -77,7 +78,9 @@ def files_of(config: Mapping[str, object]) -> dict[str, Path | None]:
     """Return the files whose content counts, by the dotted keys that name them."""
     given = {key: str(config[key]) for key in FILES if config.get(key)}
     files = {key: _file_at(path) for key, path in given.items() if not _is_auto(key, path)}
-    modules = {key: str(config[key]).partition(":")[0] for key in CODE if config.get(key)}
+    code = [*CODE, *(key for key in config if key.startswith(NOISE))]
+    paths = {key: str(config[key]).partition(":") for key in code if config.get(key)}
+    modules = {key: module for key, (module, colon, _) in paths.items() if colon}
     return files | {key: _module_file(module) for key, module in modules.items()}
 
 

@@ -14,6 +14,7 @@ class Multilabel(Task):
     targets = ("labels",)
     needs = ("labels [classes]",)
     sums = ("loss", "hits", "false_alarms", "misses")
+    has_classes = True
     sums_by_class = ("hits", "false_alarms", "misses")
     one_row = True
     has_predictions = True

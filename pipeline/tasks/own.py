@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from pipeline.config.tasks import OwnTaskConfig
 from pipeline.errors import UserError
+from pipeline.tasks.own_noise import OwnNoise
 from pipeline.tasks.task import Shapes, Task
 from pipeline.user_code import import_attribute, shortened
 
@@ -25,17 +28,32 @@ class OwnTask(Task):
         self.targets = tuple(config.targets)
         self.sums = ("loss", *config.metrics)
         self.maximized = frozenset(config.maximized)
+        self.noise = tuple(config.noise)
+        self.draws = {name: OwnNoise(name, path) for name, path in config.noise.items()}
         self.summary: Callable[[dict[str, float]], Mapping[str, float]] | None = None
         if config.summary is not None:
             self.summary = import_attribute(config.summary, "task.summary")
 
     def check(self, shapes: Shapes) -> None:
-        """Refuse a target that the data set has not."""
+        """Refuse a target that the data set has not, noise that it has, and noise as the first input."""
         super().check(shapes)
+        for name in self.noise:
+            if name in shapes:
+                problem = "the data set has a field of this name"
+                raise UserError("task.noise", name, problem=problem)
+        if self.takes and self.takes[0] in self.noise:
+            allowed = "a field of the data set in the first place, and noise behind it"
+            raise UserError("task.inputs", self.takes[0], allowed)
         for name in self.targets:
             if name not in shapes:
                 problem = f"the data set has no such field, only {', '.join(shapes)}"
                 raise UserError("task.targets", name, problem=problem)
+
+    def draw(self, name: str, random: np.random.Generator, shapes: Shapes) -> np.ndarray:
+        """Draw random numbers; see `OwnNoise`."""
+        fields = (field for field in shapes if field not in self.targets)
+        like = self.takes[0] if self.takes else next(fields)
+        return self.draws[name].draw(random, shapes, like)
 
     def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:
         """Return `task.outputs`, or the classes or the width of the first target."""

@@ -72,7 +72,7 @@ class Task(ABC):
                 problem = f"each sample needs {wanted}, and the data set has {given}"
                 raise UserError("task", self.name, problem=problem, hint=hint)
         for name in self.takes:
-            if name not in shapes:
+            if name not in shapes and name not in self.noise:
                 problem = f"the data set has no such field, only {given}"
                 raise UserError("task.inputs", name, problem=problem)
 

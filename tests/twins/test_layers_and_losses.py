@@ -108,6 +108,18 @@ def test_cross_entropy_matches_its_definition(smoothing, scale):
     np.testing.assert_allclose(by_outputs, gradient, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_labels_of_multilabel_are_smoothed_towards_a_half_in_training_alone(smoothing):
+    outputs, labels = RANDOM.normal(size=(6, 3)), RANDOM.integers(0, 2, (6, 3))
+    ours, theirs = losses("multilabel", smoothing, 3, labels=labels)
+    for share in (smoothing, 0.0):
+        soft = np.abs(labels - share / 2)
+        logs = np.log1p(np.exp(-outputs)) * soft + np.log1p(np.exp(outputs)) * (1 - soft)
+        for loss, array in ((ours, torch.tensor), (theirs, jnp.asarray)):
+            found = loss.sums(array(outputs), {"labels": array(labels)}, training=share > 0)
+            assert float(found[0]) == pytest.approx(logs.mean(axis=1).sum(), rel=1e-12)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_of_tokens_equals_that_of_as_many_samples(smoothing):
     outputs, targets = RANDOM.normal(size=(4, 3, 5)), RANDOM.integers(0, 5, (4, 3))
