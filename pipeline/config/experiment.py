@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.config.accelerator import AcceleratorConfig
+from pipeline.config.column_datasets import COLUMN_DATASETS
 from pipeline.config.datasets import DATASETS, DatasetConfig
 from pipeline.config.fields import ConfigGroup, option, require
 from pipeline.config.hydra_compat import store
@@ -25,7 +26,7 @@ from pipeline.config.train import TrainConfig
 # Dataclass of each group option; conf/<group>/<option>.yaml names one of these.
 SCHEMAS: dict[str, dict[str, type]] = {
     "model": MODELS,
-    "dataset": DATASETS | OWN_DATASETS,
+    "dataset": DATASETS | OWN_DATASETS | COLUMN_DATASETS,
     "task": TASKS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,

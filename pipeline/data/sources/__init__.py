@@ -14,6 +14,7 @@ from pipeline.data.sources import (
     arrays,
     digits,
     folder,
+    huggingface,
     images,
     line,
     own,
@@ -32,6 +33,7 @@ LOADERS: dict[str, Callable[..., Data]] = {
     "arrays": arrays.load,
     "digits": digits.load,
     "folder": folder.load,
+    "huggingface": huggingface.load,
     "line": line.load,
     "own": own.load,
     "reverse": reverse.load,
@@ -46,6 +48,7 @@ LOADERS: dict[str, Callable[..., Data]] = {
 # Of each data set that is not for classification its task, or a function that tells it; None: unknown.
 OTHER_TASKS: dict[str, str | Callable[..., str | None]] = {
     "arrays": arrays.task_of,
+    "huggingface": huggingface.task_of,
     "line": "regression",
     "own": own.task_of,
     "reverse": "seq2seq",

@@ -1,0 +1,43 @@
+"""The data sets of the `dataset` group that a library reads, with columns by name."""
+
+from pipeline.config.fields import option
+from pipeline.config.own_datasets import NamedArraysConfig
+
+
+class ColumnsConfig(NamedArraysConfig):
+    """Data sets of named columns: numbers, classes, images, and lists of integers."""
+
+    targets: list[str] | None = option(
+        None,
+        "columns to predict, [] for none; null: as the data set says, or named label, target, …",
+    )
+    columns: list[str] | None = option(
+        None, "columns that the model gets; null: all that it can take beside the targets"
+    )
+    splits: dict[str, str] = option(
+        {},
+        "the data set's names of train, val and test, like {train:train_clean}; else the usual ones",
+    )
+    size: int | None = option(
+        None,
+        "height and width that images are resized and cut to; null: as they are, all of one size",
+        "null or at least 1",
+    )
+    length: int | None = option(
+        None,
+        "tokens of a sample: longer lists are cut, shorter ones padded; null: the longest list",
+        "null or at least 1",
+    )
+    padding: int = option(0, "token that shorter lists are filled with", "0 or more")
+
+
+class HuggingfaceConfig(ColumnsConfig):
+    """A data set of Hugging Face's `datasets`."""
+
+    name: str = "huggingface"
+    path: str = option("", "a folder that save_to_disk has written, or a name on the hub")
+    configuration: str | None = option(None, "configuration of a data set of the hub")
+    revision: str | None = option(None, "revision (commit, tag) of a data set of the hub")
+
+
+COLUMN_DATASETS = {"huggingface": HuggingfaceConfig}

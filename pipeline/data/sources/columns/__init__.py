@@ -1,0 +1,73 @@
+"""Data sets that a library reads: their columns become fields, decoded once into mapped files."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config.column_datasets import ColumnsConfig
+from pipeline.data.dataset import Data
+from pipeline.data.sources.array_cache import Arrays, load_or_build
+from pipeline.data.sources.arrays.named_arrays import data_of
+from pipeline.data.sources.columns.decoding import ABOUT
+from pipeline.data.sources.file_digest import digest_of
+from pipeline.data.splits import SPLITS
+from pipeline.errors import UserError
+from pipeline.tasks import Task
+
+
+def load_columns(
+    name: str,
+    config: ColumnsConfig,
+    key: str,
+    task: Task | None,
+    identity: tuple[object, ...],
+    build: Callable[[Path], Arrays],
+    files: list[Path],
+) -> Data:
+    """Load a data set through the array cache `<root>/cache/<name>-<digest>-v1/`.
+
+    Args:
+        name: the data set, for messages and the cache.
+        config: its columns and sizes.
+        key: config key that names the data set, for errors.
+        task: what is learned; None: as the names of the fields tell.
+        identity: what tells it from other data sets, beside its files and the keys of `ColumnsConfig`.
+        build: returns the arrays of `decode`, called if they are not there.
+        files: the files that it is read from.
+    """
+    fields = None if task is None else (task.takes, task.targets)
+    settings = (config.targets, config.columns, config.splits, config.size, config.length)
+    label = f"{name}-{digest_of(files, identity, settings, config.padding, fields)}-v1"
+    root = Path(config.root).expanduser().absolute()
+    arrays = load_or_build(root, label, build)
+    about = json.loads(arrays[ABOUT].tobytes())
+    splits = {
+        split: {
+            key.removeprefix(f"{split}."): array
+            for key, array in arrays.items()
+            if key.startswith(f"{split}.")
+        }
+        for split in SPLITS
+    }
+    given = {split: fields for split, fields in splits.items() if fields}
+    refuse_unlabelled(given, config)
+    sized = replace(config, sizes=about["sizes"] | config.sizes)
+    data = data_of(name, given, sized, key, task)
+    return replace(data, classes=tuple(about["classes"]) or None)
+
+
+def refuse_unlabelled(splits: dict[str, Arrays], config: ColumnsConfig) -> None:
+    """Refuse a split whose labels are all -1, as those of a competition's test set."""
+    for split, fields in splits.items():
+        if "label" in fields and (np.asarray(fields["label"][:1000]) == -1).all():
+            others = ", ".join(f"{other}:…" for other in splits if other != split)
+            problem = f"all labels of {split} are -1: it is published without them"
+            raise UserError(
+                "dataset.splits",
+                config.splits,
+                problem=problem,
+                hint=f"Set dataset.splits={{{others}}}.",
+            )

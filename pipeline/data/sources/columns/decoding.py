@@ -1,0 +1,247 @@
+"""Fields made of the columns of a data set, batch by batch, in files."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config.column_datasets import ColumnsConfig
+from pipeline.data.sources.array_cache import Arrays
+from pipeline.data.sources.columns.column import Column, ColumnTable, Kind, Lists
+from pipeline.data.sources.columns.field_plan import FieldPlan, plan_fields, shown
+from pipeline.data.sources.columns.pixels import MixedColours, Pixels
+from pipeline.data.sources.folder.label_table import by_number_or_name
+from pipeline.data.splits import SPLITS
+from pipeline.errors import UserError
+from pipeline.tasks import Task
+
+ABOUT = "about"  # name of the array with JSON
+MOST_CLASSES = 1000  # different texts of a target
+# Names of splits in libraries.
+USUAL = {
+    "train": ("train", "training"),
+    "val": ("validation", "val", "valid", "dev", "validate"),
+    "test": ("test", "testing"),
+}
+
+Maker = Callable[[Mapping[str, Any], int], np.ndarray]  # of the batch that begins with a row
+
+
+def decode(table: ColumnTable, config: ColumnsConfig, task: Task | None, scratch: Path) -> Arrays:
+    """Read a data set, and return its fields as arrays that are mapped from files in `scratch`.
+
+    Returns:
+        `SPLIT.FIELD` [n, …] for each split and field, and `about`: JSON with the `classes` and the `sizes` of
+        fields of integers, where they are known.
+
+    Raises:
+        UserError: columns or splits are not there, or hold what cannot be a field.
+    """
+    splits = find_splits(table, config)
+    plans = plan_fields(table, config, task)
+    texts = {
+        name: classes_of(table, name, [*splits.values()])
+        for plan in plans
+        for name in plan.columns
+        if table.columns[name].kind is Kind.text
+    }
+    lists = {plan.columns[0] for plan in plans if plan.form == "sequence"}
+    many = {plan.columns[0] for plan in plans if plan.form == "classes_in_lists"}
+    longest, highest = scan_lists(table, lists, many, [*splits.values()])
+    about = described(plans, table.columns, texts)
+    channels = None
+    while True:
+        makers = {
+            plan.name: maker_of(plan, table.columns, config, texts, longest, highest, channels)
+            for plan in plans
+        }
+        try:
+            arrays = {
+                f"{split}.{field}": array
+                for split, there in splits.items()
+                for field, array in written(table, there, plans, makers, scratch / split).items()
+            }
+        except MixedColours:
+            channels = 3
+            continue
+        return arrays | {ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
+
+
+def find_splits(table: ColumnTable, config: ColumnsConfig) -> dict[str, str]:
+    """Return the table's names of train, and of val and test where it has them."""
+    there = ", ".join(table.counts) or "none"
+    for split, name in config.splits.items():
+        if split not in SPLITS:
+            raise UserError("dataset.splits", split, "names for train, val or test")
+        if name not in table.counts:
+            problem = f"the data set has no split {name}, only {there}"
+            raise UserError("dataset.splits", f"{{{split}:{name}}}", problem=problem)
+    found = dict(config.splits)
+    if not found:
+        for split, names in USUAL.items():
+            if there_is := [name for name in names if name in table.counts]:
+                found[split] = there_is[0]
+    if "train" not in found and len(table.counts) == 1 and not config.splits:
+        found = {"train": next(iter(table.counts))}
+    if "train" not in found:
+        problem = f"the data set has no split train, only {there}"
+        raise UserError(
+            "dataset.splits", "{}", problem=problem, hint="Set dataset.splits={train:NAME}."
+        )
+    if empty := next((name for name in found.values() if not table.counts[name]), None):
+        raise UserError("dataset.splits", f"{found}", problem=f"the split {empty} has no rows")
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def classes_of(table: ColumnTable, name: str, splits: Sequence[str]) -> list[str]:
+    """Return the different texts of a column."""
+    found: set[str] = set()
+    for split in splits:
+        for batch in table.batches(split, [name]):
+            found |= set(batch[name])
+            if len(found) > MOST_CLASSES:
+                problem = (
+                    f"it has more than {MOST_CLASSES:,} different texts, such as {min(found)!r}"
+                )
+                raise UserError("dataset.targets", name, problem=problem)
+    return sorted(found, key=by_number_or_name)
+
+
+def scan_lists(
+    table: ColumnTable, lists: set[str], many: set[str], splits: Sequence[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the longest list in each column of `lists`, and the highest integer in those of `many`."""
+    longest, highest = dict.fromkeys(lists, 1), dict.fromkeys(many, 0)
+    for split in splits if lists | many else ():
+        for batch in table.batches(split, [*lists, *many]):
+            for name in lists:
+                longest[name] = max(longest[name], int(batch[name].lengths.max(initial=0)))
+            for name in many:
+                highest[name] = max(highest[name], int(batch[name].values.max(initial=0)))
+    return longest, highest
+
+
+def described(
+    plans: Sequence[FieldPlan], columns: Mapping[str, Column], texts: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    """Return the names of the classes, and the sizes of the fields that have some."""
+    classes: list[str] = []
+    sizes: dict[str, int] = {}
+    for plan in plans:
+        names = [*columns[plan.columns[0]].classes] or texts.get(plan.columns[0], [])
+        if plan.form == "classes" and names:
+            sizes[plan.name] = len(names)
+        if plan.name == "label":
+            classes = names
+        elif plan.name == "labels":
+            classes = names if plan.form == "classes_in_lists" else [*plan.columns]
+    return {"classes": classes, "sizes": sizes}
+
+
+def written(
+    table: ColumnTable,
+    split: str,
+    plans: Sequence[FieldPlan],
+    makers: Mapping[str, Maker],
+    stem: Path,
+) -> Arrays:
+    """Write the fields of a split, and return them mapped."""
+    made: Arrays = {}
+    names = list(dict.fromkeys(name for plan in plans for name in plan.columns))
+    row = 0
+    for batch in table.batches(split, names):
+        count = 0
+        for field, make in makers.items():
+            values = make(batch, row)
+            if field not in made:
+                shape = (table.counts[split], *values.shape[1:])
+                file = stem.with_name(f"{stem.name}.{field}.npy")
+                made[field] = np.lib.format.open_memmap(file, "w+", values.dtype, shape)
+            count = len(values)
+            made[field][row : row + count] = values
+        row += count
+    return made
+
+
+def maker_of(
+    plan: FieldPlan,
+    columns: Mapping[str, Column],
+    config: ColumnsConfig,
+    texts: Mapping[str, list[str]],
+    longest: Mapping[str, int],
+    highest: Mapping[str, int],
+    channels: int | None,
+) -> Maker:
+    """Return the function that makes a field of a batch."""
+    name = plan.columns[0]
+    column = columns[name]
+    if plan.form in ("pixels", "mask"):
+        pixels = Pixels(name, config.size, channels, plan.form == "mask")
+        return lambda batch, row: pixels.batch(batch[name], row)
+    if plan.form == "sequence":
+        length = config.length or longest[name]
+        return lambda batch, row: padded(batch[name], length, config.padding)
+    if plan.form == "classes_in_lists":
+        count = len(column.classes) or highest[name] + 1
+        return lambda batch, row: many_hot(batch[name], count, name, row)
+    if plan.form == "classes" and name in texts:
+        places = {text: place for place, text in enumerate(texts[name])}
+        return lambda batch, row: np.array([places[text] for text in batch[name]], np.int64)
+    if plan.form == "truths":
+        return lambda batch, row: truths(batch, plan.columns, row)
+    if plan.form == "classes":
+        return lambda batch, row: np.asarray(batch[name], np.int64)
+    if len(plan.columns) == 1 and plan.name != "features":
+        is_number = plan.name == "target"
+        return lambda batch, row: np.asarray(batch[name], np.float64 if is_number else None)
+    types = {columns[other].dtype for other in plan.columns}
+    dtype = (
+        np.result_type(*types) if all(kind.kind == "f" for kind in types) else np.dtype(np.float64)
+    )
+    return lambda batch, row: side_by_side(batch, plan.columns, dtype)
+
+
+def side_by_side(batch: Mapping[str, Any], names: Sequence[str], dtype: np.dtype) -> np.ndarray:
+    """Return columns of numbers beside one another: [rows, width]."""
+    parts = [np.asarray(batch[name], dtype) for name in names]
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+
+def truths(batch: Mapping[str, Any], names: Sequence[str], row: int) -> np.ndarray:
+    """Return columns of truth values: uint8 [rows, width], 0 or 1."""
+    values = side_by_side(batch, names, np.dtype(np.float64))
+    if (wrong := (values != 0) & (values != 1)).any():
+        place = int(wrong.any(axis=1).argmax())
+        problem = f"row {row + place} has {values[place][wrong[place]][0]:g}; labels are 0 or 1"
+        raise UserError("dataset.targets", shown(names), problem=problem)
+    return values.astype(np.uint8)
+
+
+def padded(lists: Lists, length: int, padding: int) -> np.ndarray:
+    """Return lists cut or filled to a length: [rows, length]."""
+    rows, places = rows_and_places(lists)
+    kept = places < length
+    made = np.full((len(lists.lengths), length), padding, lists.values.dtype)
+    made[rows[kept], places[kept]] = lists.values[kept]
+    return made
+
+
+def many_hot(lists: Lists, count: int, name: str, row: int) -> np.ndarray:
+    """Return 1 for each class in a list: uint8 [rows, count]."""
+    rows, _ = rows_and_places(lists)
+    if (wrong := (lists.values < 0) | (lists.values >= count)).any():
+        place = int(wrong.argmax())
+        problem = f"row {row + int(rows[place])} has {lists.values[place]}, which is no class"
+        raise UserError("dataset.targets", name, problem=problem)
+    made = np.zeros((len(lists.lengths), count), np.uint8)
+    made[rows, lists.values] = 1
+    return made
+
+
+def rows_and_places(lists: Lists) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row of each element, and its place in the list of that row."""
+    rows = np.repeat(np.arange(len(lists.lengths)), lists.lengths)
+    starts = np.cumsum(lists.lengths) - lists.lengths
+    return rows, np.arange(len(lists.values)) - starts[rows]
