@@ -1,5 +1,8 @@
 """The data sets of the `dataset` group that a library reads, with columns by name."""
 
+from typing import Any
+
+from pipeline.config.datasets import Source
 from pipeline.config.fields import option
 from pipeline.config.own_datasets import NamedArraysConfig
 
@@ -40,4 +43,12 @@ class HuggingfaceConfig(ColumnsConfig):
     revision: str | None = option(None, "revision (commit, tag) of a data set of the hub")
 
 
-COLUMN_DATASETS = {"huggingface": HuggingfaceConfig}
+class LibraryConfig(ColumnsConfig):
+    """Any data set of torchvision or of TFDS."""
+
+    name: str = option("", "class of torchvision.datasets, or builder of TFDS")
+    source: Source = option(Source.torchvision, "which library reads it")
+    options: dict[str, Any] = option({}, "further arguments of the class, like {split:letters}")
+
+
+COLUMN_DATASETS = {"huggingface": HuggingfaceConfig, "library": LibraryConfig}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -152,10 +153,16 @@ def structured(saved: Mapping[str, Mapping[str, object]]) -> DictConfig:
     """Return a saved config as typed nodes, validated by its schemas."""
     config = OmegaConf.structured(Config)
     for group, schemas in SCHEMAS.items():
-        schema = schemas.get(str(saved[group]["name"]), schemas.get("images"))
+        schema = schemas.get(str(saved[group]["name"])) or schema_of(saved[group], schemas)
         config[group] = OmegaConf.structured(schema)
     config.merge_with(saved)
     return config
+
+
+def schema_of(saved: Mapping[str, object], schemas: Mapping[str, type]) -> type | None:
+    """Return the schema of an option that its name does not tell: that of the same keys, or of images."""
+    same = (one for one in schemas.values() if {field.name for field in fields(one)} == {*saved})
+    return next(same, schemas.get("images"))
 
 
 def read_identity(path: Path, key: str) -> RunIdentity:

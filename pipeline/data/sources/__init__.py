@@ -7,6 +7,7 @@ it is no classification), a dataclass in `pipeline/config/datasets.py`, and a YA
 
 from collections.abc import Callable
 
+from pipeline.config.column_datasets import LibraryConfig
 from pipeline.config.datasets import DatasetConfig
 from pipeline.config.tasks import AUTO, TaskConfig
 from pipeline.data.dataset import Data
@@ -16,6 +17,7 @@ from pipeline.data.sources import (
     folder,
     huggingface,
     images,
+    library,
     line,
     own,
     reverse,
@@ -34,6 +36,7 @@ LOADERS: dict[str, Callable[..., Data]] = {
     "digits": digits.load,
     "folder": folder.load,
     "huggingface": huggingface.load,
+    "library": library.load,
     "line": line.load,
     "own": own.load,
     "reverse": reverse.load,
@@ -49,6 +52,7 @@ LOADERS: dict[str, Callable[..., Data]] = {
 OTHER_TASKS: dict[str, str | Callable[..., str | None]] = {
     "arrays": arrays.task_of,
     "huggingface": huggingface.task_of,
+    "library": library.task_of,
     "line": "regression",
     "own": own.task_of,
     "reverse": "seq2seq",
@@ -61,10 +65,15 @@ OTHER_TASKS: dict[str, str | Callable[..., str | None]] = {
 
 def task_of(dataset: DatasetConfig, task: TaskConfig) -> Task:
     """Return the task of an experiment before its data is loaded; a user's function is called for that."""
-    known = OTHER_TASKS.get(dataset.name, "classification")
+    known = OTHER_TASKS.get(kind_of(dataset), "classification")
     if task.name != AUTO or isinstance(known, str):
         return make_task(task, str(known))
     return chosen(task, known(dataset), dataset.name)
+
+
+def kind_of(dataset: DatasetConfig) -> str:
+    """Return the key of a data set in `LOADERS`: its name, unless that is one of a library."""
+    return "library" if isinstance(dataset, LibraryConfig) else dataset.name
 
 
 def chosen(task: TaskConfig, default: str | None, name: str) -> Task:
@@ -86,10 +95,10 @@ def load(dataset: DatasetConfig, task: TaskConfig | None = None) -> Data:
             `dataset.root` cannot be used, a limit or fraction asks for more than there is, or the
             task needs a field that the data set has not.
     """
-    if dataset.name not in LOADERS:
+    if kind_of(dataset) not in LOADERS:
         raise UserError("dataset.name", dataset.name, "one of " + ", ".join(sorted(LOADERS)))
     task = task or TaskConfig()
     wanted = None if task.name == AUTO else make_task(task, task.name)
-    data = LOADERS[dataset.name](dataset, wanted)
+    data = LOADERS[kind_of(dataset)](dataset, wanted)
     default = None if data.task is UNKNOWN else data.task.name
     return data.for_task(wanted or chosen(task, default, dataset.name))

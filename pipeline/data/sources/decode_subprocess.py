@@ -10,7 +10,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,15 @@ def decode(source: Source, name: str, root: Path, download: bool, out: Path) -> 
         UserError: from the subprocess: missing or damaged files, a failed download.
         RuntimeError: the subprocess failed otherwise; its traceback is on stderr.
     """
-    command = [sys.executable, "-P", "-m", MODULES[source]]
-    command += ["--name", name, "--root", str(root), "--out", str(out)]
-    command += ["--download"] if download else []
+    arguments = ["--name", name, "--root", str(root), "--out", str(out)]
+    run_child(MODULES[source], [*arguments, "--download"] if download else arguments)
+    files = {array: out / f"{array}.npy" for array in ARRAYS}
+    return {array: np.load(files[array], mmap_mode="r", allow_pickle=False) for array in ARRAYS}
+
+
+def run_child(module: str, arguments: Sequence[str]) -> None:
+    """Run a module in the subprocess; raise its `UserError`."""
+    command = [sys.executable, "-P", "-m", module, *arguments]
     repository = str(Path(pipeline.__file__).parents[1])
     search = os.pathsep.join(filter(None, [repository, os.environ.get("PYTHONPATH")]))
 
@@ -51,8 +58,6 @@ def decode(source: Source, name: str, root: Path, download: bool, out: Path) -> 
     )
     if child.returncode != 0:
         raise failure(child, command)
-    files = {array: out / f"{array}.npy" for array in ARRAYS}
-    return {array: np.load(files[array], mmap_mode="r", allow_pickle=False) for array in ARRAYS}
 
 
 def serve(read: Callable[[str, Path, bool], Arrays]) -> None:
@@ -64,8 +69,7 @@ def serve(read: Callable[[str, Path, bool], Arrays]) -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder for the arrays")
     options = parser.parse_args()
 
-    socket.setdefaulttimeout(mirror.TIMEOUT)  # the libraries set none and would wait forever
-    try:
+    with reported_errors():
         if options.download:
             mirror.fetch_checksums(options.name, options.root)
         arrays = read(options.name, options.root, options.download)
@@ -74,6 +78,14 @@ def serve(read: Callable[[str, Path, bool], Arrays]) -> None:
                 np.save(options.out / f"{array}.npy", arrays[array], allow_pickle=False)
         except OSError as error:  # the disk is full
             raise unusable_root(options.root, error, "dataset.root") from error
+
+
+@contextmanager
+def reported_errors() -> Generator[None]:
+    """In the subprocess: let no connection wait forever, and hand a `UserError` to the job."""
+    socket.setdefaulttimeout(mirror.TIMEOUT)  # the libraries set none
+    try:
+        yield
     except UserError as error:
         print("\n" + json.dumps(error.parts))
         sys.exit(1)

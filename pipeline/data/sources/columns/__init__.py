@@ -12,6 +12,7 @@ from pipeline.data.dataset import Data
 from pipeline.data.sources.array_cache import Arrays, load_or_build
 from pipeline.data.sources.arrays.named_arrays import data_of
 from pipeline.data.sources.columns.decoding import ABOUT
+from pipeline.data.sources.columns.field_plan import Wanted
 from pipeline.data.sources.file_digest import digest_of
 from pipeline.data.splits import SPLITS
 from pipeline.errors import UserError
@@ -24,7 +25,7 @@ def load_columns(
     key: str,
     task: Task | None,
     identity: tuple[object, ...],
-    build: Callable[[Path], Arrays],
+    build: Callable[[Wanted, Path], Arrays],
     files: list[Path],
 ) -> Data:
     """Load a data set through the array cache `<root>/cache/<name>-<digest>-v1/`.
@@ -35,14 +36,15 @@ def load_columns(
         key: config key that names the data set, for errors.
         task: what is learned; None: as the names of the fields tell.
         identity: what tells it from other data sets, beside its files and the keys of `ColumnsConfig`.
-        build: returns the arrays of `decode`, called if they are not there.
+        build: returns the arrays of `decode`, called with the fields that the task names and a folder.
         files: the files that it is read from.
     """
-    fields = None if task is None else (task.takes, task.targets)
+    wanted = None if task is None else frozenset((*task.takes, *task.targets))
+    fields = wanted and sorted(wanted)
     settings = (config.targets, config.columns, config.splits, config.size, config.length)
     label = f"{name}-{digest_of(files, identity, settings, config.padding, fields)}-v1"
     root = Path(config.root).expanduser().absolute()
-    arrays = load_or_build(root, label, build)
+    arrays = load_or_build(root, label, lambda scratch: build(wanted, scratch))
     about = json.loads(arrays[ABOUT].tobytes())
     splits = {
         split: {

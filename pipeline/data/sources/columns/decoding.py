@@ -10,12 +10,11 @@ import numpy as np
 from pipeline.config.column_datasets import ColumnsConfig
 from pipeline.data.sources.array_cache import Arrays
 from pipeline.data.sources.columns.column import Column, ColumnTable, Kind, Lists
-from pipeline.data.sources.columns.field_plan import FieldPlan, plan_fields, shown
+from pipeline.data.sources.columns.field_plan import FieldPlan, Wanted, plan_fields, shown
 from pipeline.data.sources.columns.pixels import MixedColours, Pixels
 from pipeline.data.sources.folder.label_table import by_number_or_name
 from pipeline.data.splits import SPLITS
 from pipeline.errors import UserError
-from pipeline.tasks import Task
 
 ABOUT = "about"  # name of the array with JSON
 MOST_CLASSES = 1000  # different texts of a target
@@ -29,7 +28,7 @@ USUAL = {
 Maker = Callable[[Mapping[str, Any], int], np.ndarray]  # of the batch that begins with a row
 
 
-def decode(table: ColumnTable, config: ColumnsConfig, task: Task | None, scratch: Path) -> Arrays:
+def decode(table: ColumnTable, config: ColumnsConfig, wanted: Wanted, scratch: Path) -> Arrays:
     """Read a data set, and return its fields as arrays that are mapped from files in `scratch`.
 
     Returns:
@@ -40,7 +39,7 @@ def decode(table: ColumnTable, config: ColumnsConfig, task: Task | None, scratch
         UserError: columns or splits are not there, or hold what cannot be a field.
     """
     splits = find_splits(table, config)
-    plans = plan_fields(table, config, task)
+    plans = plan_fields(table, config, wanted)
     texts = {
         name: classes_of(table, name, [*splits.values()])
         for plan in plans

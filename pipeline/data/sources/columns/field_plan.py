@@ -1,6 +1,6 @@
 """Fields of a batch that the columns of a data set become."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.config.checks.suggestions import nearest
@@ -9,9 +9,9 @@ from pipeline.console import say_line
 from pipeline.data.sources.arrays.named_arrays import TASK_OF_FIELD
 from pipeline.data.sources.columns.column import Column, ColumnTable, Kind
 from pipeline.errors import UserError
-from pipeline.tasks import TARGETS, Task
+from pipeline.tasks import TARGETS
 
-Wants = Callable[[str], bool]  # whether the task names a field
+Wanted = frozenset[str] | None  # fields that the task names; None: the columns tell the task
 
 TEXTS = "Texts become tokens with the map() of the library."
 USABLE = (Kind.number, Kind.classes, Kind.image, Kind.sequence)
@@ -30,23 +30,25 @@ class FieldPlan:
     form: str
 
 
-def plan_fields(table: ColumnTable, config: ColumnsConfig, task: Task | None) -> list[FieldPlan]:
+def plan_fields(table: ColumnTable, config: ColumnsConfig, wanted: Wanted) -> list[FieldPlan]:
     """Plan the fields: those of `dataset.columns` for the model, and those of `dataset.targets`.
+
+    `wanted` are the fields that the task names; None: the columns tell the task.
 
     Raises:
         UserError: there is no such column, it holds what no model takes, or no column is left.
     """
-    targets = target_names(table, config, task)
+    targets = target_names(table, config, wanted)
     columns = input_names(table, config, targets)
     named = [
         name
         for name in (*columns, *targets)
-        if task is not None and task.names(name) and name not in TASK_OF_FIELD
+        if wanted is not None and name in wanted and name not in TASK_OF_FIELD
     ]
     plans = [own_field(name, table.columns[name]) for name in named]
     rest = {name: table.columns[name] for name in targets if name not in named}
     others = {name: table.columns[name] for name in columns if name not in named}
-    made = target_fields(rest, task, has_lists=any_lists(others))
+    made = target_fields(rest, wanted or frozenset(), has_lists=any_lists(others))
     is_translated = any(plan.form == "sequence" and plan.name == "target" for plan in made)
     plans += [*input_fields(others, "source" if is_translated else "tokens"), *made]
     fields = [plan.name for plan in plans]
@@ -59,7 +61,7 @@ def plan_fields(table: ColumnTable, config: ColumnsConfig, task: Task | None) ->
     return plans
 
 
-def target_names(table: ColumnTable, config: ColumnsConfig, task: Task | None) -> list[str]:
+def target_names(table: ColumnTable, config: ColumnsConfig, wanted: Wanted) -> list[str]:
     """Return `dataset.targets`, or the library's, or the columns that are named as targets are."""
     if config.targets is not None:
         for name in config.targets:
@@ -68,7 +70,7 @@ def target_names(table: ColumnTable, config: ColumnsConfig, task: Task | None) -
     if table.targets:
         return list(table.targets)
     found = [name for name in table.columns if name in TARGETS]
-    return [name for name in found if task is not None and task.names(name)] or found
+    return [name for name in found if wanted is not None and name in wanted] or found
 
 
 def input_names(table: ColumnTable, config: ColumnsConfig, targets: Sequence[str]) -> list[str]:
@@ -141,28 +143,27 @@ def input_fields(columns: Mapping[str, Column], tokens: str) -> list[FieldPlan]:
 
 
 def target_fields(
-    columns: Mapping[str, Column], task: Task | None, has_lists: bool
+    columns: Mapping[str, Column], wanted: frozenset[str], has_lists: bool
 ) -> list[FieldPlan]:
     """Plan the field of the targets; `has_lists` tells whether the model takes lists of integers."""
-    wants = task.names if task is not None else lambda field: False
     if not columns:
         return []
     if len(columns) > 1:
-        field, form = target_of_several(columns, wants)
+        field, form = target_of_several(columns, wanted)
     else:
         [(name, column)] = columns.items()
-        field, form = target_of_one(name, column, wants, has_lists)
+        field, form = target_of_one(name, column, wanted, has_lists)
     return [FieldPlan(field, tuple(columns), form)]
 
 
-def target_of_several(columns: Mapping[str, Column], wants: Wants) -> tuple[str, str]:
+def target_of_several(columns: Mapping[str, Column], wanted: frozenset[str]) -> tuple[str, str]:
     """Return the name and form of the field of several targets."""
     are_numbers = all(column.kind is Kind.number for column in columns.values())
     are_truths = all(column.is_truth for column in columns.values())
-    if are_truths and not (are_numbers and wants("target")):
+    if are_truths and not (are_numbers and "target" in wanted):
         return "labels", "truths"
     if are_numbers:
-        return ("labels", "truths") if wants("labels") else ("target", "numbers")
+        return ("labels", "truths") if "labels" in wanted else ("target", "numbers")
     name = next(n for n, c in columns.items() if c.kind is not Kind.number and not c.is_truth)
     held = columns[name].about
     problem = f"it has {held}, and several targets must all be numbers or truth values"
@@ -170,23 +171,25 @@ def target_of_several(columns: Mapping[str, Column], wants: Wants) -> tuple[str,
     raise UserError("dataset.targets", name, problem=problem, hint=hint)
 
 
-def target_of_one(name: str, column: Column, wants: Wants, has_lists: bool) -> tuple[str, str]:
+def target_of_one(
+    name: str, column: Column, wanted: frozenset[str], has_lists: bool
+) -> tuple[str, str]:
     """Return the name and form of the field of one target."""
     if column.kind is Kind.image:
         return "mask", "mask"
     if column.kind is Kind.sequence:
-        if column.classes or wants("labels") or not has_lists:
+        if column.classes or "labels" in wanted or not has_lists:
             return "labels", "classes_in_lists"
-        return "next" if wants("next") else "target", "sequence"
+        return "next" if "next" in wanted else "target", "sequence"
     if column.kind is Kind.other:
         raise unusable("dataset.targets", name, column)
     if column.kind is not Kind.number:
-        return ("labels", "truths") if wants("labels") else ("label", "classes")
-    if column.is_float or wants("target"):
-        return ("labels", "truths") if wants("labels") else ("target", "numbers")
+        return ("labels", "truths") if "labels" in wanted else ("label", "classes")
+    if column.is_float or "target" in wanted:
+        return ("labels", "truths") if "labels" in wanted else ("target", "numbers")
     if len(column.shape) == 2:
         return "mask", "numbers"
-    return ("labels", "truths") if column.shape or wants("labels") else ("label", "classes")
+    return ("labels", "truths") if column.shape or "labels" in wanted else ("label", "classes")
 
 
 def unusable(key: str, name: str, column: Column) -> UserError:

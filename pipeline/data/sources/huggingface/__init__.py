@@ -8,6 +8,7 @@ from pipeline.data.sources.array_cache import Arrays
 from pipeline.data.sources.arrays.named_arrays import UNKNOWN
 from pipeline.data.sources.columns import load_columns
 from pipeline.data.sources.columns.decoding import decode
+from pipeline.data.sources.columns.field_plan import Wanted
 from pipeline.data.sources.huggingface.arrow_table import ArrowTable
 from pipeline.data.sources.huggingface.opening import KEY, STATE, open_dataset
 from pipeline.errors import UserError
@@ -29,8 +30,8 @@ def load(config: HuggingfaceConfig, task: Task | None = None) -> Data:
     files = sorted(file for file in folder.rglob("*") if file.is_file()) if is_saved else []
     identity = ("" if folder.is_dir() else config.path, config.configuration, config.revision)
 
-    def build(scratch: Path) -> Arrays:
-        return decode(ArrowTable(open_dataset(config)), config, task, scratch)
+    def build(wanted: Wanted, scratch: Path) -> Arrays:
+        return decode(ArrowTable(open_dataset(config)), config, wanted, scratch)
 
     return load_columns("huggingface", config, KEY, task, identity, build, files)
 
