@@ -66,9 +66,9 @@ class LibraryTable:
 def open_table(config: LibraryConfig, root: Path) -> LibraryTable:
     """Open all splits of a data set, which is downloaded and prepared first if asked."""
     name, _, version = config.name.partition(":")
-    if config.download and folder_of(name, version, root) is None:
-        prepare(config, root)
-    folder = folder_of(name, version, root)
+    if config.download and _folder_of(name, version, root) is None:
+        _prepare(config, root)
+    folder = _folder_of(name, version, root)
     if folder is None:
         raise not_there(config, name, root)
     try:
@@ -80,14 +80,18 @@ def open_table(config: LibraryConfig, root: Path) -> LibraryTable:
     return LibraryTable(config.name, builder.info, sets)
 
 
-def folder_of(name: str, version: str, root: Path) -> Path | None:
+def _known() -> list[str]:
+    return tfds.list_builders(with_community_datasets=False)
+
+
+def _folder_of(name: str, version: str, root: Path) -> Path | None:
     """Return the folder of a prepared version of a data set, the newest if none is asked for, or None."""
     files = (root / name).glob(f"{version or '*'}/dataset_info.json")
     folders = [file.parent for file in files if tfds.core.Version.is_valid(file.parent.name)]
     return max(folders, key=lambda folder: tfds.core.Version(folder.name), default=None)
 
 
-def prepare(config: LibraryConfig, root: Path) -> None:
+def _prepare(config: LibraryConfig, root: Path) -> None:
     """Download a data set and prepare it below `root`."""
     try:
         builder = tfds.builder(
@@ -95,7 +99,7 @@ def prepare(config: LibraryConfig, root: Path) -> None:
         )
         builder.download_and_prepare(download_dir=root / "downloads")
     except tfds.core.DatasetNotFoundError as error:
-        raise unknown(config) from error
+        raise unknown(config, _known()) from error
     except Exception as error:  # a network or a broken archive raises many kinds
         problem = f"preparing {config.name} failed: {one_line(error)}"
         hint = f"Put the folder that TFDS prepared elsewhere as array_record at {root / config.name}/VERSION."
@@ -106,8 +110,8 @@ def prepare(config: LibraryConfig, root: Path) -> None:
 
 def not_there(config: LibraryConfig, name: str, root: Path) -> UserError:
     """Make the error for a data set that is not prepared, or that TFDS does not know."""
-    if name.partition("/")[0] not in tfds.list_builders(with_community_datasets=False):
-        return unknown(config)
+    if name.partition("/")[0] not in (known := _known()):
+        return unknown(config, known)
     others = sorted(file.parent.parent for file in (root / name).glob("*/*/dataset_info.json"))
     problem = f"{root / name} lacks VERSION/dataset_info.json"
     hint = "Type dataset.download=true to prepare it."
@@ -116,9 +120,9 @@ def not_there(config: LibraryConfig, name: str, root: Path) -> UserError:
     return UserError("dataset.root", root, problem=problem, hint=hint)
 
 
-def unknown(config: LibraryConfig) -> UserError:
+def unknown(config: LibraryConfig, known: Sequence[str]) -> UserError:
     """Make the error for a name that TFDS does not know."""
-    close = nearest(config.name.lower(), tfds.list_builders(with_community_datasets=False))
+    close = nearest(config.name.lower(), known)
     problem = "TFDS has no such builder, and dataset.root no such folder"
     return UserError(
         "dataset.name", config.name, problem=problem, hint=f"Did you mean {close}?" if close else ""

@@ -36,7 +36,7 @@ class LibraryTable:
         self.name, self.sets, self.targets = name, sets, ()
         self.counts = {split: len(samples) for split, samples in sets.items()}
         first = next((samples for samples in sets.values() if len(samples)), None)
-        sample = as_tuple(self.sample(first, 0)) if first is not None else ()
+        sample = _as_tuple(self.sample(first, 0)) if first is not None else ()
         names = [f"column_{place}" for place in range(len(sample))]
         if len(sample) <= 2:
             names = ["image", "target"][: len(sample)]
@@ -51,7 +51,7 @@ class LibraryTable:
         samples = self.sets[split]
         for start in range(0, len(samples), ROWS):
             rows = range(start, min(start + ROWS, len(samples)))
-            read = [as_tuple(self.sample(samples, row)) for row in rows]
+            read = [_as_tuple(self.sample(samples, row)) for row in rows]
             yield {
                 name: self.cells(name, [row[self.places[name]] for row in read], start)
                 for name in names
@@ -85,28 +85,25 @@ def open_table(config: LibraryConfig, root: Path) -> LibraryTable:
     classes = {name: getattr(datasets, name) for name in datasets.__all__}
     known = [name for name, kind in classes.items() if inspect.isclass(kind) and kind is not Base]
     if config.name not in known:
-        close = nearest(config.name, known) or nearest(config.name.upper(), known)
-        problem = "torchvision.datasets has no such class"
-        hint = f"Did you mean {close}?" if close else f"It has {', '.join(known)}."
-        raise UserError("dataset.name", config.name, problem=problem, hint=hint)
+        raise unknown(config, known)
     kind = classes[config.name]
-    arguments = arguments_of(kind)
+    arguments = _arguments_of(kind)
     given = dict(config.options)
     given |= {"root": str(root)} if "root" in arguments else {}
-    given |= {"download": True} if "download" in arguments and config.download else {}
+    given |= {"download": config.download} if "download" in arguments else {}
     by = next((name for name in SPLIT_ARGUMENTS if name in arguments and name not in given), None)
     sets: dict[str, Any] = {}
     if by is None:
-        sets["train"] = opened(kind, given, config, root)
+        sets["train"] = _opened(kind, given, config, root)
     elif by == "train":
         for split in ("train", "test"):
-            sets[split] = opened(kind, given | {"train": split == "train"}, config, root)
+            sets[split] = _opened(kind, given | {"train": split == "train"}, config, root)
     else:
         others = ""
         for split in config.splits.values() or SPLITS:
             try:
-                sets[split] = opened(kind, given | {by: split}, config, root)
-            except UnknownSplit as error:
+                sets[split] = _opened(kind, given | {by: split}, config, root)
+            except _UnknownSplit as error:
                 others = str(error)
         if not sets:
             problem = f"it has other splits: {others}"
@@ -115,12 +112,12 @@ def open_table(config: LibraryConfig, root: Path) -> LibraryTable:
     return LibraryTable(config.name, sets)
 
 
-class UnknownSplit(Exception):
+class _UnknownSplit(Exception):
     """A class has no split of this name."""
 
 
-def opened(kind: type, given: Mapping[str, Any], config: LibraryConfig, root: Path) -> Any:
-    """Make a data set; raise an `UnknownSplit`, or a `UserError` if it is not there."""
+def _opened(kind: type, given: Mapping[str, Any], config: LibraryConfig, root: Path) -> Any:
+    """Make a data set; raise an `_UnknownSplit`, or a `UserError` if it is not there."""
     try:
         return kind(**given)
     except ImportError as error:
@@ -135,8 +132,8 @@ def opened(kind: type, given: Mapping[str, Any], config: LibraryConfig, root: Pa
         raise UserError("dataset.options", config.options, problem=problem, hint=hint) from error
     except Exception as error:  # missing or broken files, or no network, raise many kinds
         if isinstance(error, ValueError) and "for argument" in str(error):
-            raise UnknownSplit(one_line(error)) from error
-        raise not_there(config, root, error, "download" in arguments_of(kind)) from error
+            raise _UnknownSplit(one_line(error)) from error
+        raise not_there(config, root, error, "download" in _arguments_of(kind)) from error
 
 
 def not_there(config: LibraryConfig, root: Path, error: Exception, has_download: bool) -> UserError:
@@ -155,7 +152,15 @@ def not_there(config: LibraryConfig, root: Path, error: Exception, has_download:
     return UserError("dataset.root", root, problem=problem, hint=hint)
 
 
-def arguments_of(kind: type) -> set[str]:
+def unknown(config: LibraryConfig, known: Sequence[str]) -> UserError:
+    """Make the error for a name that torchvision does not know."""
+    close = nearest(config.name, known) or nearest(config.name.upper(), known)
+    problem = "torchvision.datasets has no such class"
+    hint = f"Did you mean {close}?" if close else f"It has {', '.join(known)}."
+    return UserError("dataset.name", config.name, problem=problem, hint=hint)
+
+
+def _arguments_of(kind: type) -> set[str]:
     """Return the names of the arguments of a class, with those that it passes on."""
     found: set[str] = set()
     for base in kind.__mro__:
@@ -166,7 +171,7 @@ def arguments_of(kind: type) -> set[str]:
     return found - {"self"}
 
 
-def as_tuple(sample: Any) -> tuple:
+def _as_tuple(sample: Any) -> tuple:
     """Return the parts of a sample."""
     return tuple(sample) if isinstance(sample, tuple | list) else (sample,)
 
@@ -177,7 +182,9 @@ def column_of(value: Any, samples: Any) -> Column:
         return Column(Kind.image, "images")
     if isinstance(value, str):
         return Column(Kind.text, "texts")
-    if isinstance(value, bool | int | np.integer) or (torch.is_tensor(value) and is_integer(value)):
+    if isinstance(value, bool | int | np.integer) or (
+        torch.is_tensor(value) and _is_integer(value)
+    ):
         names = getattr(samples, "classes", None) or getattr(samples, "categories", None) or ()
         named = (", ".join(name) if isinstance(name, tuple) else str(name) for name in names)
         return Column(Kind.classes, "classes", classes=tuple(named))
@@ -189,7 +196,7 @@ def column_of(value: Any, samples: Any) -> Column:
     return Column(Kind.other, f"values of the type {type(value).__name__}")
 
 
-def is_integer(tensor: torch.Tensor) -> bool:
+def _is_integer(tensor: torch.Tensor) -> bool:
     """Tell whether a tensor is one whole number."""
     return tensor.ndim == 0 and not tensor.is_floating_point()
 

@@ -1,10 +1,13 @@
 """Every option of every config group runs."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import own_data
 import pytest
 from image_folders import write_images
 from safetensors.numpy import save_file
+from local_shapes import prepare_shapes
 
 from pipeline.config.checks.keys import CONF
 from pipeline.data.sources import images
@@ -76,6 +79,12 @@ NEEDS = {
     "experiment=digits_denoising": ("model.width=8", "task.levels=20"),
     "experiment=digits_probe": ("model.weights={data}/convolutions.safetensors",),
     "experiment=reverse": ("model.width=16",),
+    "dataset=huggingface": ("dataset.path={data}/saved", "model=mlp"),
+    "dataset=torchvision": (
+        "dataset.name=FakeData",
+        "dataset.options={{size:80,image_size:[3,8,8]}}",
+    ),
+    "dataset=tfds": ("dataset.name=local_shapes", "dataset.columns=[picture]", "dataset.size=8"),
     "dataset=text": ("model=gpt", *TEXT[1:]),
     "experiment=text_gpt": ("dataset.max_bytes=50_000",),
     **{f"model=vit_{size}": (*AS_CIFAR, "model.depth=1") for size in ("tiny", "small", "base")},
@@ -93,6 +102,7 @@ NEEDS = {
 # Sets that have to be fetched are read in tests/pipeline/data/sources; a GPU is not everywhere.
 NOT_HERE = {f"dataset={name}" for name in images.CLASSES}
 NOT_HERE |= {"accelerator=gpu", "accelerator=multi_gpu"}
+NOT_HERE |= set() if find_spec("datasets") else {"dataset=huggingface"}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +118,12 @@ def data(tmp_path_factory):
     (np.arange(3000, dtype="<u2") % 50).tofile(folder / "ids.bin")
     rows = [f"{row % 7},{'ab'[row % 2]},{row % 5}.5" for row in range(120)]
     (folder / "table.csv").write_text("\n".join(["x,kind,y", *rows]))
+    prepare_shapes(folder)
+    if find_spec("datasets") is not None:
+        from datasets import Dataset
+
+        rows = {"x": [row / 7 for row in range(120)], "label": [row % 2 for row in range(120)]}
+        Dataset.from_dict(rows).save_to_disk(folder / "saved")
     return folder
 
 

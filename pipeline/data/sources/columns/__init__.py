@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -42,7 +43,9 @@ def load_columns(
     wanted = None if task is None else frozenset((*task.takes, *task.targets))
     fields = wanted and sorted(wanted)
     settings = (config.targets, config.columns, config.splits, config.size, config.length)
-    label = f"{name}-{digest_of(files, identity, settings, config.padding, fields)}-v1"
+    label = (
+        f"{quote(name, safe='')}-{digest_of(files, identity, settings, config.padding, fields)}-v1"
+    )
     root = Path(config.root).expanduser().absolute()
     arrays = load_or_build(root, label, lambda scratch: build(wanted, scratch))
     about = json.loads(arrays[ABOUT].tobytes())

@@ -1,5 +1,6 @@
 """Any data set of torchvision or of TFDS, by its name there, as columns."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config.column_datasets import LibraryConfig
@@ -14,26 +15,28 @@ from pipeline.errors import UserError
 from pipeline.tasks import Task
 
 KEY = "dataset.name"
+Decode = Callable[[LibraryConfig, Wanted, Path], Arrays]
 EXAMPLES = {
     Source.torchvision: "a class of torchvision.datasets, such as KMNIST",
     Source.tfds: "a builder of TFDS, such as kmnist",
 }
 
 
-def load(config: LibraryConfig, task: Task | None = None) -> Data:
+def load(config: LibraryConfig, task: Task | None = None, decode: Decode = decode_columns) -> Data:
     """Load the columns of a data set as fields; see `plan_fields`.
 
-    The first call reads the files below `dataset.root` in a subprocess; later calls map the array cache.
+    The first call reads the files below `dataset.root` by `decode`, in a subprocess; later calls map the
+    array cache.
     """
     if not config.name:
         raise UserError(KEY, "''", EXAMPLES[config.source], "Set dataset.name=NAME.")
 
     def build(wanted: Wanted, scratch: Path) -> Arrays:
-        return decode_columns(config, wanted, scratch)
+        return decode(config, wanted, scratch)
 
-    label = f"{config.name.replace('/', '-').replace(':', '-')}-{config.source.name}"
-    identity = (config.name, sorted(config.options.items(), key=lambda item: item[0]))
-    return load_columns(label, config, KEY, task, identity, build, [])
+    options = sorted(config.options.items(), key=lambda option: option[0])
+    identity = (config.name, config.source.name, options)
+    return load_columns(config.name, config, KEY, task, identity, build, [])
 
 
 def task_of(config: LibraryConfig) -> str | None:
