@@ -84,7 +84,12 @@ NEEDS = {
         "dataset.name=FakeData",
         "dataset.options={{size:80,image_size:[3,8,8]}}",
     ),
-    "dataset=tfds": ("dataset.name=local_shapes", "dataset.columns=[picture]", "dataset.size=8"),
+    "dataset=tfds": (
+        "dataset.name=local_shapes",
+        "dataset.columns=[picture]",
+        "dataset.size=8",
+        "dataset.limit=null",
+    ),
     "dataset=text": ("model=gpt", *TEXT[1:]),
     "experiment=text_gpt": ("dataset.max_bytes=50_000",),
     **{f"model=vit_{size}": (*AS_CIFAR, "model.depth=1") for size in ("tiny", "small", "base")},
