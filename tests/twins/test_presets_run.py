@@ -6,8 +6,8 @@ import numpy as np
 import own_data
 import pytest
 from image_folders import write_images
-from safetensors.numpy import save_file
 from local_shapes import prepare_shapes
+from safetensors.numpy import save_file
 
 from pipeline.config.checks.keys import CONF
 from pipeline.data.sources import images
