@@ -1,4 +1,4 @@
-"""Difference of the two backends after two hundred steps: every model with every optimizer, float64.
+"""Difference of the two backends after two hundred steps: every model and task with every optimizer, float64.
 
 Each cell trains for real on both, from the same bytes, and holds the largest relative difference of the
 training loss at any step; then, in brackets, that of the gradients' norm.
@@ -19,17 +19,28 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 PHOTOS = "dataset=digits dataset.limit=640"
+SCENES = "dataset=scenes dataset.samples=320 dataset.size=16"
+TEXT = "dataset=text dataset.max_bytes=60_000 dataset.length=16"
+SMALL = "model.width=16 model.depth=2 model.dropout=0.1"
+UNET = "model=unet model.width=8 model.groups=4 model.depth=2 model.dropout=0.1"
+# A new model is a row here, and so is a new task, with a model for it.
 MODELS = {
-    "linear": PHOTOS,
-    "mlp": f"{PHOTOS} model.hidden=[32,16]",
-    "simple_cnn": PHOTOS,
-    "cnn": PHOTOS,
-    "resnet18": f"{PHOTOS} model.width=4",
+    "linear": f"{PHOTOS} model=linear",
+    "mlp": f"{PHOTOS} model=mlp model.hidden=[32,16]",
+    "simple_cnn": f"{PHOTOS} model=simple_cnn",
+    "cnn": f"{PHOTOS} model=cnn",
+    "resnet18": f"{PHOTOS} model=resnet18 model.width=4",
+    "resnet50": f"{PHOTOS} model=resnet50 model.width=4",
     # As experiment=digits_vit: from weights of 0.02 at this width training itself is ill-conditioned.
-    "vit": f"{PHOTOS} model.patch=2 model.width=16 model.depth=2 model.init=xavier_uniform "
+    "vit": f"{PHOTOS} model=vit model.patch=2 model.width=16 model.depth=2 model.init=xavier_uniform "
     "model.pool=mean model.dropout=0.1 model.drop_path=0.1",
-    "gpt": "dataset=text dataset.max_bytes=60_000 dataset.length=16 model.width=16 model.depth=2 "
-    "model.dropout=0.1",
+    "gpt": f"{TEXT} model=gpt {SMALL} task=language task.samples=0",
+    "multilabel": f"{SCENES} task=multilabel model=cnn",
+    "segmentation": f"{SCENES} {UNET}",
+    "masked_language": f"{TEXT} task=masked_language model=bert {SMALL}",
+    "seq2seq": "dataset=reverse dataset.samples=640 dataset.length=8 model=encoder_decoder "
+    f"{SMALL} task=seq2seq task.samples=0",
+    "denoising": f"{PHOTOS} task=denoising task.samples=0 {UNET}",
 }
 # Rates at which small networks learn steadily: what is chaotic says nothing of the backends.
 OPTIMIZERS = {
@@ -98,7 +109,7 @@ def main() -> None:
         cells = []
         for optimizer in optimizers:
             overrides = (
-                f"{COMMON} train.steps={asked.steps} model={model} {MODELS[model]} "
+                f"{COMMON} train.steps={asked.steps} {MODELS[model]} "
                 f"optimizer={optimizer} {OPTIMIZERS[optimizer]}"
             )
             loss, norm = worst_differences(overrides).values()
