@@ -42,8 +42,8 @@ def _kinds() -> list[tuple[Any, Callable[[Any], Kind | None]]]:
     from equinox import nn
 
     return [
-        (nn.Linear, lambda layer: ("linear", WEIGHTS) if layer.weight.ndim == 2 else None),
-        (nn.Embedding, lambda layer: ("embedding", WEIGHTS) if layer.weight.ndim == 2 else None),
+        (nn.Linear, lambda layer: ("linear", WEIGHTS) if _is_one(layer, 2) else None),
+        (nn.Embedding, lambda layer: ("embedding", WEIGHTS) if _is_one(layer, 2) else None),
         (nn.Conv, _convolution),
         (nn.ConvTranspose, _transposed),
         ((nn.LayerNorm, nn.GroupNorm, nn.RMSNorm), _norm),
@@ -52,20 +52,22 @@ def _kinds() -> list[tuple[Any, Callable[[Any], Kind | None]]]:
     ]
 
 
+def _is_one(layer: Any, axes: int) -> bool:
+    """False for several layers in one, whose weights have an axis more; a tied weight is elsewhere."""
+    return getattr(layer.weight, "ndim", axes) == axes
+
+
 def _convolution(layer: Any) -> Kind | None:
-    is_one = layer.weight.ndim == 2 + layer.num_spatial_dims
-    return ("conv", CONVOLUTION) if is_one else None
+    return ("conv", CONVOLUTION) if _is_one(layer, 2 + layer.num_spatial_dims) else None
 
 
 def _transposed(layer: Any) -> Kind | None:
-    is_one = layer.weight.ndim == 2 + layer.num_spatial_dims and layer.groups == 1
+    is_one = _is_one(layer, 2 + layer.num_spatial_dims) and layer.groups == 1
     return ("conv_transpose", TRANSPOSED) if is_one else None
 
 
 def _norm(layer: Any) -> Kind | None:
-    shape = getattr(layer, "shape", (1,))  # of one that is stacked there is an axis more
-    is_one = layer.weight is None or layer.weight.ndim == len(shape)
-    return ("norm", NORM) if is_one else None
+    return ("norm", NORM) if _is_one(layer, len(getattr(layer, "shape", (1,)))) else None
 
 
 def _attention(layer: Any) -> Kind | None:
