@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from inspect import signature
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,6 +15,7 @@ from flax_impl.adapters.keywords import training_keywords
 from flax_impl.adapters.scopes import named
 from flax_impl.device import PyTree
 from flax_impl.layers import KINDS, Kind
+from pipeline.errors import UserError
 
 FILTERS = (nnx.Param, nnx.Not(nnx.RngState), nnx.RngState)  # of these, and of random generators
 LINEN: dict[type[nnx.Module], type[nn.Module]] = {
@@ -27,6 +29,9 @@ LINEN: dict[type[nnx.Module], type[nn.Module]] = {
     nnx.BatchNorm: nn.BatchNorm,
     nnx.MultiHeadAttention: nn.MultiHeadDotProductAttention,
 }
+
+
+AXES = {"kernel": 2, "embedding": 2, "scale": 1, "bias": 1}  # of a layer's arrays
 
 
 class FromNNX(Adapted):
@@ -62,7 +67,7 @@ class FromNNX(Adapted):
         return {
             _names(path): KINDS[LINEN[type(layer)]]
             for path, layer in nnx.iter_modules(self._abstract())
-            if type(layer) in LINEN
+            if type(layer) in LINEN and _is_one(layer)
         }
 
     def native(self, variables: PyTree) -> nnx.Module:
@@ -92,10 +97,18 @@ class FromNNX(Adapted):
         if collection == PARAMS:
             arrays = jax.tree.map(self.in_dtype, arrays)
         flat = [
-            (path, v.replace(in_own_type(arrays[_names(path)], v.get_value())))
+            (path, with_value(v, in_own_type(arrays[_names(path)], value_of(v))))
             for path, v in nnx.to_flat_state(state)
         ]
         return nnx.from_flat_state(flat)
+
+
+def _is_one(layer: Any) -> bool:
+    """False for several layers that are stacked in one, whose weights have an axis more."""
+    weights = [(getattr(layer, name, None), axes) for name, axes in AXES.items()]
+    if isinstance(layer, nnx.Conv):
+        return layer.kernel.ndim == 2 + len(layer.kernel_size)
+    return all(getattr(weight, "ndim", axes) == axes for weight, axes in weights)
 
 
 def _layers(module: nnx.Module) -> dict[str, nnx.Module]:
@@ -114,10 +127,28 @@ def _rate(layer: nnx.Module, kwargs: dict) -> float | None:
 
 def _arrays_of(module: nnx.Module) -> dict[str, dict[Path, jax.Array]]:
     """Return the arrays of a module's variables, by collection and path."""
+    if keys := [path for path, v in nnx.to_flat_state(nnx.state(module)) if _is_key(v)]:
+        problem = f"{'.'.join(_names(keys[0]))} is a random key, which no checkpoint keeps"
+        raise UserError("model.jax", type(module).__name__, problem=problem, hint="Keep nnx.Rngs.")
     return {
-        collection: {_names(path): v.get_value() for path, v in nnx.to_flat_state(state)}
+        collection: {_names(path): value_of(v) for path, v in nnx.to_flat_state(state)}
         for collection, state in zip(COLLECTIONS, nnx.state(module, *FILTERS), strict=False)
     }
+
+
+def _is_key(variable: PyTree) -> bool:
+    is_ours = isinstance(variable, nnx.RngState)
+    return not is_ours and jnp.issubdtype(value_of(variable).dtype, jax.dtypes.prng_key)
+
+
+def value_of(variable: PyTree) -> PyTree:
+    """Return the array of a variable; a module may also hold a bare array."""
+    return variable.get_value() if isinstance(variable, nnx.Variable) else variable
+
+
+def with_value(variable: PyTree, array: PyTree) -> PyTree:
+    """Return a variable, or a bare array, with another value."""
+    return variable.replace(array) if isinstance(variable, nnx.Variable) else array
 
 
 def _started(random: PyTree, key: jax.Array) -> PyTree:

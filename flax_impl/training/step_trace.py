@@ -107,7 +107,7 @@ class Watch:
 
     def _name_in_model(self, scope: str) -> str:
         """Return the name of a module, given its path below the model's class."""
-        name = scope.removeprefix(self.root).strip(".")
+        name = ".".join(part for part in scope.split(".") if part != self.root)
         return self.names.get(name, name) or "the model itself"
 
     def _note(self, name: str, values: object) -> None:

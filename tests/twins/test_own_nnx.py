@@ -79,3 +79,58 @@ def test_python_gets_the_nnx_module_with_its_weights(train, tmp_path):
     with_module = module((images - moments.mean) / moments.std)
     np.testing.assert_allclose(with_module, run.predict(images), rtol=1e-5)
     assert type(module).__name__ == "NNXNet"
+
+
+def test_containers_stacked_and_shared_layers_and_variables_of_other_types_are_where_they_belong():
+    import jax
+    from flax import nnx
+
+    from flax_impl.adapters.from_nnx import FromNNX
+    from flax_impl.layers import layer_kinds
+    from flax_impl.layout import initial_variables, layout_of
+    from pipeline.errors import UserError
+
+    class Order(nnx.Variable):
+        pass
+
+    class Parts(nnx.Module):
+        def __init__(self, rngs, key=None):
+            @nnx.split_rngs(splits=3)
+            @nnx.vmap(in_axes=0, out_axes=0)
+            def stack(rngs):
+                return nnx.Linear(4, 4, rngs=rngs)
+
+            self.blocks = nnx.Dict(a=nnx.List([nnx.Linear(4, 4, rngs=rngs)]))
+            self.lora = nnx.LoRALinear(4, 4, lora_rank=2, rngs=rngs)
+            self.one = self.two = nnx.Linear(4, 4, use_bias=False, rngs=rngs)
+            self.order = Order(jax.numpy.array([3, 2, 1, 0]))
+            self.shift = nnx.data(jax.numpy.full(4, 2.0))
+            self.activation = jax.nn.relu
+            self.stack = stack(rngs)
+            if key is not None:
+                self.key = nnx.data(key)
+
+        def __call__(self, x):
+            x = self.two(self.one(self.lora(self.blocks["a"][0](x[:, self.order[...]]))))
+            scan = nnx.scan(lambda x, layer: layer(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+            return self.activation(scan(x + self.shift, self.stack))
+
+    model = FromNNX(np.float32, lambda key: Parts(nnx.Rngs(key)))
+    x = jax.ShapeDtypeStruct((2, 4), np.float32)
+    layout = layout_of(model, x)
+    shapes = {place.name: place.shape for place in layout.values() if place.collection == "params"}
+    assert shapes == {
+        "blocks.a.0.weight": (4, 4), "blocks.a.0.bias": (4,), "lora.kernel": (4, 4), "lora.bias": (4,),
+        "lora.lora.lora_a": (4, 2), "lora.lora.lora_b": (2, 4), "one.weight": (4, 4),
+        "stack.kernel": (3, 4, 4), "stack.bias": (3, 4),
+    }  # fmt: skip
+    assert {place.name for place in layout.values()} - shapes.keys() == {"order", "shift"}
+    kinds = layer_kinds(layout)
+    assert (kinds["one"], kinds["stack"], kinds["lora"]) == ("linear", "own", "own")
+    variables = initial_variables(model, [x], 0)
+    values = np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32)
+    found, after = model.apply(variables, values, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(found, model.filled(variables)(values), rtol=1e-6)
+    assert after["batch_stats"]["order"].dtype == np.int32
+    with pytest.raises(UserError, match="key is a random key, which no checkpoint keeps"):
+        layout_of(FromNNX(np.float32, lambda key: Parts(nnx.Rngs(key), key)), x)

@@ -61,6 +61,20 @@ def test_a_mistake_behind_dropout_is_found_where_it_is(compared):
     assert told.startswith("they part at step 1: forward: between a and b, by")
 
 
+@pytest.mark.parametrize(
+    "model",
+    ["own_equinox:EquinoxNet", pytest.param("own_nnx:NNXNet", marks=pytest.mark.slow)],
+)
+def test_a_wrong_layer_inside_a_module_of_nnx_or_equinox_is_named(compared, model):
+    comparison = compared(
+        f"model.torch=own_models:TorchNorm model.jax={model}", wrong=True, norm=False, rate=0.3
+    )
+    told = verdict(comparison)
+    assert told.startswith("they part at step 1: forward: between hidden.0 and hidden.1, by"), told
+    drawn = {backend: {d.layer for d in draws} for backend, draws in comparison.draws.items()}
+    assert drawn == {"torch": {"drop"}, "jax": {"drop"}}
+
+
 @pytest.mark.slow
 def test_dropout_without_effect_on_one_side_leaves_no_verdict(compared, configure):
     comparison = compared(twice=True)

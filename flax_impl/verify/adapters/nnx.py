@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from flax_impl.adapters.from_nnx import value_of, with_value
 from flax_impl.adapters.keywords import training_keywords
 from flax_impl.adapters.scopes import named
 from flax_impl.device import PyTree
@@ -34,7 +35,7 @@ def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object
     takes_rngs = "rngs" in inspect.signature(made.__call__).parameters and "rngs" not in keywords
 
     def apply(arrays: PyTree, inputs: PyTree, training: bool) -> tuple[PyTree, PyTree]:
-        pairs = [(path, _set(v, arrays[name])) for name, (path, v) in variables.items()]
+        pairs = [(path, with_value(v, arrays[name])) for name, (path, v) in variables.items()]
         model = nnx.merge(graph, nnx.from_flat_state(pairs))
         model.train() if training else model.eval()
         args, kwargs = bind(model.__call__, inputs)
@@ -43,22 +44,13 @@ def adapt(made: Any, inputs: Mapping[str, PyTree], keywords: Mapping[str, object
             kwargs["rngs"] = nnx.Rngs(jax.random.key(0))
         with named({_name(path): module for path, module in nnx.iter_modules(model)}):
             output = model(*args, **kwargs, **keywords)
-        after = {_name(path): _get(v) for path, v in nnx.to_flat_state(nnx.state(model))}
+        after = {_name(path): value_of(v) for path, v in nnx.to_flat_state(nnx.state(model))}
         return output, {name: after[name] for name in variables if name not in trained}
 
-    arrays = {name: _get(variable) for name, (_, variable) in variables.items()}
+    arrays = {name: value_of(variable) for name, (_, variable) in variables.items()}
     trained = frozenset(n for n, (_, v) in variables.items() if isinstance(v, nnx.Param))
     return Function("flax.nnx.Module", arrays, trained, apply)
 
 
 def _name(path: tuple[object, ...]) -> str:
     return ".".join(map(str, path))
-
-
-def _get(variable: PyTree) -> jax.Array:
-    """Return the array of a variable; a module may also hold a bare array."""
-    return variable.get_value() if isinstance(variable, nnx.Variable) else variable
-
-
-def _set(variable: PyTree, array: jax.Array) -> PyTree:
-    return variable.replace(array) if isinstance(variable, nnx.Variable) else array
