@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import warm_start
 
+from pipeline.loggers.metrics_file import read_metrics
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(
@@ -150,6 +152,17 @@ def test_the_page_of_own_data_models_and_losses_ends_in_a_sweep_in_few_lines(tmp
     assert len(rows) == 1 + 4
 
 
+@pytest.mark.slow
+def test_the_page_of_nnx_and_equinox_ends_in_one_curve_with_dropout(tmp_path):
+    follow((DOCS / "nnx_and_equinox.md").read_text(), tmp_path)
+    losses = [
+        [row["train/loss"] for row in read_metrics(run / "metrics.jsonl") if "train/loss" in row]
+        for run in sorted((tmp_path / "outputs/masks").glob("*_*"))
+    ]
+    assert len(losses) == 2
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 def test_the_readme_shows_a_command_of_the_porting_page_with_what_it_says():
     readme = (ROOT / "README.md").read_text()
     second = [step for step in steps((DOCS / "porting.md").read_text()) if step.told][1]
@@ -158,7 +171,7 @@ def test_the_readme_shows_a_command_of_the_porting_page_with_what_it_says():
 
 
 def test_every_step_of_the_pages_is_recognised():
-    for name in ("porting.md", "verify.md", "own_training.md", "own.md"):
+    for name in ("porting.md", "verify.md", "own_training.md", "own.md", "nnx_and_equinox.md"):
         page = (DOCS / name).read_text()
         commands = [
             line for step in steps(page) if step.kind == "sh" for line in step.text.splitlines()
