@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint
+from flax.traverse_util import unflatten_dict
 
 from flax_impl.checkpoints import Checkpoints, read_best, read_checkpoint
 from flax_impl.data.samples import shapes_of_sample
@@ -22,7 +23,7 @@ from flax_impl.models import build_model
 from flax_impl.models.trained import TrainedModel, own_device, settings_of
 from flax_impl.optimizers import build_descent
 from flax_impl.sharding import put_on_devices, shardings
-from flax_impl.state import by_path, from_canonical, initial_state, shapes_of
+from flax_impl.state import by_path, from_canonical, initial_state, shapes_of, to_canonical
 from flax_impl.tasks import Inputs, build_loss
 from flax_impl.training.loop import evaluate
 from flax_impl.training.loop import train as train_loop
@@ -41,6 +42,7 @@ from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import Arrays, PortableState, Shapes
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
+from pipeline.storage.weights_file import prefixes
 from pipeline.training.model_checks import fill_from_data
 from pipeline.training.param_groups import param_groups
 from pipeline.verify.names.names_file import names_of
@@ -186,7 +188,9 @@ def build(
             "Leave it out, or use backend=torch.",
         )
     start = _start(experiment, model, inputs, layout, is_fresh and experiment.is_fresh)
-    start = start_from(start, experiment.weights, config)
+    names = names_of(config.model, experiment.folder)
+    native = partial(_canonical_weights, layout=layout)
+    start = start_from(start, experiment.weights, config, names, native)
     initial = experiment.recorder.observer.begins(start)
     shapes = {name: array.shape for name, array in initial.parameters.items()}
     transforms = {place.name: place.transforms for place in parameters}
@@ -220,6 +224,22 @@ def _typed(tree: PyTree, device: Device) -> PyTree:
         return array.astype(device.dtype) if np.issubdtype(array.dtype, np.floating) else array
 
     return jax.tree.map(typed, tree)
+
+
+def _canonical_weights(weights: Arrays, layout: Layout) -> Arrays:
+    """Return the arrays of a file that has the names and layouts of a Flax model by canonical names.
+
+    Only here: torch's names and layouts are the canonical ones.
+    """
+    paths = {".".join(path): path for path in layout}
+    ours, theirs = prefixes([*paths], weights)
+    named = {ours + name.removeprefix(theirs): array for name, array in weights.items()}
+    known = {paths[name]: array for name, array in named.items() if name in paths}
+    fitting = {path: a for path, a in known.items() if a.shape == layout[path].shape}
+    absent = {p.name for path in layout if path not in fitting for p in layout[path].pieces}
+    rest = {name: a for name, a in named.items() if paths.get(name) not in fitting}
+    found = to_canonical(unflatten_dict(fitting), layout)
+    return rest | {name: array for name, array in found.items() if name not in absent}
 
 
 def _make_model(experiment: Experiment, device: Device) -> tuple[nn.Module, Inputs, Layout]:

@@ -148,7 +148,8 @@ def build(experiment: Experiment, device: Device) -> TrainingModule:
     """Build the module with its weights at step 0, in the run's dtype."""
     config = experiment.config
     model = _make_model(experiment)
-    if names := names_of(config.model, experiment.folder):
+    names = names_of(config.model, experiment.folder)
+    if names:
         check_names(names, shapes_of(model))
     if device.devices > 1 and config.accelerator.sync_batchnorm:
         convert_sync_batchnorm(model, device.kind)
@@ -157,7 +158,7 @@ def build(experiment: Experiment, device: Device) -> TrainingModule:
     if experiment.initial is not None:
         shapes = values.shapes_of(start.parameters), values.shapes_of(start.buffers)
         start = values.fill(experiment.initial, *shapes, lambda: start, config, observer.watching)
-    start = start_from(start, experiment.weights, config)
+    start = start_from(start, experiment.weights, config, names)
     from_portable(observer.begins(start), model.to(device.dtype))
     kind = Watched if observer.watching else TrainingModule
     return kind(model, config, experiment.plan, experiment.recorder, device)

@@ -11,7 +11,7 @@ from flax_impl.layers import ACTIVATIONS, TypedModule
 from flax_impl.models.transformer import Block
 from flax_impl.norms import LayerNorm
 from flax_impl.randomness import Dropout
-from pipeline.config.models import Activation, BERTConfig
+from pipeline.config.models import BERTConfig
 
 
 class Head(TypedModule):
@@ -25,7 +25,7 @@ class Head(TypedModule):
         """`[batch, length, width]` and the table of embeddings to `[batch, length, outputs]`."""
         config = self.config
         x = nn.Dense(config.width, name="dense", **self.types)(x)
-        x = ACTIVATIONS[Activation.gelu_tanh](x)
+        x = ACTIVATIONS[config.activation](x)
         x = LayerNorm(epsilon=config.norm_epsilon, param_dtype=self.param_dtype, name="norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (self.outputs,), self.param_dtype)
         x, table, bias = promote_dtype(x, table, bias, dtype=self.dtype)

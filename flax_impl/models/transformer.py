@@ -10,7 +10,7 @@ from flax_impl.layers import ACTIVATIONS, TypedModule
 from flax_impl.models.attention import Attention, CrossAttention
 from flax_impl.norms import LayerNorm
 from flax_impl.randomness import Dropout
-from pipeline.config.models import Activation, TokenConfig
+from pipeline.config.models import TokenConfig
 
 ATTENTION = ("c_attn", "attn_dropout", "c_proj", "resid_dropout")
 
@@ -25,7 +25,7 @@ class MLP(TypedModule):
         """`[batch, length, width]` to the same."""
         config, types = self.config, self.types
         x = nn.Dense(4 * config.width, config.bias, name="c_fc", **types)(x)
-        x = ACTIVATIONS[Activation.gelu_tanh](x)
+        x = ACTIVATIONS[config.activation](x)
         x = nn.Dense(config.width, config.bias, name="c_proj", **types)(x)
         return Dropout(config.dropout, name="dropout")(x, train)
 

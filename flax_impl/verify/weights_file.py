@@ -19,7 +19,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: it holds no arrays by name.
     """
-    content = msgpack_restore(path.read_bytes())
+    try:
+        content = msgpack_restore(path.read_bytes())
+    except Exception as error:  # of MessagePack, for bytes of any other kind: of any type
+        raise ValueError("it is damaged, cut off, or no file of flax.serialization") from error
     flat = flatten_dict(content) if isinstance(content, dict) else {}
     has_collections = isinstance(content, dict) and PARAMS in content
     arrays = {

@@ -8,7 +8,7 @@ from lightning_impl.layers import ACTIVATIONS
 from lightning_impl.models.transformer import Block
 from lightning_impl.norms import LayerNorm
 from lightning_impl.randomness import Dropout
-from pipeline.config.models import Activation, BERTConfig
+from pipeline.config.models import BERTConfig
 
 
 class Head(nn.Module):
@@ -17,7 +17,7 @@ class Head(nn.Module):
     def __init__(self, config: BERTConfig, outputs: int) -> None:
         super().__init__()
         self.dense = nn.Linear(config.width, config.width)
-        self.gelu = ACTIVATIONS[Activation.gelu_tanh]()
+        self.gelu = ACTIVATIONS[config.activation]()
         self.norm = LayerNorm(config.width, config.norm_epsilon)
         self.bias = nn.Parameter(torch.zeros(outputs))
 

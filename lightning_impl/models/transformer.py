@@ -9,7 +9,7 @@ from lightning_impl.layers import ACTIVATIONS
 from lightning_impl.models.attention import Attention, CrossAttention
 from lightning_impl.norms import LayerNorm
 from lightning_impl.randomness import Dropout
-from pipeline.config.models import Activation, TokenConfig
+from pipeline.config.models import TokenConfig
 
 ATTENTION = ("c_attn", "attn_dropout", "c_proj", "resid_dropout")
 
@@ -20,7 +20,7 @@ class MLP(nn.Module):
     def __init__(self, config: TokenConfig) -> None:
         super().__init__()
         self.c_fc = nn.Linear(config.width, 4 * config.width, config.bias)
-        self.gelu = ACTIVATIONS[Activation.gelu_tanh]()
+        self.gelu = ACTIVATIONS[config.activation]()
         self.c_proj = nn.Linear(4 * config.width, config.width, config.bias)
         self.dropout = Dropout(config.dropout)
 

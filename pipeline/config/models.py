@@ -171,6 +171,9 @@ class TokenConfig(TransformerConfig):
         None, "longest input in tokens; null: that of the data set", "null or at least 1"
     )
     bias: bool = option(True, "whether dense layers have biases, as GPT-2's")
+    activation: Activation = option(
+        Activation.gelu_tanh, "after hidden layers; GPT-2: gelu_tanh; published BERTs: gelu"
+    )
 
 
 class GPTConfig(TokenConfig):

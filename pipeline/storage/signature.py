@@ -7,13 +7,15 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from pipeline.config.experiment import Config, plain
 from pipeline.config.models import AUTO_NAMES
+from pipeline.errors import UserError
 from pipeline.storage.names_path import NAMES as FOUND_NAMES
 from pipeline.storage.run_identity import RESULT
+from pipeline.storage.weights_path import weight_files, weights_in
 
 # Version of what a config means, raised when the same config gives other numbers: 2 since the order of the
 # samples is computed position by position.
@@ -87,7 +89,7 @@ def files_of(config: Mapping[str, object]) -> dict[str, Path | None]:
 def _file_at(name: str) -> Path:
     """Return the file of that name; of a run's folder the one with its result."""
     path = Path(name).expanduser()
-    return path / RESULT if path.is_dir() else path
+    return weights_in(path) or path / RESULT if path.is_dir() else path
 
 
 def _module_file(name: str) -> Path | None:
@@ -105,11 +107,19 @@ def _is_auto(key: str, value: str) -> bool:
 
 
 def digest_of(path: Path | None) -> str | None:
-    """Return the digest of a file; None if it is not there."""
-    try:
-        return sha256(path.read_bytes()).hexdigest() if path else None
-    except OSError:
+    """Return the digest of a file, or of all files of weights in parts; None if it is not there."""
+    if path is None:
         return None
+    try:
+        digests = [_digest_of_file(file) for file in weight_files(path, "model.weights")]
+    except (OSError, UserError):
+        return None
+    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:

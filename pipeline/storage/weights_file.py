@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from pipeline.backend_specs import BACKENDS
 from pipeline.errors import UserError
 from pipeline.storage.portable_state import Arrays
+from pipeline.storage.weights_path import FOLDER_FILES, weight_files, weights_in
 
 SUFFIX = ".safetensors"
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,9 +22,23 @@ ROOT = Path(__file__).resolve().parents[2]
 def read_weights(path: Path, key: str) -> Arrays:
     """Read the floats of a file by name; what only a framework can read, in a process of that framework.
 
+    It may be the index of a file in parts, or a folder as Hugging Face saves a model.
+
     Raises:
         UserError: there is no such file, or it holds no weights.
     """
+    if path.is_dir() and weights_in(path) is None:
+        hint = f"It needs one of {', '.join(FOLDER_FILES)}."
+        raise UserError(key, path, problem="this folder is no run, and holds no weights", hint=hint)
+    found: Arrays = {}
+    for file in weight_files(path, key):
+        found |= _read(file, key)
+    if not found:
+        raise UserError(key, path, problem="it holds no arrays of floats")
+    return found
+
+
+def _read(path: Path, key: str) -> Arrays:
     known = [suffix for spec in BACKENDS.values() for suffix in spec.weights]
     if not path.is_file():
         problem, hint = "there is no such file", f"Name a file {_or(known)}."
@@ -35,10 +50,15 @@ def read_weights(path: Path, key: str) -> Arrays:
         try:
             found = load_file(path)
             return {n: a.astype(np.float64) for n, a in found.items() if _is_float(a)}
-        except TypeError:  # bfloat16, which NumPy does not know
+        except (
+            TypeError,
+            KeyError,
+            AttributeError,
+        ):  # bfloat16 or float8, which NumPy does not know
             pass
-        except SafetensorError as error:
-            raise UserError(key, path, problem=f"it cannot be read: {error}") from error
+        except (SafetensorError, OSError) as error:
+            hint = "Copy it again: it may have been cut off."
+            raise UserError(key, path, problem=f"it cannot be read: {error}", hint=hint) from error
     return _read_by_framework(path, key)
 
 
@@ -68,6 +88,7 @@ def _read_by_framework(path: Path, key: str) -> Arrays:
         )
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
+            reason = reason.removeprefix("ValueError: ").rstrip(". ")
             hint = "Save a state dict with torch.save, or arrays with safetensors."
             raise UserError(key, path, problem=f"it cannot be read: {reason}", hint=hint)
         with np.load(target) as arrays:

@@ -8,6 +8,7 @@ from pipeline.errors import UserError
 from pipeline.run.start.pretrained import start_from, weights_of
 from pipeline.storage.portable_state import PortableState
 from pipeline.storage.signature import signature
+from pipeline.verify.names.names_file import read_names
 
 
 def start():
@@ -53,7 +54,7 @@ def test_without_statistics_in_the_file_they_start_as_ever(configure):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"fc__bias": None}, r"it lacks fc\.bias\..* model\.weights_skip=\[fc\.\*\]"),
+        ({"fc__bias": None}, r"it lacks fc\.bias \[4\]\..* model\.weights_skip=\[fc\.\*\]"),
         ({"fc__weight": np.ones((9, 2))}, r"fc\.weight is \[9, 2\], in the model \[4, 2\]"),
         ({"aux__weight": np.ones(1)}, r"the model has no aux\.weight.*weights_skip=\[aux\.\*\]"),
     ],
@@ -76,7 +77,7 @@ def test_a_folder_that_is_no_run_is_refused_and_a_newer_result_changes_the_signa
     configure, tmp_path
 ):
     config = configure(f"model.weights={tmp_path}")
-    with pytest.raises(UserError, match=r"model\.weights=.* must be a run, or a checkpoint inside"):
+    with pytest.raises(UserError, match="this folder is no run, and holds no weights"):
         weights_of(config)
     (tmp_path / "result.json").write_text("{}")
     first = signature(config)
@@ -94,3 +95,48 @@ def test_the_content_of_the_file_is_part_of_the_signature(configure, tmp_path):
         assert weights_of(config)["a"].tolist() == [value, value]
         signatures.add(signature(config))
     assert len(signatures) == 2
+
+
+ROWS = """\
+- {left: conv.weight, right: body.kernel, transform: "transpose(1, 0)"}
+- {left: "fc.weight[0:2]", right: top.kernel}
+- {left: "fc.weight[2:4]", right: rest.kernel}
+- {left: fc.bias, right: top.bias}
+"""
+
+
+def test_a_file_with_the_names_of_the_other_side_comes_in_through_the_names(configure, tmp_path):
+    path = tmp_path / "names.yaml"
+    path.write_text(ROWS)
+    names, config = read_names(path, "model.names"), configure("model.weights=there.msgpack")
+    theirs = {
+        "net.body.kernel": np.arange(6.0).reshape(3, 2),
+        "net.top.kernel": np.zeros((2, 2)),
+        "net.rest.kernel": np.ones((2, 2)),
+        "net.top.bias": np.ones(4),
+    }
+    found = start_from(start(), theirs, config, names).parameters
+    assert found["conv.weight"].tolist() == [[0, 2, 4], [1, 3, 5]]
+    assert found["fc.weight"].tolist() == [[0, 0], [0, 0], [1, 1], [1, 1]]
+    # The model's own names need none.
+    assert (start_from(start(), weights(), config, names).parameters["fc.bias"] == 1).all()
+    theirs["net.body.kernel"] = np.ones((5, 2))
+    with pytest.raises(UserError, match=r"conv\.weight is \[5, 2\], in the model \[2, 3\]"):
+        start_from(start(), theirs, config, names)
+    del theirs["net.rest.kernel"]
+    with pytest.raises(UserError, match=r"it lacks fc\.weight \[4, 2\]"):
+        start_from(start(), theirs, config, names)
+
+
+def test_what_is_missing_is_suggested_among_what_is_left_over_and_ties_are_none(configure):
+    config = configure("model.weights=there.pt")
+    other = weights(fc__bias=None, fc__offset_bias=np.ones(4), tied__weight=np.ones((2, 3)))
+    with pytest.raises(UserError) as refused:
+        start_from(start(), other, config)
+    assert str(refused.value).startswith(
+        "model.weights=there.pt: it does not fit: it lacks fc.bias [4] (is it fc.offset_bias?); "
+        "the model has no fc.offset_bias [4] (is it fc.bias?). To start these"
+    )
+    turned = weights(conv__weight=np.ones((3, 2)))
+    with pytest.raises(UserError, match=r"\[3, 2\], in the model \[2, 3\] \(transposed\)"):
+        start_from(start(), turned, config)
