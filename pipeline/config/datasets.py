@@ -118,6 +118,11 @@ class FolderConfig(DatasetConfig):
         None,
         "a CSV table: file, label and, if given, split; null: labels are sub-folders; none: no labels",
     )
+    masks: str | None = option(
+        None,
+        "folder with the masks of the images, PNG files of the same names, for task=segmentation; null: the "
+        "sub-folder masks, beside images",
+    )
     separator: str | None = option(
         None, "stands between several labels of one image in the table, for task=multilabel"
     )
@@ -175,6 +180,9 @@ class FolderConfig(DatasetConfig):
         if self.store is not None:
             allowed = f"null or at least dataset.size={self.size}"
             require(self.store >= self.size, "dataset.store", self.store, allowed)
+        hint = "Leave out dataset.labels, or dataset.masks."
+        both = self.masks is not None and self.labels not in (None, "none")
+        require(not both, "dataset.masks", self.masks, "null with dataset.labels", hint)
         alone = (self.mean is None) != (self.std is None)
         hint = "Set dataset.std, too." if self.std is None else "Set dataset.mean, too."
         given = "dataset.mean" if self.std is None else "dataset.std"

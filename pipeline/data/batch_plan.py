@@ -150,8 +150,13 @@ class BatchPlan:
         task, train = self.data.task, self.data.train
         if not task.counts_by_content:
             return task.terms(train.shapes(self.batch_size))
-        rows = self.indices(step)
-        batch = {name: train.fields[name][rows] for name in task.targets}
+        rows, words = self.row_request(step)
+        batch = {
+            name: train.stored[name].take(rows, words.get(name))
+            if name in train.stored
+            else train.fields[name][rows]
+            for name in task.targets
+        }
         return task.count_terms(batch | self.draws(step))
 
 
@@ -163,7 +168,9 @@ def make_batch_plan(config: Config, data: Data) -> BatchPlan:
             allowed = f"false for {data.name}, whose samples are not images"
             raise UserError("dataset.augment", True, allowed)
         for name in data.task.targets:
-            if data.train.fields[name].ndim > 2 and data.form is Form.images:
+            field = data.train.fields[name]
+            is_cropped = isinstance(field, StoredImages)
+            if field.ndim > 2 and data.form is Form.images and not is_cropped:
                 allowed = f"false for task={data.task.name}: {name} is not cropped with the image"
                 raise UserError("dataset.augment", True, allowed)
         augmentation = Augmentation(config.dataset.crop_padding, config.dataset.flip)

@@ -115,8 +115,13 @@ def middle(image: np.ndarray, size: int, resize: int) -> np.ndarray:
     The bytes are those of torchvision's `Resize(resize)` and `CenterCrop(size)` on a Pillow image.
     """
     image = resized(image, *scaled(image.shape[0], image.shape[1], resize))
+    return part_of(image, middle_box(image, size))
+
+
+def middle_box(image: np.ndarray, size: int) -> Box:
+    """Return the box in the middle of an image."""
     top, left = (round((length - size) / 2.0) for length in image.shape[:2])
-    return part_of(image, Box(top, left, size, size))
+    return Box(top, left, size, size)
 
 
 def scaled(height: int, width: int, shorter: int) -> tuple[int, int]:

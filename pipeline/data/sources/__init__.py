@@ -51,6 +51,7 @@ LOADERS: dict[str, Callable[..., Data]] = {
 # Of each data set that is not for classification its task, or a function that tells it; None: unknown.
 OTHER_TASKS: dict[str, str | Callable[..., str | None]] = {
     "arrays": arrays.task_of,
+    "folder": folder.task_of,
     "huggingface": huggingface.task_of,
     "library": library.task_of,
     "line": "regression",

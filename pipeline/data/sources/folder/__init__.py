@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.datasets import FolderConfig
+from pipeline.config.tasks import SegmentationConfig
 from pipeline.console import say_line
 from pipeline.data.dataset import Data, Field, Moments, Split
 from pipeline.data.image_augmentation import ImageAugmentation
@@ -14,12 +15,21 @@ from pipeline.data.sources.channel_stats import moments_of_sums
 from pipeline.data.sources.folder.decoding import corrupt_file, decode_images
 from pipeline.data.sources.folder.label_table import list_table
 from pipeline.data.sources.folder.listing import Listing, list_folder
+from pipeline.data.sources.folder.masks import (
+    add_masks,
+    check_sizes,
+    class_count,
+    decode_masks,
+    mask_folders,
+)
 from pipeline.data.splits import SPLITS, make_splits
 from pipeline.data.stored_images import ImageFile, StoredImages
+from pipeline.data.stored_masks import MaskFile, StoredMasks
 from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, Task
+from pipeline.tasks import Classification, Multilabel, Segmentation, Task
 
+IGNORED = SegmentationConfig().ignored
 NO_LABELS = "none"  # of `dataset.labels`
 
 
@@ -27,15 +37,18 @@ def load(config: FolderConfig, task: Task | None = None) -> Data:
     """Images, cropped batch by batch, and their classes.
 
     `image` is uint8 [n, size, size, 3]. With it comes `label`, int64 [n]; or with `dataset.separator`
-    `labels`, uint8 [n, classes]; or nothing with `dataset.labels=none`.
+    `labels`, uint8 [n, classes]; or with masks `mask`, uint8 [n, size, size]; or nothing with
+    `dataset.labels=none`.
 
     The first call decodes all files into `<cache>/cache/folder-<digest>-<shorter side>-v1/`; an interrupted
     one is continued. `digest` covers names, sizes and times of the files, and their classes. Splits are the
     sub-folders train, val and test, or those of the table. A missing test split is the validation split if
     that is given; otherwise fractions are held out, every class in its proportion.
     """
-    root = check_root(config)
-    listing = list_images(root, config)
+    root, masks = mask_folders(check_root(config), config)
+    listing = list_images(root, config, masks is not None)
+    if masks is not None:
+        listing = add_masks(listing, masks)
     if listing.labels is not None:
         check_classes(listing, listing.labels, config)
     store = config.store or config.resize
@@ -45,13 +58,30 @@ def load(config: FolderConfig, task: Task | None = None) -> Data:
         remove_stale(scratch, root)
         files, skips = listing.files, config.skip_corrupt
         arrays = decode_images(scratch, root, files, store, threads, skips)
-        return arrays | {"order": order_of(listing, arrays["sizes"][:, 0] > 0)}
+        if masks is not None:
+            arrays |= decode_masks(scratch, listing, store, threads, skips)
+            check_sizes(listing, arrays)
+        return arrays | {"order": order_of(listing, is_kept(arrays))}
 
     cache = Path(config.cache).expanduser().absolute()
     label = f"folder-{listing.digest[:16]}-{store}-v1"
     arrays = load_or_build(cache, label, build, "dataset.cache", resumes=True)
-    report_skipped(listing, arrays["sizes"], config)
-    return data_of(config, listing, arrays)
+    report_skipped(listing, is_kept(arrays), config)
+    ignored = task.ignored if isinstance(task, Segmentation) else IGNORED
+    return data_of(config, listing, arrays, ignored)
+
+
+def task_of(config: FolderConfig) -> str:
+    """Return the name of the task that the folder is for."""
+    if mask_folders(check_root(config), config)[1] is not None:
+        return "segmentation"
+    return "multilabel" if config.separator is not None else "classification"
+
+
+def is_kept(arrays: Arrays) -> np.ndarray:
+    """Tell which files were decoded, and their masks: bool [files]."""
+    kept = arrays["sizes"][:, 0] > 0
+    return kept & (arrays["mask_sizes"][:, 0] > 0) if "mask_sizes" in arrays else kept
 
 
 def remove_stale(scratch: Path, root: Path) -> None:
@@ -78,10 +108,10 @@ def check_root(config: FolderConfig) -> Path:
     return root
 
 
-def list_images(root: Path, config: FolderConfig) -> Listing:
-    """List the images with the classes that `dataset.labels` gives."""
-    if config.labels in (None, NO_LABELS):
-        return list_folder(root, has_classes=config.labels is None)
+def list_images(root: Path, config: FolderConfig, has_masks: bool) -> Listing:
+    """List the images with the classes that `dataset.labels` gives; those with masks have none."""
+    if has_masks or config.labels in (None, NO_LABELS):
+        return list_folder(root, has_classes=not has_masks and config.labels is None)
     return list_table(root, Path(config.labels).expanduser(), config.separator)
 
 
@@ -126,9 +156,9 @@ def order_of(listing: Listing, is_kept: np.ndarray) -> np.ndarray:
     return np.concatenate([train[stratified_order(labels[train])], *others])
 
 
-def report_skipped(listing: Listing, sizes: np.ndarray, config: FolderConfig) -> None:
+def report_skipped(listing: Listing, kept: np.ndarray, config: FolderConfig) -> None:
     """Say how many files were left out; refuse that, if it is not asked for now."""
-    skipped = np.flatnonzero(sizes[:, 0] == 0)
+    skipped = np.flatnonzero(~kept)
     if skipped.size:
         first = listing.root / listing.files[skipped[0]]
         if not config.skip_corrupt:
@@ -136,8 +166,8 @@ def report_skipped(listing: Listing, sizes: np.ndarray, config: FolderConfig) ->
         say_line(f"left out {skipped.size} files that cannot be decoded: {first}, …")
 
 
-def data_of(config: FolderConfig, listing: Listing, arrays: Arrays) -> Data:
-    """Make the data set from the decoded images."""
+def data_of(config: FolderConfig, listing: Listing, arrays: Arrays, ignored: int) -> Data:
+    """Make the data set from the decoded images; `ignored` is the value of masks that is no class."""
     order = arrays["order"]
     augmentation = ImageAugmentation(
         (config.scale[0], config.scale[1]),
@@ -156,12 +186,21 @@ def data_of(config: FolderConfig, listing: Listing, arrays: Arrays) -> Data:
     fields: dict[str, Field] = {"image": images}
     if listing.labels is not None:
         fields["label" if listing.labels.ndim == 1 else "labels"] = listing.labels[order]
+    if listing.masks:
+        stored = MaskFile(arrays["masks"], arrays["mask_offsets"], arrays["mask_sizes"])
+        fields["mask"] = StoredMasks(
+            stored, order, config.size, config.resize, augmentation, config.workers
+        )
     given = given_splits(listing, Split(fields))
     train, val, test, training = make_splits(given, config, test_fraction=config.test_fraction)
     moments = moments_of(config, arrays, training)
     classes = listing.classes or None
     sizes = {"label": len(listing.classes)} if "label" in fields else {}
-    return Data("folder", Classification(), train, val, test, sizes, {"image": moments}, classes)
+    if listing.masks:
+        sizes["mask"] = class_count(listing, arrays["mask_values"], order, ignored)
+    own = Segmentation() if listing.masks else Classification()
+    own = Multilabel() if "labels" in fields else own
+    return Data("folder", own, train, val, test, sizes, {"image": moments}, classes)
 
 
 def given_splits(listing: Listing, whole: Split) -> dict[str, Split]:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,12 +27,26 @@ EVERY = 30  # seconds between two messages
 RECORD = 2 + 2 * CHANNELS
 LEFT_OUT = np.array([0, 1] + [0] * (RECORD - 2), np.int64)  # of a file that cannot be decoded
 
+Decode = Callable[[Path, int], tuple[np.ndarray, np.ndarray]]  # of a file, and the shorter side
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Corrupt(Exception):
     """A file is no image that can be decoded."""
+
+
+class FileKind(NamedTuple):
+    """A kind of files: images, or masks."""
+
+    name: str  # of the file of their pixels
+    records: str  # name of the file of their records
+    channels: int
+    decode: Decode
+
+
+IMAGES = FileKind("pixels", "records", CHANNELS, lambda path, shorter: decode_image(path, shorter))
 
 
 def decode_images(
@@ -61,9 +75,33 @@ def decode_images(
     Raises:
         UserError: a file cannot be decoded, and `skip_corrupt` is false; or the disk is too small.
     """
-    pixels_file, records_file = scratch / "pixels.npy", scratch / "records"
-    known = finished(pixels_file, records_file)
-    written, done = int((known[:, 0] * known[:, 1]).sum()) * CHANNELS, len(known)
+    file, records = decode_files(IMAGES, scratch, root, files, shorter, threads, skip_corrupt)
+    lengths = records[:, 0] * records[:, 1] * CHANNELS
+    return {
+        "pixels": np.load(file, mmap_mode="r"),
+        "offsets": np.cumsum(lengths) - lengths,
+        "sizes": records[:, :2].astype(np.int32),
+        "sums": records[:, 2:].reshape(-1, 2, CHANNELS),
+    }
+
+
+def decode_files(
+    kind: FileKind,
+    scratch: Path,
+    root: Path,
+    files: Sequence[str],
+    shorter: int,
+    threads: int,
+    skip_corrupt: bool,
+) -> tuple[Path, np.ndarray]:
+    """Decode files of a kind, as `decode_images`.
+
+    Return the file of their pixels, and a record of each, int64 [files, RECORD], which begins with its
+    height and width.
+    """
+    pixels_file, records_file = scratch / f"{kind.name}.npy", scratch / kind.records
+    known = finished(pixels_file, records_file, kind.channels)
+    written, done = int((known[:, 0] * known[:, 1]).sum()) * kind.channels, len(known)
     with pixels_file.open("ab") as pixels, records_file.open("ab") as records:
         pixels.truncate(HEADER + written)
         records.truncate(done * RECORD * 8)
@@ -76,7 +114,7 @@ def decode_images(
                 os.fsync(stream.fileno())
 
         paths = [root / file for file in files[done:]]
-        decoded = in_order(lambda path: decode_image(path, shorter), paths, threads)
+        decoded = in_order(lambda path: kind.decode(path, shorter), paths, threads)
         try:
             for place, result in enumerate(decoded, done):
                 image, record = result_of(result, root / files[place], skip_corrupt)
@@ -91,28 +129,17 @@ def decode_images(
             decoded.close()
             keep()
     write_header(pixels_file, written)
-    return described(pixels_file, np.fromfile(records_file, np.int64).reshape(-1, RECORD))
+    return pixels_file, np.fromfile(records_file, np.int64).reshape(-1, RECORD)
 
 
-def described(pixels_file: Path, records: np.ndarray) -> Arrays:
-    """Return the arrays of `decode_images` from its two files."""
-    lengths = records[:, 0] * records[:, 1] * CHANNELS
-    return {
-        "pixels": np.load(pixels_file, mmap_mode="r"),
-        "offsets": np.cumsum(lengths) - lengths,
-        "sizes": records[:, :2].astype(np.int32),
-        "sums": records[:, 2:].reshape(-1, 2, CHANNELS),
-    }
-
-
-def finished(pixels_file: Path, records_file: Path) -> np.ndarray:
+def finished(pixels_file: Path, records_file: Path, channels: int) -> np.ndarray:
     """Return the records of the images that an earlier build has written: int64 [images, RECORD]."""
     if not (pixels_file.exists() and records_file.exists()):
         pixels_file.write_bytes(bytes(HEADER))
         records_file.write_bytes(b"")
     whole = records_file.stat().st_size // (RECORD * 8) * RECORD
     records = np.fromfile(records_file, np.int64, whole).reshape(-1, RECORD)
-    ends = HEADER + np.cumsum(records[:, 0] * records[:, 1] * CHANNELS)
+    ends = HEADER + np.cumsum(records[:, 0] * records[:, 1] * channels)
     # After a power failure the pixels may be shorter than their records say, and records be zeros.
     is_whole = (records[:, 1] > 0) & (ends <= pixels_file.stat().st_size)
     return records[: np.argmin(np.append(is_whole, False))]

@@ -38,7 +38,8 @@ class Listing:
             there are no classes.
         classes: names of the classes.
         splits: int8 [n], 0 for training, 1 for validation, 2 for testing; None if no splits are given.
-        digest: hash over names, sizes, times, classes and splits.
+        digest: hash over names, sizes, times, classes, splits and masks.
+        masks: the paths of their masks below `mask_root`.
     """
 
     root: Path
@@ -47,6 +48,8 @@ class Listing:
     classes: tuple[str, ...]
     splits: np.ndarray | None
     digest: str
+    masks: Sequence[str] = ()
+    mask_root: Path | None = None
 
 
 def make_listing(

@@ -10,7 +10,7 @@ from image_folders import picture, write_images
 from PIL import Image
 
 from pipeline.config.datasets import FolderConfig
-from pipeline.config.tasks import DenoisingConfig, MultilabelConfig
+from pipeline.config.tasks import ClassificationConfig, DenoisingConfig, MultilabelConfig
 from pipeline.data import sources
 from pipeline.data.sources.folder import decoding
 from pipeline.errors import UserError
@@ -162,8 +162,9 @@ def test_several_labels_of_one_image_stand_in_a_cell(load, images, tmp_path):
     for split in (data.train, data.val, data.test):
         for row, labels in zip(split.fields["image"].rows, split.arrays["labels"], strict=True):
             assert labels.tolist() == wanted[cells[row]]
+    assert load(images, labels=str(table), separator=";").task.name == "multilabel"
     with pytest.raises(UserError, match=r"task=classification: each sample needs label \[\]"):
-        load(images, labels=str(table), separator=";")
+        sources.load(config, ClassificationConfig())
 
 
 def test_images_without_labels_may_lie_anywhere_below_the_root(load, images, tmp_path):
