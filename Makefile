@@ -7,6 +7,9 @@ INSTALLED := $(VENV)/installed
 
 HUGGINGFACE := build/huggingface
 
+# Tests start hundreds of processes, and pytest rewrites each test file: both keep what they have compiled.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test bench lint huggingface slurm chromium clean
 .DEFAULT_GOAL := run
 

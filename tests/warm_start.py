@@ -8,7 +8,7 @@ read when they are imported, closed streams, early signals) need a cold start.
 
     python tests/warm_start.py DESCRIPTOR
 
-serves on an open socket.
+serves on a listening socket. The workers of pytest-xdist share one such process: its imports take 7 s.
 """
 
 import atexit
@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -127,23 +128,30 @@ class _Reader(threading.Thread):
 class Forker:
     """Client of a process that forks commands."""
 
-    def __init__(self, connection, process=None):
-        self.connection, self.process, self.lock = connection, process, threading.Lock()
+    def __init__(self, connection):
+        self.connection, self.lock = connection, threading.Lock()
 
     @classmethod
-    def start_server(cls, environment):
-        """Start a process that forks commands; it ends when this one does."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        process = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=[theirs.fileno()],
-        )
-        theirs.close()
-        return cls(ours, process)
+    def connect(cls, environment):
+        """Connect to the process that forks commands for all workers of this run; start it if there is none.
+
+        It ends with the last of them. Returns its client, and its environment.
+        """
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
+        folder = Path(tempfile.gettempdir(), f"tandem-warm-{run}")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with suppress(OSError):  # another worker starts it, or it is just ending
+                folder.mkdir(mode=0o700, exist_ok=True)
+                start_server(folder / "socket", environment)
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with suppress(OSError):
+                connection.connect(str(folder / "socket"))
+                if environment_of_server := connection.recv(MESSAGE):
+                    return cls(connection), pickle.loads(environment_of_server)
+            connection.close()
+            time.sleep(0.05)
+        raise TimeoutError(f"the process that forks does not answer in {folder}")
 
     def popen(
         self, args, cwd=None, env=None, stdout=None, stderr=None, stdin=None, text=True,
@@ -187,25 +195,48 @@ class Forker:
         return Process(args, int(answer), status, streams.get(1), streams.get(2))
 
     def close(self):
-        """End the process, and all that it has forked."""
+        """End all that it has forked, and with the last client the process that forks."""
         self.connection.close()
-        if self.process:
-            self.process.wait(30)
 
 
-def serve(connection):
-    """Fork a process for each request, until the connection is closed.
+def start_server(address, environment):
+    """Start the process that forks; OSError if there is one."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(address))
+        listening.listen()
+        subprocess.Popen(
+            [sys.executable, __file__, str(listening.fileno())],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[listening.fileno()],
+        )
+
+
+def serve(listening=None, connection=None):
+    """Fork a process for each request, until all connections are closed.
+
+    Args:
+        listening: a socket on which clients connect.
+        connection: that of the only client, without such a socket.
 
     Returns:
         In a forked process its request; in this one None.
     """
-    running = {}  # pidfd to the process and the pipe that takes its exit code
-    selector = selectors.DefaultSelector()
-    selector.register(connection, selectors.EVENT_READ)
+    running = {}  # pidfd to the process, the pipe that takes its exit code, and the client
+    selector, sockets = selectors.DefaultSelector(), {listening or connection}
+    selector.register(listening or connection, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
-            if key.fileobj is not connection:
-                pid, status = running.pop(key.fd)
+            if key.fileobj is listening:
+                client, _ = listening.accept()
+                client.send(pickle.dumps(dict(os.environ)))
+                selector.register(client, selectors.EVENT_READ)
+                sockets.add(client)
+                continue
+            if key.fileobj not in sockets:
+                pid, status, _ = running.pop(key.fd)
                 selector.unregister(key.fd)
                 os.close(key.fd)
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -213,14 +244,24 @@ def serve(connection):
                     os.write(status, str(code).encode())
                 os.close(status)
                 continue
-            content, descriptors, *_ = socket.recv_fds(connection, MESSAGE, 64)
+            client = key.fileobj
+            content, descriptors, *_ = socket.recv_fds(client, MESSAGE, 64)
             if not content:
-                return None
+                selector.unregister(client)
+                sockets.remove(client)
+                client.close()
+                for pid, _, owner in running.values():
+                    if owner is client:
+                        os.kill(pid, signal.SIGTERM)  # as the end of this process does
+                if sockets <= {listening}:
+                    return None
+                continue
             pid = os.fork()
             if pid == 0:
-                connection.close()
+                for other in sockets:
+                    other.close()
                 selector.close()
-                for handle, (_, status) in running.items():
+                for handle, (_, status, _) in running.items():
                     os.close(handle)
                     os.close(status)
                 os.close(descriptors[0])
@@ -228,9 +269,9 @@ def serve(connection):
             for descriptor in descriptors[1:]:
                 os.close(descriptor)
             handle = os.pidfd_open(pid)
-            running[handle] = pid, descriptors[0]
+            running[handle] = pid, descriptors[0], client
             selector.register(handle, selectors.EVENT_READ)
-            connection.send(str(pid).encode())
+            client.send(str(pid).encode())
 
 
 def become(args, cwd, env, setsid, preexec, targets, descriptors):
@@ -304,7 +345,7 @@ def fork_what_it_starts():
 
         die_with_parent()
         ours.close()
-        request = serve(theirs)
+        request = serve(connection=theirs)
         if request is None:
             os._exit(0)
         become(**request)
@@ -360,13 +401,14 @@ def popen(args, *, cwd, env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, c
     """
     global _forker
     pipes = {"cwd": cwd, "env": env, "stdout": stdout, "stderr": stderr, "text": True}
-    if not _started_with:
-        _started_with.update(os.environ | {"OMP_NUM_THREADS": "1"})
-    if cold or not is_warm(args, env):
+    if cold:
         return subprocess.Popen(args, **pipes)
     if _forker is None:
-        _forker = Forker.start_server(_started_with)
+        _forker, environment = Forker.connect(os.environ | {"OMP_NUM_THREADS": "1"})
+        _started_with.update(environment)
         atexit.register(_forker.close)
+    if not is_warm(args, env):
+        return subprocess.Popen(args, **pipes)
     return _forker.popen(args, start_new_session=True, **pipes)
 
 
@@ -395,7 +437,8 @@ def compose_once():
 
 def main():
     """Run the process that forks, and each that it forks."""
-    connection = socket.socket(fileno=int(sys.argv[1]))
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    address = Path(listening.getsockname())
     _started_with.update(os.environ)
     sys.path[:] = [folder for folder in sys.path if folder != str(ROOT / "tests")]
     sys.path.insert(0, str(ROOT))
@@ -413,8 +456,11 @@ def main():
     warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
     gc.collect()
     gc.freeze()
-    request = serve(connection)
+    request = serve(listening)
     if request is None:
+        with suppress(OSError):
+            address.unlink()
+            address.parent.rmdir()
         atexit._clear()
         os._exit(0)
     become(**request)

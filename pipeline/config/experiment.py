@@ -3,6 +3,7 @@
 import sys
 from dataclasses import field, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from math import prod
 from pathlib import Path, PurePath
 from typing import Any, get_origin
@@ -101,8 +102,9 @@ def require_name(name: str | None) -> None:
     require(not outside, "name", name, "the name of a folder below outputs/", hint)
 
 
+@cache
 def register() -> None:
-    """Register the schema and the plugins with Hydra; call before composing."""
+    """Register the schema and the plugins with Hydra, once per process; call before composing."""
     if PLUGINS not in sys.path:
         sys.path.append(PLUGINS)
     # Hydra copies the store for every group that it lists, half of the time of --help.
