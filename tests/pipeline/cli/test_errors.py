@@ -461,13 +461,16 @@ def with_outputs_below(folder: Path, arguments: list[str]) -> list[str]:
     return [*arguments, *(place for place in places if place.partition("=")[0] not in given)]
 
 
-def command(arguments: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess:
-    """Run `python run.py ARGUMENTS` with its output below `folder`."""
+def command(
+    arguments: list[str], folder: Path, core: bool = False, **environment: str
+) -> subprocess.CompletedProcess:
+    """Run `python run.py ARGUMENTS` with its output below `folder`; `core` as for `warm_start.popen`."""
     return warm_start.run(
         [sys.executable, "run.py", *with_outputs_below(folder, arguments)],
         cwd=ROOT,
         env=os.environ | LIGHT | environment,
         timeout=120,
+        core=core,
     )
 
 
@@ -505,7 +508,7 @@ def test_bad_input_gets_one_message(case, tmp_path, request):
             text = text.replace(f"{{{name}}}", str(path))
         return text
 
-    done = command(placed(case.command).split(), tmp_path)
+    done = command(placed(case.command).split(), tmp_path, core=not case.loads)
 
     assert done.returncode == 1, done.stdout + done.stderr
     for words in placed(case.words).split("|"):
@@ -532,7 +535,7 @@ def test_a_refused_command_changes_nothing_in_the_folder_of_another_run(tmp_path
         f"resume={run} train.batch_size=0": "train.batch_size=0: must be",
         f"resume={run} optimizer=sgd": f"optimizer=sgd: {run} holds the state of adamw",
     }.items():
-        done = command(mistake.split(), tmp_path)
+        done = command(mistake.split(), tmp_path, core=True)
         assert (done.returncode, message in done.stderr) == (1, True), done.stderr
         assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
@@ -553,7 +556,7 @@ def test_a_closed_or_full_output_does_not_fail_a_command(tmp_path):
 
 @pytest.mark.parametrize("mistake", ["model=cnm", "train.batch_size=0", "-m train.batch_size=0,-1"])
 def test_hydra_full_error_shows_the_traceback(mistake, tmp_path):
-    done = command(mistake.split(), tmp_path, HYDRA_FULL_ERROR="1")
+    done = command(mistake.split(), tmp_path, core=True, HYDRA_FULL_ERROR="1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 

@@ -22,12 +22,13 @@ ROOT = Path(__file__).resolve().parents[3]
 MINE = "defaults:\n  - own\n  - _self_\ntorch: my_small_net:Net\n"
 
 
-def tandem(folder, *arguments):
+def tandem(folder, *arguments, core=True):
     """Run `tandem ARGUMENTS` in a folder."""
     return warm_start.run(
         [sys.executable, "-m", "pipeline.cli.tandem", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        core=core,
     )
 
 
@@ -110,7 +111,7 @@ def test_its_own_model_is_imported_from_the_working_folder(own_conf):
         "        super().__init__(nn.Flatten(), nn.Linear(64, outputs))\n"
     )
     small = ("name=first", "logger=none", "train.steps=2", "accelerator=cpu")
-    done = tandem(own_conf.parent, "run", "model=mine", "train.stop_after=1", *small)
+    done = tandem(own_conf.parent, "run", "model=mine", "train.stop_after=1", *small, core=False)
     assert done.returncode == 130, done.stderr
     assert "resume with: tandem run resume=" in done.stdout + done.stderr
     assert (own_conf.parent / "outputs" / "first" / "result.json").exists()
