@@ -41,6 +41,8 @@ MODELS = {
     "seq2seq": "dataset=reverse dataset.samples=640 dataset.length=8 model=encoder_decoder "
     f"{SMALL} task=seq2seq task.samples=0",
     "denoising": f"{PHOTOS} task=denoising task.samples=0 {UNET}",
+    "contrastive": f"{PHOTOS} task=contrastive model=cnn dataset.augment=true dataset.crop_padding=1 "
+    "train.eval_batch_size=128",
 }
 # Rates at which small networks learn steadily: what is chaotic says nothing of the backends.
 OPTIMIZERS = {
