@@ -124,4 +124,5 @@ def _fill(model: nn.Module, parameters: Arrays, buffers: Arrays) -> None:
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """Copy a tensor to NumPy, with no shared memory."""
-    return whole(tensor.detach()).cpu().numpy().copy()
+    # Not `numpy().copy()`: FSDP cannot free a tensor that NumPy has seen.
+    return whole(tensor.detach()).cpu().clone(memory_format=torch.contiguous_format).numpy()

@@ -117,6 +117,12 @@ def test_several_devices_log_the_numbers_of_one(workspace, on_one, backend, case
     name = f"{backend}-{case}-{how}"
     rows = run(workspace, backend, name, *PLAIN, *CASES[case], *HOW[how])
     assert_rows_close(rows, on_one(backend, case), atol=1e-10)
+    shown, of_one = (
+        sorted((workspace.path / "outputs" / folder / "media").glob("samples-*"))
+        for folder in (name, f"{backend}-{case}")
+    )
+    assert [path.read_bytes() for path in shown] == [path.read_bytes() for path in of_one]
+    assert len(shown) == (case in ("gpt", "encoder_decoder", "unet"))
     if case not in ("gpt", "encoder_decoder", "unet", "views"):  # a classification
         assert_predictions_close(
             workspace.predictions(f"outputs/{name}"),

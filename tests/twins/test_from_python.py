@@ -150,6 +150,9 @@ def test_arrays_of_another_shape_are_refused(pair):
         tandem.UserError, match="predict=2 arrays: must be one array for each of image"
     ):
         pair[0].predict(np.zeros(1), np.zeros(1))
+    made = r"generate=task=classification: must be a run of task=language, seq2seq, denoising"
+    with pytest.raises(tandem.UserError, match=made):
+        pair[0].generate(3)
 
 
 def test_a_run_from_python_is_that_of_the_command(tmp_path, monkeypatch, capsys):
