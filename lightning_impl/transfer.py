@@ -44,8 +44,9 @@ def import_checkpoint(
     optimizer = module.configure_optimizers()
     fill_module(module, portable, config.accumulate)
     loop = trainer_on(device, module, max_steps=intervals.total, max_epochs=-1).fit_loop
-    batches = -(-len(experiment.plan.data.val) // config.eval_batch)
-    loop.load_state_dict(_progress_at(step, intervals, config.accumulate, batches))
+    data, parts = experiment.plan.data, experiment.plan.data.task.summed_parts(config.accumulate)
+    batches = -(-len(data.val) // data.task.whole_groups(config.eval_batch))
+    loop.load_state_dict(_progress_at(step, intervals, parts, batches))
     progress = loop.state_dict()
     progress["state_dict"]["combined_loader"] = [{"step": step}]
     return {

@@ -27,7 +27,7 @@ class TrainBatches:
         self, plan: BatchPlan, device: Device, accumulate: int, step: Callable[[], int]
     ) -> None:
         self.plan, self.step = plan, step
-        self.parts = 1 if plan.data.task.whole_batch else accumulate
+        self.parts = plan.data.task.summed_parts(accumulate)
         self.samples = Samples(plan.data.train, plan, device)
         # Each micro-batch is sharded over all devices, so it is the same for any number of devices.
         parts = np.arange(plan.batch_size).reshape(accumulate, -1)
@@ -96,7 +96,7 @@ class EvalBatches:
         self.requested = partial(plan.evaluation_request, split)
         self.group = plan.data.task.group
         self.share, self.size = device.share, len(split)
-        self.batch_size = batch_size + -batch_size % self.group
+        self.batch_size = plan.data.task.whole_groups(batch_size)
         self.stored = split.stored
 
     def __len__(self) -> int:

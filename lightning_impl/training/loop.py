@@ -67,8 +67,7 @@ def train(
     folder = str(experiment.folder / CHECKPOINTS)
     if device.world.is_main:  # the other ranks may be here while this one still imports checkpoints
         remove_unfinished_saves(experiment.folder / CHECKPOINTS)
-    # A loss of whole batches takes its micro-batches by itself.
-    parts = 1 if plan.data.task.whole_batch else config.accumulate
+    parts = plan.data.task.summed_parts(config.accumulate)
     trainer = trainer_on(
         device,
         module,

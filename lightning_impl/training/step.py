@@ -144,8 +144,8 @@ class TrainingModule(LightningModule):
 
         The shares' gradients are averaged, over micro-batches by Lightning and over devices by its strategy.
         """
-        is_whole = self.plan.data.task.whole_batch
-        shares = self.run_device.devices * (1 if is_whole else self.config.train.accumulate)
+        parts = self.plan.data.task.summed_parts(self.config.train.accumulate)
+        shares = parts * self.run_device.devices
         return self.plan.terms(self.trainer.global_step) / shares
 
     def _stacked(self, sums: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -91,6 +91,14 @@ class Task(ABC):
         """Return the number of terms of a whole training batch's mean loss; see `counts_by_content`."""
         return self.terms({name: field.shape for name, field in batch.items()})
 
+    def summed_parts(self, accumulate: int) -> int:
+        """Return how many micro-batches have losses of their own; a loss of whole batches has one."""
+        return 1 if self.whole_batch else accumulate
+
+    def whole_groups(self, samples: int) -> int:
+        """Return a number of samples, rounded up to whole groups of an evaluation."""
+        return samples + -samples % self.group
+
     def draw(self, name: str, random: np.random.Generator, shapes: Shapes) -> np.ndarray:
         """Draw a field of `noise` for a batch."""
         raise NotImplementedError(f"{self.name} has no noise {name}")

@@ -90,11 +90,13 @@ def exported(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", OTHER)
-@pytest.mark.parametrize("name", ["encoder_decoder", "unet"])
-def test_a_model_of_several_inputs_goes_on_on_the_other_backend(train, tmp_path, name, backend):
+@pytest.mark.parametrize("name", ["encoder_decoder", "unet", "two views, in parts"])
+def test_a_model_of_several_inputs_or_views_goes_on_on_the_other_backend(
+    train, tmp_path, name, backend
+):
     case = f"{FP64} {CASES[name]} train.ema=0.9"
     assert train("whole", backend, case) == 0
-    assert train("first", backend, f"{case} train.stop_after=2") == 130
+    assert train("first", backend, f"{case} train.stop_after=1") == 130
     assert train("second", OTHER[backend], f"{case} resume={tmp_path / 'first'}") == 0
     assert_rows_close(lines(tmp_path / "second"), lines(tmp_path / "whole"), rtol=1e-10, atol=1e-12)
     assert RunFolder(tmp_path / "second").result.backend == OTHER[backend]
