@@ -35,13 +35,11 @@ GROUPS = {
     "debug": "a preset that helps to find a fault in any experiment",
 }
 
-COMPLETION = """\
-Tab completion in bash: eval "$(python run.py -sc install=bash)"
-"""
 ENDING = """\
 A key that holds a list: model.hidden=[64,32]. Text with spaces or signs: "name='a b'".
 --cfg job shows the config without running it, --hydra-help the flags of Hydra.
-{completion}Comparing runs: {compare} outputs/RUN…
+Tab completion in bash: eval "$({completing} -sc install=bash)"
+Comparing runs: {compare} outputs/RUN…
 The same on both? {parity} OVERRIDES
 Checkpoints for the other backend, or as safetensors: {convert} SRC DST
 """
@@ -61,10 +59,9 @@ def help_text(*, _root_: DictConfig) -> str:
         value = OmegaConf.select(_root_, key.path)
         now = format_value(list(value) if OmegaConf.is_list(value) else value)
         lines += entry(key.path, f"{key.help} ({now})", 31, width)
-    # Hydra completes the arguments of a script, not of a command of another one.
-    completion = "" if job_context().by_tandem else COMPLETION
+    completing = "tandem" if job_context().by_tandem else command("run")
     others = {name: command(name) for name in ("compare", "parity", "convert")}
-    lines += ["", ENDING.format(completion=completion, **others)]
+    lines += ["", ENDING.format(completing=completing, **others)]
     return "\n".join(lines).replace("$", "$$")
 
 

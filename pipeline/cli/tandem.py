@@ -4,9 +4,12 @@ tandem run model=mlp     as python run.py model=mlp
 tandem verify LEFT RIGHT as python -m pipeline.verify LEFT RIGHT
 """
 
+import os
+import re
 import runpy
 import sys
 from dataclasses import dataclass, replace
+from typing import cast
 
 from pipeline.job_context import job_context, publish
 from pipeline.shipped import RUN
@@ -51,6 +54,9 @@ def main() -> None:
 
         print(f"tandem {version('tandem')}")
         sys.exit(0)
+    if name in ("-sc", "--shell-completion"):
+        complete(rest)
+        return
     if name not in SUBCOMMANDS:
         sys.exit(unknown(name))
     publish(replace(job_context(), by_tandem=True))
@@ -59,6 +65,39 @@ def main() -> None:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
         runpy.run_path(str(RUN), run_name="__main__")
+
+
+def complete(arguments: list[str]) -> None:
+    """Print the completions of a partial command line, or what installs them in a shell, through Hydra.
+
+    Hydra asks a command about its arguments, which are those of `tandem run` without its first word.
+    """
+    action, _, shell = (arguments or [""])[0].partition("=")
+    if action == "query":
+        line = os.environ.get("COMP_LINE", "")
+        typed = re.match(r"\s*\S+\s+(\S+)\s", line)  # a subcommand, and the space after it
+        if typed is None:
+            print("\n".join(SUBCOMMANDS))
+        elif typed[1] == "run":  # to the others the shell offers files
+            os.environ["COMP_LINE"] = line[: typed.start(1)] + line[typed.end(1) :].lstrip()
+            sys.argv[:] = ["tandem", "-sc", *arguments]
+            runpy.run_path(str(RUN), run_name="__main__")
+        return
+    # Needed by nothing else here.
+    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.completion_plugin import CompletionPlugin
+
+    from pipeline.config.hydra_compat import ConfigLoaderImpl
+
+    found = cast("list[type[CompletionPlugin]]", Plugins.instance().discover(CompletionPlugin))
+    plugins = {plugin.provides(): plugin for plugin in found}
+    if action not in ("install", "uninstall") or shell not in plugins:
+        asked = f"-sc {' '.join(arguments)}".rstrip()
+        sys.exit(f"error: {asked}: must be -sc install=SHELL, with {', '.join(sorted(plugins))}")
+    sys.argv[:] = ["tandem"]  # the command that is completed
+    plugin = plugins[shell](ConfigLoaderImpl(ConfigSearchPathImpl()))
+    plugin.install() if action == "install" else plugin.uninstall()
 
 
 def help_text() -> str:

@@ -67,9 +67,12 @@ def agent(tmp_path, monkeypatch):
     def started(sweep: dict, parameters: dict, *more: str) -> subprocess.Popen:
         agent = Agent(api=None, queue=queue.Queue(), sweep_id="sweep1")
         agent._sweep_command = [*sweep["command"], *more]
-        program = str(ROOT / sweep["program"])
+        program = tmp_path / "bin" / sweep["program"]  # as pip installs it
+        program.parent.mkdir()
+        program.write_text(f"#!{sys.executable}\nfrom pipeline.cli.tandem import main\nmain()\n")
+        program.chmod(0o755)
         arguments = {name: {"value": value} for name, value in parameters.items()}
-        agent._command_run({"run_id": "agents-run", "program": program, "args": arguments})
+        agent._command_run({"run_id": "agents-run", "program": str(program), "args": arguments})
         return agent._run_processes["agents-run"]
 
     return started
@@ -91,8 +94,8 @@ def config_without_sweep(folder: Path, parameters: dict) -> dict:
 def test_a_sweep_covers_both_backends_and_passes_hydra_overrides(path):
     sweep = yaml.safe_load(path.read_text())
     assert sweep["parameters"]["backend"] == {"values": ["torch", "jax"]}
-    assert sweep["command"] == ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
-    assert sweep["program"] == "run.py"
+    assert sweep["command"] == ["${env}", "${program}", "run", "${args_no_hyphens}"]
+    assert sweep["program"] == "tandem", "found in any folder, run.py in a checkout alone"
     assert sweep["project"] == "tandem", "as logger.wandb.project"
     assert sweep["method"] in ("grid", "random", "bayes")
     goals = {"val/accuracy": "maximize", "val/loss": "minimize"}

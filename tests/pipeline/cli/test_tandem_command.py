@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[3]
 MINE = "defaults:\n  - own\n  - _self_\ntorch: my_small_net:Net\n"
 
 
-def tandem(folder, *arguments, core=True):
+def tandem(folder, *arguments, core=True, **environment):
     """Run `tandem ARGUMENTS` in a folder."""
     return warm_start.run(
         [sys.executable, "-m", "pipeline.cli.tandem", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
         core=core,
     )
 
@@ -134,6 +134,43 @@ def test_an_unknown_subcommand_is_refused_with_the_nearest(tmp_path, typed_name,
     assert done.returncode == 1
     assert f"error: {typed_name}: must be one of run, verify" in done.stderr
     assert f"Did you mean tandem {meant}?" in done.stderr
+
+
+# As bash calls it for a word that is being typed, after `eval "$(tandem -sc install=bash)"`.
+IN_BASH = """
+eval "$(tandem -sc install=bash)"
+complete -p tandem
+words=($COMP_LINE); COMP_CWORD=$((${#words[@]} - 1)); COMP_POINT=${#COMP_LINE}
+hydra_bash_completion
+echo "${COMPREPLY[@]}"
+"""
+
+
+def test_bash_completes_subcommands_and_the_arguments_of_run(own_conf):
+    folder = own_conf.parent
+    script = folder / "bin" / "tandem"  # as pip installs it
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom pipeline.cli.tandem import main\nmain()\n")
+    script.chmod(0o755)
+    path = f"{script.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+
+    def completed(line):
+        done = subprocess.run(
+            ["bash", "-c", IN_BASH], cwd=folder, env=environment | {"COMP_LINE": line},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        installed, words = done.stdout.splitlines()
+        assert installed.endswith("-F hydra_bash_completion tandem"), done.stdout
+        return words.split()
+
+    assert completed("tandem ver") == ["verify"]
+    assert completed("tandem run model=m") == ["model=mine", "model=mlp"]
+    query = "-sc", "query=bash"
+    assert "train.epochs=" in tandem(folder, *query, COMP_LINE="tandem run seed=1 train.ep").stdout
+    assert tandem(folder, *query, COMP_LINE="tandem compare out").stdout == ""
+    refused = tandem(folder, "-sc", "install=cmd").stderr
+    assert refused == "error: -sc install=cmd: must be -sc install=SHELL, with bash, fish, zsh\n"
 
 
 def test_a_new_project_is_a_copy_under_its_own_name_and_replaces_nothing(tmp_path):
