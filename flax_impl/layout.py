@@ -55,12 +55,21 @@ def layout_of(
         variables = _in_its_types(make, inputs)
     if isinstance(model, Adapted):
         kinds |= model.kinds()
+    _refuse_complex(variables)
     layout = {
         path: Place(collection, array.shape, (piece(path, array.shape),))  # pyrefly: ignore[missing-attribute] no empty nodes
         for collection in ("params", "batch_stats")
         for path, array in flatten_dict(variables.get(collection, {})).items()
     }
     return _renamed(layout, names) if names else layout
+
+
+def _refuse_complex(variables: PyTree) -> None:
+    for path, array in flatten_dict(variables).items():
+        if jnp.iscomplexobj(array):
+            problem = f"{'.'.join(path[1:])} holds complex numbers, which no optimizer here takes"
+            hint = "Hold the real and the imaginary part as two arrays."
+            raise UserError("model", "own", problem=problem, hint=hint)
 
 
 def initial_variables(

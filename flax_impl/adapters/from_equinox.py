@@ -19,7 +19,7 @@ from flax_impl.adapters.equinox_module import (
     with_state,
 )
 from flax_impl.adapters.keywords import KEYS, training_keywords
-from flax_impl.adapters.scopes import named
+from flax_impl.adapters.scopes import Around, named
 from flax_impl.adapters.tree import Tree
 from flax_impl.device import PyTree
 from flax_impl.layers import Kind
@@ -139,7 +139,7 @@ class FromEquinox(Adapted):
         batched = jax.vmap(call, out_axes=(0, None), axis_name=axis_of(module))
         keys = jax.random.split(self._key(), len(inputs[0]))
         layers = Layers(self.dropout_key, is_last=False)
-        with named(dict(modules_of(module)), layers.around(_rate)):
+        with named(dict(modules_of(module)), _wide_norms(layers.around(_rate))):
             outputs, after = batched(keys, *map(_channels_first, inputs))
         return jax.tree.map(_channels_last, outputs) if has_images else outputs, after
 
@@ -164,6 +164,21 @@ def _with_shapes(tree: Tree) -> Tree:
     """Return a tree with shapes in place of arrays."""
     shapes = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in tree.arrays.items()}
     return Tree(tree.structure, jax.tree.leaves(tree.filled(shapes)), tree.places)
+
+
+def _wide_norms(around: Around) -> Around:
+    """Let batch norms compute in the type of their statistics: they refuse a narrower one."""
+    import equinox as eqx
+
+    def make_call(path: str, layer: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
+        if not isinstance(layer, eqx.nn.BatchNorm) or not args:
+            return around(path, layer, call, args, kwargs)
+        x, *rest = args
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        output, state = around(path, layer, call, (wide, *rest), kwargs)
+        return output.astype(x.dtype), state
+
+    return make_call
 
 
 def _rate(layer: Any, kwargs: dict) -> float | None:

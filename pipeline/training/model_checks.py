@@ -224,7 +224,10 @@ def check_outputs(outputs: object, shapes: Shapes, task: Task, classes: int | No
         wanted = f"an array [{', '.join(map(str, sizes))}]"
         got = f"[{', '.join(map(str, shape))}]" if shape else f"a {type(outputs).__name__}"
         problem = f"for this batch it returns {got}, and the loss needs {wanted}"
-        hint = "Return the logits (or predicted values) alone, one row for each sample."
+        hint = (
+            "Return the logits (or predicted values) alone, one row for each sample. "
+            "A module of Equinox is called on one sample at a time."
+        )
         raise UserError("model", "own", problem=problem, hint=hint)
     if classes is None or sizes[-1] != "classes":
         return

@@ -15,6 +15,7 @@ from flax_impl.layout import initial_variables, layout_of
 from flax_impl.randomness import draw_mask
 from flax_impl.state import from_canonical, shapes_of, to_canonical
 from lightning_impl import layers as torch_layers
+from pipeline.errors import UserError
 
 KEY = jax.random.key(0)
 BIASES = {f"use_{name}_bias": True for name in ("query", "key", "value", "output")}
@@ -175,3 +176,55 @@ def test_a_layer_inside_vmap_is_seen_with_the_whole_batch_and_draws_a_mask_for_a
     gradient = jax.grad(lambda v: model.apply(v, x, train=True, rngs={"dropout": KEY}).sum())
     expected = kept.sum((0, 1)) / 0.6**2
     np.testing.assert_allclose(gradient(variables)["params"]["first"]["bias"], expected, rtol=1e-6)
+
+
+class Denoiser(eqx.Module):
+    """A convolution and a batch norm with statistics, from image to image."""
+
+    conv: eqx.nn.Conv2d
+    norm: eqx.nn.BatchNorm
+
+    def __init__(self, key, mode="batch"):
+        self.conv = eqx.nn.Conv2d(3, 2, 1, key=key)
+        self.norm = eqx.nn.BatchNorm(2, "images", momentum=0.9, mode=mode)
+
+    def __call__(self, x, state):
+        return self.norm(self.conv(x), state)
+
+
+@pytest.mark.parametrize("mode", ["batch", "ema"])
+def test_images_are_channels_first_inside_and_norms_count_their_batches_in_any_precision(mode):
+    made = Denoiser(KEY, mode)
+    model = FromEquinox(np.dtype(jnp.bfloat16), lambda key: Denoiser(KEY, mode), Template(made))
+    x = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
+    variables = initial_variables(model, [jax.ShapeDtypeStruct(x.shape, x.dtype)], 0)
+    for count in (0, 1, 2):
+        statistics = {k: np.asarray(v) for k, v in variables["batch_stats"]["norm"].items()}
+        counter = statistics["batch_counter" if mode == "batch" else "ema_first_time_index"]
+        assert counter == (count if mode == "batch" else min(count, 1))
+        assert statistics["running_mean"].dtype == np.float32
+        found, after = model.apply(variables, x, train=True, mutable=["batch_stats"])
+        variables = variables | after
+    assert found.shape == (2, 5, 4, 2)
+    assert found.dtype == jnp.bfloat16
+    mean = np.asarray(found, np.float32).mean((0, 1, 2))
+    np.testing.assert_allclose(mean, 0, atol=0.02)
+    module, state = model.native(variables)
+    evaluated = model.apply(variables, x)
+    assert evaluated.shape == found.shape
+    assert (module.norm.inference, type(state).__name__) == (True, "State")
+
+
+class Rotation(eqx.Module):
+    """A parameter of complex numbers."""
+
+    phases: jax.Array
+
+    def __call__(self, x):
+        return (x * self.phases).real
+
+
+def test_complex_parameters_are_refused_by_name():
+    model = adapted(Rotation(jnp.ones(4, jnp.complex64)))
+    with pytest.raises(UserError, match="phases holds complex numbers, which no optimizer here"):
+        layout_of(model, jax.ShapeDtypeStruct((2, 4), jnp.float32))
