@@ -54,7 +54,8 @@ Ends with exit code 0 if they are the same, 1 if they part, 2 if that cannot be 
 differ by more than 1e-10, but for what is rounding alone; in fp32 and bf16 by no more than three times
 what a run differs from itself when its weights at step 0 are moved by one unit in the last place, or 1e-5
 (bf16: 2e-2). Random numbers that a user's own models draw by themselves, as in dropout, are constants in
-fp64; in fp32 and bf16 there is no verdict on such models."""
+fp64; in fp32 and bf16 layers of dropout with the same names draw the same masks, and there is no verdict on
+other models that draw."""
 
 # Keys that parity does not support, with a hint.
 IGNORED = {

@@ -164,10 +164,10 @@ def test_a_run_of_a_pair_whose_parameters_differ_is_refused(train):
 
 
 @pytest.mark.slow
-def test_the_process_for_torch_makes_the_values_that_torch_makes_here(configure):
+def test_the_process_for_torch_makes_the_values_that_torch_makes_here(configure, tmp_path):
     config = replace(configure(SMALL), backend=BackendConfig(name="jax"))
     data = sources.load(config.dataset)
     here = initial_values(config, data, False)
-    [there] = make_initial(config, data, "torch")
+    [there] = make_initial(config, data, "torch", tmp_path)
     for name, array in here.parameters.items():
         np.testing.assert_array_equal(there.state.parameters[name], array)
