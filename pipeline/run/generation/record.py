@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.atomic_files import replacing
+from pipeline.config.datasets import DatasetConfig
 from pipeline.config.experiment import Config
+from pipeline.config.own_datasets import TokensConfig
 from pipeline.data.batch_plan import BatchPlan
 from pipeline.data.dataset import Data
 from pipeline.data.image_grid import grid, to_displayable_uint8
+from pipeline.data.sources.tokens.tokenization import open_tokenizer
 from pipeline.loggers.media_files import png
 from pipeline.loggers.tracker import Tracker
 from pipeline.run.backends import Backend, Device
@@ -56,7 +60,8 @@ class SampleRecord:
         if self.plan.data.task.name == "denoising":
             self._log_picture(step, call, tracker)
         else:
-            columns, rows = TABLES[self.plan.data.task.name](call, self.plan.data)
+            show = reader_of(self.config.dataset, self.plan.data)
+            columns, rows = TABLES[self.plan.data.task.name](call, self.plan.data, show)
             tracker.log_table(step, KEY, columns, rows)
 
     def _log_picture(self, step: int, call: Call, tracker: Tracker) -> None:
@@ -76,28 +81,41 @@ def arranged(images: np.ndarray, brightest: float) -> np.ndarray:
     return grid(large, ceil(sqrt(len(large))))
 
 
+def reader_of(dataset: DatasetConfig, data: Data) -> Callable[[np.ndarray], str]:
+    """Return a function that shows tokens: as text, if the data set has a tokenizer or bytes."""
+    if not (isinstance(dataset, TokensConfig) and dataset.tokenizer):
+        return partial(as_text, data=data)
+    tokenizer = open_tokenizer(dataset.tokenizer)
+
+    def decode(tokens: np.ndarray) -> str:
+        """Leave out numbers that the tokenizer does not have: a vocabulary may be padded."""
+        return tokenizer.decode(tokens[tokens < tokenizer.vocabulary].tolist())
+
+    return decode
+
+
 Table = tuple[Sequence[str], list[list[str]]]
 
 
-def table_of_continuations(call: Call, data: Data) -> Table:
+def table_of_continuations(call: Call, data: Data, show: Callable[[np.ndarray], str]) -> Table:
     """Continue the first halves of the first test samples, by the likeliest tokens and by drawn ones."""
     tokens = first(data, data.inputs[0])
     begun = tokens[:, : max(1, tokens.shape[1] // 2)]
     new = min(NEW_TOKENS, tokens.shape[1])
     written = [continuations(call, data, begun, new, choice) for choice in (LIKELIEST, DRAWN)]
     endings = [made[:, begun.shape[1] :] for made in written]
-    text = [[as_text(row, data) for row in rows] for rows in (begun, *endings)]
+    text = [[show(row) for row in rows] for rows in (begun, *endings)]
     drawn = f"temperature {DRAWN.temperature}, the {DRAWN.top_k} likeliest"
     return ("beginning", "likeliest", drawn), [list(row) for row in zip(*text, strict=True)]
 
 
-def table_of_targets(call: Call, data: Data) -> Table:
+def table_of_targets(call: Call, data: Data, show: Callable[[np.ndarray], str]) -> Table:
     """Write the targets of the first test samples."""
     sources, right = [first(data, name) for name in data.inputs], first(data, "target")
     made = targets(call, data, sources)
     columns = ("source", "target", "generated", "right")
     rows = [
-        [*(as_text(tokens, data) for tokens in row), "yes" if (row[1] == row[2]).all() else "no"]
+        [*map(show, row), "yes" if (row[1] == row[2]).all() else "no"]
         for row in zip(sources[0], right, made, strict=True)
     ]
     return columns, rows

@@ -26,6 +26,7 @@ class Tokenizer(NamedTuple):
     vocabulary: int
     encode: Callable[[list[str]], list[list[int]]]  # texts to tokens, without special ones
     token: Callable[[str], int | None]  # the id of a token, such as <|endoftext|>
+    decode: Callable[[list[int]], str]
 
 
 def tokenize(path: Path, config: TokensConfig) -> tuple[np.ndarray, int]:
@@ -81,7 +82,7 @@ def open_tokenizer(named: str) -> Tokenizer:
         def encode(texts: list[str]) -> list[list[int]]:
             return found.encode_ordinary_batch(texts)
 
-        return Tokenizer(found.n_vocab, encode, special)
+        return Tokenizer(found.n_vocab, encode, special, found.decode)
     file = Path(named).expanduser()
     if not named.endswith(".json") or not file.is_file():
         problem = "there is no such file" if named.endswith(".json") else "it is no tokenizer"
@@ -99,7 +100,7 @@ def open_tokenizer(named: str) -> Tokenizer:
     def ids(texts: list[str]) -> list[list[int]]:
         return [one.ids for one in opened.encode_batch_fast(texts, add_special_tokens=False)]
 
-    return Tokenizer(opened.get_vocab_size(), ids, opened.token_to_id)
+    return Tokenizer(opened.get_vocab_size(), ids, opened.token_to_id, opened.decode)
 
 
 def library_of(name: str, named: str):  # noqa: ANN201 (an optional library)

@@ -12,6 +12,7 @@ from pipeline.config.tasks import MaskedLanguageConfig, OwnTaskConfig
 from pipeline.data import sources
 from pipeline.data.dataset import Form
 from pipeline.errors import UserError
+from pipeline.run.generation.record import reader_of
 
 WORDS = {"[UNK]": 0, "the": 1, "cat": 2, "sat": 3, "<|end|>": 4}
 
@@ -113,6 +114,8 @@ def test_text_becomes_tokens_once(load, tmp_path, tokenizer):
     assert data.outputs == 5
     assert joined(data).tolist() == ([1, 2] * 20 + [4] + [3, 1] * 20 + [4])[:80]
     assert data.train.fields["tokens"].dtype == np.uint16
+    show = reader_of(TokensConfig(tokenizer=tokenizer, vocabulary=8), data)
+    assert show(np.array([1, 2, 7, 3])) == "the cat sat", "7 is no token of the tokenizer"
     [cached] = (tmp_path / "root/cache").glob("tokens-*/tokens.npy")
     before = cached.stat().st_mtime_ns
     assert load("texts", vocabulary=8, **keys).outputs == 8
