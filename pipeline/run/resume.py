@@ -205,7 +205,7 @@ def note_changed_files(identity: RunIdentity, folder: Path) -> bool:
     now = digests_of(identity.config, folder)
     changed = [key for key, digest in (identity.files or {}).items() if now.get(key) != digest]
     for key in changed:
-        if key in CODE:
+        if key in (*CODE, "dataset.labels"):
             value = flat(identity.config)[key]
             print_and_log(f"the file of {key}={value} has changed since this run was made")
     return NAMES in changed

@@ -32,7 +32,7 @@ IRRELEVANT = {
 
 # Keys of files, and of import paths of the user's own code.
 NAMES = "model.names"
-FILES = (NAMES, "model.weights")
+FILES = (NAMES, "model.weights", "dataset.labels")
 CODE = (
     "dataset.load", "task.torch", "task.jax", "task.summary", "model.torch", "model.jax",
     "optimizer.torch", "optimizer.jax", "schedule.function",

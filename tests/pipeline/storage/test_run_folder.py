@@ -59,6 +59,16 @@ def test_the_signature_does_not_depend_on_how_the_config_is_spelled(configure):
     assert len(signature(one)) == 16
 
 
+def test_the_content_of_a_table_of_labels_is_part_of_the_signature(configure, tmp_path):
+    table = tmp_path / "labels.csv"
+    config = configure(f"dataset=folder dataset.root={tmp_path} dataset.labels={table}")
+    signatures = {signature(config)}
+    for label in ("a", "b"):
+        table.write_text(f"file,label\n1.png,{label}\n")
+        signatures.add(signature(config))
+    assert len(signatures) == 3
+
+
 def test_a_run_keeps_its_identity_and_its_result(configure, tmp_path):
     config, folder = configure(), RunFolder(tmp_path / "sweep" / "job")
     assert folder.result is None
