@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from image_folders import write_images
+from PIL import Image
 
 from flax_impl import device as flax_device
 from flax_impl.data import batches as flax_data
@@ -186,3 +187,28 @@ def test_runs_on_a_folder_agree_in_float64_and_resume_where_they_stopped(train, 
     predictions = np.load(tmp_path / "jax/predictions.npz")
     assert predictions["worst_images"].shape[1:] == (8, 8, 3)
     assert predictions["classes"].tolist() == ["a", "b", "c"]
+
+
+def test_runs_on_masks_agree_in_float64(train, tmp_path):
+    for number in range(24):
+        mask = np.zeros((20, 24), np.uint8)
+        mask[4:12, number % 8 : number % 8 + 12] = 1 + number % 2
+        mask[:, :3] = 255  # counts neither in the loss nor in its number of terms
+        for name, array in (("images", mask * 60), ("masks", mask)):
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / "data" / name / f"{number}.png")
+    run = (
+        f"dataset=folder dataset.root={tmp_path}/data dataset.cache={tmp_path} dataset.size=8 "
+        "dataset.augment=true model=unet model.width=4 train.batch_size=8 train.accumulate=2 "
+        "train.steps=3 train.precision=fp64 train.log_every=1 accelerator=cpu logger=none"
+    )
+    losses, results = [], []
+    for backend in ("torch", "jax"):
+        assert train(backend, backend, run) == 0
+        results.append(RunFolder(tmp_path / backend).result)
+        rows = read_metrics(tmp_path / backend / "metrics.jsonl")
+        losses.append([row["train/loss"] for row in rows if "train/loss" in row])
+    assert len(losses[0]) == 3
+    np.testing.assert_allclose(*losses, rtol=1e-10)
+    assert results[0].data_digest == results[1].data_digest
+    assert results[0].test == pytest.approx(results[1].test, rel=1e-9)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config.checks.hydra_errors import not_an_option
 from pipeline.config.checks.keys import config_groups, describe_value, raw_value, type_of
 from pipeline.config.checks.suggestions import nearest, unknown_key
+from pipeline.config.column_datasets import LibraryConfig
 from pipeline.config.experiment import SCHEMAS, Config, typed
 from pipeline.config.hydra_compat import get_args_parser
 from pipeline.errors import BadArgument, UserError
@@ -79,7 +80,8 @@ def validate_config(composed: DictConfig) -> Config:
     for group, schemas in SCHEMAS.items():
         node = composed.get(group)
         schema = schemas.get(node.name, schemas.get("images")) if node else None
-        if node and OmegaConf.get_type(node) is not schema:
+        kind = OmegaConf.get_type(node) if node else None
+        if node and kind is not schema and kind is not LibraryConfig:  # whose names are a library's
             hint = f"Choose with {group}={node.name}."
             problem = f"it is set by the {group} group and cannot be changed on its own"
             raise UserError(f"{group}.name", node.name, problem=problem, hint=hint)

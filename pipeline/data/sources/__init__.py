@@ -97,7 +97,9 @@ def load(dataset: DatasetConfig, task: TaskConfig | None = None) -> Data:
             task needs a field that the data set has not.
     """
     if kind_of(dataset) not in LOADERS:
-        raise UserError("dataset.name", dataset.name, "one of " + ", ".join(sorted(LOADERS)))
+        known = ", ".join(sorted(LOADERS.keys() - {"library"}))
+        hint = "One of a library: dataset=torchvision dataset.name=NAME, or dataset=tfds."
+        raise UserError("dataset.name", dataset.name, f"one of {known}", hint)
     task = task or TaskConfig()
     wanted = None if task.name == AUTO else make_task(task, task.name)
     data = LOADERS[kind_of(dataset)](dataset, wanted)

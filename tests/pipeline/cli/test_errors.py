@@ -291,6 +291,29 @@ CASES = [
         "dataset=folder dataset.root={tmp} dataset.labels={file}",
         "dataset.labels={file}|no column file|file,label",
     ),
+    Case(
+        "no folder of masks",
+        "dataset=folder dataset.root={tmp} dataset.masks={tmp}/masks",
+        "dataset.masks=|masks: there is no such folder",
+    ),
+    Case(
+        "no saved data set",
+        "dataset=huggingface dataset.path={tmp}",
+        "dataset.path=|datasets",
+    ),
+    Case("no name on the hub", "dataset=huggingface", "dataset.path=''|a name on the hub"),
+    Case("no class of a library", "dataset=torchvision", "dataset.name=''|such as KMNIST"),
+    Case("no builder of a library", "dataset=tfds", "dataset.name=''|such as kmnist"),
+    Case(
+        "a file for a folder",
+        "dataset=torchvision dataset.name=KMNIST dataset.root={file}",
+        "dataset.root=|the array cache cannot be written",
+    ),
+    Case(
+        "a class of another data set",
+        "dataset=mnist dataset.name=KMNIST",
+        "dataset.name=KMNIST|dataset=torchvision dataset.name=NAME",
+    ),
     Case("no arrays", "dataset=arrays", "dataset.path=''|a file or folder of arrays"),
     Case(
         "a file of no array",

@@ -71,6 +71,8 @@ def data_of(
         if not config.allow_nan:
             check_finite(fields, split, about, config.root)
     sizes = sizes_of(splits, config, about)
+    if sizes.get("label") == 1:
+        raise refused(about, "label is 0 in all samples of training: one class")
     given = {split: Split(fields) for split, fields in splits.items()}
     train = given["train"].fields
     default = default_task(train)
