@@ -24,7 +24,9 @@ class ContrastiveLoss(TaskLoss[Contrastive]):
         if not seconds:
             return super().outputs(apply_fn, variables, batch, **options)
         pairs = [jnp.stack([batch[n], batch[seconds.get(n, n)]], axis=1) for n in self.inputs]
-        both = apply_fn(variables, *(p.reshape(-1, *p.shape[2:]) for p in pairs), **options)
+        both = self.call(
+            apply_fn, variables, *(p.reshape(-1, *p.shape[2:]) for p in pairs), **options
+        )
         embeddings, *changed = both if "mutable" in options else (both,)
         embeddings = embeddings.reshape(-1, 2, *embeddings.shape[1:])
         return (embeddings, *changed) if changed else embeddings

@@ -24,7 +24,7 @@ class DenoisingLoss(TaskLoss[Denoising]):
         """Return the predicted noise."""
         kept = self.kept[batch["time"]].reshape(-1, 1, 1, 1)
         noisy = jnp.sqrt(kept) * batch["image"] + jnp.sqrt(1 - kept) * batch["noise"]
-        return apply_fn(variables, noisy, batch["time"], **options)
+        return self.call(apply_fn, variables, noisy, batch["time"], **options)
 
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array

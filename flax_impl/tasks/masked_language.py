@@ -24,7 +24,7 @@ class MaskedLanguageLoss(TaskLoss[MaskedLanguage]):
         hidden = jnp.where(change < self.task.masked, mask_token, hidden)
         shown = jnp.where(batch["choice"] < self.task.chosen, hidden, tokens)
         others = (batch[name] for name in self.inputs[1:])
-        return apply_fn(variables, shown, *others, **options)
+        return self.call(apply_fn, variables, shown, *others, **options)
 
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array

@@ -19,7 +19,7 @@ class Seq2SeqLoss(TaskLoss):
     ) -> PyTree:
         """Return a model's logits for the source and the target, one place later."""
         inputs = *(batch[name] for name in self.inputs), later(batch["target"])
-        return apply_fn(variables, *inputs, **options)
+        return self.call(apply_fn, variables, *inputs, **options)
 
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from flax_impl.device import Device, PyTree
+from pipeline.config.models import ModelConfig, OwnConfig
 from pipeline.data.dataset import Data
 from pipeline.storage.predictions import are_kept
 from pipeline.tasks import Task
-from pipeline.training.model_checks import check_outputs
+from pipeline.training.model_outputs import check_outputs, dataclasses_in, pick_output
 
 Batch = Mapping[str, jax.Array]  # the fields by name
 Inputs = tuple[jax.ShapeDtypeStruct, ...]  # shapes and dtypes of a model's arguments
@@ -27,6 +28,8 @@ class _Called(Exception):
 class TaskLoss(ABC, Generic[AnyTask]):
     """The loss of a task; losses are computed in the dtype of the parameters."""
 
+    model: ModelConfig = OwnConfig()  # whose outputs it takes
+
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
         self.data, self.inputs = data, data.inputs
         self.task = cast("AnyTask", data.task)
@@ -36,7 +39,19 @@ class TaskLoss(ABC, Generic[AnyTask]):
         self, apply_fn: Callable, variables: PyTree, batch: Batch, **options: PyTree
     ) -> PyTree:
         """Return a model's outputs for a batch."""
-        return apply_fn(variables, *(batch[name] for name in self.inputs), **options)
+        return self.call(apply_fn, variables, *(batch[name] for name in self.inputs), **options)
+
+    def call(
+        self, apply_fn: Callable, variables: PyTree, *inputs: jax.Array, **options: PyTree
+    ) -> PyTree:
+        """Call a model; of its outputs return the entry that the loss takes."""
+        found = apply_fn(variables, *inputs, **options)
+        outputs, *changed = found if "mutable" in options else (found,)
+        outputs = pick_output(outputs, self.model, self.task)
+        for one in dataclasses_in(outputs):
+            if jax.tree_util.all_leaves([one]):
+                jax.tree_util.register_dataclass(type(one))
+        return (outputs, *changed) if changed else outputs
 
     def model_inputs(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Inputs:
         """Return the shapes and dtypes of the arguments of a model's first call for such a batch.
@@ -67,7 +82,7 @@ class TaskLoss(ABC, Generic[AnyTask]):
         takes a smaller last one.
         """
         shapes = {name: f.shape for name, f in batch.items()}
-        check_outputs(outputs, shapes, self.task, self.classes)
+        check_outputs(outputs, shapes, self.task, self.classes, self.model.name)
         if counted is None:
             counted = jnp.ones(len(outputs), self.dtype)
         outputs, size = outputs.astype(self.dtype), self.task.group

@@ -33,4 +33,6 @@ LOSSES: dict[str, type[TaskLoss]] = {
 
 def build_loss(config: Config, data: Data, device: Device) -> TaskLoss:
     """Build the loss of the data set's task."""
-    return LOSSES[data.task.name](data, device, config.train.label_smoothing)
+    loss = LOSSES[data.task.name](data, device, config.train.label_smoothing)
+    loss.model = config.model
+    return loss

@@ -19,7 +19,7 @@ class ContrastiveLoss(TaskLoss[Contrastive]):
         if not seconds:
             return super().outputs(model, batch)
         pairs = [torch.stack([batch[n], batch[seconds.get(n, n)]], dim=1) for n in self.inputs]
-        return model(*(pair.flatten(end_dim=1) for pair in pairs)).unflatten(0, (-1, 2))
+        return self.call(model, *(pair.flatten(end_dim=1) for pair in pairs)).unflatten(0, (-1, 2))
 
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float

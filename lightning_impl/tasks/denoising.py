@@ -23,7 +23,7 @@ class DenoisingLoss(TaskLoss[Denoising]):
         kept = self.kept[batch["time"]].reshape(-1, 1, 1, 1)
         noise = batch["noise"].movedim(-1, 1)
         noisy = kept.sqrt() * batch["image"] + (1 - kept).sqrt() * noise
-        return model(noisy, batch["time"]).movedim(1, -1)
+        return self.call(model, noisy, batch["time"]).movedim(1, -1)
 
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float

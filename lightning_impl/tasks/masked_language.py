@@ -18,7 +18,7 @@ class MaskedLanguageLoss(TaskLoss[MaskedLanguage]):
         hidden = torch.where(change < self.task.changed, other, tokens)
         hidden = torch.where(change < self.task.masked, mask_token, hidden)
         shown = torch.where(batch["choice"] < self.task.chosen, hidden, tokens)
-        return model(shown, *(batch[name] for name in self.inputs[1:]))
+        return self.call(model, shown, *(batch[name] for name in self.inputs[1:]))
 
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float

@@ -14,7 +14,7 @@ class Seq2SeqLoss(TaskLoss):
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return a model's logits for the source and the target, one place later."""
-        return model(*(batch[name] for name in self.inputs), later(batch["target"]))
+        return self.call(model, *(batch[name] for name in self.inputs), later(batch["target"]))
 
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float

@@ -6,12 +6,14 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from lightning_impl.device import Device
+from pipeline.config.models import ModelConfig, OwnConfig
 from pipeline.data.dataset import Data
 from pipeline.storage.predictions import are_kept
 from pipeline.tasks import Task
-from pipeline.training.model_checks import check_outputs
+from pipeline.training.model_outputs import check_outputs, dataclasses_in, pick_output
 
 Batch = Mapping[str, torch.Tensor]  # the fields by name
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -20,6 +22,8 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 class TaskLoss(ABC, Generic[AnyTask]):
     """The loss of a task; losses are computed in the dtype of the parameters."""
 
+    model: ModelConfig = OwnConfig()  # whose outputs it takes
+
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
         self.data, self.inputs = data, data.inputs
         self.task = cast("AnyTask", data.task)
@@ -27,7 +31,15 @@ class TaskLoss(ABC, Generic[AnyTask]):
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return a model's outputs for a batch."""
-        return model(*(batch[name] for name in self.inputs))
+        return self.call(model, *(batch[name] for name in self.inputs))
+
+    def call(self, model: nn.Module, *inputs: torch.Tensor) -> Any:
+        """Call a model; of its outputs return the entry that the loss takes."""
+        outputs = pick_output(model(*inputs), self.model, self.task)
+        for one in dataclasses_in(outputs):
+            if type(one) not in pytree.SUPPORTED_NODES:
+                pytree.register_dataclass(type(one))
+        return outputs
 
     def sums(
         self, outputs: torch.Tensor, batch: Batch, training: bool = False
@@ -37,7 +49,7 @@ class TaskLoss(ABC, Generic[AnyTask]):
         Smoothing is for training, and the groups of `Task.group` are for evaluation.
         """
         shapes = {name: tuple(f.shape) for name, f in batch.items()}
-        check_outputs(outputs, shapes, self.task, self.classes)
+        check_outputs(outputs, shapes, self.task, self.classes, self.model.name)
         outputs, size = outputs.to(self.dtype), self.task.group
         if training:
             return self.sum_terms(outputs, batch, self.smoothing)

@@ -208,6 +208,9 @@ class OwnConfig(ModelConfig):
         "pairs of names that differ: auto (found as pipeline.verify finds them), or a file; null: none",
     )
     options: dict[str, Any] = option({}, "arguments of both, after input_shape and outputs")
+    output: str | None = option(
+        None, "entry of its outputs that the loss takes, by name or place; null: the logits, or all"
+    )
 
 
 AUTO_NAMES = "auto"

@@ -14,7 +14,7 @@ from pipeline.config.experiment import Config
 from pipeline.config.fields import require
 from pipeline.data.dataset import Data, Form, form_of
 from pipeline.errors import UserError
-from pipeline.tasks import Classification, OwnTask, Shapes, Task
+from pipeline.tasks import OwnTask, Shapes
 from pipeline.user_code import import_attribute
 
 ONE_ROW = None  # all tasks that need one row of outputs for a sample
@@ -208,33 +208,6 @@ def import_user_model(
         more = ", inputs=SHAPES" if "inputs" in options else ""
         hint = f"It is called as {name}(input_shape, outputs{more}, **model.options)."
         raise UserError(key, path, problem=problem, hint=hint) from error
-
-
-def check_outputs(outputs: object, shapes: Shapes, task: Task, classes: int | None = None) -> None:
-    """Refuse outputs of a user's model that are no array of the shape that its task needs for a batch.
-
-    `classes` is their number, if there are any: a classifier has as many outputs, others may be padded.
-    """
-    sizes = task.outputs_shape(shapes)
-    if sizes is None:
-        return
-    shape = tuple(getattr(outputs, "shape", ()))
-    fits = all(size in (got, str(size)) for size, got in zip(sizes, shape, strict=False))
-    if not (shape and len(shape) == len(sizes) and fits):
-        wanted = f"an array [{', '.join(map(str, sizes))}]"
-        got = f"[{', '.join(map(str, shape))}]" if shape else f"a {type(outputs).__name__}"
-        problem = f"for this batch it returns {got}, and the loss needs {wanted}"
-        hint = (
-            "Return the logits (or predicted values) alone, one row for each sample. "
-            "A module of Equinox is called on one sample at a time."
-        )
-        raise UserError("model", "own", problem=problem, hint=hint)
-    if classes is None or sizes[-1] != "classes":
-        return
-    if shape[-1] < classes or (isinstance(task, Classification) and shape[-1] > classes):
-        problem = f"it returns logits of {shape[-1]} classes, and the data set has {classes}"
-        hint = "Give its last layer as many as its argument `outputs` says."
-        raise UserError("model", "own", problem=problem, hint=hint)
 
 
 def feature_map(model: models.ModelConfig, shape: tuple[int, ...]) -> tuple[int, int]:

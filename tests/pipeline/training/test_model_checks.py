@@ -24,12 +24,12 @@ from pipeline.tasks import TASKS, Classification, Language, Regression
 from pipeline.training.model_checks import (
     ACCEPTED,
     check_model,
-    check_outputs,
     drop_path_rates,
     feature_map,
     fill_from_data,
     import_user_model,
 )
+from pipeline.training.model_outputs import check_outputs
 
 SAMPLES = {
     Form.images: (np.zeros((3, 9, 8, 2), np.uint8), Classification(), "images of 9×8×2"),
