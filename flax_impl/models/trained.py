@@ -80,7 +80,8 @@ class TrainedModel:
 
     @cached_property
     def _compiled(self) -> jax.stages.Wrapped:
-        return jax.jit(self._apply)
+        loss = build_loss(self.config, self.plan.data, self.device)
+        return jax.jit(partial(loss.call, self._apply))
 
 
 @contextmanager

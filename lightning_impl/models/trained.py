@@ -46,7 +46,8 @@ class TrainedModel:
     def call(self, *inputs: np.ndarray) -> np.ndarray:
         """Return the outputs for inputs as the model takes them, but images with channels last."""
         with self._computing():
-            outputs = self.module.eval()(*map(self._placed, inputs))
+            loss = build_loss(self.config, self.plan.data, self.device)
+            outputs = loss.call(self.module.eval(), *map(self._placed, inputs))
         return _in_numpy(outputs.movedim(1, -1) if outputs.ndim == 4 else outputs)
 
     def _placed(self, array: np.ndarray) -> torch.Tensor:

@@ -67,7 +67,7 @@ class OwnPair:
             ours = parse_block(row.left, [array.name for array in arrays[0].arrays]).name
             theirs = parse_block(row.right, [array.name for array in arrays[1].arrays]).name
             if ours in trained:
-                by_name[ours] = by_name.get(ours, True) and words(ours) == words(theirs)
+                by_name[ours] = by_name.get(ours, True) and _are_alike(ours, theirs)
         count = sum(by_name.values())
         others = len(by_name) - count
         return f"{count} parameters aligned by name, {others} by structure"
@@ -135,6 +135,13 @@ def opening(
         offered={"inputs": data.call_shapes},
     )
     return backend, given
+
+
+def _are_alike(ours: str, theirs: str) -> bool:
+    """Return whether two names have the same words, but for what stands in front of one."""
+    one, other = words(ours), words(theirs)
+    shorter = min(len(one), len(other))
+    return one[-shorter:] == other[-shorter:]
 
 
 def described_inputs(data: Data) -> Described:

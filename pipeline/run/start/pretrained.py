@@ -89,10 +89,10 @@ def start_from(
             _all_of("", other, lambda name: _two_shapes(name, named[name].shape, shapes[name])),
             _all_of("the model has no ", more, lambda name: _with_nearest(name, rest[name], free)),
         ]
-        roots = dict.fromkeys(f"{n.rpartition('.')[0]}.*" for n in (*lacking, *other, *more))
+        roots = dict.fromkeys(_root(name) for name in (*lacking, *other, *more))
         hint = f"To start these by model.init, set model.weights_skip=[{','.join(roots)}]."
         if lacking and more:
-            hint += " Other names of the same arrays belong into model.names=FILE."
+            hint = f"Other names of the same arrays belong into model.names=FILE. {hint}"
         as_named = f"{found.source} does not fit" if found.source else "it does not fit"
         problem = f"{as_named}: {'; '.join(filter(None, problems))}"
         raise UserError(KEY, config.model.weights, problem=problem, hint=hint)
@@ -138,17 +138,25 @@ def _is_tied(name: str, named: Arrays, shapes: Shapes) -> bool:
     )
 
 
+def _root(name: str) -> str:
+    """Return the pattern of a layer, the same in all blocks."""
+    layer = name.rpartition(".")[0]
+    return ".".join("*" if part.isdecimal() else part for part in layer.split(".")) + ".*"
+
+
 def _two_shapes(name: str, given: Sequence[int], wanted: Sequence[int]) -> str:
     turned = " (transposed)" if [*given] == [*wanted][::-1] else ""
     return f"{name} is {[*given]}, in the model {[*wanted]}{turned}"
 
 
 def _with_nearest(name: str, shape: Sequence[int], others: Shapes) -> str:
-    """Return a name with its shape, and the most similar one among others of that shape."""
-    alike = [other for other, its in others.items() if tuple(its) == tuple(shape)]
+    """Return a name with its shape, and the most similar one among others of that shape, or transposed."""
+    alike = [other for other, its in others.items() if sorted(its) == sorted(shape)]
     nearest = max(alike, key=lambda other: similarity(name, other), default="")
-    is_alike = nearest and similarity(name, nearest) >= ALIKE
-    return f"{name} {[*shape]}" + (f" (is it {nearest}?)" if is_alike else "")
+    if not nearest or similarity(name, nearest) < ALIKE:
+        return f"{name} {[*shape]}"
+    turned = "" if tuple(others[nearest]) == tuple(shape) else ", transposed"
+    return f"{name} {[*shape]} (is it {nearest}{turned}?)"
 
 
 def _all_of(words: str, names: Sequence[str], shown: Callable[[str], str]) -> str:
