@@ -135,7 +135,8 @@ def test_what_is_missing_is_suggested_among_what_is_left_over_and_ties_are_none(
         start_from(start(), other, config)
     assert str(refused.value).startswith(
         "model.weights=there.pt: it does not fit: it lacks fc.bias [4] (is it fc.offset_bias?); "
-        "the model has no fc.offset_bias [4] (is it fc.bias?). Other names of the same arrays belong into model.names=FILE. To start these"
+        "the model has no fc.offset_bias [4] (is it fc.bias?). Other names of the same arrays belong into "
+        "model.names=FILE. To start these"
     )
     turned = weights(conv__weight=np.ones((3, 2)))
     with pytest.raises(UserError, match=r"\[3, 2\], in the model \[2, 3\] \(transposed\)"):
