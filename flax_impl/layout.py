@@ -16,9 +16,10 @@ from pipeline.config.experiment import Config
 from pipeline.config.optimizers import LambConfig
 from pipeline.errors import UserError
 from pipeline.rng import key_words
+from pipeline.storage.portable_state import COUNTER, STATISTICS
 from pipeline.training.param_groups import ParamGroup
 from pipeline.verify.names.names_file import NamesFile
-from pipeline.verify.names.notation import Transpose
+from pipeline.verify.names.notation import Reshape, Transform, Transpose
 from pipeline.verify.names.pieces import Piece, pieces_of
 
 
@@ -112,6 +113,11 @@ def _renamed(layout: Layout, names: NamesFile) -> Layout:
         found = pieces.get(".".join(path), place.pieces)
         known = tuple(replace(piece, kind=piece.kind or place.pieces[0].kind) for piece in found)
         renamed[path] = replace(place, pieces=known)
+    for path, place in renamed.items():
+        statistic = renamed.get((*path[:-1], STATISTICS[0]))
+        if statistic and place.name.endswith(COUNTER):  # no row names it: it follows from the step
+            name = statistic.name.removesuffix(STATISTICS[0]) + COUNTER
+            renamed[path] = replace(place, pieces=(replace(place.pieces[0], name=name),))
     taken = {piece.name for found in pieces.values() for piece in found}
     for path, place in layout.items():
         if ".".join(path) not in pieces and place.name in taken:
@@ -155,7 +161,7 @@ def module_names(layout: Layout) -> dict[str, str]:
         for piece in place.pieces:
             layer = piece.name.rpartition(".")[0]
             is_plain = piece.block.is_whole and piece.own.is_whole
-            is_plain &= all(isinstance(step, Transpose) for step in piece.to_canonical.steps)
+            is_plain = is_plain and _keeps_features(piece.to_canonical, place.shape)
             layers.setdefault(module, set()).add(layer if is_plain else "")
             modules.setdefault(layer, set()).add(module)
     return {
@@ -164,3 +170,16 @@ def module_names(layout: Layout) -> dict[str, str]:
         for layer in found - {""}
         if len(found) == len(modules[layer]) == 1
     }
+
+
+def _keeps_features(transform: Transform, shape: tuple[int, ...]) -> bool:
+    """Tell whether a transform of an array leaves the entries along each of its axes in their order."""
+    for step in transform.steps:
+        after = Transform((step,)).shape_after(shape)
+        sizes = [[size for size in each if size > 1] for each in (shape, after)]
+        if not isinstance(step, Transpose) and not (
+            isinstance(step, Reshape) and sizes[0] == sizes[1]
+        ):
+            return False
+        shape = after
+    return True

@@ -69,7 +69,8 @@ def _not_imported(path: str, key: str, module: str, error: BaseException) -> Use
         return UserError(key, path, problem=problem, hint="Mend the module, or name another.")
     if module != missing and not module.startswith(f"{missing}."):
         problem = f"its module imports {missing}, which is not installed: {shortened(error)}"
-        return UserError(key, path, problem=problem, hint=f"Install {missing}.")
+        hint = f"Install it, such as by: pip install {missing.partition('.')[0]}"
+        return UserError(key, path, problem=problem, hint=hint)
     here = sorted(
         {file.stem for file in Path.cwd().glob("*.py")}
         | {file.parent.name for file in Path.cwd().glob("*/__init__.py")}

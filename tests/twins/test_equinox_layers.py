@@ -1,5 +1,7 @@
 """Layers of Equinox take the weights of torch's, and are called as their author expects."""
 
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,13 @@ from flax.traverse_util import flatten_dict
 from flax_impl.adapters.calls import observing
 from flax_impl.adapters.from_equinox import FromEquinox, Template
 from flax_impl.layers import layer_kinds
-from flax_impl.layout import initial_variables, layout_of
+from flax_impl.layout import initial_variables, layout_of, module_names
 from flax_impl.randomness import draw_mask
 from flax_impl.state import from_canonical, shapes_of, to_canonical
 from lightning_impl import layers as torch_layers
 from pipeline.errors import UserError
+from pipeline.verify.names.names_file import NamesFile, Side
+from pipeline.verify.names.rows import Row
 
 KEY = jax.random.key(0)
 BIASES = {f"use_{name}_bias": True for name in ("query", "key", "value", "output")}
@@ -228,3 +232,29 @@ def test_complex_parameters_are_refused_by_name():
     model = adapted(Rotation(jnp.ones(4, jnp.complex64)))
     with pytest.raises(UserError, match="phases holds complex numbers, which no optimizer here"):
         layout_of(model, jax.ShapeDtypeStruct((2, 4), jnp.float32))
+
+
+def test_names_of_another_model_go_for_convolutions_and_the_counts_of_batches_too():
+    made = Denoiser(KEY)
+    layers = (("conv", "body.0"), ("norm", "body.1"))
+    arrays = {"conv": ("weight", "bias"), "norm": ("weight", "bias", "running_mean", "running_var")}
+    pairs = [(f"{to}.{a}", f"{of}.{a}") for of, to in layers for a in arrays[of]]
+    shapes = {"conv.weight": (2, 3, 1, 1), "conv.bias": (2, 1, 1)}
+    own = {name: shapes.get(name, (2,)) for _, name in pairs}
+    canonical = {to: (2,) if to == "body.0.bias" else own[name] for to, name in pairs}
+    rows = tuple(
+        Row(to, name, "reshape(2, 1, 1)" if name == "conv.bias" else "") for to, name in pairs
+    )
+    names = NamesFile(
+        Path("names.yaml"),
+        "model.names",
+        rows,
+        range(len(rows)),
+        Side("torch", canonical),
+        Side("equinox.Module", own),
+    )
+    layout = layout_of(adapted(made), jax.ShapeDtypeStruct((2, 5, 4, 3), jnp.float32), names=names)
+    assert shapes_of(layout) == canonical
+    counter = layout["norm", "batch_counter"]
+    assert counter.name == "body.1.num_batches_tracked"
+    assert module_names(layout) == {"conv": "body.0", "norm": "body.1"}

@@ -1,11 +1,15 @@
 """A user's own model in Equinox trains, resumes and crosses like one in linen."""
 
+import sys
+
 import pytest
 from asserts import assert_rows_close
 from short_runs import FP64, lines
 
+from pipeline.errors import UserError
 from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
+from pipeline.user_code import import_attribute
 
 OWN = "model=own model.jax=tests.own_equinox:EquinoxNet"
 PAIR = f"{FP64} {OWN} model.torch=tests.own_models:TorchNorm"
@@ -55,3 +59,11 @@ def test_a_run_of_torch_goes_on_in_equinox_with_the_count_of_its_batches(train, 
             for name in ("whole", "crossed")
         )
         assert crossed[-1] == pytest.approx(whole[-1], rel=1e-10 if key == "train/loss" else 0.01)
+
+
+def test_without_equinox_its_modules_are_refused_with_the_way_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "equinox", None)
+    monkeypatch.delitem(sys.modules, "tests.own_equinox", raising=False)
+    words = "imports equinox, which is not installed.* Install it, such as by: pip install equinox"
+    with pytest.raises(UserError, match=words):
+        import_attribute("tests.own_equinox:EquinoxNet", "model.jax")

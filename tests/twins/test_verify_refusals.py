@@ -216,7 +216,7 @@ def opened(path, inputs=X, key="left", call=None, **options):
         ("./nets.py:Net", "it names a file. Name the module: nets:Net."),
         ("nets", "it is no import path. Write it as module:attribute"),
         ("imports:Net", "imports no_such_library, which is not installed: ModuleNotFoundError: No module "
-         "named 'no_such_library' (imports.py, line 1). Install no_such_library."),
+         "named 'no_such_library' (imports.py, line 1). Install it, such as by: pip install no_such_library"),
         ("syntax:Net", "cannot be imported: SyntaxError: invalid syntax (syntax.py, line 1)"),
         ("unlucky:Net", "cannot be imported: RuntimeError: set MY_KEY (unlucky.py, line 1)"),
         ("nets:number", "must be a torch.nn.Module, a Flax linen or NNX module, an Equinox module, or "
