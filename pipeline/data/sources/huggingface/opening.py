@@ -57,6 +57,10 @@ def library(config: HuggingfaceConfig) -> ModuleType:
 def from_hub(datasets: ModuleType, config: HuggingfaceConfig):  # noqa: ANN201 (an optional library)
     """Open a data set of the hub: the copy that is there, unless `dataset.download` is set."""
     cache = Path(config.root).expanduser().absolute() / "huggingface"
+    if config.revision is not None and not config.download:  # the library would take any copy
+        problem = "only the hub tells revisions apart"
+        hint = "Type dataset.download=true; what is there is not fetched again."
+        raise UserError("dataset.revision", config.revision, problem=problem, hint=hint)
     only_local = datasets.DownloadConfig(local_files_only=not config.download)
     offline = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = offline or not config.download
@@ -70,7 +74,7 @@ def from_hub(datasets: ModuleType, config: HuggingfaceConfig):  # noqa: ANN201 (
         )
     except Exception as error:  # a network or a hub raises many kinds
         if not config.download:
-            problem = f"there is no such folder, and no copy of such a data set in {cache}"
+            problem = f"there is no such folder, and no copy in {cache}: {shortened(error)}"
             hint = "Type dataset.download=true to fetch it from the hub."
             raise UserError(KEY, config.path, problem=problem, hint=hint) from error
         problem = f"datasets cannot open it: {shortened(error)}"

@@ -223,6 +223,11 @@ BAD = {
         ("", {}, r"dataset\.path='': must be a folder that save_to_disk has written, or a name"),
         ("/no/such", {}, r"path=/no/such: there is no such folder"),
         ("nobody/nothing", {}, r"no such folder, and no copy .* Type dataset\.download=true"),
+        (
+            "nobody/nothing",
+            {"revision": "1a2b"},
+            r"revision=1a2b: only the hub tells revisions apart",
+        ),
     ],
 )
 def test_what_cannot_be_fields_is_refused(load, tmp_path, name, keys, words):
@@ -232,6 +237,20 @@ def test_what_cannot_be_fields_is_refused(load, tmp_path, name, keys, words):
         write(path, **BAD[name])
     with pytest.raises(UserError, match=words):
         load(path=path, **keys)
+
+
+def test_a_copy_of_the_hub_is_read_without_a_network(load, tmp_path):
+    rows = {"x": (N / 3).tolist(), "label": (N % 2).tolist()}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "a.parquet")
+    cache = tmp_path / "huggingface"
+    datasets.load_dataset("parquet", data_files=str(tmp_path / "a.parquet"), cache_dir=str(cache))
+    [copy] = (cache / "parquet").glob("*/0.0.0/*/")
+    target = cache / "nobody___shapes/default/0.0.0" / ("0" * 40)
+    target.parent.mkdir(parents=True)
+    copy.rename(target)
+    (target / "parquet-train.arrow").rename(target / "shapes-train.arrow")
+    data = load(path="nobody/shapes")
+    assert [len(split) for split in (data.train, data.val, data.test)] == [486, 54, 60]
 
 
 def test_a_damaged_folder_is_named(load, saved, tmp_path):
