@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import warm_start
 from hydra import compose
 
 from pipeline.config.experiment import Config, register, typed
@@ -45,3 +46,12 @@ def configure():
             return typed(compose("config", overrides.split()))
 
     return configured
+
+
+@pytest.fixture
+def warm_processes(monkeypatch):
+    """Let what the product starts in this process be forked where that is equivalent; see `warm_start`."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    started = warm_start.Subprocess(warm_start.forker_of("whole"))
+    for name in warm_start.STARTERS:
+        monkeypatch.setattr(f"{name}.subprocess", started)

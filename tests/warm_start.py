@@ -38,8 +38,9 @@ MESSAGE = 1 << 18  # bytes of a request, at most
 
 # Whose `subprocess.Popen` starts processes of the product.
 STARTERS = (
-    "pipeline.devices.launch_ranks", "pipeline.sweep.fork_server", "pipeline.sweep.run_job",
-    "pipeline.verify.sides.side",
+    "pipeline.data.sources.decode_subprocess", "pipeline.devices.launch_ranks",
+    "pipeline.run.transfer", "pipeline.storage.weights_file", "pipeline.sweep.fork_server",
+    "pipeline.sweep.run_job", "pipeline.verify.sides.side", "tandem.start",
 )  # fmt: skip
 CORE = (
     "hydra.main", "hydra._internal.hydra", "hydra._internal.callbacks", "pipeline.cli.main",
@@ -358,22 +359,32 @@ def fork_what_it_starts():
         become(**request)
     theirs.close()
     forker = Forker(ours, _started_with)
-
-    class Subprocess:
-        """The module `subprocess`, for code that starts processes of the product."""
-
-        @staticmethod
-        def Popen(args, env=None, **options):
-            if is_warm(args, env or os.environ, forker.environment):
-                return forker.popen(args, env=env, **options)
-            return subprocess.Popen(args, env=env, **options)
-
-        def __getattr__(self, name):
-            return getattr(subprocess, name)
-
     for name in STARTERS:
         assert import_module(name).subprocess
-        import_module(name).subprocess = Subprocess()
+        import_module(name).subprocess = Subprocess(forker)
+
+
+class Subprocess:
+    """The module `subprocess`, for code that starts processes of the product."""
+
+    def __init__(self, forker):
+        self.forker = forker
+
+    def Popen(self, args, env=None, **options):
+        """Start a process: forked where that is equivalent, otherwise a new one."""
+        if is_warm(args, env or os.environ, self.forker.environment):
+            return self.forker.popen(args, env=env, **options)
+        return subprocess.Popen(args, env=env, **options)
+
+    def run(self, args, *, env=None, cwd=None, stdout=None, capture_output=False, text=True):
+        """Run a process to its end."""
+        stdout, stderr = (subprocess.PIPE,) * 2 if capture_output else (stdout, None)
+        with self.Popen(args, env=env, cwd=cwd, stdout=stdout, stderr=stderr, text=text) as process:
+            output, errors = process.communicate()
+        return subprocess.CompletedProcess(args, process.returncode, output, errors)
+
+    def __getattr__(self, name):
+        return getattr(subprocess, name)
 
 
 def is_warm(
@@ -397,6 +408,14 @@ _started_with: dict[str, str] = {}  # the environment of the process that forks
 _forkers: dict[str, Forker] = {}  # by kind
 
 
+def forker_of(kind: str) -> Forker:
+    """Client of the process of a kind that forks for all workers; it is started when first needed."""
+    if kind not in _forkers:
+        _forkers[kind] = Forker.connect(kind, os.environ | {"OMP_NUM_THREADS": "1"})
+        atexit.register(_forkers[kind].close)
+    return _forkers[kind]
+
+
 def popen(
     args, *, cwd, env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cold=False, core=False
 ):
@@ -415,13 +434,10 @@ def popen(
     pipes = {"cwd": cwd, "env": env, "stdout": stdout, "stderr": stderr, "text": True}
     if cold:
         return subprocess.Popen(args, **pipes)
-    kind = "core" if core else "whole"
-    if kind not in _forkers:
-        _forkers[kind] = Forker.connect(kind, os.environ | {"OMP_NUM_THREADS": "1"})
-        atexit.register(_forkers[kind].close)
-    if not is_warm(args, env, _forkers[kind].environment):
+    forker = forker_of("core" if core else "whole")
+    if not is_warm(args, env, forker.environment):
         return subprocess.Popen(args, **pipes)
-    return _forkers[kind].popen(args, start_new_session=True, **pipes)
+    return forker.popen(args, start_new_session=True, **pipes)
 
 
 def run(args, *, cwd, env, stderr=subprocess.PIPE, timeout=300, cold=False, core=False):
@@ -461,7 +477,7 @@ def main():
     if sys.argv[1] == "whole":
         for backend in backends.BACKENDS:
             backends.load(backend)
-    for name in IMPORTED[sys.argv[1]]:
+    for name in (*IMPORTED[sys.argv[1]], *STARTERS):
         import_module(name)
     compose_once()
     sys.path.remove(str(ROOT))

@@ -86,7 +86,13 @@ def float64():
 
 
 @pytest.fixture
-def run(configure, tmp_path):
+def one_process(monkeypatch):
+    """Let exports, imports and initial values be made in this process, which has loaded both frameworks."""
+    monkeypatch.setattr(transfer, "_run_worker", lambda *arguments: transfer_worker.work(arguments))
+
+
+@pytest.fixture
+def run(configure, tmp_path, one_process):
     """A function that trains and tests one experiment on both backends, as `python run.py` does."""
 
     def both(overrides: str) -> tuple[Finished, Finished]:
@@ -103,12 +109,8 @@ def run(configure, tmp_path):
 
 
 @pytest.fixture
-def train(configure, tmp_path, monkeypatch):
-    """A function that runs an experiment in a folder of that name, and returns its exit code.
-
-    Exports and imports take place in this process, which has loaded both.
-    """
-    monkeypatch.setattr(transfer, "_run_worker", lambda *arguments: transfer_worker.work(arguments))
+def train(configure, tmp_path, one_process):
+    """A function that runs an experiment in a folder of that name, and returns its exit code."""
 
     def trained(name: str, backend: str, overrides: str) -> int:
         config = replace(configure(overrides), backend=BackendConfig(name=backend))

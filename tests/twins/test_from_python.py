@@ -155,7 +155,7 @@ def test_arrays_of_another_shape_are_refused(pair):
         pair[0].generate(3)
 
 
-def test_a_run_from_python_is_that_of_the_command(tmp_path, monkeypatch, capsys):
+def test_a_run_from_python_is_that_of_the_command(tmp_path, monkeypatch, capsys, warm_processes):
     monkeypatch.chdir(tmp_path)
     experiment = tandem.compose(*SMALL.split(), "model=linear", "backend=jax", "name=first")
     assert str(experiment).startswith("tandem run logger=none")
@@ -170,7 +170,7 @@ def test_a_run_from_python_is_that_of_the_command(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.slow
-def test_a_stopped_run_is_returned_and_resumed(tmp_path, monkeypatch):
+def test_a_stopped_run_is_returned_and_resumed(tmp_path, monkeypatch, warm_processes):
     monkeypatch.chdir(tmp_path)
     run = tandem.run(*SMALL.split(), "model=linear", "name=half", "train.stop_after=6", quiet=True)
     assert (run.status, run.rows[-1]["step"]) == ("interrupted", 6)

@@ -143,7 +143,7 @@ def test_a_job_whose_server_is_killed_is_asked_to_end_and_saves(start, tmp_path)
         start("", by=server)
 
 
-def test_jobs_of_one_backend_and_number_of_cores_share_a_server_until_it_dies():
+def test_jobs_of_one_backend_and_number_of_cores_share_a_server_until_it_dies(warm_processes):
     one, two = sorted(os.sched_getaffinity(0))[:2]
     first = fork_server("jax", [one])
     assert fork_server("jax", [two]) is first
@@ -153,7 +153,7 @@ def test_jobs_of_one_backend_and_number_of_cores_share_a_server_until_it_dies():
     assert fork_server("jax", [one]).process.pid != first.process.pid
 
 
-def test_another_environment_starts_a_new_server_and_ends_the_old_one(monkeypatch):
+def test_another_environment_starts_a_new_server_and_ends_the_old_one(monkeypatch, warm_processes):
     first = fork_server("jax", None).process
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     second = fork_server("jax", None)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -53,7 +52,7 @@ def test_class_names_are_those_of_torchvision_or_the_archive(
 
 
 def test_the_first_load_downloads_and_caches_and_the_second_only_maps(
-    mirror, images, tmp_path, monkeypatch
+    mirror, images, tmp_path, monkeypatch, warm_processes
 ):
     root = tmp_path / "data"
     data = sources.load(config("cifar10", root, download=True, val_fraction=0.2))
@@ -74,7 +73,7 @@ def test_the_first_load_downloads_and_caches_and_the_second_only_maps(
     def no_process(*_, **__):
         raise AssertionError("a cached data set starts no process")
 
-    monkeypatch.setattr(subprocess, "run", no_process)
+    monkeypatch.setattr("pipeline.data.sources.decode_subprocess.subprocess.run", no_process)
     shutil.rmtree(root / "cifar-10-batches-py")
     again = sources.load(config("cifar10", root, val_fraction=0.2))
     for split in ("train", "val", "test"):
@@ -86,7 +85,7 @@ def test_the_first_load_downloads_and_caches_and_the_second_only_maps(
     assert again.classes == data.classes
 
 
-def test_an_older_cache_without_class_names_still_opens(mirror, tmp_path):
+def test_an_older_cache_without_class_names_still_opens(mirror, tmp_path, warm_processes):
     root = tmp_path / "data"
     named = sources.load(config("mnist", root, download=True))
     (meta,) = root.glob("cache/mnist-*/meta.json")
