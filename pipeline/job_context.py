@@ -20,6 +20,7 @@ class JobContext:
     swept: Sequence[str] = ()  # keys that differ between its jobs
     sweep_pid: int | None = None  # process id of the sweep, for the workers of joblib
     is_rank: bool = False  # true if the parent process reports the error of this one
+    launch: str | None = None  # name of one start of several ranks, by the parent process
     by_tandem: bool = False  # started by the command `tandem`, whose commands messages then name
     ends_with_parent: bool = False  # the process asks the kernel for SIGTERM when its parent dies
     full_error: bool | None = None  # whether errors have their traceback; None: not decided yet

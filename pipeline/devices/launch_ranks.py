@@ -41,7 +41,8 @@ def launch_ranks(arguments: Sequence[str], folder: Path, count: int) -> int:
         note.unlink(missing_ok=True)
     port = free_port()
     with StopSignal() as stop:
-        ranks = [start_rank(arguments, folder, rank, count, port) for rank in range(count)]
+        launch = f"{os.getpid()} {port} {time.time_ns()}"
+        ranks = [start_rank(arguments, folder, rank, count, port, launch) for rank in range(count)]
         try:
             killed = wait_for_ranks(ranks, stop)
         finally:
@@ -57,14 +58,15 @@ def launch_ranks(arguments: Sequence[str], folder: Path, count: int) -> int:
 
 
 def start_rank(
-    arguments: Sequence[str], folder: Path, rank: int, count: int, port: int
+    arguments: Sequence[str], folder: Path, rank: int, count: int, port: int, launch: str
 ) -> subprocess.Popen:
     """Start one rank in its own session, so that signals reach it once, from the launcher."""
     values = map(str, (rank, count, rank, count, "127.0.0.1", port))
     variables = dict(zip(TORCHRUN_VARIABLES, values, strict=True))
+    context = replace(job_context(), is_rank=True, launch=launch)
     return subprocess.Popen(
         run_command(arguments, folder),
-        env=os.environ | replace(job_context(), is_rank=True).variables() | variables,
+        env=os.environ | context.variables() | variables,
         start_new_session=True,
         preexec_fn=die_with_parent,
     )

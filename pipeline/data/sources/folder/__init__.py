@@ -22,6 +22,7 @@ from pipeline.data.sources.folder.masks import (
     decode_masks,
     mask_folders,
 )
+from pipeline.data.sources.folder.shared_listing import shared_listing
 from pipeline.data.splits import SPLITS, make_splits
 from pipeline.data.stored_images import ImageFile, StoredImages
 from pipeline.data.stored_masks import MaskFile, StoredMasks
@@ -46,9 +47,14 @@ def load(config: FolderConfig, task: Task | None = None) -> Data:
     that is given; otherwise fractions are held out, every class in its proportion.
     """
     root, masks = mask_folders(check_root(config), config)
-    listing = list_images(root, config, masks is not None)
-    if masks is not None:
-        listing = add_masks(listing, masks)
+    cache = Path(config.cache).expanduser().absolute()
+
+    def make() -> Listing:
+        listing = list_images(root, config, masks is not None)
+        return listing if masks is None else add_masks(listing, masks)
+
+    identity = (str(root), str(masks), config.labels, config.separator)
+    listing = shared_listing(cache, identity, make)
     if listing.labels is not None:
         check_classes(listing, listing.labels, config)
     store = config.store or config.resize
@@ -63,7 +69,6 @@ def load(config: FolderConfig, task: Task | None = None) -> Data:
             check_sizes(listing, arrays)
         return arrays | {"order": order_of(listing, is_kept(arrays))}
 
-    cache = Path(config.cache).expanduser().absolute()
     label = f"folder-{listing.digest[:16]}-{store}-v1"
     arrays = load_or_build(cache, label, build, "dataset.cache", resumes=True)
     report_skipped(listing, is_kept(arrays), config)

@@ -12,8 +12,12 @@ from PIL import Image
 from pipeline.config.datasets import FolderConfig
 from pipeline.config.tasks import ClassificationConfig, DenoisingConfig, MultilabelConfig
 from pipeline.data import sources
+from pipeline.data.sources import folder
 from pipeline.data.sources.folder import decoding
+from pipeline.data.sources.folder.listing import list_folder
+from pipeline.data.sources.folder.shared_listing import launch_of
 from pipeline.errors import UserError
+from pipeline.job_context import JobContext
 
 COUNTS = {"ant": 20, "bee": 10, "cat": 10}
 
@@ -396,3 +400,32 @@ def test_too_small_a_disk_is_found_after_the_first_images(load, images, monkeypa
 def test_keys_out_of_range_are_refused(keys, message):
     with pytest.raises(UserError, match=message):
         FolderConfig(root="x", **keys)
+
+
+def test_of_several_ranks_one_lists_the_folder(load, images, tmp_path, monkeypatch):
+    calls = []
+
+    def counted(*arguments, **keys):
+        calls.append(arguments)
+        return list_folder(*arguments, **keys)
+
+    monkeypatch.setattr(folder, "list_folder", counted)
+    alone = load(images)
+    assert len(calls) == 1
+    monkeypatch.setenv("TANDEM_JOB", JobContext(launch="this one").to_json())
+    ranks = [load(images) for _ in range(3)]
+    assert len(calls) == 2
+    for rank in ranks:
+        assert rank.classes == alone.classes
+        for one, other in ((rank.train, alone.train), (rank.test, alone.test)):
+            np.testing.assert_array_equal(one.fields["image"].rows, other.fields["image"].rows)
+            np.testing.assert_array_equal(one.arrays["label"], other.arrays["label"])
+    monkeypatch.setenv("TANDEM_JOB", JobContext(launch="the next").to_json())
+    [left] = (tmp_path / "kept/cache").glob("listing-*-v1")
+    os.utime(left, (0, 0))
+    load(images)
+    assert len(calls) == 3
+    assert not left.exists()
+    monkeypatch.delenv("TANDEM_JOB")
+    slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}
+    assert (launch_of(slurm), launch_of({"SLURM_JOB_ID": "7"})) == ("7 0 ", None)
