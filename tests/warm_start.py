@@ -239,7 +239,7 @@ def serve(listening=None, connection=None):
         for key, _ in selector.select():
             if key.fileobj is listening:
                 client, _ = listening.accept()
-                client.send(pickle.dumps(dict(os.environ)))
+                client.send(pickle.dumps(_started_with))  # imports have changed `os.environ`
                 selector.register(client, selectors.EVENT_READ)
                 sockets.add(client)
                 continue
