@@ -6,9 +6,11 @@ from pathlib import Path
 
 from pipeline.config.experiment import Mode
 from pipeline.console import say_line
+from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
 from pipeline.run.prepared import Prepared
 from pipeline.run.preview_inputs import preview_inputs
+from pipeline.run.recording.recorder import Recorder
 from pipeline.run.transfer import export_tested, on_all_ranks
 from pipeline.storage.checkpoints import (
     Checkpoint,
@@ -22,6 +24,7 @@ from pipeline.storage.predictions import MOST, Outputs, predictions_of, write_ou
 from pipeline.storage.recorder_state import Best
 from pipeline.storage.run_folder import PREDICTIONS
 from pipeline.storage.run_result import RunResult
+from pipeline.user_code import shortened
 
 
 def train_and_test(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
@@ -70,10 +73,19 @@ def test(
     if prepared.world.is_main:
         keep_predictions(experiment, tested.predictions)
     if tested.weights and prepared.world.is_main:
-        tracker = recorder.tracker
-        last = max(step, recorder.step)
-        prepared.samples(last, tracker.last, lambda: dict(tested.weights), tracker)
+        show_samples(recorder, prepared, tested, step)
     return replace(result, status="completed", test=metrics)
+
+
+def show_samples(recorder: Recorder, prepared: Prepared, tested: Tested, step: int) -> None:
+    """Log samples that the tested model makes; without them the run is complete, too."""
+    tracker, last = recorder.tracker, max(step, recorder.step)
+    recorder.pause()
+    try:
+        prepared.samples(last, tracker.last, lambda: dict(tested.weights), tracker)
+    except Exception as error:  # a user's own model may take anything
+        recorder.progress.message(f"no samples: {shortened(error)}")
+    recorder.resume("eval")
 
 
 def keep_predictions(experiment: Experiment, found: Outputs) -> None:

@@ -93,6 +93,18 @@ def test_texts_go_on_the_same_on_both_backends(both, tmp_path):
     assert len(rows) == 3
 
 
+def test_a_model_that_cannot_be_sampled_does_not_cost_the_run(train, tmp_path, monkeypatch, capsys):
+    def call(self, *inputs):
+        raise TypeError("takes two")
+
+    monkeypatch.setattr("lightning_impl.models.trained.TrainedModel.call", call)
+    monkeypatch.setenv("TANDEM_PROGRESS", "plain")
+    text = TEXT.format(root=tmp_path)
+    assert train("run", "torch", f"logger=none accelerator=cpu {FP64} {text}") == 0
+    assert "no samples: TypeError: takes two" in capsys.readouterr().out
+    assert tandem.load(tmp_path / "run").result.test["test/loss"] > 0
+
+
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_no_samples_are_made_if_none_are_asked_for(train, tmp_path, backend):
     quiet = f"logger=none accelerator=cpu {DIGITS} task.samples=0"
