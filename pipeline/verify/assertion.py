@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.config.models import AUTO_NAMES
 from pipeline.errors import BadArgument
 from pipeline.verify.verdict import Answer, Part, Verdict
 
@@ -27,6 +28,7 @@ def assert_same(
     left_loss: str | Callable[..., object] = "",
     right_loss: str | Callable[..., object] = "",
     weights: str | Path | None = None,
+    names: str | Path = AUTO_NAMES,
     optimizer: str = "adam",
     steps: int = 3,
     seeds: int = 2,
@@ -50,6 +52,7 @@ def assert_same(
         left_loss: loss of the left side, where the two sides take different ones.
         right_loss: loss of the right side, likewise.
         weights: file of either side's weights, from which the first seed starts.
+        names: file of names that hold, as `model.names` takes it; auto: all are found.
         optimizer: name of the optimizer of the steps.
         steps: number of optimizer steps.
         seeds: number of weights and inputs that are drawn.
@@ -84,6 +87,7 @@ def assert_same(
             left_loss=import_path("left_loss", left_loss or loss),
             right_loss=import_path("right_loss", right_loss or loss),
             weights=Path(weights) if weights else None,
+            names=None if names == AUTO_NAMES else Path(names),
         )
     )
     accepted = (Answer.same, Answer.abstain) if allow_abstain else (Answer.same,)
