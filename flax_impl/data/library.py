@@ -102,9 +102,13 @@ def _prepare(config: LibraryConfig, root: Path) -> None:
         raise unknown(config, _known()) from error
     except Exception as error:  # a network or a broken archive raises many kinds
         problem = f"preparing {config.name} failed: {one_line(error)}"
-        hint = f"Put the folder that TFDS prepared elsewhere as array_record at {root / config.name}/VERSION."
-        if isinstance(error, ImportError) or "tensorflow" in str(error).lower():
-            hint = f"TFDS needs TensorFlow for that: pip install tensorflow. Or: {hint}"
+        there = root / config.name / "VERSION"
+        hint = f"Put the folder that TFDS prepared elsewhere as array_record at {there}."
+        missing = getattr(error, "name", None) if isinstance(error, ImportError) else None
+        if missing is None and "tensorflow" in str(error).lower():
+            missing = "tensorflow"
+        if missing is not None:
+            hint = f"TFDS prepares it with {missing}: pip install {missing}. Or: {hint}"
         raise UserError("dataset.download", "true", problem=problem, hint=hint) from error
 
 

@@ -45,6 +45,12 @@ class LibraryTable:
         self.columns = {
             name: column_of(value, first) for name, value in zip(names, sample, strict=True)
         }
+        for split, samples in sets.items():
+            if _classes_of(samples) != _classes_of(first):
+                problem = f"{split} of {name} has other classes than {next(iter(sets))}"
+                shown = ", ".join(_classes_of(samples)[:5])
+                hint = f"Its first are {shown}. A class may lack its folder."
+                raise UserError("dataset.name", name, problem=problem, hint=hint)
 
     def batches(self, split: str, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """Yield the rows of a split; see `ColumnTable`."""
@@ -185,15 +191,19 @@ def column_of(value: Any, samples: Any) -> Column:
     if isinstance(value, bool | int | np.integer) or (
         torch.is_tensor(value) and _is_integer(value)
     ):
-        names = getattr(samples, "classes", None) or getattr(samples, "categories", None) or ()
-        named = (", ".join(name) if isinstance(name, tuple) else str(name) for name in names)
-        return Column(Kind.classes, "classes", classes=tuple(named))
+        return Column(Kind.classes, "classes", classes=_classes_of(samples))
     if isinstance(value, float | np.number | np.ndarray) or torch.is_tensor(value):
         array = np.asarray(value)
         is_picture = array.dtype == np.uint8 and array.ndim in (2, 3) and not torch.is_tensor(value)
         kind = Kind.image if is_picture else Kind.number
         return Column(kind, f"numbers {array.dtype}{list(array.shape)}", array.dtype, array.shape)
     return Column(Kind.other, f"values of the type {type(value).__name__}")
+
+
+def _classes_of(samples: Any) -> tuple[str, ...]:
+    """Return the names of the classes of a data set, as far as it knows them."""
+    names = getattr(samples, "classes", None) or getattr(samples, "categories", None) or ()
+    return tuple(", ".join(name) if isinstance(name, tuple) else str(name) for name in names)
 
 
 def _is_integer(tensor: torch.Tensor) -> bool:

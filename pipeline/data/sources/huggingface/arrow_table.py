@@ -32,6 +32,8 @@ class ArrowTable:
         """Yield the rows of a split; see `ColumnTable`."""
         from pyarrow import ArrowInvalid
 
+        for name in names:
+            self.check(name, split)
         row = 0
         selected = self.splits[split].select_columns(list(names))
         try:
@@ -41,6 +43,17 @@ class ArrowTable:
         except (ArrowInvalid, OSError) as error:
             problem = f"the files of {split} cannot be read: {error}"
             raise UserError(KEY, split, problem=problem) from error
+
+    def check(self, name: str, split: str) -> None:
+        """Refuse a column that another split lacks, or holds with another type or other classes."""
+        other, column = self.splits[split], self.columns[name]
+        if name not in other.column_names:
+            problem = f"the split {split} has no such column, only {', '.join(other.column_names)}"
+            raise UserError("dataset.columns", name, problem=problem)
+        if (found := column_of(name, other)) != column:
+            one, two = (f"{c.about} {', '.join(c.classes)}".strip() for c in (column, found))
+            problem = f"it has {two} in {split}, and {one} in {next(iter(self.splits))}"
+            raise UserError("dataset.columns", name, problem=problem)
 
     def cells(self, chunks: "pyarrow.ChunkedArray", name: str, split: str, row: int) -> Any:
         """Return the cells of a column as those of its kind are; refuse a missing one."""

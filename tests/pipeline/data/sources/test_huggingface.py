@@ -239,6 +239,23 @@ def test_what_cannot_be_fields_is_refused(load, tmp_path, name, keys, words):
         load(path=path, **keys)
 
 
+def test_splits_must_have_the_same_columns_with_the_same_classes(load, tmp_path):
+    def one(name, classes):
+        features = datasets.Features(
+            {name: NUMBERS[0], "label": datasets.ClassLabel(names=classes)}
+        )
+        return datasets.Dataset.from_dict({name: NUMBERS[1], "label": KINDS[1]}, features=features)
+
+    for name, classes, words in (
+        ("y", ["a", "b"], "columns=x: the split test has no such column, only y, label"),
+        ("x", ["b", "a"], "columns=label: it has classes b, a in test, and classes a, b in train"),
+    ):
+        parts = {"train": one("x", ["a", "b"]), "test": one(name, classes)}
+        datasets.DatasetDict(parts).save_to_disk(tmp_path / name)
+        with pytest.raises(UserError, match=words):
+            load(path=tmp_path / name)
+
+
 def test_a_copy_of_the_hub_is_read_without_a_network(load, tmp_path):
     rows = {"x": (N / 3).tolist(), "label": (N % 2).tolist()}
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "a.parquet")

@@ -117,6 +117,10 @@ def test_splits_and_classes_are_those_of_the_class_in_folders_with_spaces(load, 
         )
     data = load("Country211", splits={"train": "valid", "test": "test"}, val_fraction=0)
     assert [len(split) for split in splits(data)] == [6, 6, 4]
+    (tmp_path / "country211/test/ZZ").rename(tmp_path / "country211/test/Zz")
+    with pytest.raises(UserError, match=r"test of Country211 has other classes than train\. .*Zz"):
+        load("Country211", size=8)
+    (tmp_path / "country211/test/Zz").rename(tmp_path / "country211/test/ZZ")
     (tmp_path / "country211/train/ZZ/0 a.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"dataset\.name=Country211: sample \d+ .* cannot be read"):
         load("Country211", size=8)
