@@ -22,6 +22,7 @@ def test_it_trains_as_its_torch_twin_with_masks_that_are_shared(run):
     assert len(torch.rows) > 10
 
 
+@pytest.mark.slow
 def test_with_batch_norm_it_takes_the_steps_of_its_torch_twin(run):
     torch, jax = run(f"{PAIR} train.accumulate=2")
     trained = [[row for row in side.rows if "train/loss" in row] for side in (torch, jax)]
@@ -29,6 +30,7 @@ def test_with_batch_norm_it_takes_the_steps_of_its_torch_twin(run):
     assert len(trained[0]) > 5
 
 
+@pytest.mark.slow
 def test_with_dropout_and_statistics_a_resumed_run_repeats_the_uninterrupted_one(train, tmp_path):
     overrides = f"{FP64} {OWN} model.options={{rate:0.3}}"
     assert train("whole", "jax", overrides) == 0
