@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -154,6 +155,19 @@ def test_the_decoded_set_needs_neither_the_library_nor_a_second_reading(
     ):
         load(["pair"], ["kind"])
     assert [cached] == [*(tmp_path / "cache").glob("huggingface-*-v1")]
+
+
+def test_no_framework_is_loaded(saved, tmp_path):
+    code = (
+        "import sys\n"
+        "from pipeline.config.column_datasets import HuggingfaceConfig\n"
+        "from pipeline.data import sources\n"
+        "sources.load(HuggingfaceConfig(path=sys.argv[1], root=sys.argv[2], columns=['picture']))\n"
+        "print(sorted({'torch', 'jax', 'tensorflow'} & {*sys.modules}))\n"
+    )
+    command = [sys.executable, "-c", code, str(saved), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_one_split_is_cut_by_fractions_with_classes_in_proportion(load, tmp_path):
