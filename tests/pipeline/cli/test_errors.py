@@ -234,7 +234,7 @@ CASES = [
     Case(
         "weights of a folder that is no run",
         "model.weights=docs",
-        "model.weights=docs|a run, or a checkpoint inside one",
+        "model.weights=docs|this folder is no run, and holds no weights",
     ),
     Case(
         "no temperature",
