@@ -91,7 +91,12 @@ def start_from(
         ]
         roots = dict.fromkeys(_root(name) for name in (*lacking, *other, *more))
         hint = f"To start these by model.init, set model.weights_skip=[{','.join(roots)}]."
-        if lacking and more:
+        if not any(name in named for name in wanted):
+            hint = (
+                "None of its names is the model's: they belong into model.names=FILE, "
+                "or it is of another model."
+            )
+        elif lacking and more:
             hint = f"Other names of the same arrays belong into model.names=FILE. {hint}"
         as_named = f"{found.source} does not fit" if found.source else "it does not fit"
         problem = f"{as_named}: {'; '.join(filter(None, problems))}"
@@ -140,8 +145,11 @@ def _is_tied(name: str, named: Arrays, shapes: Shapes) -> bool:
 
 def _root(name: str) -> str:
     """Return the pattern of a layer, the same in all blocks."""
-    layer = name.rpartition(".")[0]
-    return ".".join("*" if part.isdecimal() else part for part in layer.split(".")) + ".*"
+    first, *rest = name.split(".")
+    if not rest:
+        return name
+    parts = [first, *("*" if part.isdecimal() else part for part in rest[:-1])]
+    return ".".join([*parts, "*"])
 
 
 def _two_shapes(name: str, given: Sequence[int], wanted: Sequence[int]) -> str:

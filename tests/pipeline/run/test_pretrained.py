@@ -141,3 +141,15 @@ def test_what_is_missing_is_suggested_among_what_is_left_over_and_ties_are_none(
     turned = weights(conv__weight=np.ones((3, 2)))
     with pytest.raises(UserError, match=r"\[3, 2\], in the model \[2, 3\] \(transposed\)"):
         start_from(start(), turned, config)
+
+
+def test_patterns_to_skip_are_of_layers_and_never_of_all(configure):
+    begun = start()
+    parameters = {"scale": np.zeros(1), "0.bias": np.zeros(1), "h.0.fc.bias": np.zeros(1)}
+    parameters |= {"h.1.fc.bias": np.zeros(1)} | begun.parameters
+    begun = PortableState(0, parameters, begun.buffers)
+    config = configure("model.weights=there.pt")
+    with pytest.raises(UserError, match=r"weights_skip=\[scale,0\.\*,h\.\*\.fc\.\*\]\.$"):
+        start_from(begun, weights(), config)
+    with pytest.raises(UserError, match=r"None of its names is the model's"):
+        start_from(begun, {"other.weight": np.ones(3)}, config)
