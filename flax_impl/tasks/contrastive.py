@@ -9,6 +9,7 @@ from flax_impl.device import PyTree
 from flax_impl.tasks.classification import cross_entropies
 from flax_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.tasks import Contrastive
+from pipeline.training.model_checks import check_outputs
 
 SMALLEST = 1e-24  # squared length of an embedding that is divided by its length
 
@@ -28,7 +29,9 @@ class ContrastiveLoss(TaskLoss[Contrastive]):
             apply_fn, variables, *(p.reshape(-1, *p.shape[2:]) for p in pairs), **options
         )
         embeddings, *changed = both if "mutable" in options else (both,)
-        embeddings = embeddings.reshape(-1, 2, *embeddings.shape[1:])
+        if isinstance(embeddings, jax.Array):
+            embeddings = embeddings.reshape(-1, 2, *embeddings.shape[1:])
+        check_outputs(embeddings, {}, self.task)
         return (embeddings, *changed) if changed else embeddings
 
     def sum_terms(

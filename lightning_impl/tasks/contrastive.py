@@ -6,6 +6,7 @@ from torch import nn
 from lightning_impl.tasks.classification import cross_entropies
 from lightning_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.tasks import Contrastive
+from pipeline.training.model_checks import check_outputs
 
 SMALLEST = 1e-24  # squared length of an embedding that is divided by its length
 
@@ -19,7 +20,10 @@ class ContrastiveLoss(TaskLoss[Contrastive]):
         if not seconds:
             return super().outputs(model, batch)
         pairs = [torch.stack([batch[n], batch[seconds.get(n, n)]], dim=1) for n in self.inputs]
-        return self.call(model, *(pair.flatten(end_dim=1) for pair in pairs)).unflatten(0, (-1, 2))
+        both = self.call(model, *(pair.flatten(end_dim=1) for pair in pairs))
+        embeddings = both.unflatten(0, (-1, 2)) if torch.is_tensor(both) else both
+        check_outputs(embeddings, {}, self.task)
+        return embeddings
 
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float

@@ -336,6 +336,20 @@ def test_a_view_is_compared_with_the_whole_batch_and_in_an_evaluation_with_its_g
         assert 0 < found["accuracy"] < 1
 
 
+@pytest.mark.parametrize("several", [True, False], ids=["two arrays", "another axis"])
+def test_embeddings_of_another_structure_are_refused_with_the_shape_that_is_needed(several):
+    case, batch = CASES["contrastive"], batch_of("contrastive")
+    ours, theirs = losses("contrastive", outputs=5, config=case.config, **case.fields)
+    in_torch = {name: torch.tensor(field) for name, field in batch.items()}
+    in_jax = {name: jnp.asarray(field) for name, field in batch.items()}
+    found = "a tuple" if several else r"\[6, 2, 4, 3, 2\]"
+    problem = rf"it returns {found}, and the loss needs an array \[batch, 2, width\]"
+    with pytest.raises(UserError, match=problem):
+        ours.outputs(lambda x: (x, x) if several else x, in_torch)
+    with pytest.raises(UserError, match=problem):
+        theirs.outputs(lambda _, x: (x, x) if several else x, {}, in_jax)
+
+
 def own_losses(torch_name, jax_name, **keys):
     """Losses of both backends at names of `own_losses`."""
     config = OwnTaskConfig(
