@@ -9,7 +9,7 @@ from flax_impl.device import PyTree
 from flax_impl.tasks.classification import cross_entropies
 from flax_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.tasks import Contrastive
-from pipeline.training.model_checks import check_outputs
+from pipeline.training.model_outputs import check_outputs
 
 SMALLEST = 1e-24  # squared length of an embedding that is divided by its length
 
@@ -31,7 +31,7 @@ class ContrastiveLoss(TaskLoss[Contrastive]):
         embeddings, *changed = both if "mutable" in options else (both,)
         if isinstance(embeddings, jax.Array):
             embeddings = embeddings.reshape(-1, 2, *embeddings.shape[1:])
-        check_outputs(embeddings, {}, self.task)
+        check_outputs(embeddings, {}, self.task, model=self.model.name)
         return (embeddings, *changed) if changed else embeddings
 
     def sum_terms(

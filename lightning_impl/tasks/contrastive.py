@@ -6,7 +6,7 @@ from torch import nn
 from lightning_impl.tasks.classification import cross_entropies
 from lightning_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.tasks import Contrastive
-from pipeline.training.model_checks import check_outputs
+from pipeline.training.model_outputs import check_outputs
 
 SMALLEST = 1e-24  # squared length of an embedding that is divided by its length
 
@@ -22,7 +22,7 @@ class ContrastiveLoss(TaskLoss[Contrastive]):
         pairs = [torch.stack([batch[n], batch[seconds.get(n, n)]], dim=1) for n in self.inputs]
         both = self.call(model, *(pair.flatten(end_dim=1) for pair in pairs))
         embeddings = both.unflatten(0, (-1, 2)) if torch.is_tensor(both) else both
-        check_outputs(embeddings, {}, self.task)
+        check_outputs(embeddings, {}, self.task, model=self.model.name)
         return embeddings
 
     def sum_terms(
