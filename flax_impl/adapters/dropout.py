@@ -21,7 +21,7 @@ INPUTS = ("x", "inputs")  # names of what a layer drops
 
 @dataclass
 class Masks:
-    """How the layers draw: with `are_shared` by their names, if `train.randomness` says so."""
+    """Way in which layers draw: with `are_shared` by their names, as `train.randomness` says."""
 
     are_shared: bool = True
     drawn: dict[str, LayerDraw] = field(default_factory=dict)  # by the layer's name and call

@@ -46,7 +46,7 @@ class Device(Protocol):
 
 
 class Tested(NamedTuple):
-    """What a backend finds in a test."""
+    """Findings of a backend in a test."""
 
     sums: Mapping[str, float]  # over the test set, by the names of `Task.sums`
     # What is kept of each sample, in order: float64 [samples, …]; see `storage.predictions`.

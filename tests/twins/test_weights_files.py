@@ -36,7 +36,7 @@ def test_a_state_dict_is_found_inside_a_checkpoint(content, tmp_path):
 
 
 class Code:
-    """What runs a command when it is unpickled."""
+    """Object that runs a command when it is unpickled."""
 
     def __init__(self, folder):
         self.folder = folder

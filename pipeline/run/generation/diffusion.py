@@ -19,7 +19,7 @@ def denoise(
     Args:
         predict: the model.
         kept: share of an image's variance that is left at each level, from the lowest: float64 [levels].
-        shape: that of the images, [n, height, width, channels].
+        shape: `[n, height, width, channels]`.
         seed: keys the noise, together with the level.
     """
     images = _noise(seed, len(kept), shape)

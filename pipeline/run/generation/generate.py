@@ -1,4 +1,4 @@
-"""What a trained model makes for its task: images, or sequences."""
+"""Images or sequences that a trained model generates, as its task says."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

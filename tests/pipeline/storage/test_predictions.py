@@ -35,7 +35,7 @@ def said():
 
 
 def found_of(*arrays):
-    """What a backend returns of each sample."""
+    """Prediction of a backend for each sample."""
     return dict(zip(("predicted", "loss", "confidence"), arrays, strict=True))
 
 
