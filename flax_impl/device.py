@@ -155,7 +155,7 @@ def init_distributed(world: World) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # `StopSignal` handles signals
     jax.distributed.initialize(
-        world.address,
+        world.coordinator,
         world.size,
         world.rank,
         cluster_detection_method="deactivate",  # `World` has all settings

@@ -25,7 +25,7 @@ JAX_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID
 # Set by srun for the tasks of a step, but not in a batch script.
 SRUN_VARIABLES = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
 
-FIRST_PORT, PORTS = 61440, 4096  # ports of Slurm jobs: the upper end of the dynamic ports
+FIRST_PORT, PORTS = 61440, 4096  # ports chosen here: the upper end of the dynamic ports
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,13 @@ class World:
     def port(self) -> int:
         """Port that rank 0 listens on."""
         return int(self.address.rpartition(":")[2])
+
+    @property
+    def coordinator(self) -> str:
+        """`host:port` of JAX's coordinator; under torchrun another port, because its own store has `port`."""
+        if self.launcher != "torchrun":
+            return self.address
+        return f"{self.host}:{_derive_port(self.port + 1)}"
 
     def describe(self, device: str, count: int) -> str:
         """Describe all devices of a run, `count` of one kind."""
@@ -131,10 +138,15 @@ def _from_srun(environment: Mapping[str, str]) -> World:
         problem = "all nodes need the same number of tasks"
         hint = "Start with srun --ntasks-per-node=N."
         raise UserError("SLURM_STEP_TASKS_PER_NODE", tasks, hint=hint, problem=problem)
-    port = FIRST_PORT + (int(job) + int(step if step.isdigit() else 0)) % PORTS
+    port = _derive_port(int(job) + int(step if step.isdigit() else 0))
     address = f"{first_host(nodes)}:{port}"
     local_rank = int(environment["SLURM_LOCALID"])
     return World(int(rank), int(size), local_rank, per_node.pop(), address, "slurm")
+
+
+def _derive_port(number: int) -> int:
+    """Port that all processes derive from a number that they share."""
+    return FIRST_PORT + number % PORTS
 
 
 def first_host(nodes: str) -> str:

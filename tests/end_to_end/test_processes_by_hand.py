@@ -1,8 +1,11 @@
-"""JAX processes started by hand, as on several machines: one run in one folder."""
+"""JAX processes started by hand or by torchrun, as on several machines: one run in one folder."""
 
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from subprocess import TimeoutExpired
 
 import pytest
@@ -11,6 +14,7 @@ from asserts import assert_predictions_close, assert_rows_close
 from pipeline.devices.launch_ranks import free_port
 from pipeline.storage.checkpoints import checkpoints_of
 
+RUN_PY = Path(__file__).parents[2] / "run.py"
 RUN = (
     "backend=jax", "accelerator=cpu", "logger=none", "model=mlp", "model.hidden=[64]",
     "optimizer=adamw", "train.ema=0.9", "dataset.augment=true", "dataset.crop_padding=1",
@@ -74,6 +78,22 @@ def test_two_processes_log_the_numbers_of_one(workspace, alone):
     assert result["devices"].startswith("jax on 2 × cpu, ")
     for key in ("status", "init_digest", "data_digest", "parameters", "steps"):
         assert result[key] == one[key], key
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_log_the_numbers_of_one(workspace, alone):
+    torchrun = Path(sys.executable).with_name("torchrun")
+    command = [
+        torchrun,
+        "--nproc-per-node=2",
+        RUN_PY,
+        *RUN,
+        "name=torchrun",
+        "accelerator.devices=2",
+    ]
+    done = subprocess.run(command, cwd=workspace.path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_rows_close(workspace.rows("outputs/torchrun"), alone, atol=1e-12)
 
 
 @pytest.fixture(scope="module")

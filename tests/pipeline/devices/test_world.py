@@ -51,6 +51,16 @@ def test_torchrun_variables_are_read():
     assert not find_world(TORCHRUN).is_main
 
 
+def test_only_under_torchrun_the_coordinator_of_jax_has_another_port():
+    assert find_world(TORCHRUN).coordinator == f"head:{61440 + 29501 % 4096}"
+    for port in ("61440", "65535"):
+        found = find_world(TORCHRUN | {"MASTER_PORT": port})
+        assert found.coordinator != found.address
+    for environment in (BY_HAND, SRUN):
+        found = find_world(environment)
+        assert found.coordinator == found.address
+
+
 def test_processes_started_by_hand_are_one_per_machine_by_default():
     assert find_world(BY_HAND) == World(1, 2, 0, 1, "10.0.0.1:1234", "manual")
     local = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
