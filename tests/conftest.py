@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import warm_start
 from hydra import compose
+from hypothesis import HealthCheck, settings
 
 from pipeline.config.experiment import Config, register, typed
 from pipeline.config.hydra_compat import compose_from
@@ -33,6 +34,10 @@ if version("jaxlib").startswith(
 ):  # a later one ends the process at a flag that it does not know
     XLA_FLAGS += ["--xla_cpu_use_fusion_emitters=false"]  # half the time of a compilation
 os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
+
+# On a busy machine any example may wait longer than Hypothesis allows by default.
+settings.register_profile("tandem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tandem")
 
 
 @pytest.fixture(scope="session")
