@@ -1,5 +1,6 @@
 """The `model` group."""
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -38,6 +39,10 @@ class Stem(Enum):
     imagenet = "imagenet"
 
 
+# By the sides of their kernels.
+STEMS: dict[tuple[int, ...], Stem] = {(3, 3): Stem.cifar, (7, 7): Stem.imagenet}
+
+
 class Pool(Enum):
     """Input of a vision transformer's classifier: its class token, or the mean of its patches."""
 
@@ -61,6 +66,10 @@ class ModelConfig(ConfigGroup, key="model"):
         fits = self.init is not Initializer.own or isinstance(self, OwnConfig)
         allowed = "another one: own is for the weights that the model of model=own makes itself"
         require(fits, "model.init", self.init.name, allowed)
+
+    def setting_for(self, name: str, given: Sequence[int], shape: Sequence[int]) -> str:
+        """Return the setting with which a parameter of `shape` has that of a file; empty without one."""
+        return ""
 
 
 class LinearConfig(ModelConfig):
@@ -100,6 +109,11 @@ class ResNetConfig(ModelConfig):
         Stem.cifar, "first layers; imagenet: 7×7 and a pool, for sides of 100 and more; cifar: 3×3"
     )
     width: int = option(64, "channels of stage 1; each later stage doubles them", "at least 1")
+
+    def setting_for(self, name: str, given: Sequence[int], shape: Sequence[int]) -> str:
+        stem = STEMS.get(tuple(given[2:]))
+        fits = name == "conv1.weight" and tuple(given[:2]) == tuple(shape[:2])
+        return f"model.stem={stem.name}" if fits and stem else ""
 
 
 class ResNet18Config(ResNetConfig):

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from pipeline.backend_specs import BACKENDS
+from pipeline.config.checks.suggestions import nearest
 from pipeline.errors import UserError
 from pipeline.storage.portable_state import Arrays
 from pipeline.storage.weights_path import FOLDER_FILES, weight_files, weights_in
@@ -19,10 +20,11 @@ SUFFIX = ".safetensors"
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def read_weights(path: Path, key: str) -> Arrays:
+def read_weights(path: Path, key: str, also: str = "") -> Arrays:
     """Read the floats of a file by name; what only a framework can read, in a process of that framework.
 
-    It may be the index of a file in parts, or a folder as Hugging Face saves a model.
+    It may be the index of a file in parts, or a folder as Hugging Face saves a model; `also` says what
+    else the key may name.
 
     Raises:
         UserError: there is no such file, or it holds no weights.
@@ -30,6 +32,8 @@ def read_weights(path: Path, key: str) -> Arrays:
     if path.is_dir() and weights_in(path) is None:
         hint = f"It needs one of {', '.join(FOLDER_FILES)}."
         raise UserError(key, path, problem="this folder is no run, and holds no weights", hint=hint)
+    if not path.exists():
+        raise _absent(path, key, also)
     found: Arrays = {}
     for file in weight_files(path, key):
         found |= _read(file, key)
@@ -38,11 +42,23 @@ def read_weights(path: Path, key: str) -> Arrays:
     return found
 
 
+def _absent(path: Path, key: str, also: str) -> UserError:
+    """Return the error about a path that is not there, with the most similar one beside it."""
+    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    named = [one.name for one in beside if one.is_dir() or one.suffix in _suffixes()]
+    close = nearest(path.name, named)
+    hint = f"Did you mean {path.with_name(close)}? " if close else ""
+    hint += f"Name a file {_or(_suffixes())}{also and f', or {also}'}."
+    problem = f"there is no such file{also and ' or folder'}"
+    return UserError(key, path, problem=problem, hint=hint)
+
+
+def _suffixes() -> list[str]:
+    return [suffix for spec in BACKENDS.values() for suffix in spec.weights]
+
+
 def _read(path: Path, key: str) -> Arrays:
-    known = [suffix for spec in BACKENDS.values() for suffix in spec.weights]
-    if not path.is_file():
-        problem, hint = "there is no such file", f"Name a file {_or(known)}."
-        raise UserError(key, path, problem=problem, hint=hint)
+    known = _suffixes()
     if path.suffix not in known:
         hint = "Save a state dict with torch.save, or arrays with safetensors."
         raise UserError(key, path, f"a file {_or(known)}", hint)

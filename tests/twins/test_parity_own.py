@@ -160,6 +160,7 @@ def test_a_run_of_a_pair_whose_parameters_differ_is_refused(train):
     assert "its parameters are not those of model.torch: in torch only: more.bias" in str(
         caught.value
     )
+    assert "Set model.names=auto, which finds what belongs together" in str(caught.value)
     assert "python -m pipeline.parity with these overrides" in str(caught.value)
 
 

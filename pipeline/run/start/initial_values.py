@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pipeline.backend_specs import BACKENDS
 from pipeline.commands import command
 from pipeline.config.experiment import Config
-from pipeline.config.models import Initializer, OwnConfig
+from pipeline.config.models import AUTO_NAMES, Initializer, OwnConfig
 from pipeline.console import print_and_log
 from pipeline.errors import UserError
 from pipeline.storage.portable_state import Arrays, PortableState, Shapes
@@ -60,8 +60,9 @@ def fill(
         else:
             key = f"model.{config.backend.name}"
             hint = (
-                f"{command('parity')} with these overrides finds what belongs together, and writes a "
-                "file for model.names. To start each model on its own, name it alone."
+                f"Set model.names={AUTO_NAMES}, which finds what belongs together, or to a file: "
+                f"{command('parity')} with these overrides writes one. To start each model on its own, "
+                "name it alone."
             )
             problem = f"its parameters are not those of model.{first}: {words}"
             raise UserError(key, getattr(model, config.backend.name), problem=problem, hint=hint)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.experiment import Config
-from pipeline.errors import UserError
+from pipeline.run.start.misfit import KEY, Misfit, unknown_pattern
 from pipeline.run.start.namings import Translation, published, translated
 from pipeline.run.transfer import export_tested
 from pipeline.storage.checkpoints import checkpoint_at
@@ -17,12 +17,7 @@ from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import STATISTICS, Arrays, PortableState, Shapes
 from pipeline.storage.run_identity import IDENTITY
 from pipeline.storage.weights_file import prefixes, read_weights
-from pipeline.verify.alignment.names import similarity
 from pipeline.verify.names.names_file import NamesFile
-
-KEY = "model.weights"
-MAX_NAMED = 4
-ALIKE = 0.5  # similarity of names from which one is suggested
 
 Export = Callable[[], list[PortableCheckpoint]]
 
@@ -40,7 +35,7 @@ def weights_of(
     path = Path(config.model.weights).expanduser()
     is_of_run = checkpoint_at(path) is not None and (path.parents[1] / IDENTITY).is_file()
     if not is_of_run and not (path / IDENTITY).is_file():
-        return read_weights(path, KEY)
+        return read_weights(path, KEY, also="the folder of a run")
     [portable] = call(partial(export_tested, path, KEY))
     return (portable.state.averages or portable.state.parameters) | portable.state.buffers
 
@@ -74,33 +69,20 @@ def start_from(
     named = found.arrays
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in {*values, *named}):
-            problem = f"no parameter has such a name; there are {_listed(values)}"
-            raise UserError("model.weights_skip", pattern, problem=problem)
+            raise unknown_pattern(pattern, [*values])
     wanted, given = _kept(values, patterns), _kept(named, patterns)
     # A file may lack statistics, as those of a model that was only trained by others have none.
     lacking = [n for n in wanted if n not in named and not n.endswith(STATISTICS)]
     more = [name for name in given if name not in values and not _is_tied(name, named, shapes)]
     other = [name for name in wanted if name in named and named[name].shape != shapes[name]]
     if lacking or other or more:
-        rest = {name: named[name].shape for name in more}
-        free = {name: shapes[name] for name in lacking}
-        problems = [
-            _all_of("it lacks ", lacking, lambda name: _with_nearest(name, shapes[name], rest)),
-            _all_of("", other, lambda name: _two_shapes(name, named[name].shape, shapes[name])),
-            _all_of("the model has no ", more, lambda name: _with_nearest(name, rest[name], free)),
-        ]
-        roots = dict.fromkeys(_root(name) for name in (*lacking, *other, *more))
-        hint = f"To start these by model.init, set model.weights_skip=[{','.join(roots)}]."
-        if not any(name in named for name in wanted):
-            hint = (
-                "None of its names is the model's: they belong into model.names=FILE, "
-                "or it is of another model."
-            )
-        elif lacking and more:
-            hint = f"Other names of the same arrays belong into model.names=FILE. {hint}"
-        as_named = f"{found.source} does not fit" if found.source else "it does not fit"
-        problem = f"{as_named}: {'; '.join(filter(None, problems))}"
-        raise UserError(KEY, config.model.weights, problem=problem, hint=hint)
+        raise Misfit(
+            lacking={name: shapes[name] for name in lacking},
+            other={name: (named[name].shape, shapes[name]) for name in other},
+            more={name: named[name].shape for name in more},
+            wanted=len([name for name in wanted if not name.endswith(STATISTICS)]),
+            has_names=any(name in named for name in wanted),
+        ).error(config, found.source)
     taken = {name: named[name] for name in wanted if name in named}
     return replace(
         start,
@@ -143,39 +125,5 @@ def _is_tied(name: str, named: Arrays, shapes: Shapes) -> bool:
     )
 
 
-def _root(name: str) -> str:
-    """Return the pattern of a layer, the same in all blocks."""
-    first, *rest = name.split(".")
-    if not rest:
-        return name
-    parts = [first, *("*" if part.isdecimal() else part for part in rest[:-1])]
-    return ".".join([*parts, "*"])
-
-
-def _two_shapes(name: str, given: Sequence[int], wanted: Sequence[int]) -> str:
-    turned = " (transposed)" if [*given] == [*wanted][::-1] else ""
-    return f"{name} is {[*given]}, in the model {[*wanted]}{turned}"
-
-
-def _with_nearest(name: str, shape: Sequence[int], others: Shapes) -> str:
-    """Return a name with its shape, and the most similar one among others of that shape, or transposed."""
-    alike = [other for other, its in others.items() if sorted(its) == sorted(shape)]
-    nearest = max(alike, key=lambda other: similarity(name, other), default="")
-    if not nearest or similarity(name, nearest) < ALIKE:
-        return f"{name} {[*shape]}"
-    turned = "" if tuple(others[nearest]) == tuple(shape) else ", transposed"
-    return f"{name} {[*shape]} (is it {nearest}{turned}?)"
-
-
-def _all_of(words: str, names: Sequence[str], shown: Callable[[str], str]) -> str:
-    return f"{words}{_listed(names, shown)}" if names else ""
-
-
 def _kept(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     return [n for n in names if not any(fnmatchcase(n, pattern) for pattern in patterns)]
-
-
-def _listed(names: Iterable[str], shown: Callable[[str], str] = str) -> str:
-    names = list(names)
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(map(shown, names[:MAX_NAMED])) + more

@@ -9,6 +9,7 @@ import yaml
 
 from pipeline.atomic_files import write_text
 from pipeline.commands import command
+from pipeline.config.checks.suggestions import nearest
 from pipeline.config.models import AUTO_NAMES, ModelConfig, OwnConfig
 from pipeline.errors import UserError
 from pipeline.storage.names_path import is_auto, names_in
@@ -34,6 +35,7 @@ HEADER = """\
 # does not name; with `model.names=FILE` the arrays of a JAX model get the names of the torch model, and
 # arrays that it does not name keep their own.
 """
+KEY = "model.names"
 FIELDS = ("left", "right", "transform")
 ABOUT = ("model", "arrays", "layers")  # what is said of each model, below the rows
 
@@ -82,8 +84,8 @@ def names_of(model: ModelConfig, run: Path) -> NamesFile | None:
     """
     names = model.names if isinstance(model, OwnConfig) else None
     if names == AUTO_NAMES:
-        return read_names(names_in(run), "model.names") if is_auto(model) else None
-    return read_names(names, "model.names") if names else None
+        return read_names(names_in(run), KEY) if is_auto(model) else None
+    return read_names(names, KEY) if names else None
 
 
 def write_names(
@@ -136,6 +138,8 @@ def read_names(path: Path | str, key: str) -> NamesFile:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         hint = f"Write one with: {command('verify')} LEFT RIGHT --write-names FILE"
+        if key == KEY and nearest(str(path), [AUTO_NAMES]):
+            hint = f"Did you mean {AUTO_NAMES}?"
         raise UserError(key, path, problem=f"it cannot be read: {reason}", hint=hint) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -5,6 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from pipeline.errors import UserError
+from pipeline.run.start.misfit import unknown_pattern
 from pipeline.run.start.pretrained import start_from, weights_of
 from pipeline.storage.portable_state import PortableState
 from pipeline.storage.signature import signature
@@ -67,10 +68,79 @@ def test_weights_that_do_not_fit_are_refused_with_their_names_and_shapes(
         start_from(start(), weights(**changes), configure("model.weights=there.pt"))
 
 
-def test_a_pattern_without_a_parameter_is_refused(configure):
-    config = configure("model.weights=there.pt model.weights_skip=[head.*]")
-    with pytest.raises(UserError, match=r"weights_skip=head\.\*: no parameter has such a name"):
+@pytest.mark.parametrize(
+    ("pattern", "ending"),
+    [
+        ("head.*", "no parameter has such a name; the model has conv, fc, bn."),
+        ("fc", "the model has conv, fc, bn. Did you mean fc.*?"),
+        ("cnv.*", "the model has conv, fc, bn. Did you mean conv.*?"),
+        ("fc.wieght", "the model has conv, fc, bn. Did you mean fc.weight?"),
+    ],
+)
+def test_a_pattern_without_a_parameter_is_refused_with_each_layer_once(configure, pattern, ending):
+    config = configure(f"model.weights=there.pt model.weights_skip=[{pattern}]")
+    with pytest.raises(UserError) as refused:
         start_from(start(), weights(), config)
+    assert str(refused.value).startswith(f"model.weights_skip={pattern}: no parameter")
+    assert str(refused.value).endswith(ending)
+
+
+def test_layers_inside_of_a_single_one_are_shown_and_many_are_cut_short():
+    found = str(unknown_pattern("x", ["net.a.weight", "net.b.0.weight", "net.b.1.weight"]))
+    assert "the model has net.a, net.b." in found
+    found = str(unknown_pattern("x", [f"{index}.weight" for index in range(40)]))
+    assert "the model has 0, 1, 2" in found
+    assert "12, 13, …, 39." in found
+
+
+def resnet(side, classes=3, depth=2, width=64):
+    """Some of a residual network's values."""
+    found = {"conv1.weight": np.zeros((width, 3, side, side)), "bn1.weight": np.zeros(width)}
+    for stage in range(1, 5):
+        for conv in range(1, depth + 1):
+            found[f"layer{stage}.0.conv{conv}.weight"] = np.zeros((width, width, 5 - depth, 1))
+    return found | {"fc.weight": np.zeros((classes, 8)), "fc.bias": np.zeros(classes)}
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "skip", "ending"),
+    [
+        (
+            ("cifar", 3), 7, "",
+            "Set model.stem=imagenet, which gives conv1.weight the file's shape. To start the rest by "
+            "model.init, set model.weights_skip=[fc.*].",
+        ),
+        (
+            ("cifar", 3), 7, "fc.*",
+            "Set model.stem=imagenet, which gives conv1.weight the file's shape.",
+        ),
+        (("imagenet", 7), 3, "fc.*", "Set model.stem=cifar, which gives conv1.weight the file's shape."),
+        (("cifar", 3), 5, "fc.*", "set model.weights_skip=[fc.*,conv1.*]."),
+    ],
+)  # fmt: skip
+def test_another_stem_is_named_and_what_is_skipped_already_is_kept(
+    configure, own, given, skip, ending
+):
+    stem, side = own
+    config = configure(
+        f"model=resnet18 model.stem={stem} model.weights=there.pt model.weights_skip=[{skip}]"
+    )
+    with pytest.raises(UserError) as refused:
+        start_from(PortableState(0, resnet(side), {}), resnet(given, 1000), config)
+    assert str(refused.value).endswith(ending)
+    assert ("To start" in str(refused.value)) == ("weights_skip" in ending)
+
+
+def test_the_weights_of_another_model_are_told_by_their_count(configure):
+    config = configure("model=resnet50 model.weights=there.pt")
+    with pytest.raises(UserError) as refused:
+        start_from(PortableState(0, resnet(3, depth=3), {}), resnet(3), config)
+    assert str(refused.value) == (
+        "model.weights=there.pt: it does not fit in 12 of 16 parameters: it lacks layer1.0.conv3.weight "
+        "[64, 64, 2, 1], layer2.0.conv3.weight [64, 64, 2, 1] and 2 more; layer1.0.conv1.weight is "
+        "[64, 64, 3, 1], in the model [64, 64, 2, 1], layer1.0.conv2.weight is [64, 64, 3, 1], in the model "
+        "[64, 64, 2, 1] and 6 more. It looks like the weights of another model."
+    )
 
 
 def test_a_folder_that_is_no_run_is_refused_and_a_newer_result_changes_the_signature(
@@ -87,8 +157,13 @@ def test_a_folder_that_is_no_run_is_refused_and_a_newer_result_changes_the_signa
 
 def test_the_content_of_the_file_is_part_of_the_signature(configure, tmp_path):
     config = configure(f"model.weights={tmp_path}/a.safetensors")
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(
+        UserError, match=r"no such file or folder\. Name a file .*, or the folder of a"
+    ):
         weights_of(config)
+    (tmp_path / "views").mkdir()
+    with pytest.raises(UserError, match=rf"folder\. Did you mean {tmp_path}/views\? Name a file"):
+        weights_of(configure(f"model.weights={tmp_path}/vews"))
     signatures = set()
     for value in (0.0, 1.0):
         save_file({"a": np.full(2, value, np.float16)}, tmp_path / "a.safetensors")
@@ -129,7 +204,7 @@ def test_a_file_with_the_names_of_the_other_side_comes_in_through_the_names(conf
 
 
 def test_what_is_missing_is_suggested_among_what_is_left_over_and_ties_are_none(configure):
-    config = configure("model.weights=there.pt")
+    config = configure("model=own model.torch=here:Net model.weights=there.pt")
     other = weights(fc__bias=None, fc__offset_bias=np.ones(4), tied__weight=np.ones((2, 3)))
     with pytest.raises(UserError) as refused:
         start_from(start(), other, config)
@@ -138,6 +213,9 @@ def test_what_is_missing_is_suggested_among_what_is_left_over_and_ties_are_none(
         "the model has no fc.offset_bias [4] (is it fc.bias?). Other names of the same arrays belong into "
         "model.names=FILE. To start these"
     )
+    pair = configure("model=own model.torch=here:Net model.jax=there:Net model.weights=there.pt")
+    with pytest.raises(UserError, match=r"belong into model\.names=auto\."):
+        start_from(start(), other, pair)
     turned = weights(conv__weight=np.ones((3, 2)))
     with pytest.raises(UserError, match=r"\[3, 2\], in the model \[2, 3\] \(transposed\)"):
         start_from(start(), turned, config)

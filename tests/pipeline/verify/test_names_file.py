@@ -143,6 +143,8 @@ def test_a_mistake_is_told_with_its_line_and_the_way_out(written, change):
 def test_a_file_that_is_missing_or_empty_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"it cannot be read: No such file or directory. Write one"):
         read_names(tmp_path / "names.yaml", "model.names")
+    with pytest.raises(UserError, match=r"model.names=atuo: it cannot be .* Did you mean auto\?"):
+        read_names("atuo", "model.names")
     (tmp_path / "names.yaml").write_text("")
     with pytest.raises(UserError, match=r"this must be a mapping. It has the keys `rows`, `left`"):
         read_names(tmp_path / "names.yaml", "model.names")
