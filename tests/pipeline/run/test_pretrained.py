@@ -163,7 +163,7 @@ def test_the_content_of_the_file_is_part_of_the_signature(configure, tmp_path):
         weights_of(config)
     (tmp_path / "views").mkdir()
     with pytest.raises(UserError, match=rf"folder\. Did you mean {tmp_path}/views\? Name a file"):
-        weights_of(configure(f"model.weights={tmp_path}/vews"))
+        weights_of(configure(f"model.weights={tmp_path}/view"))
     signatures = set()
     for value in (0.0, 1.0):
         save_file({"a": np.full(2, value, np.float16)}, tmp_path / "a.safetensors")
