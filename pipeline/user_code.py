@@ -82,6 +82,30 @@ def _not_imported(path: str, key: str, module: str, error: BaseException) -> Use
     return UserError(key, path, problem=problem, hint=hint)
 
 
+def wrong_module(key: str, path: str | None, made: object, wanted: str) -> UserError:
+    """Make the error for a user's model that is no module, or one of the other backend."""
+    keys = {"torch": "model.torch", "flax": "model.jax", "equinox": "model.jax"}
+    for kind in type(made).__mro__:
+        library = kind.__module__.partition(".")[0]
+        if kind.__name__ == "Module" and library in keys:
+            name = f"{library}.nn.Module" if library == "torch" else f"module of {library}"
+            hint = f"Set {keys[library]}={path}, and {key} to a model of this backend."
+            return UserError(key, path, problem=f"it is a {name}", hint=hint)
+    hint = "Name a class of one, or a function that returns one."
+    return UserError(key, path, problem=f"it is no {wanted}", hint=hint)
+
+
+def library_missing(library: str, key: str, value: object, error: ImportError) -> UserError:
+    """Make the error for an optional library that is not installed, or of which a package is missing."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        problem = f"{library} cannot be imported: {shortened(error)}"
+        return UserError(key, value, problem=problem, hint=f"Mend it: pip install -U {library}")
+    missing = error.name.partition(".")[0]
+    through = "" if missing == library else f"{library}, and this "
+    problem = f"it needs {through}{missing}, which is not installed"
+    return UserError(key, value, problem=problem, hint=f"pip install {missing}")
+
+
 def _no_attribute(
     path: str, key: str, loaded: ModuleType, attribute: str, holder: object, name: str
 ) -> UserError:

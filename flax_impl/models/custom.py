@@ -13,9 +13,8 @@ from flax_impl.adapters.from_equinox import FromEquinox, Template
 from flax_impl.adapters.from_nnx import FromNNX
 from flax_impl.device import PyTree
 from pipeline.config.models import OwnConfig
-from pipeline.errors import UserError
 from pipeline.training.model_checks import import_user_model, own_options
-from pipeline.user_code import import_attribute
+from pipeline.user_code import import_attribute, wrong_module
 
 
 def import_model(
@@ -37,8 +36,8 @@ def import_model(
     if is_equinox(made) or is_pair(made):
         return FromEquinox(dtypes["dtype"], make, Template(made))
     if not isinstance(made, nn.Module):
-        problem = "it is no flax.linen.Module, flax.nnx.Module or equinox.Module"
-        raise UserError("model.jax", config.jax, problem=problem)
+        wanted = "flax.linen.Module, flax.nnx.Module or equinox.Module"
+        raise wrong_module("model.jax", config.jax, made, wanted)
     return made.clone(**{name: dtype for name, dtype in dtypes.items() if hasattr(made, name)})
 
 

@@ -169,7 +169,8 @@ def read_metrics(made: Comparison) -> None:
             record = records[position]
             record.reading = reading
             running = record.status == "running"  # its last line may be unfinished
-            if record.config:  # a refused job has none, and no metrics
+            began = record.status == "completed" or (record.folder / METRICS).exists()
+            if record.config and began:  # a refused job has no config, and no metrics
                 record.notes += [n for n in reading.notes if not (running and "torn" in n)]
     for pair, (_, gaps) in zip(made.pairs, found, strict=False):
         pair.gaps = gaps

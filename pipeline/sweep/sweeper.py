@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.child_command import quoted
+from pipeline.config.checks.data_paths import missing_data
 from pipeline.config.checks.hydra_errors import to_user_error
 from pipeline.config.fields import require
 from pipeline.errors import UserError
@@ -121,7 +122,10 @@ def plan(loader: ConfigLoader, sweep: DictConfig, arguments: Sequence[str]) -> I
             first = first_with.setdefault(signature(config), number)
         is_copy = first != number
         status = JobStatus(JobState.duplicate, first) if is_copy else job_status(config, folder)
-        yield PlannedJob(number, job, folder, status)
+        error = missing_data(config.dataset) if status.is_due else None
+        if error is not None:
+            status = JobStatus(JobState.refused)
+        yield PlannedJob(number, job, folder, status, error)
 
 
 def combinations(overrides: Sequence[Override]) -> Iterator[list[str]]:

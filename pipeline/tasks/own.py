@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.checks.suggestions import nearest
 from pipeline.config.tasks import OwnTaskConfig
 from pipeline.errors import UserError
 from pipeline.tasks.own_noise import OwnNoise
@@ -46,8 +47,10 @@ class OwnTask(Task):
             raise UserError("task.inputs", self.takes[0], allowed)
         for name in self.targets:
             if name not in shapes:
+                close = nearest(name, shapes)
+                hint = f"Did you mean {close}?" if close else ""
                 problem = f"the data set has no such field, only {', '.join(shapes)}"
-                raise UserError("task.targets", name, problem=problem)
+                raise UserError("task.targets", name, problem=problem, hint=hint)
 
     def draw(self, name: str, random: np.random.Generator, shapes: Shapes) -> np.ndarray:
         """Draw random numbers; see `OwnNoise`."""

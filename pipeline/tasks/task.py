@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from pipeline.config.checks.suggestions import nearest
 from pipeline.config.tasks import GeneratingConfig, TaskConfig
 from pipeline.errors import UserError
 
@@ -73,8 +74,10 @@ class Task(ABC):
                 raise UserError("task", self.name, problem=problem, hint=hint)
         for name in self.takes:
             if name not in shapes and name not in self.noise:
+                close = nearest(name, shapes)
+                hint = f"Did you mean {close}?" if close else ""
                 problem = f"the data set has no such field, only {given}"
-                raise UserError("task.inputs", name, problem=problem)
+                raise UserError("task.inputs", name, problem=problem, hint=hint)
 
     @abstractmethod
     def outputs(self, sizes: Mapping[str, int], shapes: Shapes) -> int:

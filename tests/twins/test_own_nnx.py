@@ -5,6 +5,8 @@ import pytest
 from asserts import assert_rows_close
 from short_runs import FP64, lines
 
+from pipeline.config.models import OwnConfig
+from pipeline.errors import UserError
 from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
 
@@ -41,6 +43,21 @@ def test_torch_evaluates_its_weights_and_statistics(train, tmp_path):
     assert train("there", "torch", tested) == 0
     found, expected = (RunFolder(tmp_path / name).result.test for name in ("there", "made"))
     assert found == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_module_of_the_other_backend_is_refused_with_the_key_that_takes_it():
+    from flax_impl.models import custom as in_flax
+    from lightning_impl.models import custom as in_torch
+
+    both = OwnConfig(torch="tests.own_models:FlaxNet", jax="tests.own_models:TorchNet")
+    with pytest.raises(
+        UserError, match=r"jax=.*Net: it is a torch.nn.Module\. Set model.torch=tests"
+    ):
+        in_flax.import_model(both, (4, 4, 1), 2, dtype=np.float32)
+    with pytest.raises(
+        UserError, match=r"torch=.*Net: it is a module of flax\. Set model.jax=tests"
+    ):
+        in_torch.import_model(both, (1, 4, 4), 2)
 
 
 def test_dropout_draws_anew_at_every_step_and_in_every_layer():

@@ -80,6 +80,11 @@ def options_of(group: str, schema: str | None = None) -> list[str]:
 def describe_value(schema: type, name: str) -> str:
     """Describe the values of a field, as a phrase after "must be"."""
     kinds = alternatives(get_type_hints(schema)[name])
+    if any(get_origin(kind) is list for kind in kinds):
+        for allowed in metadata_of(schema, name).get("allowed", ()):
+            default = next(one for one in fields(schema) if one.name == name).default_factory
+            example = ",".join(map(str, default())) if callable(default) else ""
+            return f"{allowed}, like [{example}]" if example else allowed
     return " or ".join(map(describe_type, sorted(kinds, key=lambda kind: kind is type(None))))
 
 

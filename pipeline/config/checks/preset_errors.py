@@ -10,12 +10,15 @@ from omegaconf.errors import (
     OmegaConfBaseException,
     ValidationError,
 )
-from yaml import YAMLError
+from yaml import YAMLError, safe_load
 
+from pipeline.config.checks.keys import config_groups
 from pipeline.config.checks.suggestions import unknown_key
 from pipeline.config.experiment import SCHEMAS
 from pipeline.config.overlay import config_folders
 from pipeline.errors import BadArgument, UserError
+
+COMPOSING = ("experiment", "debug")  # groups whose presets choose the options of others
 
 
 def error_in_preset(text: str, cause: OmegaConfBaseException) -> UserError | None:
@@ -30,7 +33,7 @@ def error_in_preset(text: str, cause: OmegaConfBaseException) -> UserError | Non
     if isinstance(cause, ValidationError) and str(cause).startswith("Invalid type assigned: list"):
         return BadArgument(file, problem="it holds a list", hint="Write keys: KEY: VALUE.")
     if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
-        return None
+        return option_as_key(file) if group in COMPOSING else None
     node = cause.parent_node
     schema = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
     if group in SCHEMAS and schema not in SCHEMAS[group].values():
@@ -39,6 +42,19 @@ def error_in_preset(text: str, cause: OmegaConfBaseException) -> UserError | Non
     error = unknown_key(str(cause.full_key), MISSING, node)
     parts = error.parts | {"hint": f"{error.hint} It is in {file}.".lstrip()}
     return UserError(**parts)
+
+
+def option_as_key(file: str) -> UserError | None:
+    """Make the error for a preset that chooses the option of a group as a key, as the command line does."""
+    keys = safe_load(Path(file).read_text()) if Path(file).is_file() else None
+    if not isinstance(keys, dict):
+        return None
+    for group in config_groups():
+        if isinstance(chosen := keys.get(group), str | list):
+            option = f"[{', '.join(map(str, chosen))}]" if isinstance(chosen, list) else chosen
+            hint = f"Put `- override /{group}: {option}` into its defaults."
+            return BadArgument(file, problem=f"it sets the group {group} as a key", hint=hint)
+    return None
 
 
 def file_of(option: str) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,6 +22,16 @@ def nearest(word: str, choices: Iterable[str], cutoff: float = 0.6) -> str | Non
     by_last = {choice.rpartition(".")[2]: choice for choice in reversed(choices)}
     close = get_close_matches(last, by_last, 1, cutoff)
     return by_last[close[0]] if close else None
+
+
+def nearest_path(path: Path) -> str:
+    """Suggest the file or folder with the name most similar to that of one that does not exist."""
+    try:
+        names = [other.name for other in path.absolute().parent.iterdir()]
+    except OSError:
+        return ""
+    close = get_close_matches(path.name, names, 1, 0.5)
+    return f"Did you mean {close[0]}? " if close else ""
 
 
 def unknown_key(path: str, value: object, parent: DictConfig | None) -> UserError:

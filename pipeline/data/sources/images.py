@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.config.checks.suggestions import nearest_path
 from pipeline.config.datasets import ImagesConfig
 from pipeline.data.dataset import Data, Moments, Split
 from pipeline.data.sources.array_cache import Arrays, load_or_build
@@ -66,5 +67,7 @@ def check_root(config: ImagesConfig) -> Path:
         raise UserError("dataset.root", root, problem="it is a file, not a folder")
     elif not config.download:
         hint = f"Set dataset.download=true to download {config.name}, or dataset.root=FOLDER."
-        raise UserError("dataset.root", root, hint=hint, problem="there is no such folder")
+        raise UserError(
+            "dataset.root", root, hint=nearest_path(root) + hint, problem="there is no such folder"
+        )
     return root

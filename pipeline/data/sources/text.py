@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.config.checks.suggestions import nearest_path
 from pipeline.config.datasets import TextConfig
 from pipeline.config.own_datasets import TokensConfig
 from pipeline.data.dataset import Data, Split
@@ -66,7 +67,7 @@ def text_files(given: str | None, pattern: str) -> list[Path]:
     if not path.is_dir():
         hint = "Set dataset.path=FILE or FOLDER, or null for the source of Python's library."
         problem = "there is no such file or folder"
-        raise UserError("dataset.path", path, hint=hint, problem=problem)
+        raise UserError("dataset.path", path, hint=nearest_path(path) + hint, problem=problem)
     try:
         files = sorted(file for file in path.glob(pattern) if file.is_file())
     except ValueError as error:

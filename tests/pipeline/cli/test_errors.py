@@ -134,11 +134,24 @@ CASES = [
     Case(
         "neither true nor false", "dataset.download=maybe", "dataset.download=maybe|true or false"
     ),
-    Case("a number for a list", "model.channels=3", "model.channels=3|a list, like [1,2]"),
-    Case("text in a list", "model.channels=[a,b]", "model.channels=[a,b]|a list, like [1,2]"),
+    Case(
+        "a number for a list",
+        "model.channels=3",
+        "model.channels=3|a list of two numbers, like [6,16]",
+    ),
+    Case(
+        "text in a list",
+        "model.channels=[a,b]",
+        "model.channels=[a,b]|a list of two numbers, like [6,16]",
+    ),
     Case("a list in a list", "tags=[[a]]", "tags=[['a']]|a list, like [a,b]"),
     Case("a list for a map", "optimizer.lr_factors=[1]", "optimizer.lr_factors=[1]|a map, like"),
     Case("text in a map", "optimizer.lr_factors={a:b}", "optimizer.lr_factors={a:b}|a map, like"),
+    Case(
+        "a number for three",
+        "dataset=folder dataset.jitter=0.2",
+        "dataset.jitter=0.2|three numbers in [0, 10], like [0.0,0.0,0.0]",
+    ),
     Case("a mapping for a list", "tags={a:1}", "tags={a:1}|a list, like [a,b]"),
     Case("a number for a group of keys", "train=3", "train=3|set key by key: epochs, steps"),
     Case("an unknown precision", "train.precision=fp16x", "train.precision=fp16x|fp32, bf16, fp64"),
@@ -200,6 +213,11 @@ CASES = [
         "own targets that are not there",
         "task=own task.targets=[y] task.torch=math:sqrt",
         "task.targets=y|no such field, only image, label",
+    ),
+    Case(
+        "own targets misspelt",
+        "task=own task.targets=[labl] task.torch=math:sqrt",
+        "task.targets=labl|only image, label|Did you mean label?",
     ),
     Case(
         "an own task without outputs",
@@ -299,7 +317,7 @@ CASES = [
     Case(
         "no saved data set",
         "dataset=huggingface dataset.path={tmp}",
-        "dataset.path=|datasets",
+        "dataset=huggingface|it needs datasets|pip install datasets",
     ),
     Case("no name on the hub", "dataset=huggingface", "dataset.path=''|a name on the hub"),
     Case("no class of a library", "dataset=torchvision", "dataset.name=''|such as KMNIST"),
@@ -438,6 +456,11 @@ CASES = [
     Case("a range of a sweep, empty", "-m seed=range(5,1)", "seed=range(5,1)|has no values"),
     Case("a range of a sweep from 0 to 0", "-m seed=range(0)", "seed=range(0)|has no values"),
     Case("a glob of no group", "-m seed=glob(*)", "seed=glob(*)|List the values: seed=A,B"),
+    Case(
+        "no data for a sweep",
+        "-m seed=0,1 dataset=table dataset.path={file}s",
+        "dataset.path={file}s|there is no such file or folder|Did you mean ",
+    ),
     Case("an interval", "-m seed=interval(0,1)", "seed=interval(0,1)|hydra/sweeper=optuna"),
     Case("no run to resume in a sweep", "-m resume=nope seed=0,1", "resume=nope|run"),
     Case(

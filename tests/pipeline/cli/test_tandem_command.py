@@ -97,6 +97,17 @@ def test_a_mistake_in_a_file_of_the_users_own_is_named_with_its_file(own_conf, c
         composed_experiment("model=wrong")
 
 
+def test_a_group_as_a_key_of_a_preset_is_named_with_its_place_in_the_defaults(own_conf):
+    (own_conf / "experiment").mkdir(exist_ok=True)
+    for name, value in (("chosen", "none"), ("several", "[csv, wandb]")):
+        file = own_conf / "experiment" / f"{name}.yaml"
+        file.write_text(f"# @package _global_\nlogger: {value}\n")
+        with pytest.raises(UserError) as refused:
+            composed_experiment(f"experiment={name}")
+        words = f"{name}.yaml: it sets the group logger as a key. Put `- override /logger: {value}` into"
+        assert words in str(refused.value)
+
+
 def test_a_misspelt_option_of_the_users_own_is_suggested(own_conf):
     done = tandem(own_conf.parent, "run", "model=mne")
     assert (done.returncode, done.stdout) == (1, "")

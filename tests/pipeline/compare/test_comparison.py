@@ -249,6 +249,9 @@ def test_damaged_files_are_reported_and_do_not_stop_the_comparison(write_run, tm
     assert notes[1][0].startswith("result.json cannot be read: Unterminated string")
     assert notes[2][0] == "result.json is no JSON object, but list"
     assert notes[3] == ["metrics.jsonl cannot be read: No such file or directory"]
+    early = write_run("4", "seed=4", (), {"status": "failed"})  # before its first step
+    (early / "metrics.jsonl").unlink()
+    assert comparison([tmp_path]).records[4].notes == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
 
+from pipeline.config.checks.suggestions import nearest_path
 from pipeline.config.own_datasets import ArraysConfig
 from pipeline.data.sources.array_cache import Arrays, load_or_build
 from pipeline.data.sources.file_digest import digest_of
@@ -25,7 +26,9 @@ def path_of(config: ArraysConfig) -> Path:
     if not config.path:
         raise UserError(KEY, "''", "a file or folder of arrays", hint)
     if not path.exists():
-        raise UserError(KEY, path, problem="there is no such file or folder", hint=hint)
+        raise UserError(
+            KEY, path, problem="there is no such file or folder", hint=nearest_path(path) + hint
+        )
     if path.is_file() and path.suffix not in ENDINGS:
         raise UserError(KEY, path, problem="it is no .npy or .npz file", hint=hint)
     return path

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.config.checks.suggestions import nearest_path
 from pipeline.config.datasets import FolderConfig
 from pipeline.config.tasks import SegmentationConfig
 from pipeline.console import say_line
@@ -107,7 +108,8 @@ def check_root(config: FolderConfig) -> Path:
     root = Path(config.root).expanduser().absolute()
     if not root.is_dir():
         problem = "it is a file, not a folder" if root.exists() else "there is no such folder"
-        raise UserError("dataset.root", root, problem=problem)
+        hint = nearest_path(root).strip() or "Set dataset.root to the folder with the images."
+        raise UserError("dataset.root", root, problem=problem, hint=hint)
     if not os.access(root, os.R_OK | os.X_OK):
         raise UserError("dataset.root", root, problem="you may not read this folder")
     return root

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.config.checks.suggestions import nearest_path
 from pipeline.config.datasets import FolderConfig
 from pipeline.data.sources.array_cache import Arrays
 from pipeline.data.sources.folder.decoding import RECORD, Corrupt, FileKind, decode_files
@@ -25,7 +26,9 @@ def mask_folders(root: Path, config: FolderConfig) -> tuple[Path, Path | None]:
         folder = Path(config.masks).expanduser().absolute()
         if not folder.is_dir():
             problem = "it is a file, not a folder" if folder.exists() else "there is no such folder"
-            raise UserError("dataset.masks", folder, problem=problem)
+            raise UserError(
+                "dataset.masks", folder, problem=problem, hint=nearest_path(folder).strip()
+            )
         return root, folder
     images, masks = (root / name for name in SIDE_BY_SIDE)
     if config.labels is None and images.is_dir() and masks.is_dir():

@@ -5,9 +5,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from pipeline.config.checks.suggestions import nearest_path
 from pipeline.config.column_datasets import HuggingfaceConfig
 from pipeline.errors import UserError
-from pipeline.user_code import shortened
+from pipeline.user_code import library_missing, shortened
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,7 +23,7 @@ def open_dataset(config: HuggingfaceConfig) -> "dict[str, Dataset]":
     Raises:
         UserError: the library is missing, there is no such data set, or its files are damaged.
     """
-    datasets = library(config)
+    datasets = library()
     folder = Path(config.path).expanduser()
     if folder.is_dir() and any((folder / name).is_file() for name in STATE):
         try:
@@ -36,8 +37,9 @@ def open_dataset(config: HuggingfaceConfig) -> "dict[str, Dataset]":
         problem = "there is no such folder"
         if folder.exists():
             problem = "it is a file" if folder.is_file() else f"it has no {' or '.join(STATE)}"
+        close = "" if folder.exists() else nearest_path(folder)
         hint = "Set it to a folder that save_to_disk has written."
-        raise UserError(KEY, folder, problem=problem, hint=hint)
+        raise UserError(KEY, folder, problem=problem, hint=close + hint)
     else:
         found = from_hub(datasets, config)
     if isinstance(found, datasets.DatasetDict):
@@ -45,13 +47,12 @@ def open_dataset(config: HuggingfaceConfig) -> "dict[str, Dataset]":
     return {"train": found}
 
 
-def library(config: HuggingfaceConfig) -> ModuleType:
+def library() -> ModuleType:
     """Import `datasets`."""
     try:
         return import_module("datasets")
     except ImportError as error:
-        problem = "it needs datasets, which is not installed"
-        raise UserError(KEY, config.path, problem=problem, hint="pip install datasets") from error
+        raise library_missing("datasets", "dataset", "huggingface", error) from error
 
 
 def from_hub(datasets: ModuleType, config: HuggingfaceConfig):  # noqa: ANN201 (an optional library)
@@ -75,7 +76,7 @@ def from_hub(datasets: ModuleType, config: HuggingfaceConfig):  # noqa: ANN201 (
     except Exception as error:  # a network or a hub raises many kinds
         if not config.download:
             problem = f"there is no such folder, and no copy in {cache}: {shortened(error)}"
-            hint = "Type dataset.download=true to fetch it from the hub."
+            hint = f"{nearest_path(Path(config.path))}Type dataset.download=true to fetch it from the hub."
             raise UserError(KEY, config.path, problem=problem, hint=hint) from error
         problem = f"datasets cannot open it: {shortened(error)}"
         hint = "Check the name, dataset.configuration and dataset.revision, and the network."

@@ -15,7 +15,7 @@ from pipeline.data.sources.file_digest import digest_of
 from pipeline.data.sources.table.decoding import check_split, decode
 from pipeline.data.sources.table.features import Decoded, make_features, moments_of
 from pipeline.data.sources.table.files import find_files
-from pipeline.data.sources.table.targets import TASK_OF_TARGETS, used_targets
+from pipeline.data.sources.table.targets import TASK_OF_TARGETS, target_notes, used_targets
 from pipeline.data.splits import SPLITS, make_splits
 from pipeline.data.stratified_order import KEY
 from pipeline.tasks import TASKS, Task
@@ -56,6 +56,8 @@ def load(config: TableConfig, task: Task | None = None) -> Data:
 
     features = load_or_build(cache_of(config), f"features-{digest.hexdigest()[:16]}-v1", build)
     report_unknown(features, decoded)
+    for note in target_notes(targets, "target" in arrays, training, config):
+        say_line(note)
     whole = Split({"features": features["features"], **targets})
     used = whole.select(as_rows(made.train))
     val = used if made.val is made.train else whole.select(as_rows(made.val))

@@ -26,6 +26,11 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     import pyarrow
 
+SPLIT_HINT = (
+    f"Its cells must be {', '.join(SPLITS)}. Without such a column leave dataset.split out: "
+    "dataset.val_fraction and dataset.test_fraction of the rows are held out."
+)
+
 
 def decode(files: Mapping[str, Path], config: TableConfig, scratch: Path) -> Arrays:
     """Read a table twice, first to tell numbers from categories.
@@ -84,7 +89,9 @@ def decode(files: Mapping[str, Path], config: TableConfig, scratch: Path) -> Arr
             row += part.num_rows
     train = arrays["splits"] == 0
     if not train.any():
-        raise UserError("dataset.split", config.split, problem="no row of it is train")
+        raise UserError(
+            "dataset.split", config.split, problem="no row of it is train", hint=SPLIT_HINT
+        )
     values = {
         column.name: arrays[kind][:, place]
         for kind in ("target", "label")
@@ -134,7 +141,7 @@ def check_cells(
     if (is_target or config.missing is Missing.refuse) and missing.any():
         row = first + int(missing.argmax()) + 1
         problem = f"{column.name}, a target, is missing in row {row}"
-        hint = "Mend the cell, or remove the row."
+        hint = "Mend the cell, or remove the row: no key leaves rows out."
         if not is_target:
             problem = f"{column.name} is missing in row {row}"
             hint = "Mend the cell, or set dataset.missing=mean or indicate."
@@ -158,8 +165,7 @@ def splits_of(cells: "pyarrow.Array", file: Path, first: int, config: TableConfi
     if (found < 0).any():
         place = int((found < 0).argmax())
         problem = f"the table has {texts[place].as_py()!r} in row {first + place + 1} of it"
-        hint = f"It must be one of {', '.join(SPLITS)}."
-        raise UserError("dataset.split", config.split, problem=problem, hint=hint)
+        raise UserError("dataset.split", config.split, problem=problem, hint=SPLIT_HINT)
     return found
 
 

@@ -6,9 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config.checks.suggestions import nearest_path
 from pipeline.config.own_datasets import TableConfig
 from pipeline.data.splits import SPLITS
 from pipeline.errors import UserError
+from pipeline.user_code import library_missing
 
 if TYPE_CHECKING:
     import pyarrow
@@ -31,7 +33,9 @@ def find_files(config: TableConfig) -> dict[str, Path]:
         raise UserError(KEY, "''", "a table, or a folder of them", hint)
     path = Path(config.path).expanduser().absolute()
     if not path.exists():
-        raise UserError(KEY, path, problem="there is no such file or folder", hint=hint)
+        raise UserError(
+            KEY, path, problem="there is no such file or folder", hint=nearest_path(path) + hint
+        )
     if path.is_file():
         if ending_of(path) not in ENDINGS:
             raise UserError(KEY, path, problem="it is no .csv, .tsv or .parquet file", hint=hint)
@@ -138,8 +142,7 @@ def readable(file: Path) -> Iterator[None]:
     try:
         import_module("pyarrow")
     except ImportError as error:
-        problem = "tables need pyarrow, which is not installed"
-        raise UserError(KEY, file, problem=problem, hint="pip install pyarrow") from error
+        raise library_missing("pyarrow", "dataset", "table", error) from error
     try:
         yield
     except (ValueError, OSError) as error:  # pyarrow's are subclasses of these

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.config.own_datasets import TableConfig
+from pipeline.data.dataset import Field
 from pipeline.data.sources.array_cache import Arrays
 from pipeline.data.sources.table.columns import MOST_CATEGORIES, Column
 from pipeline.errors import UserError
 from pipeline.tasks import Task
 
 TRUTHS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"), ("0", "1"))
+SMALL, LARGE = 0.01, 100.0  # standard deviations of a target that need no note
 # The task of a field, if none is chosen; the first that a table has decides.
 TASK_OF_TARGETS = {"target": "regression", "label": "classification", "labels": "multilabel"}
 
@@ -90,6 +92,36 @@ def check_values(values: np.ndarray, column: Column, count: int, about: str) -> 
     if not counts.all():
         problem = f"the class {column.categories[int(counts.argmin())]} has no row of training"
         raise UserError("dataset.targets", about, problem=problem)
+
+
+def target_notes(
+    targets: Mapping[str, Field], are_numbers: bool, train: np.ndarray, config: TableConfig
+) -> list[str]:
+    """Return warnings about targets of an unusual scale, and about numbers that are hardly classes.
+
+    Args:
+        targets: the fields that the task uses.
+        are_numbers: whether the columns hold numbers.
+        train: rows of training.
+        config: for the names of the columns.
+    """
+    notes = []
+    if "target" in targets:
+        deviations = np.std(np.asarray(targets["target"])[train], axis=0)
+        for name, deviation in zip(config.targets, deviations, strict=True):
+            if not SMALL <= deviation <= LARGE:
+                notes.append(
+                    f"{name}, a target, has a standard deviation of {deviation:.3g}, and targets stay in "
+                    "their units: if it is not learned, divide the column by this number"
+                )
+    elif "label" in targets and are_numbers:
+        counts = np.unique(np.asarray(targets["label"]), return_counts=True)[1]
+        if 2 * np.count_nonzero(counts == 1) > len(counts):
+            notes.append(
+                f"{len(counts)} classes in {counts.sum()} rows, most with one sample: "
+                "did you mean task=regression?"
+            )
+    return notes
 
 
 def used_targets(arrays: Arrays, task: Task | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.config.checks.suggestions import nearest_path
 from pipeline.config.own_datasets import TokensConfig
 from pipeline.data.dataset import Data
 from pipeline.data.sources.text import require_windows, window_size, windows
@@ -46,7 +47,9 @@ def path_of(config: TokensConfig) -> Path:
         raise UserError(KEY, "''", "a file of token ids, or text with dataset.tokenizer", hint)
     path = Path(config.path).expanduser()
     if not path.exists():
-        raise UserError(KEY, path, problem="there is no such file or folder", hint=hint)
+        raise UserError(
+            KEY, path, problem="there is no such file or folder", hint=nearest_path(path) + hint
+        )
     is_ids = path.suffix in ENDINGS
     if path.is_file() and is_ids and config.tokenizer is not None:
         problem = f"{path.name} has token ids already"

@@ -12,7 +12,7 @@ from pipeline.data.sources.array_cache import Arrays, load_or_build
 from pipeline.data.sources.file_digest import digest_of
 from pipeline.data.sources.text import text_files
 from pipeline.errors import UserError
-from pipeline.user_code import shortened
+from pipeline.user_code import library_missing, shortened
 
 KEY = "dataset.tokenizer"
 TIKTOKEN = "tiktoken:"
@@ -108,8 +108,7 @@ def library_of(name: str, named: str):  # noqa: ANN201 (an optional library)
     try:
         return import_module(name)
     except ImportError as error:
-        problem, hint = f"it needs {name}, which is not installed", f"pip install {name}"
-        raise UserError(KEY, named, problem=problem, hint=hint) from error
+        raise library_missing(name, KEY, named, error) from error
 
 
 def vocabulary_of(tokenizer: Tokenizer, config: TokensConfig) -> int:

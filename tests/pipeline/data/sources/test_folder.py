@@ -364,8 +364,10 @@ def test_a_wrong_folder_or_table_gets_one_clear_message(load, images, kind, mess
 def test_a_root_that_is_missing_or_a_file_is_refused(load, images):
     with pytest.raises(UserError, match=r"dataset\.root='': must be the folder with the images"):
         sources.load(FolderConfig())
-    with pytest.raises(UserError, match="there is no such folder"):
+    with pytest.raises(UserError, match=r"there is no such folder\. Set dataset.root to the"):
         load(images / "nowhere")
+    with pytest.raises(UserError, match=r"no such folder\. Did you mean ant\?"):
+        load(images / "ants")
     with pytest.raises(UserError, match="it is a file, not a folder"):
         load(images / "ant/00.jpg")
 

@@ -151,8 +151,17 @@ def test_the_decoded_set_needs_neither_the_library_nor_a_second_reading(
     again = load(["x"], ["kind"], limit=5)
     np.testing.assert_array_equal(again.val.fields["label"], data.val.fields["label"])
     with pytest.raises(
-        UserError, match=r"it needs datasets, which is not installed\. pip install datasets"
+        UserError,
+        match=r"=huggingface: it needs datasets, which is not installed\. pip install dat",
     ):
+        load(["pair"], ["kind"])
+    (tmp_path / "datasets.py").write_text("import a_package_of_datasets.part\n")
+    monkeypatch.delitem(sys.modules, "datasets")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = (
+        r"datasets, and this a_package_of_datasets, which is not .*pip install a_package_of_data"
+    )
+    with pytest.raises(UserError, match=words):
         load(["pair"], ["kind"])
     assert [cached] == [*(tmp_path / "cache").glob("huggingface-*-v1")]
 

@@ -119,6 +119,19 @@ def test_splits_are_a_column_or_folds_and_no_statistics_come_from_the_test(load)
     assert sorted(tests) == list(range(9))
 
 
+def test_targets_of_an_unusual_scale_and_numbers_that_are_hardly_classes_are_named(load, capsys):
+    table = "x,y,z\n" + "".join(f"{n},{1000 * n},{n % 3}\n" for n in range(20))
+    load(table, targets=["y", "z"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "y, a target, has a standard deviation of 5" in said
+    assert "z, a target" not in said
+    load(table, targets=["y"], task=ClassificationConfig())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "20 classes in 20 rows, most with one sample: did you mean task=regression?" in said
+    load(table, targets=["z"], task=ClassificationConfig())
+    assert "did you mean" not in capsys.readouterr().out
+
+
 def test_several_targets_separators_and_the_cache(load, tmp_path):
     table = "a;b;c\n" + "".join(f"{n};{-n};{2 * n}\n" for n in range(20))
     data = load(table, targets=["b", "c"], separator=";")
@@ -220,6 +233,7 @@ NAMES = "x,y\n" + "".join(f"w{n},{n}\n" for n in range(1001))
     ("content", "keys", "words"),
     [
         ({"no.csv": None}, X, r"no\.csv: there is no such file or folder"),
+        ({"my.cvs": None, "my.csv": "x"}, X, r"my\.cvs: there is no .*\. Did you mean my\.csv\? Set"),
         ({"a.txt": "x,y\n"}, X, "a.txt: it is no .csv, .tsv or .parquet file"),
         ({"t/val.csv": "x,y\n", "t/b.csv": ""}, X, "this folder has no train.csv"),
         ("", X, "a.csv: it is empty"),
@@ -239,14 +253,14 @@ NAMES = "x,y\n" + "".join(f"w{n},{n}\n" for n in range(1001))
         ("x,y\n1,2\n", X | {"columns": ["x", "x"]}, r"dataset\.columns=x: it is there twice"),
         ("x,y\n1,2\n", X | {"split": "y"}, r"dataset\.split=y: it is a column of dataset\.targets"),
         ("x,y\n1,2\n", X | {"drop": ["x"]}, "no column is left for the model among x, y"),
-        ("x,y\n1,2\n1,\n", X, r"a\.csv: y, a target, is missing in row 2\."),
+        ("x,y\n1,2\n1,\n", X, r"a\.csv: y, a target, is missing in row 2\..*no key leaves rows out"),
         ("x,y\n1,2\n2,3\n,4\n", REFUSE, "a.csv: x is missing in row 3. .*dataset.missing=mean"),
         ("x,y\n1,2\n2,3\nbad,4\n", X, r"csv: x has the text 'bad' in row 3, among .*categorical=\[x\]"),
         ("x,y\n1,2\ninf,3\n", X, "a.csv: x has inf in row 2"),
         ("x,y\n1,2\n2,2\n", X, r"dataset\.targets=\[y\]: y is 2 in all rows of training"),
         ("x,y\n1,a\n2,a\n", X, r"dataset\.targets=\[y\]: all rows of training are of one class: a"),
         ("x,y,z\n1,a,1\n2,b,2\n", {"targets": ["y", "z"]}, "targets=y: it has categories, and several"),
-        ("x,s,y\n1,train,2\n2,dev,3\n", SPLIT, "split=s: the table has 'dev' in row 2 of it. .*train, val"),
+        ("x,s,y\n1,train,2\n2,dev,3\n", SPLIT, r"'dev' in row 2 of it\. .*val, test\. .*leave .*test_fraction"),
         ("x,s,y\n1,val,2\n2,test,3\n", SPLIT, "dataset.split=s: no row of it is train"),
         ("x,s,y\n1,train,a\n1,train,b\n2,test,c\n", SPLIT, "the class c has no row of training"),
         ({"t/train.csv": "x,y\n1,2\n2,3\n", "t/val.csv": "z,y\n1,2\n"}, X, "x: val.csv has no such column"),
@@ -267,5 +281,7 @@ def test_a_column_of_dates_and_a_library_that_is_not_there_are_refused(load, tmp
     with pytest.raises(UserError, match=r"the column d has the type date32.*dataset\.drop=\[d\]"):
         load(None, "a.parquet", targets=["y"])
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UserError, match=r"tables need pyarrow, which .*\. pip install pyarrow"):
+    with pytest.raises(
+        UserError, match=r"dataset=table: it needs pyarrow, which .*\. pip install pyarrow"
+    ):
         load("x,y\n1,2\n", targets=["y"])

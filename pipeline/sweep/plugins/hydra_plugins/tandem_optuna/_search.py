@@ -28,6 +28,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.config.checks.data_paths import missing_data
 from pipeline.config.experiment import Config
 from pipeline.config.fields import require
 from pipeline.errors import RunFailed
@@ -113,6 +114,8 @@ class Search:
         points = [probe.ask(space).params for _ in range(PROBES)]
         runnable = next((point for point in points if self.error_in(point) is None), points[0])
         config = self.composer.config(self.overrides_of(runnable))  # raises if no point can run
+        if (missing := missing_data(config.dataset)) is not None:
+            raise missing
         for key, values in space.items():
             for choice in values.choices if isinstance(values, CategoricalDistribution) else ():
                 error = self.error_in(runnable | {key: choice})
