@@ -260,7 +260,7 @@ NAMES = "x,y\n" + "".join(f"w{n},{n}\n" for n in range(1001))
         ("x,y\n1,2\n2,2\n", X, r"dataset\.targets=\[y\]: y is 2 in all rows of training"),
         ("x,y\n1,a\n2,a\n", X, r"dataset\.targets=\[y\]: all rows of training are of one class: a"),
         ("x,y,z\n1,a,1\n2,b,2\n", {"targets": ["y", "z"]}, "targets=y: it has categories, and several"),
-        ("x,s,y\n1,train,2\n2,dev,3\n", SPLIT, r"'dev' in row 2 of\. .*val, test\. .*leave .*test_fraction"),
+        ("x,s,y\n1,train,2\n2,dev,3\n", SPLIT, r"'dev' in row 2 .*val, test\. .*leave .*test_fraction"),
         ("x,s,y\n1,val,2\n2,test,3\n", SPLIT, "dataset.split=s: no row of it is train"),
         ("x,s,y\n1,train,a\n1,train,b\n2,test,c\n", SPLIT, "the class c has no row of training"),
         ({"t/train.csv": "x,y\n1,2\n2,3\n", "t/val.csv": "z,y\n1,2\n"}, X, "x: val.csv has no such column"),
