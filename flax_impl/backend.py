@@ -43,6 +43,7 @@ from pipeline.storage.portable_state import Arrays, PortableState, Shapes
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.storage.weights_file import prefixes
+from pipeline.training.model_calls import calling
 from pipeline.training.model_checks import fill_from_data
 from pipeline.training.param_groups import param_groups
 from pipeline.verify.names.names_file import names_of
@@ -252,7 +253,8 @@ def _make_model(experiment: Experiment, device: Device) -> tuple[nn.Module, Inpu
     model = build_model(fitted, data.input_shape, data.outputs, **dtypes)
     loss = build_loss(config, data, device)
     inputs = loss.model_inputs(shapes_of_sample(experiment.plan, device))
-    layout = layout_of(model, *inputs, names=names_of(config.model, experiment.folder))
+    names, within = names_of(config.model, experiment.folder), calling(fitted, "model.jax", inputs)
+    layout = layout_of(model, *inputs, names=names, within=within)
     if isinstance(config.model, OwnConfig) and not layout:
         raise UserError("model.jax", config.model.jax, problem="it has no parameters to train")
     return model, inputs, layout

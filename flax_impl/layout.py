@@ -1,6 +1,7 @@
 """Layout of a model: the canonical name and layout of each of its arrays."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -24,12 +25,16 @@ from pipeline.verify.names.pieces import Piece, pieces_of
 
 
 def layout_of(
-    model: nn.Module, *inputs: jax.ShapeDtypeStruct, names: NamesFile | None = None
+    model: nn.Module,
+    *inputs: jax.ShapeDtypeStruct,
+    names: NamesFile | None = None,
+    within: AbstractContextManager | None = None,
 ) -> Layout:
     """Map every parameter and running statistic of a model to its canonical name and layout.
 
     An array of a module that is not in `KINDS` keeps its name and layout, unless `names` gives it others.
-    Only here: canonical names and layouts are torch's own. `inputs` have the shapes and dtypes of a batch.
+    Only here: canonical names and layouts are torch's own. `inputs` have the shapes and dtypes of a batch;
+    the model is called with them `within` a context.
 
     Raises:
         UserError: the names do not fit the model.
@@ -51,7 +56,7 @@ def layout_of(
                 return leaf.piece(path[:depth], kind, path, shape)
         return Leaf(path[-1]).piece(path[:-1], "own", path, shape)
 
-    with nn.intercept_methods(note):
+    with within or nullcontext(), nn.intercept_methods(note):
         make = partial(jax.eval_shape, model.init, jax.random.key(0))
         variables = _in_its_types(make, inputs)
     if isinstance(model, Adapted):

@@ -148,10 +148,12 @@ def shortened(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [""]
     line = lines[0] if len(lines[0]) <= LONGEST else f"{lines[0][:LONGEST]}…"
     line = line.rstrip(". ")
+    # A folder on PYTHONPATH may hold installed packages too.
+    installed = [f"{path}/" for path in sys.path if path and any(Path(path).glob("*.dist-info"))]
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(OURS)
+        if not frame.filename.startswith((*OURS, *installed))
         and not any(part in frame.filename for part in LIBRARIES)
     ]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -1,5 +1,7 @@
 """A run on disk: its config, metrics, predictions, and its model as its framework knows it."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
 from pipeline.data.dataset import Data, Field, Split
 from pipeline.data.stored_images import StoredImages
-from pipeline.errors import UserError
+from pipeline.errors import BadArgument, UserError
 from pipeline.loggers.metrics_file import Row, read_metrics
 from pipeline.run import backends
 from pipeline.run.backends import TrainedModel
@@ -31,6 +33,7 @@ from tandem.frames import frame
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+LOAD = "tandem.load"
 METRICS = "metrics.jsonl"
 GENERATED = ("language", "seq2seq", "denoising")  # tasks whose models make something
 
@@ -111,7 +114,8 @@ class Run:
         expected = [name for name in self.data.inputs if name not in self.data.task.noise]
         given = f"{len(inputs)} arrays"
         if len(inputs) != len(expected):
-            raise UserError("predict", given, f"one array for each of {', '.join(expected)}")
+            allowed = f"called with one array for each of {', '.join(expected)}"
+            raise BadArgument(f"run.predict({given})", allowed)
         arrays = [x if isinstance(x, StoredImages) else np.asarray(x) for x in inputs]
         fields = dict(zip(expected, arrays, strict=True))
         for name, array in fields.items():
@@ -151,11 +155,12 @@ class Run:
         task, data = self.data.task.name, self.data
         choice = Choice(temperature, top_k, seed)
         if task not in GENERATED:
-            raise UserError("generate", f"task={task}", f"a run of task={', '.join(GENERATED)}")
+            allowed = f"called of a run of task={', '.join(GENERATED)}, not {task}"
+            raise BadArgument("run.generate()", allowed)
         wanted = ["a number"] if task == "denoising" else data.inputs
         if len(given) != len(wanted):
-            allowed = f"one argument for each of {', '.join(wanted)}"
-            raise UserError("generate", f"{len(given)} arguments", allowed)
+            allowed = f"called with one argument for each of {', '.join(wanted)}"
+            raise BadArgument(f"run.generate({len(given)} arguments)", allowed)
         call = self._trained(self.config.backend.name).call
         arrays = [np.asarray(one) for one in given]
         if task == "denoising":
@@ -179,7 +184,8 @@ class Run:
         return self._models[backend]
 
     def _load(self, backend: str) -> TrainedModel:
-        [portable] = export_tested(self.path, "tandem.load")
+        with _naming_load():
+            [portable] = export_tested(self.path, LOAD)
         config = replace(self.config, backend=BackendConfig(name=backend))
         plan = make_batch_plan(config, self.data)
         experiment = Experiment(config, plan, Recorder(config, self.data), self.folder)
@@ -193,4 +199,17 @@ def load(path: str | Path) -> Run:
         UserError: there is none, or its files are damaged.
     """
     path = Path(path)
-    return Run(path, run_of(path, "tandem.load"), saved_config(path, "tandem.load"))
+    with _naming_load():
+        return Run(path, run_of(path, LOAD), saved_config(path, LOAD))
+
+
+@contextmanager
+def _naming_load() -> Generator[None]:
+    """Name the call that opened a run in an error about it, where a command would name a key."""
+    try:
+        yield
+    except UserError as error:
+        if error.key != LOAD:
+            raise
+        call = f'{LOAD}("{error.value}")'
+        raise BadArgument(call, error.allowed, error.hint, problem=error.problem) from error

@@ -1,6 +1,7 @@
 """A user's own Equinox module as a linen module; Equinox is imported only for such a module."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -67,10 +68,12 @@ class FromEquinox(Adapted):
     `params` are its arrays of floats, `batch_stats` those of its state, and of integers. It is called on one
     sample at a time, vmapped over the batch; images are `[channels, height, width]` in it, as its layers
     take them. `make` makes it, or a pair of it and its state, from a key; `template` is their structure.
+    Each call is made within `calling(key, inputs, of)`; see `pipeline.training.model_calls`.
     """
 
     make: Callable[[jax.Array], object]
     template: Template
+    calling: Callable[..., AbstractContextManager] = lambda *_: nullcontext()
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool = False) -> PyTree:
@@ -130,11 +133,12 @@ class FromEquinox(Adapted):
 
         def call(key: jax.Array, *sample: jax.Array) -> tuple[PyTree, Any]:
             given = options | {name: key for name in KEYS if name in names}
-            if not self.template.has_state:
-                return module(*sample, **given), state
-            if "state" in names:
-                return module(*sample, **given, state=state)
-            return module(*sample, state, **given)
+            with self.calling("model.jax", sample, " of one sample"):
+                if not self.template.has_state:
+                    return module(*sample, **given), state
+                if "state" in names:
+                    return module(*sample, **given, state=state)
+                return module(*sample, state, **given)
 
         batched = jax.vmap(call, out_axes=(0, None), axis_name=axis_of(module))
         keys = jax.random.split(self._key(), len(inputs[0]))

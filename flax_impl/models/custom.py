@@ -13,6 +13,7 @@ from flax_impl.adapters.from_equinox import FromEquinox, Template
 from flax_impl.adapters.from_nnx import FromNNX
 from flax_impl.device import PyTree
 from pipeline.config.models import OwnConfig
+from pipeline.training.model_calls import calling
 from pipeline.training.model_checks import import_user_model, own_options
 from pipeline.user_code import import_attribute, wrong_module
 
@@ -34,7 +35,7 @@ def import_model(
     if isinstance(made, nnx.Module):
         return FromNNX(dtypes["dtype"], make)
     if is_equinox(made) or is_pair(made):
-        return FromEquinox(dtypes["dtype"], make, Template(made))
+        return FromEquinox(dtypes["dtype"], make, Template(made), partial(calling, config))
     if not isinstance(made, nn.Module):
         wanted = "flax.linen.Module, flax.nnx.Module or equinox.Module"
         raise wrong_module("model.jax", config.jax, made, wanted)

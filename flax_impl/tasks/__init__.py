@@ -14,6 +14,7 @@ from flax_impl.tasks.seq2seq import Seq2SeqLoss
 from flax_impl.tasks.task_loss import Batch, Inputs, TaskLoss
 from pipeline.config.experiment import Config
 from pipeline.data.dataset import Data
+from pipeline.training.model_checks import fill_from_data
 
 __all__ = ["Batch", "Inputs", "TaskLoss", "build_loss"]
 
@@ -34,5 +35,5 @@ LOSSES: dict[str, type[TaskLoss]] = {
 def build_loss(config: Config, data: Data, device: Device) -> TaskLoss:
     """Build the loss of the data set's task."""
     loss = LOSSES[data.task.name](data, device, config.train.label_smoothing)
-    loss.model = config.model
+    loss.model = fill_from_data(config.model, data)
     return loss

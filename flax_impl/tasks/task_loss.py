@@ -14,6 +14,7 @@ from pipeline.config.models import ModelConfig, OwnConfig
 from pipeline.data.dataset import Data
 from pipeline.storage.predictions import are_kept
 from pipeline.tasks import Task
+from pipeline.training.model_calls import calling
 from pipeline.training.model_outputs import check_outputs, dataclasses_in, pick_output
 
 Batch = Mapping[str, jax.Array]  # the fields by name
@@ -45,7 +46,8 @@ class TaskLoss(ABC, Generic[AnyTask]):
         self, apply_fn: Callable, variables: PyTree, *inputs: jax.Array, **options: PyTree
     ) -> PyTree:
         """Call a model; of its outputs return the entry that the loss takes."""
-        found = apply_fn(variables, *inputs, **options)
+        with calling(self.model, "model.jax", inputs):
+            found = apply_fn(variables, *inputs, **options)
         outputs, *changed = found if "mutable" in options else (found,)
         outputs = pick_output(outputs, self.model, self.task)
         for one in dataclasses_in(outputs):

@@ -13,6 +13,7 @@ from pipeline.config.models import ModelConfig, OwnConfig
 from pipeline.data.dataset import Data
 from pipeline.storage.predictions import are_kept
 from pipeline.tasks import Task
+from pipeline.training.model_calls import calling
 from pipeline.training.model_outputs import check_outputs, dataclasses_in, pick_output
 
 Batch = Mapping[str, torch.Tensor]  # the fields by name
@@ -35,7 +36,9 @@ class TaskLoss(ABC, Generic[AnyTask]):
 
     def call(self, model: nn.Module, *inputs: torch.Tensor) -> Any:
         """Call a model; of its outputs return the entry that the loss takes."""
-        outputs = pick_output(model(*inputs), self.model, self.task)
+        with calling(self.model, "model.torch", inputs):
+            found = model(*inputs)
+        outputs = pick_output(found, self.model, self.task)
         for one in dataclasses_in(outputs):
             if type(one) not in pytree.SUPPORTED_NODES:
                 pytree.register_dataclass(type(one))

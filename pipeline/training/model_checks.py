@@ -38,9 +38,13 @@ ACCEPTED: dict[str, tuple[tuple[Form, ...], tuple[str, ...] | None]] = {
 
 @dataclass
 class OwnFromData(models.OwnConfig):
-    """A user's own pair of models, with the shapes of a sample of all that it is called with, by name."""
+    """A user's own pair of models, with the shapes of a sample of all that it is called with, by name.
+
+    `outputs` is the number of outputs that it is made with.
+    """
 
     inputs: Shapes = field(default_factory=dict)
+    outputs: int = 0
 
 
 def check_model(config: Config, data: Data) -> None:
@@ -136,7 +140,7 @@ def fill_from_data(model: models.ModelConfig, data: Data) -> models.ModelConfig:
     if isinstance(model, models.TokenConfig) and model.max_length is None:
         return replace(model, max_length=longest(data))
     if isinstance(model, models.OwnConfig):
-        return OwnFromData(**vars(model), inputs=data.call_shapes)
+        return OwnFromData(**vars(model), inputs=data.call_shapes, outputs=data.outputs)
     return model
 
 

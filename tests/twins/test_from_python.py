@@ -127,7 +127,10 @@ def test_names_in_html_are_escaped(tmp_path):
             lambda: tandem.compose("model=vit", "model.width=3"),
             "model.heads=4: must be a divisor of model.width=3",
         ),
-        (lambda: tandem.load("outputs/none"), "tandem.load=outputs/none: must be an existing run"),
+        (
+            lambda: tandem.load("outputs/none"),
+            r'^tandem.load\("outputs/none"\): must be an existing run',
+        ),
         (lambda: tandem.compare(["none"]), "PATH=none: must be a run or a sweep"),
     ],
 )
@@ -147,10 +150,11 @@ def test_arrays_of_another_shape_are_refused(pair):
     with pytest.raises(tandem.UserError, match=r"image=\[4, 3, 8, 1\]: must be \[n, 8, 8, 1\]"):
         pair[0].predict(np.zeros((4, 3, 8, 1), np.uint8))
     with pytest.raises(
-        tandem.UserError, match="predict=2 arrays: must be one array for each of image"
+        tandem.UserError,
+        match=r"^run.predict\(2 arrays\): must be called with one array for each of image",
     ):
         pair[0].predict(np.zeros(1), np.zeros(1))
-    made = r"generate=task=classification: must be a run of task=language, seq2seq, denoising"
+    made = r"^run.generate\(\): must be called of a run of task=language, seq2seq, denoising, not class"
     with pytest.raises(tandem.UserError, match=made):
         pair[0].generate(3)
 
