@@ -25,8 +25,14 @@ BATCH, WARMUP = 128, 32
 ROW = "row: "  # how the line begins that a worker leaves for the table
 
 
+CNN = ["model=cnn", "dataset=synthetic", f"train.batch_size={BATCH}"]
+
+
 def ours(backend: str, steps: int, devices: int, overrides: list[str], folder: Path) -> float:
-    """Samples per second of a real run of the backend, as the recorder of its first process says."""
+    """Samples per second of a real run of the backend, as the recorder of its first process says.
+
+    `overrides` name the model, the data set and the batch size.
+    """
     from hydra import compose
 
     from pipeline.config.experiment import register, typed
@@ -41,9 +47,9 @@ def ours(backend: str, steps: int, devices: int, overrides: list[str], folder: P
         config = compose(
             "config",
             [
-                f"backend={backend}", "model=cnn", "dataset=synthetic", "logger=none",
-                f"train.batch_size={BATCH}", f"train.steps={WARMUP + steps}", "optimizer=adamw",
-                f"train.log_every={WARMUP}", f"train.eval_every={WARMUP + steps}steps",
+                f"backend={backend}", "logger=none", f"train.steps={WARMUP + steps}",
+                "optimizer=adamw", f"train.log_every={WARMUP}",
+                f"train.eval_every={WARMUP + steps}steps",
                 f"accelerator.devices={devices}", *overrides,
             ],
         )  # fmt: skip
@@ -71,7 +77,7 @@ def measure(options: argparse.Namespace) -> dict:
     for turn in range(options.rounds + 1):
         hand = bare(backend, steps, devices, options.gpu)
         folder = options.worker / f"{backend}-{turn}"
-        pair = (hand, ours(backend, steps, devices, options.override, folder))
+        pair = (hand, ours(backend, steps, devices, CNN + options.override, folder))
         if turn:  # the first pair warms the machine up
             pairs.append(pair)
     ratios = sorted(own / hand for hand, own in pairs)

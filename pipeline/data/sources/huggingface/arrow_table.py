@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -35,9 +35,10 @@ class ArrowTable:
         for name in names:
             self.check(name, split)
         row = 0
-        selected = self.splits[split].select_columns(list(names))
+        selected = cast("Dataset", self.splits[split].select_columns(list(names)))
+        parts = cast("Iterator[pyarrow.Table]", selected.iter(ROWS))
         try:
-            for part in selected.iter(ROWS):
+            for part in parts:
                 yield {name: self.cells(part.column(name), name, split, row) for name in names}
                 row += part.num_rows
         except (ArrowInvalid, OSError) as error:
@@ -112,7 +113,7 @@ def column_of(name: str, split: "Dataset") -> Column:
         return Column(Kind.sequence, "lists of integers", dtype, classes=names)
     shape = getattr(feature, "shape", None)
     if shape is None or None in shape:
-        first = split[:1].column(name).to_pylist()
+        first = cast("pyarrow.Table", split[:1]).column(name).to_pylist()
         shape = np.shape(first[0]) if first else ()
     return Column(Kind.number, f"numbers {dtype}{list(shape)}", dtype, tuple(shape))
 
