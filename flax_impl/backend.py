@@ -63,6 +63,7 @@ __all__ = [
 # Orbax logs every file it opens, JAX every backend it does not find.
 for name in ("absl", "jax"):
     logging.getLogger(name).setLevel(logging.ERROR)
+logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # that it does not use a GPU
 # Orbax logs the error of a background save with its traceback, and raises it at the next call.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 

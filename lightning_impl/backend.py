@@ -152,7 +152,7 @@ def build(experiment: Experiment, device: Device) -> TrainingModule:
     if names:
         check_names(names, shapes_of(model))
     if device.devices > 1 and config.accelerator.sync_batchnorm:
-        convert_sync_batchnorm(model, device.kind)
+        convert_sync_batchnorm(model)
     observer = experiment.recorder.observer
     start = initial_state(model, config)
     if experiment.initial is not None:

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch.distributed as dist
 from pipeline.config.accelerator import Kind, MatmulPrecision, Strategy
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision
-from pipeline.devices.hardware import resident_memory_mb
+from pipeline.devices.hardware import gpu_count, resident_memory_mb
 from pipeline.devices.world import ALONE, World, network_interface
 from pipeline.errors import UserError
 
@@ -26,6 +27,7 @@ class Device:
     world: World = ALONE  # the processes of the run; each has one device
     index: int = 0  # of the GPU among those visible to this process
     sharded: bool = False  # each device holds a shard of the model
+    fallback: str = ""  # why `accelerator=auto` takes the CPU of a machine with GPUs
     _sent: torch.Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
     _pending: dist.Work | None = None
 
@@ -43,6 +45,20 @@ class Device:
     def dtype(self) -> torch.dtype:
         """Dtype of parameters, inputs and losses; bf16 applies to products and convolutions only."""
         return torch.float64 if self.precision is Precision.fp64 else torch.float32
+
+    def send(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Copy a tensor of the CPU to the device, without waiting for the device.
+
+        The copy of pageable memory would wait until the GPU has done all that it was asked to before. Only
+        here: JAX's transfers do not wait.
+        """
+        if self.kind == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.torch_device, non_blocking=True)
+
+    def free_bytes(self) -> int | None:
+        """Free memory of the GPU; None on a CPU."""
+        return torch.cuda.mem_get_info()[0] if self.kind == "gpu" else None
 
     def share(self, count: int) -> slice:
         """This device's block of `count` rows; blocks differ by at most one row."""
@@ -86,17 +102,19 @@ def prepare(config: Config, world: World = ALONE) -> Device:
     """Select the device, set torch's precision and determinism flags, and join the other processes.
 
     Raises:
-        UserError: torch sees fewer GPUs than the config requires.
+        UserError: torch sees fewer GPUs than the config requires, or has no kernels for them.
     """
     accelerator = config.accelerator
-    available = torch.cuda.is_available()
-    if accelerator.kind is Kind.gpu and not available:
+    # A CPU run does not ask: CUDA takes a second or two to start.
+    gpu = accelerator.kind is not Kind.cpu and torch.cuda.is_available()
+    if accelerator.kind is Kind.gpu and not gpu:
         hint = "Set accelerator=cpu, or install torch for your GPU."
         raise UserError("accelerator", "gpu", problem="torch sees no GPU", hint=hint)
-    gpu = available and accelerator.kind is not Kind.cpu
     tf32 = accelerator.matmul_precision is MatmulPrecision.tf32
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32  # torch's default differs from that of matmul
+    # Products of bf16 are summed in float32 throughout, as by XLA.
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     torch.use_deterministic_algorithms(accelerator.deterministic)
     # By default torch fills every empty tensor in deterministic mode, which costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyrefly: ignore[missing-attribute]
@@ -108,6 +126,7 @@ def prepare(config: Config, world: World = ALONE) -> Device:
     index = _gpu_of(world) if gpu else 0
     if gpu:
         torch.cuda.set_device(index)
+        _check_architecture(torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
     if world.size > 1:
         init_distributed(world, gpu)
     name = torch.cuda.get_device_name() if gpu else f"cpu, {torch.get_num_threads()} threads"
@@ -118,7 +137,34 @@ def prepare(config: Config, world: World = ALONE) -> Device:
         world=world,
         index=index,
         sharded=accelerator.strategy is Strategy.fsdp and world.size > 1,
+        fallback=_reason_of_fallback() if accelerator.kind is Kind.auto and not gpu else "",
     )
+
+
+def _reason_of_fallback() -> str:
+    """Why torch sees none of this machine's GPUs; empty if there is none."""
+    if not gpu_count():
+        return ""
+    if torch.version.cuda is None:  # pyrefly: ignore[missing-attribute]
+        return "torch is installed without CUDA; pip install torch"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return f"torch sees none: {str(error).splitlines()[0].rstrip('.')}"
+    return "torch sees none; nvidia-smi shows what the driver sees"
+
+
+def _check_architecture(capability: tuple[int, int], built: list[str]) -> None:
+    """Refuse a GPU that is older than the oldest of `built`, the architectures of this torch (`sm_75`, …)."""
+    numbers = [int(found[1]) for name in built if (found := re.match(r"sm_(\d+)", name))]
+    if numbers and 10 * capability[0] + capability[1] < min(numbers):
+        lowest, own = divmod(min(numbers), 10), f"{capability[0]}.{capability[1]}"
+        problem = (
+            f"the GPU has compute capability {own}, and this torch {torch.__version__} starts at "
+            f"{lowest[0]}.{lowest[1]}"
+        )
+        hint = "Set accelerator=cpu, or install a build of torch for an older CUDA, such as cu126."
+        raise UserError("accelerator", "gpu", problem=problem, hint=hint)
 
 
 def _gpu_of(world: World) -> int:

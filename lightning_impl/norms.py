@@ -15,9 +15,10 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation over the batch of all devices; torch's own does not support CPUs.
+    """Batch normalisation over the batch of all devices.
 
-    Only here: XLA sees the batch of all devices as one array.
+    torch's own does not support CPUs, and waits for the GPU three times a step. Only here: XLA sees the batch
+    of all devices as one array.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyrefly: ignore[bad-override-param-name] `input`
@@ -26,9 +27,9 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         channels, axes = x.shape[1], [0, *range(2, x.ndim)]
         shape = (1, channels, *[1] * (x.ndim - 2))
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            count = wide.new_tensor([x.numel() // channels])
+            count = wide.new_full((1,), x.numel() // channels)
             total, count = _AllReduceSum.apply(torch.cat([wide.sum(axes), count])).split(
                 [channels, 1]
             )
@@ -70,16 +71,15 @@ class _AllReduceSum(torch.autograd.Function):
         return _AllReduceSum.forward(ctx, *gradients)
 
 
-def convert_sync_batchnorm(model: nn.Module, kind: str) -> None:
+def convert_sync_batchnorm(model: nn.Module) -> None:
     """Replace every batch norm of a model, including a user's own, by one over all devices, in place.
 
-    `kind` is `cpu` or `gpu`. Parameters and statistics keep their names. Only here, as `SyncBatchNorm`.
+    Parameters and statistics keep their names. Only here, as `SyncBatchNorm`.
     """
-    synced = nn.SyncBatchNorm if kind == "gpu" else SyncBatchNorm
     for layer in model.modules():
         for name, child in list(layer.named_children()):
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
-                vars(twin := synced(child.num_features)).update(vars(child))
+                vars(twin := SyncBatchNorm(child.num_features)).update(vars(child))
                 setattr(layer, name, twin)
 
 

@@ -35,6 +35,21 @@ if version("jaxlib").startswith(
     XLA_FLAGS += ["--xla_cpu_use_fusion_emitters=false"]  # half the time of a compilation
 os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
 
+
+def pytest_configure(config):
+    """Hide the GPUs of the machine, unless the tests that need one are chosen by `-m gpu`."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skip the tests that need a GPU, unless they are chosen."""
+    if config.option.markexpr != "gpu":
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU: pytest -m gpu"))
+
+
 # On a busy machine any example may wait longer than Hypothesis allows by default.
 settings.register_profile("tandem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tandem")

@@ -14,6 +14,8 @@ from pipeline.data.batch_plan import BatchPlan
 from pipeline.data.dataset import Split
 from pipeline.data.prefetch import Prefetcher, RowRequest
 
+CALL_BYTES = 256 * 2**20  # of the batches of one compiled call that are sent to the device
+
 
 class TrainBatches:
     """Training samples of each compiled call; a batch has `accumulate` micro-batches."""
@@ -28,8 +30,17 @@ class TrainBatches:
 
     @property
     def steps_per_call(self) -> int:
-        """Number of training steps in one compiled call; 1 with stored fields, which fill the memory."""
-        return 1 if self.plan.data.train.stored else self.device.steps_per_call
+        """Number of training steps in one compiled call, if as many occur between two lines.
+
+        It is 1 with stored fields, which fill the memory; other batches that are sent fit into `CALL_BYTES`.
+        """
+        train = self.plan.data.train
+        if train.stored:
+            return 1
+        if self.home.resident:
+            return self.device.steps_per_call
+        batch = max(1, train.nbytes * self.plan.batch_size // len(train))
+        return min(self.device.steps_per_call, max(1, CALL_BYTES // batch))
 
     def __call__(self, first: int, count: int) -> tuple[Samples, BatchRows, Batch, jax.Array]:
         """Return the arguments of `count` steps after `first` updates.

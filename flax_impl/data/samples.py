@@ -13,8 +13,10 @@ from pipeline.data.batch_plan import BatchPlan
 from pipeline.data.dataset import Split
 from pipeline.rng import generator
 
-# Arrays up to this size are kept on the device; larger ones stay memory-mapped.
+# Splits of up to this size together are kept on a CPU; larger ones stay memory-mapped. On a GPU they may
+# take this part of its memory.
 RESIDENT_BYTES = 4 * 2**30
+RESIDENT_PART = 1 / 4
 
 Batch = dict[str, jax.Array]  # the fields by name
 # Samples of a batch: indices into a resident split, or the rows themselves.
@@ -39,7 +41,7 @@ class ResidentSplit:
     def __init__(self, split: Split, plan: BatchPlan, device: Device) -> None:
         self.split, self.device = split, device
         self.types = {name: _device_type(array, device) for name, array in split.arrays.items()}
-        self.resident = split.nbytes <= RESIDENT_BYTES
+        self.resident = is_resident(split, plan, device)
         fields = None
         if self.resident:
             names = {id(array): name for name, array in split.arrays.items()}
@@ -81,6 +83,13 @@ class ResidentSplit:
             )
             for name, array in draws.items()
         }
+
+
+def is_resident(split: Split, plan: BatchPlan, device: Device) -> bool:
+    """Return whether a split is kept on the device: if it fits there beside all splits of the run."""
+    free, data = device.free_bytes(), plan.data
+    most = RESIDENT_BYTES if free is None else RESIDENT_PART * free
+    return split.bytes_beside(data.train, data.val, data.test) <= most
 
 
 def shapes_of_sample(plan: BatchPlan, device: Device) -> dict[str, jax.ShapeDtypeStruct]:

@@ -57,8 +57,11 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
     recorder.begin(start, device)
     profiler = Profiler(experiment.folder, config.profile if device.world.is_main else None)
     saving = Checkpoints(experiment.folder / CHECKPOINTS, recorder, layout)
+    limit = batches.steps_per_call
+    if experiment.config.accelerator.steps_per_call is None:
+        limit = intervals.call_length(limit)
     with closing(batches), saving as checkpoints:
-        for first, count in intervals.calls(start, batches.steps_per_call, config.stop_after):
+        for first, count in intervals.calls(start, limit, config.stop_after):
             step = first + count
             rates = np.array([recorder.learning_rate(done) for done in range(first, step)])
             state, values = train_step(

@@ -118,7 +118,9 @@ class EvalBatches:
             for number in range(len(self)):
                 rows, own = self.rows(number)
                 fields = gather_batch(self.samples, rows, self.draws(rows) | stored(number))
-                yield normalised(self.samples, fields) | {COUNTED: torch.ones(own)}
+                yield normalised(self.samples, fields) | {
+                    COUNTED: torch.ones(own, device=self.samples.device)
+                }
 
     def in_order(self, rows: torch.Tensor) -> torch.Tensor:
         """Put this device's rows of all batches in the order of the split; other devices' rows are zero."""

@@ -14,9 +14,9 @@ def gather_batch(samples: Samples, indices: np.ndarray, draws: Mapping[str, np.n
     Images are uint8 `[batch, height, width, channels]`.
     """
     batch = {}
+    chosen = {field.device: samples.positions(indices, field) for field in samples.fields.values()}
     for name, field in samples.fields.items():
-        chosen = torch.from_numpy(indices).to(field.device)
-        batch[name] = samples.placed(field.index_select(0, chosen))
+        batch[name] = samples.placed(field.index_select(0, chosen[field.device]))
     batch |= {name: samples.placed(torch.from_numpy(array)) for name, array in draws.items()}
     for name, drawn in samples.augmented:
         if drawn in draws and name in batch:

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
 
@@ -52,9 +52,10 @@ class TrainingModule(LightningModule):
         self.groups = param_groups(shapes, layer_kinds(model), config)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not self.groups[name].frozen)
-        self.average: AveragedModel | None = None
+        self.average: _Average | None = None
+        self.checks_gradients = device.devices > 1 and not device.sharded  # of the first step
         if (decay := config.train.ema) is not None:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+            self.average = _Average(model, decay)
             self.average.requires_grad_(False)
         self.register_buffer("norm", torch.zeros((), dtype=device.dtype), persistent=False)
         self.names_masks = True  # torch's own dropout draws by its name, if masks are shared
@@ -175,8 +176,9 @@ class TrainingModule(LightningModule):
     def configure_gradient_clipping(self, *args: object, **kwargs: object) -> None:
         """Clip the gradients; without clipping by norm, compute the norm only if it will be logged."""
         train, parameters = self.config.train, self.trained
-        if self.run_device.devices > 1 and not self.run_device.sharded:
+        if self.checks_gradients:
             _check_gradients(self.model, self.config)
+            self.checks_gradients = False
         if train.clip_norm is not None:
             self.norm = whole(clip_grad_norm_(parameters, train.clip_norm)).detach()
         elif self.recorder.intervals.logs(self.trainer.global_step + 1):
@@ -216,9 +218,10 @@ class TrainingModule(LightningModule):
         rate = self.recorder.learning_rate(self.trainer.global_step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_factor"]
+        is_first = self.trainer.global_step == 0
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.follow(self.model, is_first)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the sums, which stay on the device."""
@@ -245,6 +248,31 @@ class TrainingModule(LightningModule):
         totals = self.run_device.read(self.evaluated).sum(axis=0).tolist()
         self.evaluated = []
         return dict(zip(self.plan.data.sums, totals, strict=True))
+
+
+class _Average(AveragedModel):
+    """Exponential moving average of the weights; the buffers are the model's.
+
+    torch's `update_parameters` reads its count of updates from the GPU twice a step.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model)
+        self.decay = decay
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module, is_first: bool) -> None:
+        """Take the weights after an update; those of the first are copied."""
+        own = [value.detach() for value in self.module.parameters()]
+        new = [value.detach() for value in model.parameters()]
+        if is_first:
+            for average, value in zip(own, new, strict=True):
+                average.copy_(value)
+        else:
+            torch._foreach_lerp_(own, new, 1 - self.decay)
+        for buffer, source in zip(self.module.buffers(), model.buffers(), strict=True):
+            buffer.copy_(source)
+        self.n_averaged += 1
 
 
 def _recomputing(

@@ -43,6 +43,8 @@ def columns(made: Comparison) -> list[Column]:
     found += [Column(key, lambda r, key=key: r.result.test.get(key)) for key in made.tests]
     found.append(seconds("seconds", "total", rank=1))
     found.append(Column("samples/s", lambda r: r.result.throughput, rank=1, digits=0))
+    if any(record.result.fallback for record in made.records):
+        found.append(Column("on", device, rank=1))
     for metric in dict.fromkeys(record.best.metric for record in made.records):
         if metric is not None:
             found.append(Column(f"best {metric}", partial(best, metric), rank=3))
@@ -60,6 +62,11 @@ def columns(made: Comparison) -> list[Column]:
 def seconds(title: str, phase: str, rank: int) -> Column:
     """Return the column of the seconds of a phase, or of the `total`."""
     return Column(title, lambda record: record.result.seconds.get(phase), rank, digits=1)
+
+
+def device(record: Record) -> Value:
+    """Return the devices of a run; it stands out if they are the CPU of a machine with GPUs."""
+    return "CPU, not the GPU" if record.result.fallback else record.result.devices
 
 
 def best(metric: str, record: Record) -> Value:

@@ -90,6 +90,8 @@ def record(folder: Path) -> Record:
     known = content(folder / RESULT, notes)
     if known is not None:
         result = RunResult.from_json(known, notes)
+        if result.fallback:
+            notes.append(f"its speed is that of a CPU, though there was a GPU: {result.fallback}")
     else:
         identity = RunIdentity.from_json(content(folder / IDENTITY, notes) or {})
         status = "running" if RunFolder(folder).running else "lost"

@@ -46,6 +46,6 @@ class AcceleratorConfig(ConfigGroup, key="accelerator"):
     )
     steps_per_call: int | None = option(
         None,
-        "jax: steps in one compiled call; null: 1 on CPU, up to 32 on GPU",
+        "jax: steps in one compiled call; null: 1 on CPU, up to 32 on GPU, as log_every allows",
         "null or in 1 … 1000000",
     )

@@ -73,7 +73,12 @@ class Split:
     @property
     def nbytes(self) -> int:
         """Size of all arrays; one that several fields share counts once."""
-        return sum({id(array): array.nbytes for array in self.arrays.values()}.values())
+        return self.bytes_beside()
+
+    def bytes_beside(self, *others: "Split") -> int:
+        """Size of all arrays of this split and others; one that they share counts once."""
+        splits = (self, *others)
+        return sum({id(a): a.nbytes for split in splits for a in split.arrays.values()}.values())
 
     def shapes(self, samples: int | None = None) -> Shapes:
         """Return the shapes of the fields for so many samples, or for all."""

@@ -4,14 +4,26 @@ import os
 import platform
 import re
 import resource
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipeline.devices.world import ALONE, World
 from pipeline.errors import UserError
 
+# NVIDIA's libraries that both frameworks load, each with the packages that may hold it.
+CUDA_PACKAGES = {
+    "cuda": ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12"),
+    "cublas": ("nvidia-cublas", "nvidia-cublas-cu12"),
+    "cudnn": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
+    "nccl": ("nvidia-nccl-cu13", "nvidia-nccl-cu12"),
+}
+
 
 def hardware() -> dict[str, object]:
-    """Describe the machine for `result.json`: processor, usable cores, memory in GB, system."""
+    """Describe the machine for `result.json`: processor, usable cores, memory in GB, system.
+
+    With a GPU, also the versions of its driver and of CUDA's libraries.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     model = re.search(r"^model name[^:\n]*:(.*)", text, re.MULTILINE)
@@ -21,7 +33,25 @@ def hardware() -> dict[str, object]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
+        **(gpu_software() if gpu_count() else {}),
     }
+
+
+def gpu_software(driver: Path = Path("/proc/driver/nvidia/version")) -> dict[str, str]:
+    """Versions of NVIDIA's driver and of CUDA's libraries, as far as they are known."""
+    found = (
+        re.search(r"Module[^\n]*?\s(\d+(?:\.\d+)+)", driver.read_text())
+        if driver.exists()
+        else None
+    )
+    known = {"driver": found[1]} if found else {}
+    for name, packages in CUDA_PACKAGES.items():
+        for package in packages:
+            try:
+                known.setdefault(name, version(package))
+            except PackageNotFoundError:
+                continue
+    return known
 
 
 def limit_threads(threads: int | None, world: World = ALONE) -> None:

@@ -26,6 +26,7 @@ from pipeline.loggers.metrics_file import MetricsFile
 from pipeline.loggers.tracker import Tracker
 from pipeline.rng import generator
 from pipeline.run import backends
+from pipeline.run.banner import warn_of_fallback
 from pipeline.run.experiment import Experiment
 from pipeline.run.recording.recorder import Recorder
 from pipeline.run.recording.step_observer import Observer, Trace
@@ -110,6 +111,7 @@ def train(
         with tempfile.TemporaryDirectory() as folder:
             loaded = backends.load(backend)
             device = loaded.prepare(config, ALONE)
+            warn_of_fallback("" if perturbed else device.fallback)
             plan = make_batch_plan(config, sources.load(config.dataset, config.task))
             recorder = Recorder(
                 config,

@@ -24,6 +24,7 @@ class Device(Protocol):
     description: str
     world: World  # the processes of the run
     sharded: bool  # each device holds a shard of the model
+    fallback: str  # why `accelerator=auto` takes the CPU of a machine with GPUs; empty otherwise
 
     @property
     def devices(self) -> int:

@@ -34,6 +34,14 @@ def announce(config: Config, folder: str, device: str) -> None:
     print_and_log(f"output  {escape(folder)}", soft_wrap=True)
 
 
+def warn_of_fallback(reason: str) -> None:
+    """Print that the run does not use the GPUs of its machine, and why; nothing without a reason."""
+    if reason:
+        problem = f"WARNING: this machine has a GPU, but the run is on the CPU: {reason}."
+        hint = "To run on the CPU on purpose, set accelerator=cpu."
+        print_and_log(f"[bold red]{escape(f'{problem} {hint}')}[/]", soft_wrap=True)
+
+
 def one_line(node: dict[str, Any]) -> str:
     """Format a group's option and values on one line, without null and empty values."""
     values = {key: value for key, value in node.items() if value not in (None, [], {})}

@@ -20,7 +20,7 @@ from pipeline.loggers.callbacks import Callbacks, load_callbacks
 from pipeline.loggers.tracker import Tracker, open_tracker
 from pipeline.run import backends
 from pipeline.run.backends import Backend, Device
-from pipeline.run.banner import announce
+from pipeline.run.banner import announce, warn_of_fallback
 from pipeline.run.experiment import Job
 from pipeline.run.generation.record import SampleRecord
 from pipeline.run.resume import is_complete
@@ -103,4 +103,5 @@ def prepare(config: Config, job: Job, world: World) -> Prepared | None:
         callbacks = replace(callbacks, neutral=added)
     if world.is_main:
         announce(config, str(job.folder), device.description)
+        warn_of_fallback(device.fallback)
     return Prepared(config, job, world, plan, backend, device, resume, total, callbacks, samples)

@@ -93,6 +93,7 @@ def execute(prepared: Prepared, stopwatch: Stopwatch, is_new: bool) -> Ending:
         versions=prepared.backend.versions(),
         devices=device.description,
         device_count=device.devices,
+        fallback=device.fallback or None,
     )
     is_of_other_backend = bool(resume) and resume[0].backend != config.backend.name
     starts_now = is_new or is_of_other_backend

@@ -29,6 +29,7 @@ class RunResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     devices: str | None = None
     device_count: int | None = None
+    fallback: str | None = None  # why `accelerator=auto` took the CPU of a machine with GPUs
     resumed_from: str | None = None  # checkpoint of another backend that the run started from
     converted_from: str | None = None  # source of a run that `pipeline.convert` made
     interrupted_by: str | None = None  # name of the signal that stopped the run, if it was one

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 
 from pipeline.config.fields import require
 from pipeline.config.train import EVAL_EVERY, TrainConfig
@@ -27,6 +28,11 @@ class Intervals:
     def epoch(self, step: int) -> float:
         """Return the number of passes over the training set after this step."""
         return step / self.steps_per_epoch
+
+    def call_length(self, most: int) -> int:
+        """Return the longest call, of at most `most` steps, that divides the steps between all lines."""
+        between = gcd(self.log_every, self.eval_every)
+        return max(steps for steps in range(1, most + 1) if between % steps == 0)
 
     def calls(self, start: int, limit: int, stop: int | None = None) -> Iterator[tuple[int, int]]:
         """Split the steps after `start` into calls (first, count) that end at each log or evaluation.

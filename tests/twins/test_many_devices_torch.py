@@ -92,7 +92,7 @@ def normalise_shares(device):
     for case in SHAPES:
         for option in OPTIONS:
             model = layer_of(case, option)
-            convert_sync_batchnorm(model, "cpu")
+            convert_sync_batchnorm(model)
             assert type(model[0]) is SyncBatchNorm
             found[case, option] = normalise(model, batch_of(case)[device.share(6)])
     return found

@@ -77,6 +77,7 @@ def run(made: Comparison, position: int, coloured: Colours) -> Json:
         "memory": short_number(record.result.peak_memory_mb),
         "seconds": {key: short_number(value) for key, value in record.result.seconds.items()},
         "devices": record.result.devices or "–",
+        "fallback": record.result.fallback,
         "curves": {
             key: curve_of(curve)
             for key, curve in record.reading.curves.items()

@@ -20,7 +20,13 @@ function speedSection() {
   const round = (value, unit) => (value === null ? "–" : Math.round(value).toLocaleString("en") + unit);
   const rows = data.runs.map((run) =>
     row(
-      [swatch(run.colour, run.backend), make("span", { title: run.name }, run.name)],
+      [
+        swatch(run.colour, run.backend),
+        make("span", { title: run.name }, run.name),
+        run.fallback
+          ? make("span", { style: "color: var(--bad)", title: run.fallback }, " on the CPU, not the GPU")
+          : null,
+      ],
       make("td", {}, round(run.throughput, ""), bar([["plain", run.throughput]], fastest)),
       make("td", {}, totalTime(run) ? `${totalTime(run).toFixed(1)} s` : "–", bar(parts(run), longest)),
       make("td", {}, round(run.memory, " MB"), bar([["plain", run.memory]], largest)),

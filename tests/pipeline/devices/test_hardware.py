@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pipeline.devices.hardware import gpus, limit_threads
+from pipeline.devices.hardware import gpu_software, gpus, hardware, limit_threads
 from pipeline.errors import UserError
 
 
@@ -32,6 +32,24 @@ def test_gpus_are_numbered_from_0_as_in_cuda(monkeypatch, tmp_path, files, names
 def test_visible_gpus_keep_their_names(monkeypatch, visible, names):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpus() == names
+
+
+def test_tests_see_no_gpu():
+    assert gpus() == []
+
+
+def test_the_version_of_the_driver_is_part_of_the_hardware_of_a_gpu(monkeypatch, tmp_path):
+    file = tmp_path / "version"
+    assert "driver" not in gpu_software(file)
+    file.write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n"
+        "GCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1~22.04)\n"
+    )
+    assert gpu_software(file)["driver"] == "580.65.06"
+    libraries = gpu_software(file).keys() - {"driver"}
+    assert not libraries & hardware().keys()  # of a machine without a GPU
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert libraries <= hardware().keys()
 
 
 def test_more_threads_than_cores_are_refused():

@@ -44,6 +44,26 @@ def test_a_call_is_as_long_as_possible(journey):
             assert due or first + limit > times.total
 
 
+@pytest.mark.parametrize(
+    ("overrides", "samples", "length", "calls"),
+    [
+        ("", 1280, 10, 4),
+        ("experiment=cifar10_cnn", 50_000, 10, 39),
+        ("experiment=text_gpt", 16_000, 25, 20),
+        ("train.log_every=32 train.eval_every=64steps", 2048, 32, 2),
+        ("train.log_every=7 train.eval_every=20steps", 2560, 1, 80),
+    ],
+)
+def test_a_call_of_a_preset_has_as_many_steps_as_divide_all_lines(
+    configure, overrides, samples, length, calls
+):
+    times = make_intervals(configure(overrides).train, samples)
+    assert times.call_length(32) == length
+    made = list(times.calls(0, length, stop=times.steps_per_epoch))
+    assert len([first for first, _ in made if first < times.steps_per_epoch]) == calls
+    assert times.call_length(1) == 1
+
+
 def test_the_last_step_is_always_logged_and_evaluated():
     times = Intervals(total=25, steps_per_epoch=10, log_every=10, eval_every=20)
     steps = range(1, 26)

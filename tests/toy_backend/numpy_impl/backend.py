@@ -31,6 +31,7 @@ class Device:
     devices = 1
     world = ALONE
     sharded = False
+    fallback = ""
 
     def read(self, values: list[np.ndarray]) -> np.ndarray:
         """Stack the values of steps: float64 `[steps, values]`."""
