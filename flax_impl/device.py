@@ -1,9 +1,7 @@
 """The JAX devices of a run, their dtypes, and communication between its processes."""
 
 import os
-import re
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from orbax.checkpoint import multihost
 
+from flax_impl.gpu import (
+    check_architecture,
+    no_gpu,
+    reason_of_fallback,
+    select_platform,
+    set_deterministic_flags,
+    set_memory_limits,
+)
 from pipeline.config.accelerator import Kind, MatmulPrecision, Strategy
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision
@@ -23,9 +29,6 @@ from pipeline.errors import UserError
 
 DType = jax.typing.DTypeLike
 PyTree = Any  # arrays in nested containers, of any structure
-
-# JAX's CUDA plugins, each with the lowest compute capability that it has kernels for.
-PLUGINS = {"jax_cuda13_plugin": (7, 5), "jax_cuda12_plugin": (5, 2)}
 
 DATA = "data"  # the one axis of the mesh of devices
 
@@ -127,10 +130,10 @@ def prepare(config: Config, world: World = ALONE) -> Device:
         UserError: JAX sees fewer devices than the config requires, or has no kernels for them.
     """
     accelerator = config.accelerator
-    _set_memory_limits()
+    set_memory_limits()
     if accelerator.deterministic:
-        _set_deterministic_flags(accelerator.kind is not Kind.cpu and gpu_count() > 0)
-    _select_platform(accelerator.kind)
+        set_deterministic_flags(accelerator.kind is not Kind.cpu and gpu_count() > 0)
+    select_platform(accelerator.kind)
     tf32 = accelerator.matmul_precision is MatmulPrecision.tf32
     jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
     jax.config.update("jax_enable_x64", config.train.precision is Precision.fp64)
@@ -142,9 +145,9 @@ def prepare(config: Config, world: World = ALONE) -> Device:
         init_distributed(world)
     gpu = jax.default_backend() == "gpu"
     if accelerator.kind is Kind.gpu and not gpu:
-        raise _no_gpu()
+        raise no_gpu()
     if gpu:
-        _check_architecture(jax.local_devices()[0])
+        check_architecture(jax.local_devices()[0])
     mesh = _mesh_of(count, world)
     name = jax.devices()[0].device_kind if gpu else f"cpu, {len(os.sched_getaffinity(0))} threads"
     return Device(
@@ -155,76 +158,8 @@ def prepare(config: Config, world: World = ALONE) -> Device:
         mesh=mesh,
         world=world,
         sharded=accelerator.strategy is Strategy.fsdp and mesh.size > 1,
-        fallback=_reason_of_fallback() if accelerator.kind is Kind.auto and not gpu else "",
+        fallback=reason_of_fallback() if accelerator.kind is Kind.auto and not gpu else "",
     )
-
-
-def _set_memory_limits() -> None:
-    """Let JAX allocate as needed, up to nearly all memory; what the user has set stays.
-
-    By default it takes three quarters at the start, though other jobs may share the GPU, and never more.
-    Only here: torch has no such limit.
-    """
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:  # both together are an error
-        os.environ.setdefault("XLA_CLIENT_MEM_FRACTION", "0.95")
-
-
-def _set_deterministic_flags(gpu: bool) -> None:
-    """Set XLA's flags before the first device is initialised, when XLA reads them.
-
-    With deterministic operations XLA takes the first of its own (Triton's) kernels for a product, untimed;
-    cuBLAS has heuristics, and is deterministic. Each flag once: the compilation cache distinguishes programs
-    by their flags. Only here: torch has functions for it.
-    """
-    flags = os.environ.get("XLA_FLAGS", "").split()
-    wanted = {"--xla_gpu_deterministic_ops": "true"}
-    if gpu and not any(flag.startswith("--xla_gpu_enable_triton_gemm") for flag in flags):
-        wanted["--xla_gpu_enable_triton_gemm"] = "false"
-    added = [flag for name, value in wanted.items() if (flag := f"{name}={value}") not in flags]
-    if added:
-        os.environ["XLA_FLAGS"] = " ".join([*flags, *added])
-
-
-def _select_platform(kind: Kind) -> None:
-    """Keep JAX from looking for a GPU where there is none: without a driver its CUDA plugin crashes.
-
-    A platform that the user has chosen (JAX_PLATFORMS) stays, unless the run is on the CPU. Only here: torch
-    looks without a crash.
-    """
-    is_chosen = bool(jax.config.jax_platforms)  # pyrefly: ignore[missing-attribute]
-    if kind is not Kind.cpu and (gpu_count() or is_chosen):
-        return
-    if kind is Kind.gpu:
-        raise _no_gpu()
-    jax.config.update("jax_platforms", "cpu")
-
-
-def _no_gpu() -> UserError:
-    hint = "Set accelerator=cpu, or install JAX for your GPU: pip install -e '.[cuda]'."
-    return UserError("accelerator", "gpu", problem="JAX sees no GPU", hint=hint)
-
-
-def _reason_of_fallback() -> str:
-    """Why JAX sees none of this machine's GPUs; empty if there is none."""
-    if not gpu_count():
-        return ""
-    if not any(map(find_spec, PLUGINS)):
-        return "JAX is installed without CUDA; pip install -e '.[cuda]'"
-    return "JAX sees none; its CUDA 13 needs NVIDIA's driver 580 or newer (nvidia-smi shows it)"
-
-
-def _check_architecture(device: jax.Device) -> None:
-    """Refuse a GPU that is older than the oldest that the CUDA plugin has kernels for."""
-    lowest = next((low for name, low in PLUGINS.items() if find_spec(name)), (0, 0))
-    own = getattr(device, "compute_capability", "")  # such as 7.0; AMD's have names
-    if re.fullmatch(r"\d+\.\d+", own) and tuple(map(int, own.split("."))) < lowest:
-        problem = (
-            f"the GPU has compute capability {own}, and this JAX {jax.__version__} starts at "
-            f"{lowest[0]}.{lowest[1]}"
-        )
-        hint = "Set accelerator=cpu, or install JAX for an older CUDA: pip install 'jax[cuda12]'."
-        raise UserError("accelerator", "gpu", problem=problem, hint=hint)
 
 
 def init_distributed(world: World) -> None:

@@ -2,17 +2,17 @@
 
 import atexit
 import os
-import re
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from lightning_impl.gpu import check_architecture, reason_of_fallback
 from pipeline.config.accelerator import Kind, MatmulPrecision, Strategy
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision
-from pipeline.devices.hardware import gpu_count, resident_memory_mb
+from pipeline.devices.hardware import resident_memory_mb
 from pipeline.devices.world import ALONE, World, network_interface
 from pipeline.errors import UserError
 
@@ -126,7 +126,7 @@ def prepare(config: Config, world: World = ALONE) -> Device:
     index = _gpu_of(world) if gpu else 0
     if gpu:
         torch.cuda.set_device(index)
-        _check_architecture(torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
+        check_architecture(torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
     if world.size > 1:
         init_distributed(world, gpu)
     name = torch.cuda.get_device_name() if gpu else f"cpu, {torch.get_num_threads()} threads"
@@ -137,34 +137,8 @@ def prepare(config: Config, world: World = ALONE) -> Device:
         world=world,
         index=index,
         sharded=accelerator.strategy is Strategy.fsdp and world.size > 1,
-        fallback=_reason_of_fallback() if accelerator.kind is Kind.auto and not gpu else "",
+        fallback=reason_of_fallback() if accelerator.kind is Kind.auto and not gpu else "",
     )
-
-
-def _reason_of_fallback() -> str:
-    """Why torch sees none of this machine's GPUs; empty if there is none."""
-    if not gpu_count():
-        return ""
-    if torch.version.cuda is None:  # pyrefly: ignore[missing-attribute]
-        return "torch is installed without CUDA; pip install torch"
-    try:
-        torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:
-        return f"torch sees none: {str(error).splitlines()[0].rstrip('.')}"
-    return "torch sees none; nvidia-smi shows what the driver sees"
-
-
-def _check_architecture(capability: tuple[int, int], built: list[str]) -> None:
-    """Refuse a GPU that is older than the oldest of `built`, the architectures of this torch (`sm_75`, …)."""
-    numbers = [int(found[1]) for name in built if (found := re.match(r"sm_(\d+)", name))]
-    if numbers and 10 * capability[0] + capability[1] < min(numbers):
-        lowest, own = divmod(min(numbers), 10), f"{capability[0]}.{capability[1]}"
-        problem = (
-            f"the GPU has compute capability {own}, and this torch {torch.__version__} starts at "
-            f"{lowest[0]}.{lowest[1]}"
-        )
-        hint = "Set accelerator=cpu, or install a build of torch for an older CUDA, such as cu126."
-        raise UserError("accelerator", "gpu", problem=problem, hint=hint)
 
 
 def _gpu_of(world: World) -> int:

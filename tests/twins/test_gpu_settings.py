@@ -11,8 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import flax_impl.data.samples
 import flax_impl.device
+import flax_impl.gpu
 import lightning_impl.data.samples
 import lightning_impl.device
+import lightning_impl.gpu
 from flax_impl.data.batches import TrainBatches as FlaxBatches
 from lightning_impl.data.batches import EvalBatches, TrainBatches
 from lightning_impl.training.step import _Average
@@ -60,9 +62,9 @@ def test_a_run_says_that_it_is_on_the_cpu_of_a_machine_with_a_gpu(
 def test_jax_does_not_look_for_a_gpu_where_there_is_none():
     jax.config.update("jax_platforms", None)
     with pytest.raises(UserError, match=r"accelerator=gpu: JAX sees no GPU.*\[cuda\]"):
-        flax_impl.device._select_platform(Kind.gpu)
+        flax_impl.gpu.select_platform(Kind.gpu)
     assert jax.config.jax_platforms is None  # and it has not looked
-    flax_impl.device._select_platform(Kind.auto)
+    flax_impl.gpu.select_platform(Kind.auto)
     assert jax.config.jax_platforms == "cpu"
 
 
@@ -70,25 +72,25 @@ def test_jax_looks_for_a_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     jax.config.update("jax_platforms", None)
     for kind in (Kind.auto, Kind.gpu):
-        flax_impl.device._select_platform(kind)
+        flax_impl.gpu.select_platform(kind)
         assert jax.config.jax_platforms is None
-    flax_impl.device._select_platform(Kind.cpu)
+    flax_impl.gpu.select_platform(Kind.cpu)
     assert jax.config.jax_platforms == "cpu"
 
 
 def test_a_gpu_without_kernels_is_refused(monkeypatch):
     built = ["sm_75", "sm_80", "sm_120", "compute_120"]
     for fitting in [(7, 5), (9, 0), (12, 0)]:
-        lightning_impl.device._check_architecture(fitting, built)
-    lightning_impl.device._check_architecture((7, 0), [])  # a build without CUDA tells none
+        lightning_impl.gpu.check_architecture(fitting, built)
+    lightning_impl.gpu.check_architecture((7, 0), [])  # a build without CUDA tells none
     with pytest.raises(UserError, match=r"compute capability 7\.0, and this torch .* 7\.5.*cu126"):
-        lightning_impl.device._check_architecture((7, 0), built)
+        lightning_impl.gpu.check_architecture((7, 0), built)
 
-    monkeypatch.setattr(flax_impl.device, "find_spec", "jax_cuda13_plugin".__eq__)
+    monkeypatch.setattr(flax_impl.gpu, "find_spec", "jax_cuda13_plugin".__eq__)
     for fitting in ("7.5", "10.0", "gfx942"):
-        flax_impl.device._check_architecture(SimpleNamespace(compute_capability=fitting))
+        flax_impl.gpu.check_architecture(SimpleNamespace(compute_capability=fitting))
     with pytest.raises(UserError, match=r"compute capability 7\.0, and this JAX .* 7\.5.*cuda12"):
-        flax_impl.device._check_architecture(SimpleNamespace(compute_capability="7.0"))
+        flax_impl.gpu.check_architecture(SimpleNamespace(compute_capability="7.0"))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_jax_may_take_nearly_all_memory_unless_the_user_has_set_a_part(monkeypat
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if given:
         monkeypatch.setenv(given, "0.5")
-    flax_impl.device._set_memory_limits()
+    flax_impl.gpu.set_memory_limits()
     found = {name: os.environ[name] for name in names if name in os.environ}
     assert found == ({given: "0.5"} if given else {"XLA_CLIENT_MEM_FRACTION": "0.95"})
     monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "")  # so that it is restored after the test
@@ -110,13 +112,13 @@ def test_jax_may_take_nearly_all_memory_unless_the_user_has_set_a_part(monkeypat
 def test_deterministic_products_on_a_gpu_are_those_of_cublas(monkeypatch):
     deterministic, products = "--xla_gpu_deterministic_ops=true", "--xla_gpu_enable_triton_gemm="
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
-    flax_impl.device._set_deterministic_flags(gpu=False)
+    flax_impl.gpu.set_deterministic_flags(gpu=False)
     assert os.environ["XLA_FLAGS"] == f"--xla_dump_to=x {deterministic}"
     for _ in range(2):
-        flax_impl.device._set_deterministic_flags(gpu=True)
+        flax_impl.gpu.set_deterministic_flags(gpu=True)
         assert os.environ["XLA_FLAGS"] == f"--xla_dump_to=x {deterministic} {products}false"
     monkeypatch.setenv("XLA_FLAGS", f"{products}true")
-    flax_impl.device._set_deterministic_flags(gpu=True)
+    flax_impl.gpu.set_deterministic_flags(gpu=True)
     assert os.environ["XLA_FLAGS"] == f"{products}true {deterministic}"
 
 

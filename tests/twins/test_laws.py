@@ -23,6 +23,12 @@ ONE_SIDED = {
     "flax_impl/data/gather.py": {
         "gather_batch_per_device": "a process of JAX fills several devices, one of torch its own",
     },
+    "flax_impl/gpu.py": {
+        "set_memory_limits": "torch has no limit on the memory that it takes",
+        "set_deterministic_flags": "torch has functions for it",
+        "select_platform": "torch looks for a GPU without a crash where there is no driver",
+        "no_gpu": "torch looks for a GPU in one place",
+    },
     "flax_impl/sharding.py": {
         "axis_spec": "arrays of JAX know where they lie, torch's parameters change their kind",
         "shardings": "the same",
