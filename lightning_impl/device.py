@@ -57,8 +57,10 @@ class Device:
         return tensor.pin_memory().to(self.torch_device, non_blocking=True)
 
     def free_bytes(self) -> int | None:
-        """Free memory of the GPU; None on a CPU."""
-        return torch.cuda.mem_get_info()[0] if self.kind == "gpu" else None
+        """Memory of the GPU that other processes leave to this one; None on a CPU."""
+        if self.kind == "cpu":
+            return None
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
 
     def share(self, count: int) -> slice:
         """This device's block of `count` rows; blocks differ by at most one row."""

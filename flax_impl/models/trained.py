@@ -17,7 +17,9 @@ from flax_impl.data.batches import EvalBatches
 from flax_impl.data.gather import gather_batch, normalised
 from flax_impl.data.samples import Batch, BatchRows, Samples
 from flax_impl.device import DATA, Device, PyTree
+from flax_impl.gpu import select_platform
 from flax_impl.tasks import build_loss
+from pipeline.config.accelerator import Kind
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision
 from pipeline.data.batch_plan import BatchPlan
@@ -93,7 +95,8 @@ def settings_of(config: Config) -> Iterator[None]:
 
 
 def own_device(config: Config) -> Device:
-    """Return JAX's first device, without a change to its settings."""
+    """Return JAX's first device, without a change to its settings but for the platform without a GPU."""
+    select_platform(Kind.auto)
     first = jax.devices()[:1]
     kind = "gpu" if first[0].platform == "gpu" else "cpu"
     mesh = Mesh(np.array(first), (DATA,))
