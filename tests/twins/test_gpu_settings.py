@@ -20,6 +20,7 @@ from lightning_impl.data.batches import EvalBatches, TrainBatches
 from lightning_impl.training.step import _Average
 from pipeline.compare.columns import columns
 from pipeline.compare.comparison import comparison
+from pipeline.compare.report.page_data import page_data
 from pipeline.config.accelerator import Kind
 from pipeline.config.train import Precision
 from pipeline.data.batch_plan import make_batch_plan
@@ -53,6 +54,7 @@ def test_a_run_says_that_it_is_on_the_cpu_of_a_machine_with_a_gpu(
     [shown] = [column for column in columns(made) if column.title == "on"]
     assert shown.text(made.records[0]) == "CPU, not the GPU"
     assert f"{name.lower()} on cpu" in shown.text(made.records[1])
+    assert [run["fallback"] for run in page_data(made)["runs"]] == [reason, None]
     assert [any(reason in note for note in record.notes) for record in made.records] == [
         True,
         False,
