@@ -62,13 +62,15 @@ def test_a_page_that_does_not_exist_is_made_with_its_title(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("--rounds=1 --batches=1 --images=100 --size=32", "| DataLoader |"),
-        ("--files=90", "first batch of 90 files, found again"),
+        ("folder.py --rounds=1 --batches=1 --images=100 --size=32", "| DataLoader |"),
+        ("folder.py --files=90", "first batch of 90 files, found again"),
+        ("tokens.py --rounds=1 --steps=2 --backend=jax", "| jax |"),
     ],
 )
-def test_the_benchmark_of_folders_ends_in_its_table(arguments, says):
+def test_the_benchmark_of_a_data_set_ends_in_its_table(arguments, says):
     root = Path(__file__).resolve().parent.parent
-    command = [sys.executable, "benchmarks/folder.py", *arguments.split()]
+    file, *options = arguments.split()
+    command = [sys.executable, f"benchmarks/{file}", *options]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert says in done.stdout
