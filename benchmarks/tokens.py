@@ -112,7 +112,7 @@ def measure(backend: str, folder: Path, rounds: int, steps: int) -> dict[str, fl
     file = folder / "tokens.bin"
     overrides = [
         "model=gpt", "dataset=tokens", f"dataset.path={file}", "dataset.dtype=uint16",
-        f"dataset.length={LENGTH}", f"dataset.cache={folder / 'cache'}", f"train.batch_size={BATCH}",
+        f"dataset.length={LENGTH}", f"train.batch_size={BATCH}",
         "accelerator=cpu", *(f"model.{key}={value}" for key, value in MODEL.items()),
     ]  # fmt: skip
     pairs = []
