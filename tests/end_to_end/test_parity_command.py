@@ -173,7 +173,7 @@ MISTAKES = {
     "model=own": "model.torch=null: your model has no side for backend=torch",
     "model=own model.torch=json:nothing": "model.torch=json:nothing: json",
     "model=own model.torch=raising:Torch model.jax=raising:Flax": (
-        "model.torch=raising:Torch: RuntimeError: no luck in {}/raising.py, line 14. See docs/porting.md"
+        "model.torch=raising:Torch: it fails: RuntimeError: no luck (raising.py, line 14). It is called with"
     ),
     "model=own model.torch=empty:Torch model.jax=empty:Flax": (
         "model.jax=empty:Flax: it has no parameters to train"

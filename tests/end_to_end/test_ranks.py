@@ -79,8 +79,11 @@ def test_the_reported_error_is_that_of_the_rank_that_failed_first(workspace):
     )  # fmt: skip
     output = output_of(process, within=90)
     assert process.returncode == 1
-    assert "error: rank 1 of 2 failed: out of luck in batch 30" in output
-    assert workspace.result("outputs/failing")["error"].endswith("out of luck in batch 30")
+    said = (
+        "it fails: RuntimeError: out of luck in batch 30 (failing.py, line 15). It is called with"
+    )
+    assert f"error: rank 1 of 2 failed: model.torch=failing:Net: {said}" in output
+    assert said in workspace.result("outputs/failing")["error"]
     assert ranks("failing") == {}
 
 

@@ -84,7 +84,7 @@ def test_texts_go_on_the_same_on_both_backends(both, tmp_path):
         np.testing.assert_array_equal(*made)
         assert made[0].shape == (3, 16)
         np.testing.assert_array_equal(made[0][:, :5], begun)
-    one_each = "generate=2 arguments: must be one argument for each of tokens"
+    one_each = r"run\.generate\(2 arguments\): must be called with one argument for each of tokens"
     with pytest.raises(tandem.UserError, match=one_each):
         runs[0].generate(begun, begun)
     rows = table(runs[0].folder)

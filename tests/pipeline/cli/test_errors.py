@@ -317,7 +317,7 @@ CASES = [
     Case(
         "no saved data set",
         "dataset=huggingface dataset.path={tmp}",
-        "dataset=huggingface|it needs datasets|pip install datasets",
+        "dataset.path={tmp}: it has no dataset|folder that save_to_disk has written",
     ),
     Case("no name on the hub", "dataset=huggingface", "dataset.path=''|a name on the hub"),
     Case("no class of a library", "dataset=torchvision", "dataset.name=''|such as KMNIST"),
