@@ -227,7 +227,7 @@ def serve(listening=None, connection=None):
 
     Args:
         listening: a socket on which clients connect.
-        connection: that of the only client, without such a socket.
+        connection: socket of the only client, in place of one to listen on.
 
     Returns:
         In a forked process its request; in this one None.
