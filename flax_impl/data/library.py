@@ -18,7 +18,7 @@ from pipeline.config.checks.suggestions import nearest
 from pipeline.config.column_datasets import LibraryConfig
 from pipeline.data.sources.columns.column import Column, Kind, Lists
 from pipeline.data.sources.decode_subprocess import one_line
-from pipeline.data.sources.library.column_subprocess import serve_columns
+from pipeline.data.sources.library.column_subprocess import read_sample, serve_columns
 from pipeline.errors import UserError
 
 ROWS = 256  # read at once
@@ -39,16 +39,8 @@ class LibraryTable:
         samples = self.sets[split]
         for start in range(0, len(samples), ROWS):
             rows = range(start, min(start + ROWS, len(samples)))
-            read = [self.sample(samples, row) for row in rows]
+            read = [read_sample(samples, row, self.name) for row in rows]
             yield {name: self.cells(name, [row[name] for row in read]) for name in names}
-
-    def sample(self, samples: Any, row: int) -> Any:
-        """Return a sample; raise a `UserError` if its file is broken."""
-        try:
-            return samples[row]
-        except Exception as error:  # a broken file raises many kinds
-            problem = f"sample {row} of {self.name} cannot be read: {one_line(error)}"
-            raise UserError("dataset.name", self.name, problem=problem) from error
 
     def cells(self, name: str, values: list[Any]) -> Any:
         """Return the cells of a column as those of its kind are."""

@@ -21,7 +21,7 @@ from pipeline.config.checks.suggestions import nearest
 from pipeline.config.column_datasets import LibraryConfig
 from pipeline.data.sources.columns.column import Column, Kind
 from pipeline.data.sources.decode_subprocess import one_line
-from pipeline.data.sources.library.column_subprocess import serve_columns
+from pipeline.data.sources.library.column_subprocess import read_sample, serve_columns
 from pipeline.errors import UserError
 
 ROWS = 256  # read at once
@@ -36,7 +36,7 @@ class LibraryTable:
         self.name, self.sets, self.targets = name, sets, ()
         self.counts = {split: len(samples) for split, samples in sets.items()}
         first = next((samples for samples in sets.values() if len(samples)), None)
-        sample = _as_tuple(self.sample(first, 0)) if first is not None else ()
+        sample = _as_tuple(read_sample(first, 0, self.name)) if first is not None else ()
         names = [f"column_{place}" for place in range(len(sample))]
         if len(sample) <= 2:
             names = ["image", "target"][: len(sample)]
@@ -57,19 +57,11 @@ class LibraryTable:
         samples = self.sets[split]
         for start in range(0, len(samples), ROWS):
             rows = range(start, min(start + ROWS, len(samples)))
-            read = [_as_tuple(self.sample(samples, row)) for row in rows]
+            read = [_as_tuple(read_sample(samples, row, self.name)) for row in rows]
             yield {
                 name: self.cells(name, [row[self.places[name]] for row in read], start)
                 for name in names
             }
-
-    def sample(self, samples: Any, row: int) -> Any:
-        """Return a sample; raise a `UserError` if its file is broken."""
-        try:
-            return samples[row]
-        except Exception as error:  # a broken file raises many kinds
-            problem = f"sample {row} of {self.name} cannot be read: {one_line(error)}"
-            raise UserError("dataset.name", self.name, problem=problem) from error
 
     def cells(self, name: str, values: list[Any], row: int) -> Any:
         """Return the cells of a column as those of its kind are."""

@@ -53,7 +53,7 @@ def start_from(
 
     Args:
         start: values by canonical name.
-        weights: those of the file, by its names; None leaves `start` as it is.
+        weights: arrays of the file, by its names; None leaves `start` as it is.
         config: names the file, and the values to leave out.
         names: pairs of names, of which one may be the file's.
         native: translates arrays that have the names and layouts of the backend's own model.

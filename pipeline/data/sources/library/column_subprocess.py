@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from pipeline.data.sources.array_cache import Arrays, unusable_root
 from pipeline.data.sources.columns.column import ColumnTable
 from pipeline.data.sources.columns.decoding import ABOUT, decode
 from pipeline.data.sources.columns.field_plan import Wanted
-from pipeline.data.sources.decode_subprocess import reported_errors, run_child
+from pipeline.data.sources.decode_subprocess import one_line, reported_errors, run_child
+from pipeline.errors import UserError
 
 MODULES = {Source.torchvision: "lightning_impl.data.library", Source.tfds: "flax_impl.data.library"}
 
@@ -46,3 +48,12 @@ def serve_columns(open_table: Callable[[LibraryConfig, Path], ColumnTable]) -> N
             np.save(options.out / f"{ABOUT}.npy", arrays[ABOUT], allow_pickle=False)
         except OSError as error:  # the disk is full
             raise unusable_root(root, error, "dataset.root") from error
+
+
+def read_sample(samples: Any, row: int, name: str) -> Any:
+    """Return a sample of the data set `name`; raise a `UserError` if its file is broken."""
+    try:
+        return samples[row]
+    except Exception as error:  # a broken file raises many kinds
+        problem = f"sample {row} of {name} cannot be read: {one_line(error)}"
+        raise UserError("dataset.name", name, problem=problem) from error
