@@ -1,8 +1,7 @@
 """Resuming or testing a run, with its own saved config and in its own folder."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.child_command import RUN_FOLDER, quoted
 from pipeline.commands import command
-from pipeline.config.experiment import SCHEMAS, Config, Mode, typed
+from pipeline.config.experiment import Config, Mode, typed
 from pipeline.config.hydra_compat import compose_from
+from pipeline.config.stored_config import GROUPS, structured
 from pipeline.console import print_and_log
 from pipeline.devices.world import find_world
 from pipeline.errors import UserError
@@ -21,17 +21,17 @@ from pipeline.storage.checkpoints import (
     checkpoint_at,
     checkpoints_of,
     run_of,
-    run_signature,
     torn_checkpoints_of,
 )
 from pipeline.storage.names_path import names_in
 from pipeline.storage.run_folder import RunFolder, files_below
 from pipeline.storage.run_identity import IDENTITY, RunIdentity
 from pipeline.storage.signature import (
-    CODE,
+    DATA,
     MEANING,
     NAMES,
     digests_of,
+    digests_stored,
     files_of,
     flat,
     signature,
@@ -125,7 +125,7 @@ def is_complete(config: Config, folder: Path, newest: Checkpoint, total: int) ->
     run = RunFolder(folder)
     if not is_own or run.status != "completed":
         return False
-    return newest.step == total or run_signature(folder) == signature(config)
+    return newest.step == total or run.is_of(signature(config))
 
 
 def overlaid(config: DictConfig, composed: DictConfig, keys: Sequence[str]) -> DictConfig:
@@ -149,22 +149,6 @@ def saved_config(path: Path, key: str) -> Config:
     return typed(structured(read_identity(path, key).config))
 
 
-def structured(saved: Mapping[str, Mapping[str, object]]) -> DictConfig:
-    """Return a saved config as typed nodes, validated by its schemas."""
-    config = OmegaConf.structured(Config)
-    for group, schemas in SCHEMAS.items():
-        schema = schemas.get(str(saved[group]["name"])) or schema_of(saved[group], schemas)
-        config[group] = OmegaConf.structured(schema)
-    config.merge_with(saved)
-    return config
-
-
-def schema_of(saved: Mapping[str, object], schemas: Mapping[str, type]) -> type | None:
-    """Return the schema of an option that its name does not tell: that of the same keys, or of images."""
-    same = (one for one in schemas.values() if {field.name for field in fields(one)} == {*saved})
-    return next(same, schemas.get("images"))
-
-
 def read_identity(path: Path, key: str) -> RunIdentity:
     """Return the identity of the run at `path`, or of a checkpoint in it, which the config key `key` names.
 
@@ -174,12 +158,12 @@ def read_identity(path: Path, key: str) -> RunIdentity:
     """
     file = run_of(path, key) / IDENTITY
     identity = RunFolder(file.parent).identity
-    needed = {*SCHEMAS, "backend"}
-    if identity is None or not identity.signature or not needed <= {*identity.config}:
+    if identity is None or not identity.signature or not {*GROUPS} <= {*identity.config}:
         hint = "Restore the file, or name another run."
         raise UserError(key, path, problem=f"{file} is damaged", hint=hint)
     names_changed = note_changed_files(identity, file.parent)
-    made_by = {signature_of(identity.config, m, identity.files): m for m in range(1, MEANING + 1)}
+    digests = digests_stored(identity.config, identity.files)
+    made_by = {signature_of(identity.config, m, digests): m for m in range(1, MEANING + 1)}
     if identity.signature not in made_by or names_changed:
         others = {
             one: path for one, path in files_of(flat(identity.config)).items() if one == NAMES
@@ -198,15 +182,17 @@ def read_identity(path: Path, key: str) -> RunIdentity:
 
 
 def note_changed_files(identity: RunIdentity, folder: Path) -> bool:
-    """Tell of files of the user's own code that have changed since a run was made.
+    """Tell of data, and of files of the user's own code, that have changed since a run was made.
 
     Return True if the pairs of names have: then what is stored may not be what they say.
     """
     now = digests_of(identity.config, folder)
     changed = [key for key, digest in (identity.files or {}).items() if now.get(key) != digest]
     for key in changed:
-        if key in (*CODE, "dataset.labels"):
-            value = flat(identity.config)[key]
+        value = flat(identity.config).get(key)
+        if key == DATA:
+            print_and_log(f"the data in {key}={value} have changed since this run was made")
+        elif key not in (NAMES, "model.weights"):
             print_and_log(f"the file of {key}={value} has changed since this run was made")
     return NAMES in changed
 
@@ -269,7 +255,7 @@ def is_resumable(run: Path, wanted: str) -> bool:
     """Return whether a run has this signature and a checkpoint, and is neither completed nor running."""
     folder = RunFolder(run)
     identity = folder.identity
-    if identity is None or identity.signature != wanted or folder.status == "completed":
+    if identity is None or not folder.is_of(wanted) or folder.status == "completed":
         return False
     # The first rank of this run may have started it already.
     is_busy = find_world().is_main and folder.running

@@ -12,7 +12,7 @@ from pipeline.config.experiment import Config, plain
 from pipeline.errors import UserError
 from pipeline.storage.run_identity import IDENTITY, RESULT, ProcessIdentity, RunIdentity
 from pipeline.storage.run_result import RunResult
-from pipeline.storage.signature import digests_of, signature
+from pipeline.storage.signature import digests_of, is_same_experiment, signature
 
 if TYPE_CHECKING:  # loads NumPy, which the command line does not need
     from pipeline.data.data_spec import DataSpec
@@ -80,6 +80,11 @@ class RunFolder:
         """
         result = self.result or RunResult(name=name)
         self.write_result(replace(result, status="failed", error=error))
+
+    def is_of(self, wanted: str) -> bool:
+        """Return whether the run that was identified is the experiment with the signature `wanted`."""
+        run = self.identity
+        return run is not None and is_same_experiment(run.signature, run.config, run.files, wanted)
 
     def wandb_id(self) -> str:
         """Return the run's W&B id: from `run.json`, else from the agent of a W&B sweep, else a new one."""

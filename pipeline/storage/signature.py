@@ -1,6 +1,8 @@
 """Signature of a run: a hash of its config, without keys that cannot change the result.
 
-Of files that it names the content counts, too, and of the user's own modules.
+Of files that it names the content counts, too, and of the user's own modules. The signature that a run has
+stored tells if its `run.json` was edited; whether it is the same experiment as another, `is_same_experiment`
+tells, also of runs of earlier versions, which had fewer keys.
 """
 
 import json
@@ -12,7 +14,10 @@ from pathlib import Path
 
 from pipeline.config.experiment import Config, plain
 from pipeline.config.models import AUTO_NAMES
+from pipeline.config.stored_config import completed
 from pipeline.errors import UserError
+from pipeline.storage.data_fingerprint import KEY as DATA
+from pipeline.storage.data_fingerprint import fingerprint_of
 from pipeline.storage.names_path import NAMES as FOUND_NAMES
 from pipeline.storage.run_identity import RESULT
 from pipeline.storage.weights_path import weight_files, weights_in
@@ -32,17 +37,65 @@ IRRELEVANT = {
 
 # Keys of files, and of import paths of the user's own code.
 NAMES = "model.names"
-FILES = (NAMES, "model.weights", "dataset.labels")
+FILES = (NAMES, "model.weights", "dataset.labels", "dataset.tokenizer")
 CODE = (
     "dataset.load", "task.torch", "task.jax", "task.summary", "model.torch", "model.jax",
     "optimizer.torch", "optimizer.jax", "schedule.function",
 )  # fmt: skip
 NOISE = "task.noise."
+# Files whose content counts since a later version than that which first stored digests.
+ADDED_FILES = ("dataset.tokenizer", DATA)
 
 
 def signature(config: Config) -> str:
     """Return the signature of a config."""
     return signature_of(plain(config))
+
+
+def is_same_experiment(
+    stored: str | None,
+    config: Mapping[str, object],
+    files: Mapping[str, str | None] | None,
+    wanted: str,
+) -> bool:
+    """Return whether a stored run is the experiment with the signature `wanted`.
+
+    Keys of its config that were added since count at their defaults, and files whose digests were not
+    stored then count as they are now. A default that has changed since makes another experiment: the stored
+    config has the old value.
+
+    Args:
+        stored: the signature of the run.
+        config: its config in plain containers.
+        files: the digests of files that are stored with it; None in runs of earlier versions.
+        wanted: the signature of another, by this version.
+    """
+    if stored is None or stored == wanted:
+        return stored == wanted
+    now, digests = completed(config), digests_stored(config, files)
+    added = _digests_added(now, digests)
+    if (now == config and not added) or stored != signature_of(config, digests=digests):
+        return False  # of this version; or of another meaning, or edited
+    return signature_of(now, digests=digests | added) == wanted
+
+
+def digests_stored(
+    config: Mapping[str, object], files: Mapping[str, str | None] | None
+) -> dict[str, str | None]:
+    """Return the digests that a stored signature covers: `files`, or those of now where none are stored."""
+    if files is not None:
+        return dict(files)
+    return {key: digest for key, digest in digests_of(config).items() if key not in ADDED_FILES}
+
+
+def _digests_added(
+    config: Mapping[str, object], stored: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """Return the digests, as of now, of files that an earlier version did not store."""
+    given = flat(config)
+    missing = [key for key in ADDED_FILES if given.get(key) and key not in stored]
+    digests = digests_of(config) if missing else {}
+    return {key: digests[key] for key in missing}
 
 
 def signature_of(
@@ -70,6 +123,8 @@ def digests_of(config: Mapping[str, object], folder: Path | None = None) -> dict
     `folder` is that of a run, which holds the names that `model.names=auto` has found.
     """
     digests = {key: digest_of(file) for key, file in files_of(flat(config)).items()}
+    if flat(config).get(DATA):
+        digests[DATA] = fingerprint_of(flat(config))
     found = folder / FOUND_NAMES if folder else None
     if found and found.is_file() and _is_auto(NAMES, str(flat(config).get(NAMES))):
         digests[NAMES] = digest_of(found)

@@ -11,7 +11,9 @@ from pipeline.config.experiment import Config, Mode
 from pipeline.devices.world import find_world
 from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
-from pipeline.storage.signature import signature
+from pipeline.storage.run_identity import RunIdentity
+from pipeline.storage.run_result import RunResult
+from pipeline.storage.signature import is_same_experiment, signature
 
 
 class JobState(Enum):
@@ -51,7 +53,7 @@ class JobStatus:
 
 def job_status(config: Config, folder: Path) -> JobStatus:
     """Derive the status of a job from its folder, which `job_folder_for` has found."""
-    if not is_identifiable(config) or signature_in(folder) != signature(config):
+    if not is_identifiable(config) or not is_run_of(folder, signature(config)):
         return JobStatus(JobState.new)
     run = RunFolder(folder)
     status = run.status
@@ -78,11 +80,11 @@ def job_folder_for(sweep: Path, name: str, config: Config | None) -> Path:
     if not is_identifiable(config):
         return folder
     wanted = signature(config)
-    if signature_in(folder) == wanted:
+    if is_run_of(folder, wanted):
         return folder
     others = sorted(path for path in sweep.iterdir() if path.is_dir()) if sweep.is_dir() else []
     for other in others:
-        if signature_in(other) == wanted:
+        if is_run_of(other, wanted):
             return other
     return folder if is_vacant(folder) else sweep / f"{name}_{wanted[:8]}"
 
@@ -92,18 +94,27 @@ def is_identifiable(config: Config) -> bool:
     return config.mode is Mode.train and not config.checkpoint and config.resume in (None, "auto")
 
 
-def signature_in(folder: Path) -> str | None:
-    """Read the signature of the training run in a folder; None if there is none.
+def is_run_of(folder: Path, wanted: str) -> bool:
+    """Return whether a folder holds a training run of the experiment with the signature `wanted`."""
+    run = training_run_in(folder)
+    return run is not None and is_same_experiment(
+        run.signature, run.config, run.files if isinstance(run, RunIdentity) else None, wanted
+    )
 
-    A job that was killed early has it in its result only.
+
+def training_run_in(folder: Path) -> RunIdentity | RunResult | None:
+    """Read the training run in a folder; None if there is none.
+
+    A job that was killed early has its signature in its result only.
     """
     run = RunFolder(folder)
     for known in (run.identity, run.result):
         if known and known.config.get("mode", "train") == "train":
-            return known.signature
+            return known
     return None
 
 
 def is_vacant(folder: Path) -> bool:
     """Return whether a folder holds no run that a later command could resume."""
-    return signature_in(folder) is None and not checkpoints_of(folder)
+    run = training_run_in(folder)
+    return (run is None or run.signature is None) and not checkpoints_of(folder)
