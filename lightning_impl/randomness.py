@@ -36,13 +36,21 @@ def step_key(config: Config, step: int, part: int = 0, rank: int = 0) -> Key | N
 
 
 def draw_mask(
-    key: Key, name: str, rate: float, x: torch.Tensor, shape: torch.Size, rank: int
+    key: Key, number: int, rate: float, x: torch.Tensor, shape: torch.Size, rank: int
 ) -> torch.Tensor:
-    """Draw what a layer keeps: each number with probability 1 - `rate`, on the device of its input."""
+    """Draw what a layer keeps: each number with probability 1 - `rate`, on the device of its input.
+
+    `number` is that of the layer's name.
+    """
     first = rank * shape.numel()
-    drawn = _bits(_fold_in(key, crc32(name.encode())), shape, x.device, first)
+    drawn = _bits(_fold_in(key, number), shape, x.device, first)
     # Unsigned numbers stored as signed ones: flipping the sign bit gives them the same order.
     return drawn ^ _SIGN >= round(rate * (2**32 - 1)) - 2**31
+
+
+def number_of(name: str) -> int:
+    """Return a layer's name as a number of 32 bits."""
+    return crc32(name.encode())
 
 
 class Dropout(nn.Module):
@@ -55,7 +63,7 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.path = ""  # canonical name, the step's key, and the device's rank: `use_key` sets them
+        self.number = 0  # of the canonical name, the step's key, and the device's rank: see `use_key`
         self.key: Key | None = None
         self.rank = 0
 
@@ -67,7 +75,7 @@ class Dropout(nn.Module):
         if self.key is None:
             whole = shape == x.shape
             return F.dropout(x, self.rate) if whole else x * F.dropout(x.new_ones(shape), self.rate)
-        kept = draw_mask(self.key, self.path, self.rate, x, shape, self.rank)
+        kept = draw_mask(self.key, self.number, self.rate, x, shape, self.rank)
         return torch.where(kept, x / (1 - self.rate), torch.zeros_like(x))
 
     def mask_shape(self, x: torch.Tensor) -> torch.Size:
@@ -110,7 +118,8 @@ class NamedDropout(nn.Dropout):
         called = self.path if self.calls == 1 else f"{self.path}#{self.calls}"
         if self.drawn is not None:
             self.drawn[called] = LayerDraw(MASK, 1 - self.p, input.numel(), called)
-        kept = draw_mask(self.key, called, self.p, input, input.shape, self.rank)
+        number = number_of(called)
+        kept = draw_mask(self.key, number, self.p, input, input.shape, self.rank)
         return torch.where(kept, input / (1 - self.p), torch.zeros_like(input))
 
 
@@ -132,7 +141,7 @@ def use_key(
             module.path, module.key, module.rank, module.calls = name, key, rank, 0
             module.drawn, module.task = drawn, torch._C._current_graph_task_id()
         if isinstance(module, Dropout):
-            module.path, module.key, module.rank = name, key, rank
+            module.number, module.key, module.rank = number_of(name), key, rank
 
 
 def _threefry(key: Key, high: torch.Tensor, low: torch.Tensor) -> Key:

@@ -26,16 +26,16 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
             raise UserError("accelerator.strategy", "fsdp", allowed, hint)
     from torch.distributed.fsdp import fully_shard  # loads what a run on one device does not need
 
-    for block in _blocks(model):
+    for block in blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
-def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+def blocks(model: nn.Module) -> Iterator[nn.Module]:
     """Yield the modules that run one after the other: the members of the outermost module lists."""
     for child in model.children():
         if not isinstance(model, LISTS):
-            yield from _blocks(child)
+            yield from blocks(child)
         elif any(True for _ in child.parameters()):
             yield child
 

@@ -1,10 +1,12 @@
 """Registry of the backends: one row each, readable without importing a backend."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import is_zipfile
+
+COMPILED = "_compiled"  # ends the label of a backend that compiles the model
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class BackendSpec:
     weights: tuple[str, ...] = ()  # suffixes of files with weights that it can read
     callback: str = ""  # base class of the callbacks that its loop calls by itself
     takes_functions: bool = False  # a pair of functions (init, apply) is a model, too
+    compiles: bool = False  # compiles the model if `backend.compile` is set
 
 
 BACKENDS = {
@@ -31,6 +34,7 @@ BACKENDS = {
         frameworks=("torch",),
         weights=(".pt", ".pth", ".bin", ".ckpt", ".safetensors"),
         callback="lightning.pytorch.callbacks.callback.Callback",
+        compiles=True,
     ),
     "jax": BackendSpec(
         "flax_impl",
@@ -41,3 +45,18 @@ BACKENDS = {
         takes_functions=True,
     ),
 }
+
+
+def label_of(backend: Mapping[str, object]) -> str | None:
+    """Return the label of a config's `backend`: its name, and `torch_compiled` if it is compiled."""
+    name = backend.get("name")
+    return None if name is None else f"{name}{COMPILED if backend.get('compile') else ''}"
+
+
+def labels() -> list[str]:
+    """Return the labels of all backends, in their order."""
+    return [
+        f"{name}{ending}"
+        for name, spec in BACKENDS.items()
+        for ending in (("", COMPILED) if spec.compiles else ("",))
+    ]

@@ -17,6 +17,7 @@ from lightning_impl.data.batches import EvalBatches, TrainBatches
 from lightning_impl.device import Device
 from lightning_impl.state import evaluated_weights, parameters_of
 from lightning_impl.strategies import trainer_options
+from lightning_impl.training.compiling import compiling
 from lightning_impl.training.profiling import Profiler
 from lightning_impl.training.step import TrainingModule
 from pipeline.errors import UserError
@@ -89,7 +90,8 @@ def train(
     batches = TrainBatches(plan, device, config.accumulate, lambda: trainer.global_step)
     if recorder.step == 0:
         recorder.describe(parameters_of(module.model), batches.digest())
-    with closing(batches), _naming_callbacks(trainer, recorder.callbacks):
+    watched = compiling(experiment.config, module.model, recorder)
+    with closing(batches), _naming_callbacks(trainer, recorder.callbacks), watched:
         trainer.fit(
             module,
             train_dataloaders=batches,

@@ -21,8 +21,9 @@ from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer, settings_of
 from lightning_impl.optimizers.custom import check_storable
 from lightning_impl.randomness import step_key, use_key
-from lightning_impl.sharding import gather_rows, shard, whole
+from lightning_impl.sharding import blocks, gather_rows, shard, whole
 from lightning_impl.tasks import build_loss
+from lightning_impl.training.compiling import compile_parts
 from pipeline.config.experiment import Config
 from pipeline.config.optimizers import OwnOptimizerConfig
 from pipeline.data.batch_plan import BatchPlan
@@ -80,12 +81,22 @@ class TrainingModule(LightningModule):
         return configure() if callable(configure) else []
 
     def configure_model(self) -> None:
-        """With fsdp, keep this device's shard of the model."""
+        """With fsdp, keep this device's shard of the model; compile it, if the config says so.
+
+        It is compiled before ddp wraps it, and with fsdp block by block, as torch's documentation has it.
+        """
+        models = [self.model, *([self.average.module] if self.average else [])]
         if self.run_device.sharded:
             mesh = self.device_mesh["data_parallel"]  # pyrefly: ignore[unsupported-operation] not None
-            shard(self.model, mesh)
-            if self.average is not None:
-                shard(self.average.module, mesh)
+            for model in models:
+                shard(model, mesh)
+        if self.config.backend.compile:
+            parts = [part for model in models for part in self._compiled_parts(model)]
+            compile_parts(parts, self.loss, self.config.backend.mode)
+
+    def _compiled_parts(self, model: nn.Module) -> list[nn.Module]:
+        found = list(blocks(model)) if self.run_device.sharded else []
+        return found or [model]
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the mean loss of one micro-batch; its sums stay on the device.

@@ -111,6 +111,11 @@ class Comparison:
         keys = [key for key in self.varied if not {key, key.partition(".")[0]} & set(but)]
         return setting(self.records[positions[0]], keys)
 
+    def backends(self, runs: tuple[int, int]) -> tuple[str, str]:
+        """Return the backends of two runs."""
+        first, second = (str(self.records[position].backend) for position in runs)
+        return first, second
+
 
 def comparison(
     paths: Sequence[Path], target: Target | None = None, price: float | None = None
@@ -120,7 +125,7 @@ def comparison(
     if target:
         target = replace(target, maximized=direction(records, target.key) == "max")
     made = Comparison(records, name_all(records), target or common_target(records), price)
-    made.pairs = [Pair(found, made.label(found, ["backend"])) for found in pairs(records)]
+    made.pairs = pairs_of(made)
     read_metrics(made)
     for pair in made.pairs:
         pair.judge(*(records[position] for position in pair.runs))
@@ -132,6 +137,16 @@ def comparison(
         logged = sorted({key for record in records for key in record.reading.curves})
         made.notes.append(f"no run has logged the target {target.key}, only {', '.join(logged)}")
     return made
+
+
+def pairs_of(made: Comparison) -> list[Pair]:
+    """Pair the runs; with more than two backends the name of a pair says which two."""
+    found = [Pair(runs, made.label(runs, ["backend"])) for runs in pairs(made.records)]
+    sides = {pair.runs: made.backends(pair.runs) for pair in found}
+    if len(set(sides.values())) > 1:
+        for pair in found:
+            pair.name = f"{pair.name} ({' and '.join(sides[pair.runs])})".lstrip()
+    return found
 
 
 def common_target(records: Sequence[Record]) -> Target | None:
@@ -164,14 +179,18 @@ def read_metrics(made: Comparison) -> None:
             found = list(pool.map(read, files, chunksize=max(1, len(files) // (8 * workers))))
     else:
         found = [read(task) for task in files]
-    for task, (readings, _) in zip(tasks, found, strict=True):
-        for position, reading in zip(task, readings, strict=True):
-            record = records[position]
-            record.reading = reading
-            running = record.status == "running"  # its last line may be unfinished
-            began = record.status == "completed" or (record.folder / METRICS).exists()
-            if record.config and began:  # a refused job has no config, and no metrics
-                record.notes += [n for n in reading.notes if not (running and "torn" in n)]
+    readings = {
+        position: reading
+        for task, (of_task, _) in zip(tasks, found, strict=True)
+        for position, reading in zip(task, of_task, strict=True)
+    }
+    for position, reading in readings.items():
+        record = records[position]
+        record.reading = reading
+        running = record.status == "running"  # its last line may be unfinished
+        began = record.status == "completed" or (record.folder / METRICS).exists()
+        if record.config and began:  # a refused job has no config, and no metrics
+            record.notes += [n for n in reading.notes if not (running and "torn" in n)]
     for pair, (_, gaps) in zip(made.pairs, found, strict=False):
         pair.gaps = gaps
 
@@ -213,15 +232,14 @@ def overlap(records: Sequence[Record], key: str) -> float:
 
 def effects_of(made: Comparison) -> list[Effect]:
     """Compare the backends over the same seeds and folds, quantity by quantity."""
-    settings: dict[str, list[tuple[Record, Record]]] = {}
+    settings: dict[tuple[str, tuple[str, str]], list[tuple[Record, Record]]] = {}
     for pair in made.pairs:
         first, second = (made.records[position] for position in pair.runs)
         if first.status == second.status == "completed":
             label = made.label(pair.runs, ["backend", *REPEATS])
-            settings.setdefault(label, []).append((first, second))
+            settings.setdefault((label, made.backends(pair.runs)), []).append((first, second))
     effects = []
-    for label, runs in settings.items():
-        backends = (str(runs[0][0].backend), str(runs[0][1].backend))
+    for (label, backends), runs in settings.items():
         values = [(quantities(first), quantities(second)) for first, second in runs]
         for key in (*made.tests, *RATIOS):
             known = [(one[key], other[key]) for one, other in values if key in one and key in other]

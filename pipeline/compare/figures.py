@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.backend_specs import labels
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.naming import alike, short
 from pipeline.compare.records import Record
-from pipeline.run.backends import BACKENDS
 from pipeline.storage.predictions import Predictions, read_predictions
 from pipeline.storage.recorder_state import PHASES
 
@@ -180,7 +180,8 @@ def styles(made: Comparison) -> list[tuple[str, str]]:
     """Choose colour and dash of each run's line: a pair has one colour, a backend one dash."""
     families = alike(made.records, but=("backend",))
     colour = {p: COLOURS[n % len(COLOURS)] for n, runs in enumerate(families) for p in runs}
-    dash = dict(zip(BACKENDS, DASHES, strict=False))
+    backends = {record.backend for record in made.records}
+    dash = dict(zip((one for one in labels() if one in backends), DASHES, strict=False))
     return [
         (colour.get(p, "grey"), dash.get(str(record.backend), "-"))
         for p, record in enumerate(made.records)

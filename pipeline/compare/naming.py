@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from itertools import combinations
 
+from pipeline.backend_specs import labels
 from pipeline.compare.records import Record
 from pipeline.config.experiment import REPEATS
-from pipeline.run.backends import BACKENDS
 from pipeline.storage.signature import is_irrelevant
 
 # Keys about the start or end of a run, which are not part of its name.
@@ -55,13 +56,12 @@ def value_of(value: object) -> str:
 
 
 def pairs(records: Sequence[Record]) -> list[tuple[int, int]]:
-    """Return the positions of runs that differ in the backend only, in the order of BACKENDS."""
+    """Return the positions of every two runs that differ in the backend only, in the order of `labels`."""
     found: list[tuple[int, int]] = []
     for positions in alike(records, but=("backend",)):
-        sides = [[p for p in positions if records[p].backend == name] for name in BACKENDS]
-        sides = [side for side in sides if side]
-        if len(sides) > 1:  # a repeated command has two runs on each side
-            found += zip(sides[0], sides[1], strict=False)
+        sides = [[p for p in positions if records[p].backend == label] for label in labels()]
+        for first, second in combinations(sides, 2):
+            found += zip(first, second, strict=False)  # a repeated command has two runs on each side
     return sorted(found)
 
 

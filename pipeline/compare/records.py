@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pipeline import tasks
 from pipeline.atomic_files import read_json
+from pipeline.backend_specs import label_of
 from pipeline.compare.curves import Reading
 from pipeline.config.fields import require
 from pipeline.formatting import finite
@@ -36,8 +37,12 @@ class Record:
 
     @property
     def config(self) -> dict[str, object]:
-        """Config with dotted keys; empty for a refused job."""
-        return flat(dict(self.result.config))
+        """Config with dotted keys, the backend by its label; empty for a refused job."""
+        config = flat(dict(self.result.config))
+        if self.backend:
+            config["backend.name"] = self.backend
+            config.pop("backend.compile", None)
+        return config
 
     @property
     def status(self) -> str:
@@ -46,9 +51,8 @@ class Record:
 
     @property
     def backend(self) -> str | None:
-        """Name of the backend."""
-        name = self.config.get("backend.name")
-        return None if name is None else str(name)
+        """Label of the backend: `torch`, `torch_compiled` or `jax`."""
+        return label_of(self.result.config.get("backend") or {})
 
     def best_value(self, metric: str | None) -> float | None:
         """Return the best value, if this metric was monitored and the value is finite."""

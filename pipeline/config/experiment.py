@@ -11,6 +11,7 @@ from typing import Any, get_origin
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from pipeline.backend_specs import BACKENDS
 from pipeline.config.accelerator import AcceleratorConfig
 from pipeline.config.column_datasets import COLUMN_DATASETS
 from pipeline.config.datasets import DATASETS, DatasetConfig
@@ -23,6 +24,7 @@ from pipeline.config.own_datasets import OWN_DATASETS
 from pipeline.config.schedules import SCHEDULES, ScheduleConfig
 from pipeline.config.tasks import TASKS, TaskConfig
 from pipeline.config.train import TrainConfig
+from pipeline.errors import UserError
 
 # Dataclass of each group option; conf/<group>/<option>.yaml names one of these.
 SCHEMAS: dict[str, dict[str, type]] = {
@@ -48,6 +50,18 @@ class Mode(Enum):
 
 class BackendConfig(ConfigGroup, key="backend"):
     name: str = option(MISSING, "name of the backend: torch (PyTorch Lightning), jax (Flax)")
+    compile: bool = option(False, "torch: compile the model and its loss; jax always compiles")
+    mode: str = option(
+        "default", "mode of torch.compile", "default, reduce-overhead or max-autotune"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        spec = BACKENDS.get(self.name)
+        if self.compile and spec and not spec.compiles:
+            problem = f"{self.name} compiles every step by itself"
+            hint = f"Leave it out, or compare them by -m backend=torch_compiled,{self.name}."
+            raise UserError("backend.compile", "true", problem=problem, hint=hint)
 
 
 class SweepConfig(ConfigGroup, key="sweep"):

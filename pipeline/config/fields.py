@@ -37,6 +37,9 @@ RANGES: dict[str, Callable[[Any], bool]] = {
     "three numbers in [0, 1]": lambda v: len(v) == 3 and all(0 <= number <= 1 for number in v),
     "three numbers in (0, 1]": lambda v: len(v) == 3 and all(0 < number <= 1 for number in v),
     "two numbers in [0, 1)": lambda values: len(values) == 2 and all(0 <= v < 1 for v in values),
+    "default, reduce-overhead or max-autotune": lambda value: (
+        value in ("default", "reduce-overhead", "max-autotune")
+    ),
     "[height, width, channels], each at least 1": lambda v: len(v) == 3 and min(v) >= 1,
 }
 

@@ -216,7 +216,7 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
         return rest
     resume = f"resume={quoted(run if path == 'auto' else path)}"
     named = [argument for argument in rest if argument.startswith("backend=")]
-    backend = read_identity(run, "resume").backend
+    backend = read_identity(run, "resume").backend_label
     if named and named[-1].removeprefix("backend=").strip("'\"") != backend:
         return [*rest, resume]
     rest = [argument for argument in rest if not argument.startswith(RUN_FOLDER)]

@@ -13,7 +13,7 @@ function answerSection() {
     );
     section.append(make("h3", {}, "Parity checks"), make("ul", {}, items));
   }
-  if (data.pairs.length) section.append(make("h3", {}, "Pairs: the same run on both backends"), pairsTable());
+  if (data.pairs.length) section.append(make("h3", {}, "Pairs: the same run on two backends"), pairsTable());
   if (effects.length)
     section.append(make("h3", {}, "Differences between the backends"), effectsTable(effects), quiet(ABOUT_TESTS));
   if (seeds.length) {

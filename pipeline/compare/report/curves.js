@@ -206,7 +206,9 @@ function captionOf(key, lines, gaps, apart) {
     );
   if (apart.length)
     sentences.push(
-      `Below: |${backends[0]} − ${backends[1]}| of each pair, relative to the larger of the two.`,
+      backends.length > 2
+        ? "Below: the absolute difference of each two backends, relative to the larger of the two."
+        : `Below: |${backends[0]} − ${backends[1]}| of each pair, relative to the larger of the two.`,
     );
   if (apart.length < gaps.length)
     sentences.push(

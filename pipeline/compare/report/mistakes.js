@@ -19,11 +19,11 @@ function mistakesSection() {
     const built = sides.map(ofOneRun);
     drawn = built.map(([, plot]) => plot);
     into.replaceChildren(...built.map(([element]) => element));
-    const pair = data.mistakes.pairs.find((one) => one.runs.includes(run));
+    const pair = data.mistakes.pairs.find((one) => one.runs.includes(run) && one.runs.includes(partner));
     disagreement.textContent = !pair
       ? ""
       : pair.samples === 0
-        ? `The predictions of both backends are the same for all ${pair.count} test samples.`
+        ? `The predictions of the two backends are the same for all ${pair.count} test samples.`
         : `The predictions of the two backends differ for ${pair.samples} of ${pair.count} test samples.`;
   }
 

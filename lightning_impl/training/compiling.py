@@ -1,0 +1,112 @@
+"""Compilation of a model and its loss with torch.compile, which `backend.compile` asks for."""
+
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import nn
+
+from lightning_impl.tasks.task_loss import TaskLoss
+from pipeline.config.experiment import Config
+from pipeline.errors import UserError
+from pipeline.run.recording.recorder import Recorder
+from pipeline.user_code import shortened
+
+P, T = ParamSpec("P"), TypeVar("T")
+
+# Cache of compiled programs, so that the next run of the same shapes need not compile.
+CACHE = Path(os.environ.get("TANDEM_CACHE", Path.home() / ".cache" / "tandem")) / "inductor"
+
+PROGRAMS = 64  # of one function: beyond that many torch runs it uncompiled
+
+
+def compile_parts(modules: Sequence[nn.Module], loss: TaskLoss, mode: str) -> None:
+    """Compile the forward passes of some modules and the sums of a loss, in place; names stay.
+
+    Hooks of the modules, such as those of FSDP, stay outside of what is compiled.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE))
+    import torch._dynamo  # loads what an uncompiled run does not need
+
+    torch._dynamo.config.recompile_limit = PROGRAMS
+    for module in modules:
+        module.forward = _compiled(module.forward, mode)  # pyrefly: ignore[missing-attribute]
+    loss.sum_terms = _compiled(loss.sum_terms, mode)  # pyrefly: ignore[missing-attribute]
+
+
+def _compiled(function: Callable[P, T], mode: str) -> Callable[P, T]:
+    """Compile a function for the shapes that it is called with.
+
+    An evaluation's last batch, which is smaller than the others, is computed uncompiled: to compile a program
+    for it takes longer.
+    """
+    program = torch.compile(function, mode=mode, dynamic=False)
+    evaluated: set[tuple[torch.Size, ...]] = set()  # shapes of the first batch of an evaluation
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not torch.is_grad_enabled():
+            shapes = tuple(value.shape for value in args if isinstance(value, torch.Tensor))
+            if shapes not in evaluated and evaluated:
+                return function(*args, **kwargs)
+            evaluated.add(shapes)
+        with _reporting_errors():
+            return program(*args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def _reporting_errors() -> Generator[None]:
+    """Report an error in the compilation as one message.
+
+    Raises:
+        UserError: torch cannot compile the model.
+    """
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        cause = getattr(error, "inner_exception", error)
+        is_missing = type(cause).__name__ == "InvalidCxxCompiler"
+        reason = "it finds no C++ compiler" if is_missing else shortened(cause)
+        way = "Install one, such as g++, or set" if is_missing else "Set"
+        hint = f"{way} backend.compile=false (or backend=torch), which runs the model uncompiled."
+        problem = f"torch.compile fails: {reason}"
+        raise UserError("backend.compile", "true", hint=hint, problem=problem) from error
+
+
+@contextmanager
+def compiling(config: Config, model: nn.Module, recorder: Recorder) -> Generator[None]:
+    """Count the time of compilations in training as such, not as training; report their errors.
+
+    Only here: the Flax loop compiles a step where it calls it. That of an evaluation counts as evaluation on
+    both.
+    """
+    if not config.backend.compile:
+        yield
+        return
+    from torch._dynamo.callback import callback_handler  # loads what other runs do not need
+
+    counts: list[bool] = []
+
+    def started(*args: object) -> None:
+        counts.append(model.training)
+        if model.training:
+            recorder.pause()
+
+    def ended(*args: object) -> None:
+        if counts.pop():
+            recorder.resume("compile")
+
+    callback_handler.register_start_callback(started)
+    callback_handler.register_end_callback(ended)
+    try:
+        with _reporting_errors():  # the backward pass is compiled when it is first run
+            yield
+    finally:
+        callback_handler.remove_start_callback(started)
+        callback_handler.remove_end_callback(ended)
