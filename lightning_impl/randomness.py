@@ -63,7 +63,9 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.number = 0  # of the canonical name, the step's key, and the device's rank: see `use_key`
+        self.number = (
+            0  # of the canonical name, the step's key, and the device's rank: see `use_key`
+        )
         self.key: Key | None = None
         self.rank = 0
 

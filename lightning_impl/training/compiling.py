@@ -1,5 +1,6 @@
 """Compilation of a model and its loss with torch.compile, which `backend.compile` asks for."""
 
+import logging
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ def compile_parts(modules: Sequence[nn.Module], loss: TaskLoss, mode: str) -> No
     import torch._dynamo  # loads what an uncompiled run does not need
 
     torch._dynamo.config.recompile_limit = PROGRAMS
+    # Inductor warns that it does not find CUDA, on every machine without a GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for module in modules:
         module.forward = _compiled(module.forward, mode)  # pyrefly: ignore[missing-attribute]
     loss.sum_terms = _compiled(loss.sum_terms, mode)  # pyrefly: ignore[missing-attribute]

@@ -83,7 +83,7 @@ def options(group: str, config: DictConfig) -> str:
 
 def keys(config: DictConfig) -> list[Key]:
     """Return the keys of a composed config; for a group those of its chosen option, except its name."""
-    found = [key for key in keys_of(Config) if not key.path.startswith("backend.")]
+    found = [key for key in keys_of(Config) if key.path != "backend.name"]
     for group in SCHEMAS:
         inner = keys_of(type_of(config[group]), group)
         found += [key for key in inner if key.path != f"{group}.name"]

@@ -145,7 +145,7 @@ def pairs_of(made: Comparison) -> list[Pair]:
     sides = {pair.runs: made.backends(pair.runs) for pair in found}
     if len(set(sides.values())) > 1:
         for pair in found:
-            pair.name = f"{pair.name} ({' and '.join(sides[pair.runs])})".lstrip()
+            pair.name = ", ".join(filter(None, [pair.name, " and ".join(sides[pair.runs])]))
     return found
 
 

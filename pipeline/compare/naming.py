@@ -61,7 +61,9 @@ def pairs(records: Sequence[Record]) -> list[tuple[int, int]]:
     for positions in alike(records, but=("backend",)):
         sides = [[p for p in positions if records[p].backend == label] for label in labels()]
         for first, second in combinations(sides, 2):
-            found += zip(first, second, strict=False)  # a repeated command has two runs on each side
+            found += zip(
+                first, second, strict=False
+            )  # a repeated command has two runs on each side
     return sorted(found)
 
 

@@ -24,6 +24,8 @@ def announce(config: Config, folder: str, device: str) -> None:
     """Print the composed config as a tree, the device, and the output folder."""
     tree = Tree("[bold]experiment[/]", guide_style="dim")
     values = plain(config)
+    if not config.backend.compile:
+        values["backend"] = {"name": config.backend.name}
     for group, node in values.items():
         if isinstance(node, dict) and group != "sweep" and (line := one_line(node)):
             tree.add(f"[bold]{group:<11}[/] {line}")

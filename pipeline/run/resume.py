@@ -7,6 +7,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.backend_specs import COMPILED
 from pipeline.child_command import RUN_FOLDER, quoted
 from pipeline.commands import command
 from pipeline.config.experiment import Config, Mode, typed
@@ -216,8 +217,9 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
         return rest
     resume = f"resume={quoted(run if path == 'auto' else path)}"
     named = [argument for argument in rest if argument.startswith("backend=")]
-    backend = read_identity(run, "resume").backend_label
-    if named and named[-1].removeprefix("backend=").strip("'\"") != backend:
+    backend = read_identity(run, "resume").backend
+    options = [value.removeprefix("backend=").strip("'\"") for value in named]
+    if options and options[-1].removesuffix(COMPILED) != backend:
         return [*rest, resume]
     rest = [argument for argument in rest if not argument.startswith(RUN_FOLDER)]
     # Hydra would replace the files in .hydra even if the command is refused.

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pipeline.backend_specs import label_of
-
 if TYPE_CHECKING:  # loads NumPy, which the command line does not need
     from pipeline.data.data_spec import DataSpec
 
@@ -67,11 +65,6 @@ class RunIdentity:
     def backend(self) -> str | None:
         """Name of the backend."""
         return (self.config.get("backend") or {}).get("name")
-
-    @property
-    def backend_label(self) -> str | None:
-        """Label of the backend, which tells a compiled run apart."""
-        return label_of(self.config.get("backend") or {})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain containers, without unknown entries."""

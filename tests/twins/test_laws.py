@@ -36,6 +36,7 @@ ONE_SIDED = {
     },
     "lightning_impl/sharding.py": {
         "is_sharded": "all arrays of JAX have a sharding",
+        "blocks": "XLA compiles one program for all devices",
         "gather_rows": "to XLA the batch of all devices is one array",
         "part": "JAX cuts an array by its sharding",
     },
@@ -81,6 +82,7 @@ ONE_SIDED = {
     "lightning_impl/randomness.py": {
         "NamedDropout": "Flax has several kinds of layers, whose calls are replaced",
         "use_key": "Flax hands keys down itself",
+        "number_of": "jax.random folds numbers into keys, Flax names",
     },
     "lightning_impl/training/step.py": {
         "TrainingModule": "Lightning's steps are methods of a module, Flax's functions of a state",
@@ -92,7 +94,7 @@ ONE_SIDED = {
         "forward": "twin of TrainingModule.outputs",
         "accumulate_gradients": "Lightning's Trainer accumulates",
         "update": "twin of TrainingModule.optimizer_step",
-        "make_train_step": "torch compiles nothing",
+        "make_train_step": "torch compiles the model's forward pass in place",
         "make_eval_step": "twin of TrainingModule.validation_step, compiled",
     },
     "flax_impl/verify/primitives/draws.py": {
@@ -109,6 +111,7 @@ PROGRAM = (
     "a function of JAX is a program with names and values of its own: torch runs the user's code"
 )
 ONE_SIDED_FILES = {
+    "lightning_impl/training/compiling.py": "torch compiles if it is asked to, JAX always",
     "lightning_impl/strategies.py": "Lightning's Trainer is told of the devices; arrays of JAX know them",
     "flax_impl/layout.py": "canonical names and layouts are torch's own",
     "flax_impl/adapters/__init__.py": KINDS,

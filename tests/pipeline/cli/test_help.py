@@ -37,7 +37,7 @@ sweep.retry_failed sweep.dry_run
 """
 # Free to grow; what is here is written in README and --help.
 OTHER_KEYS = """
-backend.name
+backend.name backend.compile backend.mode
 model.name model.init model.name model.init model.hidden model.activation model.name model.init
 model.channels model.kernel_size model.padding model.hidden model.activation model.input_size
 model.name model.init model.channels model.name model.init model.stem model.width model.name
@@ -139,7 +139,7 @@ def test_help_lists_every_group_with_its_options_and_marks_the_chosen_one(help_t
     assert set(GROUPS) == set(config_groups())
     text = " ".join(help_text.split())
     assert "model bert, cnn*, encoder_decoder, gpt, gpt2, " in text
-    assert "backend jax, torch* (" in text
+    assert "backend jax, torch*, torch_compiled (" in text
     assert "logger csv, none, tensorboard, wandb* (" in text
     for group in config_groups():
         assert f"\n  {group} " in help_text

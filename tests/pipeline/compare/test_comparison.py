@@ -78,6 +78,26 @@ def test_a_command_run_twice_makes_two_pairs(write_run, tmp_path):
     assert [pair.runs for pair in comparison([tmp_path]).pairs] == [(0, 1), (2, 3)]
 
 
+def test_compiled_torch_is_a_backend_of_its_own(write_run, tmp_path):
+    for number, backend in enumerate(("jax", "torch_compiled", "torch")):
+        for seed in (0, 1):
+            speed = 1000.0 * (number + 1) + seed
+            run = f"backend={backend} seed={seed} train.precision=fp64"
+            write_run(
+                f"{number}{seed}", run, rows(2.0, 1.0 + number * 1e-12), {"throughput": speed}
+            )
+    made = comparison([tmp_path])
+    assert made.records[2].name == "backend=torch_compiled seed=0"
+    assert [pair.name for pair in made.pairs if 0 in pair.runs] == [
+        "seed=0, torch_compiled and jax",
+        "seed=0, torch and jax",
+    ]
+    assert [len(made.pairs), all(pair.same for pair in made.pairs)] == [6, True]
+    ratios = {one.backends: one.words for one in made.effects if one.key == "throughput"}
+    assert ratios["torch", "torch_compiled"].startswith("torch_compiled is 0.6667 [")
+    assert set(ratios) == {("torch", "torch_compiled"), ("torch", "jax"), ("torch_compiled", "jax")}
+
+
 def write_pair(write_run, ours, theirs, overrides="", **results):
     """Write a run on each backend."""
     for name, losses in (("torch", ours), ("jax", theirs)):
