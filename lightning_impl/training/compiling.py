@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from lightning_impl.tasks.task_loss import TaskLoss
 from pipeline.config.experiment import Config
@@ -16,7 +17,8 @@ from pipeline.errors import UserError
 from pipeline.run.recording.recorder import Recorder
 from pipeline.user_code import shortened
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Cache of compiled programs, so that the next run of the same shapes need not compile.
 CACHE = Path(os.environ.get("TANDEM_CACHE", Path.home() / ".cache" / "tandem")) / "inductor"
@@ -56,7 +58,10 @@ def _compiled(function: Callable[P, T], mode: str) -> Callable[P, T]:
                 return function(*args, **kwargs)
             evaluated.add(shapes)
         with _reporting_errors():
-            return program(*args, **kwargs)
+            found = program(*args, **kwargs)
+        # Other modes may write the next batch's result, by a CUDA graph, where this one's is.
+        is_kept = mode != "default" and not torch.is_grad_enabled()
+        return tree_map_only(torch.Tensor, torch.clone, found) if is_kept else found
 
     return call
 

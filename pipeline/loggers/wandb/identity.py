@@ -13,6 +13,7 @@ import os
 from hashlib import sha256
 from typing import Any
 
+from pipeline.backend_specs import label_of
 from pipeline.loggers import RunLabels
 from pipeline.storage.signature import flat
 
@@ -23,9 +24,11 @@ SWEEP = "WANDB_SWEEP_ID"  # set by the agent of a W&B sweep
 def init_arguments(identity: RunLabels) -> dict[str, Any]:
     """Return the arguments of `wandb.init` for a run."""
     config = flatten_config(identity.config)
-    backend, sweep = config.get("backend"), identity.group or os.environ.get(SWEEP)
+    backend = label_of(identity.config.get("backend") or {})
+    sweep = identity.group or os.environ.get(SWEEP)
     group = [identity.job] if sweep is None else [sweep, f"backend={backend}", identity.setting]
-    tags = [config[key] for key in ("backend", "model", "dataset") if key in config]
+    tags = [backend] if backend else []
+    tags += [config[key] for key in ("model", "dataset") if key in config]
     tags += [identity.group] if identity.group else []
     ours = {key: value for key, value in config.items() if not key.startswith("sweep.")}
     return {
