@@ -1,10 +1,8 @@
 """Compilation of a model and its loss with torch.compile, which `backend.compile` asks for."""
 
 import logging
-import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -20,9 +18,6 @@ from pipeline.user_code import shortened
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Cache of compiled programs, so that the next run of the same shapes need not compile.
-CACHE = Path(os.environ.get("TANDEM_CACHE", Path.home() / ".cache" / "tandem")) / "inductor"
-
 PROGRAMS = 64  # of one function: beyond that many torch runs it uncompiled
 
 
@@ -31,7 +26,6 @@ def compile_parts(modules: Sequence[nn.Module], loss: TaskLoss, mode: str) -> No
 
     Hooks of the modules, such as those of FSDP, stay outside of what is compiled.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE))
     import torch._dynamo  # loads what an uncompiled run does not need
 
     torch._dynamo.config.recompile_limit = PROGRAMS

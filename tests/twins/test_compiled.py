@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_impl.training.compiling import CACHE
+from lightning_impl import CACHE
 from pipeline.errors import UserError
 from pipeline.loggers.metrics_file import read_metrics
 from pipeline.run.experiment import Job
@@ -140,3 +140,10 @@ def test_compiled_torch_draws_shared_masks_and_averages_weights_as_torch_does(tr
     overrides = RUN.replace("model=mlp model.hidden=[8]", shared)
     eager, compiled = (train_on(name, overrides) for name in ("torch", "torch_compiled"))
     np.testing.assert_allclose(losses(compiled), losses(eager), rtol=1e-10)
+
+
+def test_jax_is_not_compiled_once_more(configure):
+    with pytest.raises(UserError, match="jax compiles every step by itself. .*torch_compiled,jax"):
+        configure("backend=jax backend.compile=true")
+    with pytest.raises(UserError, match="backend.mode=fast: must be default, reduce-overhead or "):
+        configure("backend=torch_compiled backend.mode=fast")
