@@ -143,7 +143,11 @@ def test_compiled_torch_draws_shared_masks_and_averages_weights_as_torch_does(tr
 
 
 def test_jax_is_not_compiled_once_more(configure):
-    with pytest.raises(UserError, match="jax compiles every step by itself. .*torch_compiled,jax"):
+    with pytest.raises(
+        UserError, match=r"jax compiles every step by itself\. .*torch_compiled,jax"
+    ):
         configure("backend=jax backend.compile=true")
-    with pytest.raises(UserError, match="backend.mode=fast: must be default, reduce-overhead or "):
+    with pytest.raises(
+        UserError, match=r"backend\.mode=fast: must be default, reduce-overhead or "
+    ):
         configure("backend=torch_compiled backend.mode=fast")

@@ -14,7 +14,7 @@ from lightning_impl.data.batches import COUNTED, EvalBatches, TrainBatches
 from lightning_impl.device import Device
 from lightning_impl.norms import SyncBatchNorm, convert_sync_batchnorm
 from lightning_impl.randomness import Dropout, DropPath, step_key, use_key
-from lightning_impl.sharding import _blocks
+from lightning_impl.sharding import blocks
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision, Randomness, TrainConfig
 from pipeline.data import sources
@@ -230,4 +230,4 @@ def test_fsdp_blocks_are_the_members_of_the_outermost_module_lists():
     )
     model.inner = nn.Module()
     model.inner.layers = nn.ModuleList([nn.Linear(2, 2)])
-    assert list(_blocks(model)) == [model.stage[0], model.stage[2], model.inner.layers[0]]
+    assert list(blocks(model)) == [model.stage[0], model.stage[2], model.inner.layers[0]]
