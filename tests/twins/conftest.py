@@ -113,7 +113,7 @@ def train(configure, tmp_path, one_process):
     """A function that runs an experiment in a folder of that name, and returns its exit code."""
 
     def trained(name: str, backend: str, overrides: str) -> int:
-        config = replace(configure(overrides), backend=BackendConfig(name=backend))
+        config = configure(f"{overrides} backend={backend}")
         return run_experiment(config, Job(tmp_path / name, name))
 
     return trained
