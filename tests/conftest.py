@@ -34,6 +34,8 @@ if version("jaxlib").startswith(
 ):  # a later one ends the process at a flag that it does not know
     XLA_FLAGS += ["--xla_cpu_use_fusion_emitters=false"]  # half the time of a compilation
 os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
+# Inductor would compile a program for each kind of vector instructions, to see if it runs: 4 s of 20.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 
 def pytest_configure(config):
