@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 HUGGINGFACE := build/huggingface
+AOT := build/aot
 
 # Tests start hundreds of processes, and pytest rewrites each test file: both keep what they have compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test bench lint huggingface slurm chromium clean
+.PHONY: run test bench lint aot huggingface slurm chromium clean
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED)  ## the same experiment on both frameworks, compared; ARGS="..." are overrides
@@ -34,6 +35,16 @@ huggingface: $(HUGGINGFACE)/installed  ## verify on pairs of transformers: 4.53.
 $(HUGGINGFACE)/installed: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(HUGGINGFACE) \
 		"transformers==4.53.3" "tokenizers>=0.21,<0.22" "huggingface-hub<1" regex
+	@touch $@
+
+aot: $(AOT)/installed  ## what JAX would run on H100s, compiled without one
+	PYTHONPATH=$(AOT) $(BIN)/python -m pytest tests/aot $(ARGS)
+
+# Of the version of jaxlib; torch brings NVIDIA's libraries.
+$(AOT)/installed: $(INSTALLED)
+	version=$$($(BIN)/python -c "import jaxlib; print(jaxlib.__version__)"); \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(AOT) \
+		jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version
 	@touch $@
 
 slurm:  ## a Slurm of two nodes on this machine, for tests/cluster; needs root, and Debian to install it

@@ -1,7 +1,7 @@
 """Functions of a backend that the core calls; see `pipeline.run.backends.Backend`."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -177,6 +177,21 @@ def build(
 
     Unless `is_fresh`, a checkpoint takes its place.
     """
+    begin, arrays, layout = starting_state(experiment, device, is_fresh)
+    # Shapes first, then shardings, then arrays, so that no device ever holds a whole sharded array.
+    places = shardings(jax.eval_shape(begin, *arrays), device)
+    placed = jax.tree.map(put_on_devices, arrays, shardings(arrays, device))
+    return jax.jit(begin, out_shardings=places)(*placed), layout
+
+
+def starting_state(
+    experiment: Experiment, device: Device, is_fresh: bool = True
+) -> tuple[Callable[..., TrainState], tuple[PyTree, PyTree], Layout]:
+    """Return a function that makes the state at step 0, its arguments, and the layout, as `build` does.
+
+    The arguments are parameters and running statistics, as NumPy arrays. Only here: a torch module is made
+    with its arrays.
+    """
     config = experiment.config
     model, inputs, layout = _make_model(experiment, device)
     parameters = [place for place in layout.values() if place.collection == "params"]
@@ -213,10 +228,7 @@ def build(
         _typed(from_canonical(canonical, layout), device)
         for canonical in (initial.parameters, initial.buffers | initial.counters(1))
     )
-    # Shapes first, then shardings, then arrays, so that no device ever holds a whole sharded array.
-    places = shardings(jax.eval_shape(begin, *arrays), device)
-    placed = jax.tree.map(put_on_devices, arrays, shardings(arrays, device))
-    return jax.jit(begin, out_shardings=places)(*placed), layout
+    return begin, arrays, layout
 
 
 def _typed(tree: PyTree, device: Device) -> PyTree:

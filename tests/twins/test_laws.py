@@ -29,6 +29,7 @@ ONE_SIDED = {
         "select_platform": "torch looks for a GPU without a crash where there is no driver",
         "no_gpu": "torch looks for a GPU in one place",
     },
+    "flax_impl/backend.py": {"starting_state": "a torch module is made with its arrays"},
     "flax_impl/sharding.py": {
         "axis_spec": "arrays of JAX know where they lie, torch's parameters change their kind",
         "shardings": "the same",

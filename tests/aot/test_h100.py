@@ -1,0 +1,57 @@
+"""The programs that JAX would run on H100s, compiled on a machine without one.
+
+Needs JAX's CUDA plugin: `make aot` installs it aside, `pip install -e '.[aot]'` into the environment.
+"""
+
+import pytest
+
+pytest.importorskip("jax_cuda13_plugin", reason="needs the extra aot: make aot")
+
+from compile_ahead import compile_step
+
+# Small batches of data that are made: shapes decide which kernels there are, not their sizes.
+IMAGES = "dataset=digits train.batch_size=16"
+TOKENS = "dataset=text dataset.max_bytes=20_000 dataset.length=32 train.batch_size=16"
+SMALL = "model.depth=1 model.width=64"
+MODELS = {
+    "linear": IMAGES,
+    "mlp": IMAGES,
+    "cnn": IMAGES,
+    "simple_cnn": IMAGES,
+    "resnet18": f"{IMAGES} model.width=8",
+    "resnet50": f"{IMAGES} model.width=8",
+    "unet": f"{IMAGES} task=denoising task.levels=20 model.depth=1 model.width=16",
+    "vit": f"{IMAGES} {SMALL}",
+    "gpt": f"{TOKENS} {SMALL}",
+    "bert": f"{TOKENS} task=masked_language {SMALL}",
+    "encoder_decoder": f"dataset=reverse train.batch_size=16 {SMALL}",
+}
+
+
+@pytest.fixture
+def compiled(configure, monkeypatch, tmp_path):
+    """A function that compiles the training step of overrides for one or more H100s."""
+    monkeypatch.setenv("TANDEM_PROGRESS", "none")
+
+    def made(overrides, devices=1):
+        return compile_step(
+            configure(f"accelerator=cpu accelerator.devices={devices} {overrides}"), devices
+        )
+
+    return made
+
+
+def every_model():
+    """Each model in each precision; only one of them is compiled every day."""
+    for number, model in enumerate(MODELS):
+        for turn, precision in enumerate(("bf16", "fp32", "fp64")):
+            daily = number % 3 == turn and model != "resnet50"
+            yield pytest.param(model, precision, marks=() if daily else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("model", "precision"), every_model())
+def test_every_model_compiles_in_every_precision(compiled, model, precision):
+    program = compiled(f"model={model} {MODELS[model]} train.precision={precision}")
+    assert program.count("while") >= 1  # steps of a call are a loop, not repeated
+    donated = program.memory.alias_size_in_bytes
+    assert donated > 0.9 * program.memory.output_size_in_bytes  # the state is written in place
