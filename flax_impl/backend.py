@@ -25,6 +25,7 @@ from flax_impl.optimizers import build_descent
 from flax_impl.sharding import put_on_devices, shardings
 from flax_impl.state import by_path, from_canonical, initial_state, shapes_of, to_canonical
 from flax_impl.tasks import Inputs, build_loss
+from flax_impl.training.inference import make_inference
 from flax_impl.training.loop import evaluate
 from flax_impl.training.loop import train as train_loop
 from flax_impl.training.step import TrainState, make_apply_fn
@@ -51,6 +52,7 @@ from pipeline.verify.names.names_file import names_of
 __all__ = [
     "adopt",
     "export",
+    "inference",
     "initial",
     "prepare",
     "read_best",
@@ -116,6 +118,11 @@ def initial(experiment: Experiment, device: Device) -> PortableState:
     model, inputs, layout = _make_model(experiment, device)
     make = partial(initial_variables, model, inputs, experiment.config.seed)
     return initial_state(layout, experiment.config, make)
+
+
+def inference(experiment: Experiment, device: Device) -> Callable[[], None]:
+    """Return a function that infers a batch of training samples and waits for the result."""
+    return make_inference(experiment, device, build(experiment, device)[0])
 
 
 def export(

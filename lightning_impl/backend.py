@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from lightning_impl.models import build_model
 from lightning_impl.models.trained import TrainedModel, own_device
 from lightning_impl.norms import convert_sync_batchnorm
 from lightning_impl.state import from_portable, initial_state, shapes_of
+from lightning_impl.training.inference import make_inference
 from lightning_impl.training.loop import evaluate
 from lightning_impl.training.loop import train as train_loop
 from lightning_impl.training.step import TrainingModule
@@ -40,6 +41,7 @@ from pipeline.verify.names.pieces import check_names
 __all__ = [
     "adopt",
     "export",
+    "inference",
     "initial",
     "prepare",
     "read_best",
@@ -95,6 +97,11 @@ def initial(experiment: Experiment, device: Device) -> PortableState:
     """Return the values at step 0 that a user's own model makes itself."""
     del device  # they are made on the CPU
     return initial_state(_make_model(experiment), experiment.config)
+
+
+def inference(experiment: Experiment, device: Device) -> Callable[[], None]:
+    """Return a function that infers a batch of training samples and waits for the result."""
+    return make_inference(experiment, device, build(experiment, device))
 
 
 def export(

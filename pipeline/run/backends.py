@@ -1,7 +1,7 @@
 """The backends, looked up by name and imported only when a job asks for one."""
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -87,6 +87,9 @@ class Backend(Protocol):
         self, experiment: Any, device: Device, checkpoint: Checkpoint | PortableCheckpoint
     ) -> Tested:
         """Test the weights of a checkpoint."""
+
+    def inference(self, experiment: Any, device: Device) -> Callable[[], None]:
+        """Return a function that infers a batch of training samples, as an evaluation, and waits for it."""
 
     def read_best(self, checkpoint: Checkpoint) -> Best | None:
         """Read the best evaluation so far from a checkpoint."""

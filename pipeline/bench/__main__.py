@@ -1,0 +1,70 @@
+"""`python -m pipeline.bench [OVERRIDES…]`: the faster framework for a model on this machine."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.bench.measure import measure
+from pipeline.bench.plan import make_plan
+from pipeline.bench.sentence import sentences
+from pipeline.bench.table import growth_table, speed_table
+from pipeline.bench.write import write
+from pipeline.commands import command
+from pipeline.config.checks.hydra_errors import explain
+from pipeline.config.experiment import require_name
+from pipeline.console import print_and_log, say_line
+from pipeline.errors import RunFailed, UserError
+
+DESCRIPTION = """Measure which backend is faster for a model on this machine.
+
+OVERRIDES are those of run.py. Each backend runs its own training step and inference, in a process of its
+own; they take turns, in alternating order, until their ratios are known within 2 % or the time is over.
+Prints tables and the answer in sentences, and writes bench.html and bench.json into outputs/NAME."""
+
+KEYS = """keys of a benchmark, beside those of run.py:
+  backends=torch,jax      options of the config group backend (default: all)
+  precisions=fp32,bf16    of fp32, tf32, bf16 and fp64 (default: those that the machine is good at)
+  batch_sizes=32,64       samples of a step (default: powers of two, up to what memory and time allow)
+  seconds=20              the most that all turns at one batch size take in training, half in inference
+
+The learning rate is 0 while it is measured, so that the numbers stay as at the start of a run."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        command("bench"),
+        description=DESCRIPTION,
+        epilog=KEYS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDES")
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="options of your own")
+    asked = parser.parse_intermixed_args(arguments)
+    try:
+        plan = make_plan(asked.overrides, asked.config_dir)
+        name = plan.name or f"bench-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+        require_name(name)
+        bench = measure(plan, lambda text: print_and_log(text, soft_wrap=True))
+    except (UserError, RunFailed, HydraException, OmegaConfBaseException) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(explain(error), file=sys.stderr)
+        return 1
+    print_and_log(speed_table(bench))
+    print_and_log(growth_table(bench))
+    for sentence in sentences(bench):
+        print_and_log(f"[bold]{sentence}[/]", soft_wrap=True)
+    for path in write(bench, Path("outputs") / name):
+        say_line(f"→  {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""The answer of a benchmark in sentences: which backend is faster, by how much, and from which batch size."""
+
+from collections.abc import Iterator, Mapping
+
+from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
+from pipeline.bench.statistics import Interval
+
+VERBS = {TRAIN: "trains", INFER: "infers"}
+SAME_MEMORY = 0.05  # relative difference up to which two backends take the same memory
+
+
+def sentences(bench: Bench) -> list[str]:
+    """Return the answer: a sentence on training and one on inference for each precision."""
+    found = []
+    for precision in bench.precisions:
+        for phase in (TRAIN, INFER):
+            if sentence := answer(bench, precision, phase):
+                found.append(sentence)
+    return found
+
+
+def answer(bench: Bench, precision: str, phase: str) -> str:
+    """Return the answer for a precision; empty unless two backends took turns at some batch size."""
+    batch = reference(bench, precision)
+    if batch is None:
+        return ""
+    at = bench.at(precision, batch)
+    best = fastest(at, phase)
+    others = {name: one for name, one in at.items() if name != best}
+    gains = {name: times_as_fast(at[best], one, phase) for name, one in others.items()}
+    known = {name: gain for name, gain in gains.items() if gain is not None}
+    if not known:
+        return ""
+    start = f"{precision}: at batch {batch} "
+    clear = {name: gain for name, gain in known.items() if gain.low > 1}
+    if not clear:
+        also = joined([f"{name} ({times(gain.inverse)})" for name, gain in known.items()])
+        return f"{start}no difference is shown between {best} and {also} in {noun(phase)}."
+    parts = [
+        f"{best} {VERBS[phase]} {joined([f'{times(g)} as fast as {n}' for n, g in clear.items()])}"
+    ]
+    if phase == TRAIN and (memory := memory_beside(at[best], [others[name] for name in clear])):
+        parts.append(memory)
+    if alike := [name for name in known if name not in clear]:
+        parts.append(f"no difference to {joined(alike)} is shown")
+    text = start + joined(parts)
+    for name, first in overtaking(bench, precision, phase, best, batch).items():
+        text += f"; {name} overtakes it from batch {first}"
+    for name, last in ahead_below(bench, precision, phase, best, batch).items():
+        text += f"; up to batch {last} {name} is faster"
+    return f"{text}."
+
+
+def reference(bench: Bench, precision: str) -> int | None:
+    """Return the batch size that is compared: the experiment's own, or the nearest with two backends."""
+    several = [n for n in bench.batches(precision) if len(bench.at(precision, n)) > 1]
+    return min(several, key=lambda n: (abs(n - bench.batch), n), default=None)
+
+
+def fastest(at: Mapping[str, Measured], phase: str) -> str:
+    """Return the backend with the smallest median; ties go by name."""
+
+    def median(name: str) -> tuple[float, str]:
+        interval = at[name].interval(phase)
+        return (interval.median if interval else float("inf"), name)
+
+    return min(at, key=median)
+
+
+def overtaking(bench: Bench, precision: str, phase: str, best: str, batch: int) -> dict[str, int]:
+    """Return the backends that are faster than the best from a larger batch size on, with that size."""
+    found = {}
+    for name in bench.backends:
+        wins = list(compared(bench, precision, phase, name, best))
+        above = [(size, gain) for size, gain in wins if size > batch]
+        shown = [size for size, gain in above if gain.low > 1]
+        if shown and all(gain.low > 1 for size, gain in above if size >= shown[0]):
+            found[name] = shown[0]
+    return found
+
+
+def ahead_below(bench: Bench, precision: str, phase: str, best: str, batch: int) -> dict[str, int]:
+    """Return the backends that are faster than the best up to a smaller batch size, with that size."""
+    found = {}
+    for name in bench.backends:
+        wins = list(compared(bench, precision, phase, name, best))
+        below = [(size, gain) for size, gain in wins if size < batch]
+        shown = [size for size, gain in below if gain.low > 1]
+        if shown and all(gain.low > 1 for size, gain in below if size <= shown[-1]):
+            found[name] = shown[-1]
+    return found
+
+
+def compared(
+    bench: Bench, precision: str, phase: str, name: str, other: str
+) -> Iterator[tuple[int, Interval]]:
+    """Yield how many times as fast a backend is as another, by batch size in ascending order."""
+    for size in bench.batches(precision):
+        at = bench.at(precision, size)
+        if name != other and name in at and other in at:
+            gain = times_as_fast(at[name], at[other], phase)
+            if gain is not None:
+                yield size, gain
+
+
+def memory_beside(best: Measured, others: list[Measured]) -> str:
+    """Return how many times the memory of others a backend takes; empty if one is not known."""
+    if not best.memory_mb or not all(one.memory_mb for one in others):
+        return ""
+    ratios = [best.memory_mb / one.memory_mb for one in others if one.memory_mb]
+    if all(abs(value - 1) <= SAME_MEMORY for value in ratios):
+        return "takes as much memory"
+    factors = joined([f"{value:.2g}" for value in ratios])
+    return f"takes {factors} times the memory"
+
+
+def times(gain: Interval) -> str:
+    """Return a factor with half its interval, as text: `1.4 ± 0.1 times`."""
+    half = f" ± {gain.half:.1g}" if gain.half < float("inf") else ""
+    decimals = max(1, min(3, len(half.partition(".")[2])))
+    return f"{gain.median:.{decimals}f}{half} times"
+
+
+def noun(phase: str) -> str:
+    """Return the noun of what was timed."""
+    return "training" if phase == TRAIN else "inference"
+
+
+def joined(words: list[str]) -> str:
+    """Join words as a list in a sentence."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

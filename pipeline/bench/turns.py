@@ -1,0 +1,141 @@
+"""Turns: the backends' processes take them in alternating order until their ratios are known well enough.
+
+Each round gives every backend one turn of about the same length. The order is reversed every other round, so
+that a machine that gets slower, or another program that disturbs, hits all alike.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from pipeline.bench.results import INFER, TRAIN
+from pipeline.bench.side import END, Answer, Asked, Failed, Ready, Turn, serve
+from pipeline.bench.statistics import FEWEST, median_interval, ratio
+from pipeline.config.experiment import Config
+
+TURN = 0.2  # seconds of a turn, unless one step takes longer
+PRECISE = 0.02  # half of an interval, relative to its median, at which no more rounds are needed
+MOST_ROUNDS = 50
+
+
+class Side:
+    """One backend's process, started at its own configuration, and what it has answered.
+
+    `failed` is set once it cannot go on. Turns of both phases are in `seconds`, per step or inference.
+    """
+
+    def __init__(self, name: str, config: Config) -> None:
+        self.name, self.log_every = name, config.train.log_every
+        self.seconds: dict[str, list[float]] = {TRAIN: [], INFER: []}
+        self.ready: dict[str, Ready] = {}
+        self.failed: Failed | None = None
+        self.count = 1  # steps or inferences of a turn
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(
+            target=serve, args=(config, theirs, time.perf_counter()), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self.failed is None and not any(failure):
+            self._ask(Asked(END))
+            self.process.join(timeout=10)
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
+    def begin(self, phase: str) -> None:
+        """Wait for the first result of a phase, and choose the length of turns."""
+        if phase == INFER:
+            self._ask(Asked(INFER))
+        ready = self._answer()
+        if not isinstance(ready, Ready):
+            return
+        self.ready[phase] = ready
+        self.count, taken = ready.unit, self.take(phase)
+        while taken is not None and taken.seconds < TURN / 2:  # the first steps are not typical
+            each = max(taken.seconds / taken.count, 1e-6)
+            wanted = min(10 * self.count, TURN / each)
+            self.count = self._whole(phase, max(2 * self.count, round(wanted)), ready.unit)
+            taken = self.take(phase)
+        if taken is not None and taken.seconds > 2 * TURN and self.count > ready.unit:
+            wanted = round(self.count * TURN / taken.seconds)
+            self.count = self._whole(phase, max(1, wanted), ready.unit)
+
+    def take(self, phase: str) -> Turn | None:
+        """Take a turn; None if it has failed."""
+        self._ask(Asked(phase, self.count))
+        answer = self._answer()
+        return answer if isinstance(answer, Turn) else None
+
+    def _whole(self, phase: str, count: int, unit: int) -> int:
+        """Round a number of steps up to whole calls, and if there are many to whole lines of metrics."""
+        if phase == TRAIN and count > self.log_every and self.log_every % unit == 0:
+            unit = self.log_every
+        return -(-count // unit) * unit
+
+    def _ask(self, asked: Asked) -> None:
+        try:
+            self.connection.send(asked)
+        except OSError:
+            self._note_death()
+
+    def _answer(self) -> Answer:
+        """Wait for an answer; one that has failed, or a process that has ended, is noted."""
+        if self.failed is not None:
+            return self.failed
+        try:
+            answer = self.connection.recv()
+        except (EOFError, OSError):
+            return self._note_death()
+        if isinstance(answer, Failed):
+            self.failed = answer
+        return answer
+
+    def _note_death(self) -> Failed:
+        self.process.join(timeout=10)
+        code = self.process.exitcode
+        if code == -9:  # by the kernel
+            reason = "killed by signal 9: the machine was probably out of memory"
+            self.failed = Failed(reason, out_of_memory=True)
+        else:
+            self.failed = Failed(f"its process ended with exit code {code}")
+        return self.failed
+
+
+def take_turns(sides: Sequence[Side], phase: str, seconds: float) -> float:
+    """Take turns until all ratios are precise, or the time is over; return the seconds of a round.
+
+    There are at least `FEWEST` rounds. A side that fails leaves.
+    """
+    started, rounds = time.perf_counter(), 0
+    while rounds < MOST_ROUNDS:
+        active = [side for side in sides if side.failed is None]
+        if not active:
+            break
+        for side in active if rounds % 2 == 0 else reversed(active):
+            if turn := side.take(phase):
+                side.seconds[phase].append(turn.seconds / turn.count)
+        rounds += 1
+        known = {side.name: side.seconds[phase] for side in active if side.failed is None}
+        over = time.perf_counter() - started >= seconds
+        if rounds >= FEWEST and (over or are_precise(known)):
+            break
+    return (time.perf_counter() - started) / max(1, rounds)
+
+
+def are_precise(seconds: Mapping[str, Sequence[float]]) -> bool:
+    """Return whether the ratios of all pairs are known well enough; of a single side its median."""
+    names = list(seconds)
+    if len(names) < 2:
+        found = [median_interval(values) for values in seconds.values()]
+    else:
+        pairs = [(a, b) for at, a in enumerate(names) for b in names[at + 1 :]]
+        found = [ratio(seconds[a], seconds[b]) for a, b in pairs]
+    return all(interval.half <= PRECISE * interval.median for interval in found)
