@@ -1,7 +1,7 @@
 """Functions of a backend that the core calls; see `pipeline.run.backends.Backend`."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -120,8 +120,8 @@ def initial(experiment: Experiment, device: Device) -> PortableState:
     return initial_state(layout, experiment.config, make)
 
 
-def inference(experiment: Experiment, device: Device) -> Callable[[], None]:
-    """Return a function that infers a batch of training samples and waits for the result."""
+def inference(experiment: Experiment, device: Device) -> Callable[[], Mapping[str, float]]:
+    """Return a function that infers the next batch of training samples, and returns its sums."""
     return make_inference(experiment, device, build(experiment, device)[0])
 
 

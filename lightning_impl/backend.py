@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -99,8 +99,8 @@ def initial(experiment: Experiment, device: Device) -> PortableState:
     return initial_state(_make_model(experiment), experiment.config)
 
 
-def inference(experiment: Experiment, device: Device) -> Callable[[], None]:
-    """Return a function that infers a batch of training samples and waits for the result."""
+def inference(experiment: Experiment, device: Device) -> Callable[[], Mapping[str, float]]:
+    """Return a function that infers the next batch of training samples, and returns its sums."""
     return make_inference(experiment, device, build(experiment, device))
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From what was asked to what came of it. Files that stand in no room may be imported by everyone.
 ROOMS = (
     "config", "tasks", "data", "training", "storage", "devices", "loggers", "verify", "run", "parity",
-    "compare", "sweep", "cli", "convert",
+    "compare", "bench", "sweep", "cli", "convert",
 )  # fmt: skip
 MOST_FILES = 16
 

@@ -1,6 +1,6 @@
 """The inference of one batch, as an evaluation does it, to be timed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from flax_impl.data.batches import EvalBatches
@@ -9,8 +9,13 @@ from flax_impl.training.step import StepContext, TrainState, make_eval_step
 from pipeline.run.experiment import Experiment
 
 
-def make_inference(experiment: Experiment, device: Device, state: TrainState) -> Callable[[], None]:
-    """Make a function that prepares a batch of training samples, evaluates it, and waits for the result."""
+def make_inference(
+    experiment: Experiment, device: Device, state: TrainState
+) -> Callable[[], Mapping[str, float]]:
+    """Make a function that prepares the next batch of training samples and evaluates it.
+
+    It waits for the result, and returns the sums over the batch.
+    """
     plan = experiment.plan
     step = make_eval_step(StepContext(experiment.config, plan, device))
     batches = EvalBatches(plan.data.train, plan, device, plan.batch_size)
@@ -21,8 +26,8 @@ def make_inference(experiment: Experiment, device: Device, state: TrainState) ->
 
     following = whole()
 
-    def infer() -> None:
+    def infer() -> Mapping[str, float]:
         values, _ = step(state, *next(following))
-        device.read([values])
+        return dict(zip(plan.data.sums, device.read([values])[0].tolist(), strict=True))
 
     return infer

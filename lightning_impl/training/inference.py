@@ -1,6 +1,6 @@
 """The inference of one batch, as an evaluation does it, to be timed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 import torch
@@ -15,8 +15,11 @@ from pipeline.run.experiment import Experiment
 
 def make_inference(
     experiment: Experiment, device: Device, module: TrainingModule
-) -> Callable[[], None]:
-    """Make a function that prepares a batch of training samples, evaluates it, and waits for the result."""
+) -> Callable[[], Mapping[str, float]]:
+    """Make a function that prepares the next batch of training samples and evaluates it.
+
+    It waits for the result, and returns the sums over the batch.
+    """
     plan = experiment.plan
     module.configure_model()
     module.to(device.torch_device).eval()
@@ -29,9 +32,9 @@ def make_inference(
 
     following = whole()
 
-    def infer() -> None:
+    def infer() -> Mapping[str, float]:
         with torch.inference_mode(), computing():
             module.validation_step(next(following), 0)
-            module.evaluation_sums()
+            return module.evaluation_sums()
 
     return infer

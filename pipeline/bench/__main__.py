@@ -9,13 +9,15 @@ from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
 
 from pipeline.bench.measure import measure
+from pipeline.bench.page import write
 from pipeline.bench.plan import make_plan
 from pipeline.bench.sentence import sentences
 from pipeline.bench.table import growth_table, speed_table
-from pipeline.bench.write import write
 from pipeline.commands import command
+from pipeline.compare import WIDE
 from pipeline.config.checks.hydra_errors import explain
 from pipeline.config.experiment import require_name
 from pipeline.console import print_and_log, say_line
@@ -57,8 +59,12 @@ def main(arguments: Sequence[str]) -> int:
             raise
         print(explain(error), file=sys.stderr)
         return 1
-    print_and_log(speed_table(bench))
-    print_and_log(growth_table(bench))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(speed_table(bench))
+    if (growth := growth_table(bench)).row_count:
+        console.print(growth)
     for sentence in sentences(bench):
         print_and_log(f"[bold]{sentence}[/]", soft_wrap=True)
     for path in write(bench, Path("outputs") / name):

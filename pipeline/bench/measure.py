@@ -14,13 +14,16 @@ from pipeline.bench.side import keep_no_programs
 from pipeline.bench.statistics import FEWEST, growth
 from pipeline.bench.turns import Side, take_turns
 from pipeline.config.experiment import Config, plain
+from pipeline.data import sources
 from pipeline.devices.device_count import usable_gpus
 from pipeline.devices.hardware import hardware
 from pipeline.errors import RunFailed, UserError
 from pipeline.formatting import format_number
+from pipeline.training.model_checks import check_model
 
 MOST_OF_MEMORY = 0.9  # part of the free memory that a batch may take
 MOST_FAILURES = 2  # batch sizes in a row at which a backend may fail
+OUT_OF_MEMORY = "out of memory"  # in the reasons of failures
 Report = Callable[[str], None]
 
 
@@ -48,7 +51,7 @@ def measure(plan: Plan, report: Report) -> Bench:
 
 
 @contextmanager
-def empty_cache() -> Generator[None, None, None]:
+def empty_cache() -> Generator[None]:
     """Keep compiled programs in a folder of their own that is deleted at the end."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,11 +68,29 @@ class Measurement:
 
     def __init__(self, plan: Plan, report: Report) -> None:
         self.plan, self.report = plan, report
-        self.backends = plan.chosen_backends()
-        self.config = plan.config(self.backends[0])
-        self.precisions = plan.chosen_precisions(self.config)
         self.measured: list[Measured] = []
         self.notes: list[str] = []
+        self.backends = self.fitting(plan.chosen_backends())
+        self.config = plan.config(self.backends[0])
+        self.precisions = plan.chosen_precisions(self.config)
+
+    def fitting(self, backends: Sequence[str]) -> list[str]:
+        """Return the backends for which there is a model; note the others.
+
+        Raises:
+            UserError: one that was asked for has no model, or none has.
+        """
+        found = []
+        for name in backends:
+            config = self.plan.config(name)
+            try:
+                check_model(config, sources.load(config.dataset, config.task))
+                found.append(name)
+            except UserError as error:
+                if self.plan.backends is not None or (name == backends[-1] and not found):
+                    raise
+                self.note(f"{name} is left out: {error}")
+        return found
 
     @property
     def bench(self) -> Bench:
@@ -101,35 +122,16 @@ class Measurement:
             if not active or not self.fits(precision, batch, active):
                 return
             at = {name: with_batch(configs[name], batch) for name in active}
-            found, round_seconds, refused = self.measure_batch(precision, batch, at)
+            found, round_seconds = self.measure_batch(precision, batch, at)
             self.measured += found
             for one in found:
                 failures[one.backend] = 0 if one.train else failures[one.backend] + 1
-                if "out of memory" in one.error:
+                if OUT_OF_MEMORY in one.error:
                     failures[one.backend] = MOST_FAILURES
-            for name, error in refused.items():
-                if not self.is_left_out(name, error, precision):
-                    return
-                failures.pop(name, None)
             if self.plan.batch_sizes is None and round_seconds > self.plan.seconds / FEWEST:
                 last = f"{precision}: batches above {batch} are left out: {FEWEST} rounds of turns take"
                 self.note(f"{last} longer than seconds={self.plan.seconds:g}")
                 return
-
-    def is_left_out(self, name: str, error: UserError, precision: str) -> bool:
-        """Note that a backend refuses the experiment, and leave it out; return False if only this batch.
-
-        Raises:
-            UserError: the backend was asked for by name, or no other is left.
-        """
-        if error.key == "train.batch_size" and self.measured:
-            self.note(f"{precision}: larger batches are left out: {error}")
-            return False
-        if self.plan.backends is not None or len(self.backends) == 1:
-            raise error
-        self.backends.remove(name)
-        self.note(f"{name} is left out: {error}")
-        return True
 
     def fits(self, precision: str, batch: int, active: Sequence[str]) -> bool:
         """Return whether the memory is expected to suffice for a batch; note it if not.
@@ -154,48 +156,39 @@ class Measurement:
 
     def measure_batch(
         self, precision: str, batch: int, configs: dict[str, Config]
-    ) -> tuple[list[Measured], float, dict[str, UserError]]:
-        """Measure a batch size; return the measurements, the seconds of a round, and who refuses.
+    ) -> tuple[list[Measured], float]:
+        """Measure a batch size; return the measurements, and the seconds of a round of training.
 
         Where memory does not suffice for all at once, those that ran out of it are measured alone.
         """
-        found, seconds, refused = self.take_turns(precision, batch, configs)
-        short = [one.backend for one in found if "out of memory" in one.error]
-        if len(configs) > 1:
-            for name in short:
-                alone, longer, _ = self.take_turns(precision, batch, {name: configs[name]})
-                found = [one for one in found if one.backend != name] + alone
-                seconds = max(seconds, longer)
-        return found, seconds, refused
+        found, seconds = self.take_turns(precision, batch, configs)
+        short = [one.backend for one in found if OUT_OF_MEMORY in one.error]
+        for name in short if len(configs) > 1 else ():
+            alone, longer = self.take_turns(precision, batch, {name: configs[name]})
+            found = [one for one in found if one.backend != name] + alone
+            seconds = max(seconds, longer)
+        return found, seconds
 
     def take_turns(
         self, precision: str, batch: int, configs: dict[str, Config]
-    ) -> tuple[list[Measured], float, dict[str, UserError]]:
+    ) -> tuple[list[Measured], float]:
         """Start the backends one after the other, and have them take turns at training and inference."""
         with ExitStack() as stack:
             sides: list[Side] = []
             for name, config in configs.items():
-                side = stack.enter_context(Side(name, config))
-                sides.append(side)
-                side.begin(TRAIN)
+                sides.append(stack.enter_context(Side(name, config)))
+                sides[-1].begin(TRAIN)
             seconds = take_turns(sides, TRAIN, self.plan.seconds)
             for side in sides:
                 side.begin(INFER)
             take_turns(sides, INFER, self.plan.seconds / 2)
-        found, refused = [], {}
         beside = [side.name for side in sides if side.seconds[TRAIN]]
-        for side in sides:
-            if side.failed and side.failed.error:
-                refused[side.name] = side.failed.error
-                continue
-            found.append(measured_of(side, precision, batch, beside))
-            self.report(line_of(found[-1]))
-            if ready := side.ready.get(TRAIN):
-                if ready.fallback:
-                    self.note(
-                        f"{side.name} is on the CPU of a machine with a GPU: {ready.fallback}"
-                    )
-        return found, seconds, refused
+        found = [measured_of(side, precision, batch, beside) for side in sides]
+        for side, one in zip(sides, found, strict=True):
+            self.report(line_of(one))
+            if (ready := side.ready.get(TRAIN)) and ready.fallback:
+                self.note(f"{side.name} is on the CPU of a machine with a GPU: {ready.fallback}")
+        return found, seconds
 
 
 def with_batch(config: Config, batch: int) -> Config:

@@ -1,4 +1,4 @@
-"""Plan of a benchmark: the experiment's overrides, and the backends, precisions and batch sizes to measure."""
+"""Plan of a benchmark: the overrides of its experiment, and the backends, precisions and batch sizes."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -72,6 +72,10 @@ class Plan:
         register()
         with compose_from(CONF):
             config = validate_config(compose("config", [*search, *self.overrides, *chosen]))
+        for key in ("devices", "nodes"):
+            value = getattr(config.accelerator, key)
+            allowed = "1: a benchmark measures one device of each backend"
+            require(value == 1, f"accelerator.{key}", value, allowed)
         train = config.train
         endless = train.log_every * 10**7
         train = replace(

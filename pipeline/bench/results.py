@@ -1,8 +1,8 @@
 """Results of a benchmark: what was measured of each backend at each batch size and precision."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from pipeline.bench.statistics import Interval, median_interval, ratio
 
@@ -85,17 +85,6 @@ class Bench:
     def to_json(self) -> dict[str, Any]:
         """Return plain containers, with medians and intervals beside what was measured."""
         return {"schema": SCHEMA} | asdict(self) | {"measured": [*map(summed_up, self.measured)]}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Rebuild from what `to_json` returned."""
-        known = {entry.name for entry in fields(Measured)}
-        measured = [
-            Measured(**{key: value for key, value in one.items() if key in known})
-            for one in content["measured"]
-        ]
-        names = [entry.name for entry in fields(cls) if entry.name in content]
-        return cls(**{name: content[name] for name in names} | {"measured": measured})
 
 
 def summed_up(one: Measured) -> dict[str, Any]:

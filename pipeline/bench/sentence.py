@@ -1,11 +1,14 @@
 """The answer of a benchmark in sentences: which backend is faster, by how much, and from which batch size."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.statistics import Interval
 
 VERBS = {TRAIN: "trains", INFER: "infers"}
+WIDE = 0.2  # half of an interval, relative to its median, above which both ends are named
+EXACT = 5e-4  # … below which it is left out
 SAME_MEMORY = 0.05  # relative difference up to which two backends take the same memory
 
 
@@ -43,7 +46,7 @@ def answer(bench: Bench, precision: str, phase: str) -> str:
         parts.append(memory)
     if alike := [name for name in known if name not in clear]:
         parts.append(f"no difference to {joined(alike)} is shown")
-    text = start + joined(parts)
+    text = start + (", and " if len(clear) > 1 else " and ").join(parts)
     for name, first in overtaking(bench, precision, phase, best, batch).items():
         text += f"; {name} overtakes it from batch {first}"
     for name, last in ahead_below(bench, precision, phase, best, batch).items():
@@ -62,7 +65,7 @@ def fastest(at: Mapping[str, Measured], phase: str) -> str:
 
     def median(name: str) -> tuple[float, str]:
         interval = at[name].interval(phase)
-        return (interval.median if interval else float("inf"), name)
+        return (interval.median if interval else math.inf, name)
 
     return min(at, key=median)
 
@@ -110,15 +113,20 @@ def memory_beside(best: Measured, others: list[Measured]) -> str:
     ratios = [best.memory_mb / one.memory_mb for one in others if one.memory_mb]
     if all(abs(value - 1) <= SAME_MEMORY for value in ratios):
         return "takes as much memory"
-    factors = joined([f"{value:.2g}" for value in ratios])
+    factors = joined([*dict.fromkeys(f"{value:.2g}" for value in ratios)])
     return f"takes {factors} times the memory"
 
 
 def times(gain: Interval) -> str:
-    """Return a factor with half its interval, as text: `1.4 ± 0.1 times`."""
-    half = f" ± {gain.half:.1g}" if gain.half < float("inf") else ""
+    """Return a factor with half its interval as text, or with both ends: `1.4 ± 0.1 times`."""
+    if gain.half > WIDE * gain.median:
+        known = gain.half < math.inf
+        return f"{gain.median:.2g} times{f' ({gain.low:.2g} to {gain.high:.2g})' * known}"
+    if gain.half < EXACT * gain.median:
+        return f"{gain.median:.3g} times"
+    half = f"{gain.half:.1g}"
     decimals = max(1, min(3, len(half.partition(".")[2])))
-    return f"{gain.median:.{decimals}f}{half} times"
+    return f"{gain.median:.{decimals}f} ± {half} times"
 
 
 def noun(phase: str) -> str:

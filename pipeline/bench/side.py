@@ -1,9 +1,9 @@
 """Process of one backend in a benchmark: it trains and infers when it is asked to, and waits in between.
 
 It runs the backend's own training loop, with its batches, steps and recorder; the recorder stops the loop
-after as many steps as were asked for. The learning rate is zero, so that all steps compute with the weights at
-step 0: a model that has learned its data computes with denormal numbers, at which a CPU is slow, and one that
-diverges has none.
+after as many steps as were asked for. The learning rate is zero, so that all steps compute with the weights
+at step 0: a model that has learned its data computes with denormal numbers, at which a CPU is slow, and one
+that diverges has none.
 """
 
 import os
@@ -31,7 +31,6 @@ from pipeline.run import backends
 from pipeline.run.backends import Device
 from pipeline.run.experiment import Experiment
 from pipeline.run.recording.recorder import Recorder
-from pipeline.training.model_checks import check_model
 from pipeline.user_code import is_out_of_memory, shortened
 
 END = "end"
@@ -71,11 +70,9 @@ class Turn:
 
 @dataclass(frozen=True)
 class Failed:
-    """The process cannot go on; `error` is the user's own to correct."""
+    """The process cannot go on."""
 
     reason: str
-    out_of_memory: bool = False
-    error: UserError | None = None
 
 
 Answer = Ready | Turn | Failed
@@ -171,7 +168,6 @@ def work(config: Config, connection: Connection, started: float, folder: Path) -
     backend = backends.load(config.backend.name)
     device = backend.prepare(config, ALONE)
     data = repeated(sources.load(config.dataset, config.task), config.train.batch_size)
-    check_model(config, data)
     plan = make_batch_plan(config, data)
     recorder = TurnRecorder(config, data, connection, started)
     experiment = Experiment(config, plan, recorder, folder)
@@ -195,12 +191,10 @@ def work(config: Config, connection: Connection, started: float, folder: Path) -
 def failed(error: BaseException) -> Failed:
     """Return the reason of an error for the parent."""
     if is_out_of_memory(error):
-        return Failed("out of memory", out_of_memory=True)
-    if isinstance(error, UserError):
-        return Failed(str(error), error=error)
-    if isinstance(error, RunFailed):
+        return Failed("out of memory")
+    if isinstance(error, UserError | RunFailed):
         return Failed(str(error))
-    return Failed(shortened(error) if isinstance(error, Exception) else repr(error))
+    return Failed(shortened(error))
 
 
 def repeated(data: Data, batch: int) -> Data:

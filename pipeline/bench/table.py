@@ -1,5 +1,8 @@
 """Tables of a benchmark for the terminal."""
 
+import math
+from collections.abc import Sequence
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -20,18 +23,36 @@ GROWTH = (
 
 def speed_table(bench: Bench) -> Table:
     """Return a row for each measurement, with the median and half of its 95 % interval."""
-    first = bench.backends[0]
-    output = framed(f"{bench.title}: median ± half of the 95 % interval", [*SPEED, f"× {first}"])
-    for precision in bench.precisions:
-        for batch in sorted({one.batch for one in bench.measured if one.precision == precision}):
-            at = bench.at(precision, batch)
-            rows = [m for m in bench.measured if (m.precision, m.batch) == (precision, batch)]
-            for place, one in enumerate(rows):
-                head = f"{precision}, {batch}" if place == 0 else ""
-                gain = times_as_fast(one, at[first], TRAIN) if first in at and one.train else None
-                shown = gain if one.backend != first else None
-                output.add_row(head, *map(escape, cells(one)), with_half(shown))
+    title = f"{bench.title}: median ± half of the 95 % interval"
+    return filled(framed(title, speed_head(bench)), speed_rows(bench))
+
+
+def growth_table(bench: Bench) -> Table:
+    """Return a row for each backend and precision: how time and memory grow with the batch."""
+    return filled(framed("growth with the batch", GROWTH), growth_rows(bench))
+
+
+def filled(output: Table, rows: Sequence[Sequence[str]]) -> Table:
+    """Add rows to a table."""
+    for row in rows:
+        output.add_row(*map(escape, row))
     return output
+
+
+def speed_head(bench: Bench) -> list[str]:
+    """Return the titles of the table of measurements; the last is the ratio to the first backend."""
+    return [*SPEED, f"× {bench.backends[0]}"]
+
+
+def speed_rows(bench: Bench) -> list[list[str]]:
+    """Return the cells of all measurements, by precision and batch size."""
+    first, rows = bench.backends[0], []
+    for one in sorted(bench.measured, key=lambda m: (bench.precisions.index(m.precision), m.batch)):
+        at = bench.at(one.precision, one.batch)
+        is_compared = one.backend != first and first in at and one.train
+        gain = times_as_fast(one, at[first], TRAIN) if is_compared else None
+        rows.append([f"{one.precision}, {one.batch}", *cells(one), with_half(gain)])
+    return rows
 
 
 def cells(one: Measured) -> list[str]:
@@ -50,9 +71,9 @@ def cells(one: Measured) -> list[str]:
     ]
 
 
-def growth_table(bench: Bench) -> Table:
-    """Return a row for each backend and precision: how time and memory grow with the batch."""
-    output = framed("growth with the batch", GROWTH)
+def growth_rows(bench: Bench) -> list[list[str]]:
+    """Return the cells of the table of growth."""
+    rows = []
     for precision in bench.precisions:
         for backend in bench.backends:
             if lines := growths(bench, precision, backend):
@@ -61,8 +82,8 @@ def growth_table(bench: Bench) -> Table:
                     for line, scale in zip(lines, (1000, 1000, 1), strict=True)
                     for number in (line.fixed, line.each)
                 ]
-                output.add_row(precision, backend, *numbers)
-    return output
+                rows.append([precision, backend, *numbers])
+    return rows
 
 
 def growths(bench: Bench, precision: str, backend: str) -> list[Growth]:
@@ -80,12 +101,12 @@ def growths(bench: Bench, precision: str, backend: str) -> list[Growth]:
 
 
 def with_half(interval: Interval | None, scale: float = 1.0) -> str:
-    """Return a median with half its interval as text, three digits of it."""
+    """Return a median as text, with half its interval in percent of it."""
     if interval is None:
         return "–"
-    median = format_number(rounded(interval.median * scale))
-    half = interval.half * scale
-    return median if half == float("inf") else f"{median} ± {half:.2g}"
+    half = 100 * interval.half / interval.median
+    ending = f" ± {half:.1f} %" if half < 10 else f" ± {half:.0f} %" if half < math.inf else ""
+    return format_number(rounded(interval.median * scale)) + ending
 
 
 def rounded(value: float | None) -> float | None:

@@ -102,8 +102,7 @@ class Side:
         self.process.join(timeout=10)
         code = self.process.exitcode
         if code == -9:  # by the kernel
-            reason = "killed by signal 9: the machine was probably out of memory"
-            self.failed = Failed(reason, out_of_memory=True)
+            self.failed = Failed("killed by signal 9: probably out of memory")
         else:
             self.failed = Failed(f"its process ended with exit code {code}")
         return self.failed

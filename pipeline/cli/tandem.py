@@ -28,6 +28,7 @@ SUBCOMMANDS = {
     "run": Subcommand("", "[-m] KEY=VALUE…", "train and test an experiment; with -m several"),
     "verify": Subcommand("pipeline.verify", "LEFT RIGHT …", "are two models the same? If not, why?"),
     "parity": Subcommand("pipeline.parity", "KEY=VALUE…", "an experiment on both backends in lockstep"),
+    "bench": Subcommand("pipeline.bench", "KEY=VALUE…", "which backend is faster for a model, here"),
     "compare": Subcommand("pipeline.compare", "PATH…", "runs and sweeps in a table and a page"),
     "convert": Subcommand("pipeline.convert", "SRC DST", "a checkpoint to the other backend, or a file"),
     "new": Subcommand("pipeline.cli.new_project", "FOLDER", "a project to start from, with its test"),

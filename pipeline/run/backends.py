@@ -88,8 +88,11 @@ class Backend(Protocol):
     ) -> Tested:
         """Test the weights of a checkpoint."""
 
-    def inference(self, experiment: Any, device: Device) -> Callable[[], None]:
-        """Return a function that infers a batch of training samples, as an evaluation, and waits for it."""
+    def inference(self, experiment: Any, device: Device) -> Callable[[], Mapping[str, float]]:
+        """Return a function that infers the next batch of training samples, as an evaluation does.
+
+        It waits for the result, and returns the sums over the batch by the names of `Task.sums`.
+        """
 
     def read_best(self, checkpoint: Checkpoint) -> Best | None:
         """Read the best evaluation so far from a checkpoint."""

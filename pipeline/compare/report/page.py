@@ -6,12 +6,13 @@ injected through the name of a run would not run even if it were not escaped.
 
 import json
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from pipeline.atomic_files import write_text
 from pipeline.compare.comparison import Comparison
-from pipeline.compare.report.page_data import page_data
+from pipeline.compare.report.page_data import Json, page_data
 from pipeline.content_security import hashes
 
 FOLDER = Path(__file__).parent
@@ -42,23 +43,26 @@ def write_page(made: Comparison, path: Path, refresh: float | None = None) -> No
 
 def page(made: Comparison, refresh: float | None = None) -> str:
     """Return the page as text."""
+    scripts = [read_part(f"{name}.js") for name in SCRIPTS]
+    return assembled(read_part("report.html"), scripts, page_data(made) | {"refresh": refresh})
+
+
+def assembled(template: str, scripts: Sequence[str], data: Json) -> str:
+    """Return a page in the style of the report, with its scripts, which find the data by the id `data`."""
     style, library = read_part("report.css"), plotly()
-    script = "\n".join(['"use strict";', *(read_part(f"{name}.js") for name in SCRIPTS)])
+    script = "\n".join(['"use strict";', *scripts])
     map_style = MAP_STYLE.search(library)
-    data = json.dumps(
-        page_data(made) | {"refresh": refresh},
-        allow_nan=False,
-        separators=(",", ":"),
-        ensure_ascii=False,
-    ).replace("<", "\\u003c")  # so that it cannot end its script element
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace(
+        "<", "\\u003c"
+    )  # so that it cannot end its script element
     content = {
         "policy": POLICY.format(scripts=hashes(library, script), styles=hashes(style, "")),
         "map_style": f'<meta id="{map_style[1]}">' if map_style else "",
         "style": f"<style>{style}</style>",
-        "data": f'<script type="application/json" id="data">{data}</script>',
+        "data": f'<script type="application/json" id="data">{text}</script>',
         "scripts": f"<script>{library}</script>\n<script>{script}</script>",
     }
-    return re.sub(r"<!--(\w+)-->", lambda match: content[match[1]], read_part("report.html"))
+    return re.sub(r"<!--(\w+)-->", lambda match: content[match[1]], template)
 
 
 def read_part(name: str) -> str:

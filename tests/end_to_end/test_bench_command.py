@@ -1,0 +1,67 @@
+"""`python -m pipeline.bench` as a user calls it."""
+
+import json
+import re
+
+import pytest
+
+from pipeline.bench.__main__ import main
+from pipeline.bench.statistics import FEWEST
+
+SMALL = (
+    "model=linear",
+    "accelerator=cpu",
+    "accelerator.threads=1",
+    "precisions=fp32",
+    "seconds=0.1",
+)
+
+
+def test_a_benchmark_prints_tables_and_an_answer_and_writes_a_page_and_its_numbers(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([*SMALL, "name=faster", "backends=torch,jax", "batch_sizes=64"]) == 0
+    output = capsys.readouterr().out
+    folder = tmp_path / "outputs" / "faster"
+    for name in ("bench.html", "bench.json"):
+        assert f"→  outputs/faster/{name}" in output
+    found = json.loads((folder / "bench.json").read_text())
+    assert (found["schema"], found["title"]) == (1, "linear on digits, adamw")
+    both = found["measured"]
+    assert [one["backend"] for one in both] == ["torch", "jax"]
+    for one in both:
+        assert (one["batch"], one["precision"], one["error"]) == (64, "fp32", "")
+        assert one["beside"] == ["torch", "jax"]
+        assert one["parameters"] == 650
+        assert one["first_seconds"] > one["compile_seconds"] >= 0
+        assert one["memory_mb"] > 50
+        assert len(one["train"]) == len(one["infer"]) >= FEWEST
+        low, median, high = (one["samples_per_second"][place] for place in (1, 0, 2))
+        assert 0 < low <= median <= high
+        assert median == pytest.approx(64 / one["step_seconds"][0], rel=1e-9)
+    assert both[1]["compile_seconds"] > 0 == both[0]["compile_seconds"]
+    assert len(found["sentences"]) == 2
+    assert all(sentence in re.sub(r"\s+", " ", output) for sentence in found["sentences"])
+    page = (folder / "bench.html").read_text()
+    assert all(sentence.replace("<", "\\u003c") in page for sentence in found["sentences"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("model=own",), "error: model.jax=null: your model has no side for backend=jax."),
+        (("model=gpt", "backends=torch"), "error: model=gpt: must be "),
+        (("model=nothing",), "error: model=nothing"),
+        (("backend=jax",), "Set backends=torch,jax."),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_message(
+    tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert "Traceback" not in shown.err
+    assert not (tmp_path / "outputs").exists()

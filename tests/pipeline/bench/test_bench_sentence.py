@@ -1,0 +1,156 @@
+"""Laws of the answer of a benchmark: it claims what the intervals show, and nothing else."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.bench.page import page
+from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
+from pipeline.bench.sentence import answer, reference, sentences
+from pipeline.bench.statistics import FEWEST
+
+NAMES = ("torch", "torch_compiled", "jax")
+
+
+def measured(backend, batch, train, memory=100.0, beside=NAMES, precision="fp32"):
+    """Return a measurement with six rounds of the same seconds, or with the given ones."""
+    rounds = [train] * FEWEST if isinstance(train, float) else train
+    return Measured(
+        backend=backend, precision=precision, batch=batch, train=rounds, infer=rounds,
+        beside=beside, memory_mb=memory, first_seconds=1.0, compile_seconds=0.5, parameters=10,
+    )  # fmt: skip
+
+
+def bench(*all_measured, batch=64, precisions=("fp32",)):
+    return Bench(
+        title="cnn on digits", batch=batch, backends=NAMES, precisions=precisions,
+        measured=all_measured,
+    )  # fmt: skip
+
+
+@st.composite
+def benches(draw):
+    """Benchmarks of two or three backends at up to five batch sizes."""
+    names = NAMES[: draw(st.integers(2, 3))]
+    batches = draw(st.lists(st.sampled_from([1, 8, 32, 64, 128, 256]), min_size=1, unique=True))
+    rounds = draw(st.integers(1, 9))
+    levels = st.sampled_from([1.0, 1.01, 2.0, 4.0])
+    noise = st.lists(st.sampled_from([1.0, 1.125, 0.875]), min_size=rounds, max_size=rounds)
+    found = []
+    for size in batches:
+        for name in names:
+            level = draw(levels)
+            found.append(measured(name, size, [level * factor for factor in draw(noise)]))
+    return bench(*found)
+
+
+@given(benches(), st.randoms())
+def test_neither_the_speed_of_the_machine_nor_the_order_of_measurements_changes_the_answer(
+    made, random
+):
+    slower = [
+        replace(one, train=[4 * t for t in one.train], infer=[4 * t for t in one.infer])
+        for one in made.measured
+    ]
+    shuffled = random.sample(slower, len(slower))
+    assert sentences(replace(made, measured=shuffled)) == sentences(made)
+
+
+@given(benches())
+def test_every_claim_is_shown_by_the_interval_of_its_ratio(made):
+    text = answer(made, "fp32", TRAIN)
+    batch = reference(made, "fp32")
+    assert f"at batch {batch} " in text
+    at = made.at("fp32", batch)
+    if "no difference is shown between" in text:
+        best = re.search(r"between (\w+) and", text)[1]
+        for name in at.keys() - {best}:
+            gain = times_as_fast(at[best], at[name], TRAIN)
+            assert not gain.low > 1
+        return
+    best = re.search(rf"at batch {batch} (\w+) trains", text)[1]
+    for name in re.findall(r"as fast as (\w+)", text):
+        assert times_as_fast(at[best], at[name], TRAIN).low > 1
+    for name, first in re.findall(r"(\w+) overtakes it from batch (\d+)", text):
+        larger = [size for size in made.batches("fp32") if size >= int(first)]
+        assert int(first) > batch
+        for size in larger:
+            there = made.at("fp32", size)
+            assert times_as_fast(there[name], there[best], TRAIN).low > 1
+    for last, name in re.findall(r"up to batch (\d+) (\w+) is faster", text):
+        smaller = [size for size in made.batches("fp32") if size <= int(last)]
+        assert int(last) < batch
+        for size in smaller:
+            there = made.at("fp32", size)
+            assert times_as_fast(there[name], there[best], TRAIN).low > 1
+
+
+@given(benches())
+def test_names_of_backends_can_be_exchanged(made):
+    other = {"torch": "jax", "jax": "torch"}
+    swapped = [replace(one, backend=other.get(one.backend, one.backend)) for one in made.measured]
+    text, back = answer(made, "fp32", TRAIN), answer(replace(made, measured=swapped), "fp32", TRAIN)
+    medians = [
+        one.interval(TRAIN).median for one in made.at("fp32", reference(made, "fp32")).values()
+    ]
+    if len(set(medians)) == len(medians):
+        best = re.search(r"(\w+) trains", text)
+        if best:
+            name = other.get(best[1], best[1])
+            assert f"{name} trains" in back
+
+
+def test_the_answer_names_factor_memory_and_who_overtakes():
+    noise = [1.0, 1.02, 0.98, 1.01, 0.99, 1.0]
+    made = bench(
+        measured("torch", 64, [1.4 * n for n in noise], 100.0),
+        measured("torch_compiled", 64, [1.2, 1.2, 1.2, 1.2, 1.2, 1.2], 100.0),
+        measured("jax", 64, 1.0, 130.0),
+        measured("torch", 256, 4.0),
+        measured("torch_compiled", 256, 2.0),
+        measured("jax", 256, 3.0),
+        measured("torch", 8, 0.1),
+        measured("torch_compiled", 8, 0.4),
+        measured("jax", 8, 0.2),
+    )
+    assert answer(made, "fp32", TRAIN) == (
+        "fp32: at batch 64 jax trains 1.40 ± 0.03 times as fast as torch and 1.2 times as fast as "
+        "torch_compiled, and takes 1.3 times the memory; torch_compiled overtakes it from batch 256; up to "
+        "batch 8 torch is faster."
+    )
+
+
+def test_no_difference_is_claimed_where_none_is_shown():
+    made = bench(measured("torch", 64, [1.0, 2.0] * 3), measured("jax", 64, [2.0, 1.0] * 3))
+    text = answer(made, "fp32", INFER)
+    assert text.startswith("fp32: at batch 64 no difference is shown between jax and torch (")
+    assert text.endswith(" in inference.")
+
+
+def test_backends_that_took_no_turns_with_each_other_are_not_compared():
+    made = bench(
+        measured("torch", 64, 1.0, beside=("torch",)), measured("jax", 64, 2.0, beside=("jax",))
+    )
+    assert sentences(made) == []
+
+
+def test_the_nearest_batch_size_with_two_backends_is_compared():
+    made = bench(
+        measured("torch", 32, 1.0), measured("jax", 32, 2.0), measured("torch", 64, 1.0), batch=64
+    )
+    assert reference(made, "fp32") == 32
+
+
+def test_the_page_escapes_what_could_end_its_data():
+    made = replace(bench(measured("torch", 32, 1.0)), title="</script><b>")
+    text = page(made)
+    assert "</script><b>" not in text
+    assert "\\u003c/script>" in text
+
+
+@pytest.mark.parametrize("phase", [TRAIN, INFER])
+def test_nothing_is_said_of_a_precision_without_measurements(phase):
+    assert answer(bench(), "fp32", phase) == ""

@@ -1,0 +1,85 @@
+"""A benchmark's side: it trains and infers as many steps as asked, the same ones on both backends."""
+
+from multiprocessing import Pipe
+from threading import Thread
+from time import perf_counter
+
+import pytest
+
+from pipeline.bench.results import INFER, TRAIN
+from pipeline.bench.side import END, Asked, Ready, Turn, failed, work
+from pipeline.data import sources
+from pipeline.data.batch_plan import make_batch_plan
+from pipeline.devices.world import ALONE
+from pipeline.errors import UserError
+from pipeline.run import backends
+from pipeline.run.experiment import Experiment
+from pipeline.run.recording.recorder import Recorder
+
+SMALL = "model=mlp model.hidden=[32] logger=none accelerator=cpu train.steps=1000000 train.eval_every=1000000steps"
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_side_takes_the_steps_that_are_asked_for_and_waits_in_between(
+    configure, tmp_path, backend
+):
+    config = configure(f"{SMALL} backend={backend}")
+    ours, theirs = Pipe()
+    side = Thread(target=work, args=(config, theirs, perf_counter(), tmp_path), daemon=True)
+    side.start()
+
+    def answer():
+        assert ours.poll(60), "no answer"
+        return ours.recv()
+
+    ready = answer()
+    assert isinstance(ready, Ready)
+    assert (ready.phase, ready.unit) == (TRAIN, 1)
+    assert ready.device.startswith(backend)
+    assert 0 < ready.compile_seconds + 1e-9 < ready.first_seconds
+    assert ready.parameters == 64 * 32 + 32 + 32 * 10 + 10
+    for count in (1, 7):
+        ours.send(Asked(TRAIN, count))
+        turn = answer()
+        assert isinstance(turn, Turn)
+        assert turn.count == count
+        assert turn.seconds > 0
+        assert not ours.poll(0.05)  # it waits
+    ours.send(Asked(INFER))
+    assert answer().phase == INFER
+    ours.send(Asked(INFER, 3))
+    assert answer().count == 3
+    ours.send(Asked(END))
+    side.join(60)
+    assert not side.is_alive()
+
+
+def test_both_backends_infer_the_same_batches_one_after_the_other(configure, tmp_path):
+    found = []
+    for name in ("torch", "jax"):
+        config = configure(f"{SMALL} train.precision=fp64 train.batch_size=500 backend={name}")
+        plan = make_batch_plan(config, sources.load(config.dataset, config.task))
+        backend = backends.load(name)
+        device = backend.prepare(config, ALONE)
+        experiment = Experiment(config, plan, Recorder(config, plan.data), tmp_path)
+        infer = backend.inference(experiment, device)
+        found.append([infer() for _ in range(3)])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-10)
+    first, second, third = found[0]
+    assert first != second
+    assert third == first  # 1,437 samples are two whole batches of 500
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "out of memory",
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "out of memory",
+        (MemoryError(), "out of memory",
+        (UserError("model.jax", None, problem="it is none"), "model.jax=None: it is none."),
+        (ValueError("no such layer.\nmore"), "ValueError: no such layer"),
+    ],
+)
+def test_an_error_of_a_side_is_one_line_that_tells_if_the_memory_was_short(error, reason):
+    assert failed(error).reason == reason
