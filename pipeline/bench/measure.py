@@ -14,12 +14,13 @@ from pipeline.bench.side import keep_no_programs
 from pipeline.bench.statistics import FEWEST, growth
 from pipeline.bench.turns import Side, take_turns
 from pipeline.config.experiment import Config, plain
+from pipeline.config.models import OwnConfig
 from pipeline.data import sources
 from pipeline.devices.device_count import usable_gpus
 from pipeline.devices.hardware import hardware
 from pipeline.errors import RunFailed, UserError
 from pipeline.formatting import format_number
-from pipeline.training.model_checks import check_model
+from pipeline.training.model_checks import check_model, no_side
 
 MOST_OF_MEMORY = 0.9  # part of the free memory that a batch may take
 MOST_FAILURES = 2  # batch sizes in a row at which a backend may fail
@@ -85,6 +86,9 @@ class Measurement:
             config = self.plan.config(name)
             try:
                 check_model(config, sources.load(config.dataset, config.task))
+                key = config.backend.name
+                if isinstance(config.model, OwnConfig) and getattr(config.model, key) is None:
+                    raise no_side(f"model.{key}")
                 found.append(name)
             except UserError as error:
                 if self.plan.backends is not None or (name == backends[-1] and not found):

@@ -183,6 +183,15 @@ def own_options(model: models.OwnConfig, key: str) -> dict[str, object]:
     return {name: value for name, value in offered.items() if name in taken} | model.options
 
 
+def no_side(key: str) -> UserError:
+    """Error of a user's own model that has no class for a backend, as its key has no value."""
+    backend = key.rpartition(".")[2]
+    others = " or ".join(name for name in BACKENDS if name != backend)
+    problem = f"your model has no side for backend={backend}"
+    hint = f"Set {key}=package.module:Class, or backend={others}."
+    return UserError(key, "null", problem=problem, hint=hint)
+
+
 def import_user_model(
     key: str,
     path: str | None,
@@ -198,11 +207,7 @@ def import_user_model(
         UserError: there is no such class, or it does not accept these arguments.
     """
     if path is None:
-        backend = key.rpartition(".")[2]
-        others = " or ".join(name for name in BACKENDS if name != backend)
-        problem = f"your model has no side for backend={backend}"
-        hint = f"Set {key}=package.module:Class, or backend={others}."
-        raise UserError(key, "null", problem=problem, hint=hint)
+        raise no_side(key)
     model_class = import_attribute(path, key)
     try:
         return model_class(input_shape, outputs, **options)

@@ -50,7 +50,7 @@ def test_a_benchmark_prints_tables_and_an_answer_and_writes_a_page_and_its_numbe
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("model=own",), "error: model.jax=null: your model has no side for backend=jax."),
+        (("model=own",), "error: model.jax=null: your model has no side for backend=jax. Set "),
         (("model=gpt", "backends=torch"), "error: model=gpt: must be "),
         (("model=nothing",), "error: model=nothing"),
         (("backend=jax",), "Set backends=torch,jax."),

@@ -16,7 +16,10 @@ from pipeline.run import backends
 from pipeline.run.experiment import Experiment
 from pipeline.run.recording.recorder import Recorder
 
-SMALL = "model=mlp model.hidden=[32] logger=none accelerator=cpu train.steps=1000000 train.eval_every=1000000steps"
+SMALL = (
+    "model=mlp model.hidden=[32] logger=none accelerator=cpu train.steps=1000000 "
+    "train.eval_every=1000000steps"
+)
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
@@ -74,9 +77,9 @@ def test_both_backends_infer_the_same_batches_one_after_the_other(configure, tmp
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (RuntimeError("CUDA out of memory. Tried to allocate"), "out of memory",
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "out of memory",
-        (MemoryError(), "out of memory",
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "out of memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "out of memory"),
+        (MemoryError(), "out of memory"),
         (UserError("model.jax", None, problem="it is none"), "model.jax=None: it is none."),
         (ValueError("no such layer.\nmore"), "ValueError: no such layer"),
     ],
