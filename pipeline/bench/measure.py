@@ -24,6 +24,7 @@ from pipeline.training.model_checks import check_model, no_side
 
 MOST_OF_MEMORY = 0.9  # part of the free memory that a batch may take
 MOST_FAILURES = 2  # batch sizes in a row at which a backend may fail
+BUSY = 0.5  # load of a core from which on other programs disturb
 OUT_OF_MEMORY = "out of memory"  # in the reasons of failures
 Report = Callable[[str], None]
 
@@ -38,6 +39,9 @@ def measure(plan: Plan, report: Report) -> Bench:
         RunFailed: nothing could be measured.
     """
     made = Measurement(plan, report)
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > BUSY * cores:
+        made.note(f"other programs kept this machine busy: load {load:.1f} on {cores} cores")
     with empty_cache():
         try:
             for precision in made.precisions:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.statistics import Interval
+from pipeline.formatting import format_number
 
 VERBS = {TRAIN: "trains", INFER: "infers"}
 WIDE = 0.2  # half of an interval, relative to its median, above which both ends are named
@@ -47,17 +48,23 @@ def answer(bench: Bench, precision: str, phase: str) -> str:
     if alike := [name for name in known if name not in clear]:
         parts.append(f"no difference to {joined(alike)} is shown")
     text = start + (", and " if len(clear) > 1 else " and ").join(parts)
-    for name, first in overtaking(bench, precision, phase, best, batch).items():
-        text += f"; {name} overtakes it from batch {first}"
-    for name, last in ahead_below(bench, precision, phase, best, batch).items():
-        text += f"; up to batch {last} {name} is faster"
+    for first, names in grouped(overtaking(bench, precision, phase, best, batch)).items():
+        verb = "overtakes" if len(names) == 1 else "overtake"
+        text += f"; {joined(names)} {verb} it from batch {first}"
+    for last, names in grouped(ahead_below(bench, precision, phase, best, batch)).items():
+        text += f"; up to batch {last} {joined(names)} {'is' if len(names) == 1 else 'are'} faster"
     return f"{text}."
+
+
+def grouped(sizes: Mapping[str, int]) -> dict[int, list[str]]:
+    """Return the backends of each batch size."""
+    return {size: [n for n in sizes if sizes[n] == size] for size in sorted({*sizes.values()})}
 
 
 def reference(bench: Bench, precision: str) -> int | None:
     """Return the batch size that is compared: the experiment's own, or the nearest with two backends."""
     several = [n for n in bench.batches(precision) if len(bench.at(precision, n)) > 1]
-    return min(several, key=lambda n: (abs(n - bench.batch), n), default=None)
+    return min(several, key=lambda n: (abs(math.log(n / bench.batch)), n), default=None)
 
 
 def fastest(at: Mapping[str, Measured], phase: str) -> str:
@@ -113,7 +120,7 @@ def memory_beside(best: Measured, others: list[Measured]) -> str:
     ratios = [best.memory_mb / one.memory_mb for one in others if one.memory_mb]
     if all(abs(value - 1) <= SAME_MEMORY for value in ratios):
         return "takes as much memory"
-    factors = joined([*dict.fromkeys(f"{value:.2g}" for value in ratios)])
+    factors = joined([*dict.fromkeys(short(value) for value in ratios)])
     return f"takes {factors} times the memory"
 
 
@@ -121,12 +128,18 @@ def times(gain: Interval) -> str:
     """Return a factor with half its interval as text, or with both ends: `1.4 ± 0.1 times`."""
     if gain.half > WIDE * gain.median:
         known = gain.half < math.inf
-        return f"{gain.median:.2g} times{f' ({gain.low:.2g} to {gain.high:.2g})' * known}"
+        middle, low, high = (short(end) for end in (gain.median, gain.low, gain.high))
+        return f"{middle} times{f' ({low} to {high})' * known}"
     if gain.half < EXACT * gain.median:
         return f"{gain.median:.3g} times"
     half = f"{gain.half:.1g}"
     decimals = max(1, min(3, len(half.partition(".")[2])))
     return f"{gain.median:.{decimals}f} ± {half} times"
+
+
+def short(value: float) -> str:
+    """Return a number with two significant digits."""
+    return format_number(value if math.isnan(value) else float(f"{value:.2g}"))
 
 
 def noun(phase: str) -> str:
