@@ -38,7 +38,7 @@ def answer(bench: Bench, precision: str, phase: str) -> str:
     start = f"{precision}: at batch {batch} "
     clear = {name: gain for name, gain in known.items() if gain.low > 1}
     if not clear:
-        also = joined([f"{name} ({times(gain.inverse)})" for name, gain in known.items()])
+        also = " or ".join(f"{name} ({times(gain.inverse)})" for name, gain in known.items())
         return f"{start}no difference is shown between {best} and {also} in {noun(phase)}."
     parts = [
         f"{best} {VERBS[phase]} {joined([f'{times(g)} as fast as {n}' for n, g in clear.items()])}"
