@@ -1,13 +1,11 @@
 """BERT (Devlin et al. 2018) with its head for hidden tokens, with nanoGPT's names."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from flax_impl.layers import ACTIVATIONS, TypedModule
+from flax_impl.layers import ACTIVATIONS, PositionEmbed, TypedModule
 from flax_impl.models.transformer import Block
 from flax_impl.norms import LayerNorm
 from flax_impl.randomness import Dropout
@@ -48,9 +46,9 @@ class BERT(TypedModule):
         config, types = self.config, self.types
         # The residual stream keeps the parameters' dtype, as under torch's autocast.
         exact = {"dtype": self.param_dtype, "param_dtype": self.param_dtype}
-        embed = partial(nn.Embed, features=config.width, **exact)
-        wte = embed(self.outputs, name="wte")
-        wpe = embed(config.max_length or self.input_shape[0], name="wpe")
+        wte = nn.Embed(self.outputs, config.width, name="wte", **exact)
+        length = config.max_length or self.input_shape[0]
+        wpe = PositionEmbed(length, config.width, name="wpe", **exact)
         x = wte(tokens) + wpe(jnp.arange(tokens.shape[1]))
         x = LayerNorm(epsilon=config.norm_epsilon, param_dtype=self.param_dtype, name="ln_e")(x)
         x = Dropout(config.dropout, name="drop")(x, train)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flax_impl.layers import ACTIVATIONS, TypedModule, flatten
+from flax_impl.layers import ACTIVATIONS, TypedModule, flatten, max_pool
 from pipeline.config.models import CNNConfig
 from pipeline.training.model_checks import input_padding
 
@@ -27,7 +27,7 @@ class CNN(TypedModule):
             convolution = nn.Conv(
                 channels, (size, size), padding=padding, name=f"conv{index}", **self.types
             )
-            x = nn.max_pool(activation(convolution(x)), (2, 2), strides=(2, 2))
+            x = max_pool(activation(convolution(x)), 2, 2)
         x = flatten(x)
         for index, width in enumerate(self.config.hidden):
             x = activation(nn.Dense(width, name=f"fc.{index}", **self.types)(x))

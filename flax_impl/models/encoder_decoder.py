@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from flax_impl.layers import TypedModule
+from flax_impl.layers import PositionEmbed, TypedModule
 from flax_impl.models.transformer import Block
 from flax_impl.norms import LayerNorm
 from flax_impl.randomness import Dropout
@@ -35,9 +35,9 @@ class EncoderDecoder(TypedModule):
         config, types = self.config, self.types
         # The residual stream keeps the parameters' dtype, as under torch's autocast.
         exact = {"dtype": self.param_dtype, "param_dtype": self.param_dtype}
-        table = partial(nn.Embed, features=config.width, **exact)
-        wte = table(self.outputs, name="wte")
-        wpe = table(config.max_length or self.input_shape[0], name="wpe")
+        wte = nn.Embed(self.outputs, config.width, name="wte", **exact)
+        length = config.max_length or self.input_shape[0]
+        wpe = PositionEmbed(length, config.width, name="wpe", **exact)
         norm = partial(LayerNorm, epsilon=config.norm_epsilon, param_dtype=self.param_dtype)
 
         def embed(tokens: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from flax_impl.layers import TypedModule
+from flax_impl.layers import PositionEmbed, TypedModule
 from flax_impl.models.transformer import Block
 from flax_impl.norms import LayerNorm
 from flax_impl.randomness import Dropout
@@ -27,7 +27,7 @@ class GPT(TypedModule):
         # The residual stream keeps the parameters' dtype, as under torch's autocast.
         exact = {"dtype": self.param_dtype, "param_dtype": self.param_dtype}
         wte = nn.Embed(self.outputs, config.width, name="wte", **exact)
-        wpe = nn.Embed(length, config.width, name="wpe", **exact)
+        wpe = PositionEmbed(length, config.width, name="wpe", **exact)
         x = wte(tokens) + wpe(jnp.arange(tokens.shape[1]))
         x = Dropout(config.dropout, name="drop")(x, train)
         for index in range(config.depth):

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from flax_impl.layers import TypedModule
+from flax_impl.layers import TypedModule, max_pool
 from flax_impl.norms import BatchNorm
 from pipeline.config.models import ResNetConfig, Stem
 
@@ -95,7 +95,7 @@ class ResNet(TypedModule):
         )
         x = nn.relu(BatchNorm(param_dtype=self.param_dtype, name="bn1")(stem(x), train))
         if imagenet:
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x, 3, 2, 1)
         block, counts = STAGES[self.config.name]
         for stage, count in enumerate(counts):
             for index in range(count):

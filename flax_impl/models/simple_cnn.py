@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from flax_impl.layers import TypedModule, flatten
+from flax_impl.layers import TypedModule, flatten, max_pool
 from pipeline.config.models import SimpleCNNConfig
 
 
@@ -18,5 +18,5 @@ class SimpleCNN(TypedModule):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """`[batch, height, width, channels]` to `[batch, outputs]`."""
         convolution = nn.Conv(self.config.channels, (3, 3), padding=1, name="conv", **self.types)
-        x = nn.max_pool(nn.relu(convolution(x)), (2, 2), strides=(2, 2))
+        x = max_pool(nn.relu(convolution(x)), 2, 2)
         return nn.Dense(self.outputs, name="fc", **self.types)(flatten(x))

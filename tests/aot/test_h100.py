@@ -55,3 +55,20 @@ def test_every_model_compiles_in_every_precision(compiled, model, precision):
     assert program.count("while") >= 1  # steps of a call are a loop, not repeated
     donated = program.memory.alias_size_in_bytes
     assert donated > 0.9 * program.memory.output_size_in_bytes  # the state is written in place
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sorts"),
+    [
+        (f"model=cnn {IMAGES}", 0),
+        (f"model=resnet18 {IMAGES} model.width=8 model.stem=imagenet", 0),
+        (f"model=gpt {TOKENS} {SMALL}", 1),  # of equal tokens, whose gradients are added
+    ],
+    ids=["cnn", "resnet18", "gpt"],
+)
+def test_deterministic_kernels_sort_only_where_rows_of_a_table_are_added(
+    compiled, overrides, sorts
+):
+    program = compiled(overrides)
+    assert program.count("sort") == program.count("scatter") == sorts
+    assert program.calls("__triton") == 0 < program.calls("__cublas")

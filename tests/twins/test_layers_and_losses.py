@@ -1,5 +1,7 @@
 """Layers, models and losses in float64: values and gradients on both backends."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,7 @@ from losses import losses
 
 from flax_impl import layers as flax_layers
 from flax_impl import models as flax_models
+from flax_impl.tasks.classification import cross_entropies
 from lightning_impl import layers as torch_layers
 from lightning_impl import models as torch_models
 from pipeline.config.models import Activation, CNNConfig, LinearConfig, MLPConfig, SimpleCNNConfig
@@ -37,13 +40,34 @@ def test_an_activation_and_its_derivative_are_the_same_on_both_backends(name):
     )
 
 
-@pytest.mark.parametrize("size", [4, 5, 7], ids="side {}".format)
-def test_a_pool_and_its_gradient_are_the_same_for_odd_sides_and_ties(size):
-    x = RANDOM.integers(0, 3, (2, size, size, 3)).astype(float)  # many ties
-    assert_gradients_close(
-        with_jax(lambda x: linen.max_pool(x, (2, 2), strides=(2, 2)), x),
-        with_torch(lambda x: channels_last(F.max_pool2d(channels_first(x), 2)), x),
+@pytest.mark.parametrize("side", [4, 5, 7], ids="side {}".format)
+@pytest.mark.parametrize(("size", "stride", "padding"), [(2, 2, 0), (3, 2, 1)])
+def test_a_pool_and_its_gradient_are_those_of_both_libraries(side, size, stride, padding):
+    x = RANDOM.integers(-3, 1, (2, side, side, 3)).astype(float)  # many ties
+    around = ((padding, padding), (padding, padding))
+    own = with_jax(lambda x: flax_layers.max_pool(x, size, stride, padding), x)
+    by_xla = with_jax(lambda x: linen.max_pool(x, (size, size), (stride, stride), around), x)
+    by_torch = with_torch(
+        lambda x: channels_last(F.max_pool2d(channels_first(x), size, stride, padding)), x
     )
+    for value, of_xla, of_torch in zip(own, by_xla, by_torch, strict=True):
+        np.testing.assert_array_equal(value, of_xla)
+        np.testing.assert_array_equal(value, of_torch)
+    x[0, 1, 1, 0] = np.nan
+    assert jnp.isnan(flax_layers.max_pool(x, size, stride, padding)).any()
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 4, 7)], ids=str)
+def test_the_cross_entropy_of_jax_is_optax_s_to_the_last_digit(shape):
+    logits, targets = RANDOM.normal(size=shape), RANDOM.integers(0, shape[-1], shape[:-1])
+    expected = optax.softmax_cross_entropy_with_integer_labels
+    with jax.disable_jit():
+        found, wanted = (
+            with_jax(lambda logits, loss=loss: loss(logits, jnp.asarray(targets)), logits)
+            for loss in (partial(cross_entropies, smoothing=0.0), expected)
+        )
+    for value, of_optax in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(value, of_optax)
 
 
 def test_flattening_follows_the_order_of_torch():
