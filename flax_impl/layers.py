@@ -208,13 +208,14 @@ def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Arra
     x = jnp.pad(x, ((0, 0), around, around, (0, 0)), constant_values=-jnp.inf)
     batch, height, width, channels = x.shape
     down, right = (stride * ((side - size) // stride) + 1 for side in (height, width))
-    steps = (1, stride, stride, 1)
-    found = None
-    for row, column in np.ndindex(size, size):
+
+    def window(row: int, column: int) -> jax.Array:
         end = (batch, row + down, column + right, channels)
-        other = jax.lax.slice(x, (0, row, column, 0), end, steps)
+        return jax.lax.slice(x, (0, row, column, 0), end, (1, stride, stride, 1))
+
+    found = window(0, 0)
+    for row, column in [*np.ndindex(size, size)][1:]:
+        other = window(row, column)
         # `other != other` keeps a NaN, as both libraries do.
-        is_new = None if found is None else (other > found) | (other != other)
-        found = other if found is None else jnp.where(is_new, other, found)
-    assert found is not None
+        found = jnp.where((other > found) | (other != other), other, found)
     return found
