@@ -28,6 +28,24 @@ def jax_mean(outputs, batch):
     return jnp.square(outputs - batch["target"]).mean()
 
 
+def torch_pairs(outputs, batch, margin=1.0):
+    """Contrastive loss of each sample with all others, and the mean distance of a batch, one number."""
+    outputs = outputs.flatten(start_dim=1)
+    distance = (outputs[:, None] - outputs).square().sum(-1)
+    same = batch["label"][:, None] == batch["label"]
+    loss = torch.where(same, distance, (margin - distance).clamp(min=0))
+    return {"loss": loss.mean(1), "distance": distance.mean()}
+
+
+def jax_pairs(outputs, batch, margin=1.0):
+    """The JAX twin."""
+    outputs = outputs.reshape(len(outputs), -1)
+    distance = jnp.square(outputs[:, None] - outputs).sum(-1)
+    same = batch["label"][:, None] == batch["label"]
+    loss = jnp.where(same, distance, (margin - distance).clip(min=0))
+    return {"loss": loss.mean(1), "distance": distance.mean()}
+
+
 def root(means):
     """Metrics from the means over the samples."""
     return {"rmse": means["loss"] ** 0.5}

@@ -25,14 +25,25 @@ class OwnLoss(TaskLoss[OwnTask]):
         counted: jax.Array | None = None,
     ) -> list[jax.Array]:
         """Return the sums of what the loss returns; outputs are in the dtype of the parameters."""
-        samples = len(next(iter(batch.values())))
-        counted = jnp.ones(samples, self.dtype) if counted is None else counted
-        return self.sum_terms(jax.tree.map(self._in_dtype, outputs), batch, 0.0, counted)
+        fields = self.task.fields_of(outputs, batch)
+        if counted is None:
+            counted = jnp.ones(self._samples(outputs, fields), self.dtype)
+        outputs = jax.tree.map(self._in_dtype, outputs)
+        if training and self.task.whole_batch:
+            return self._sums_of_first(len(outputs), outputs, fields)
+        if training:
+            return self.sum_terms(outputs, fields, 0.0, counted)
+        return self.sums_of_groups(outputs, fields, counted)
 
     def sum_terms(
         self, outputs: PyTree, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
-        """Return the sums; a mean over the batch is taken sample by sample, as some may be padding."""
+        """Return the sums; a mean over the batch is taken sample by sample, as some may be padding.
+
+        A loss of whole batches gets those that are none. Only here: a batch of torch has no padding.
+        """
+        if self.task.whole_batch:
+            return self._sums_without_padding(outputs, batch, counted)
         values = self._values((outputs, batch))
         if not all(value.ndim for value in values):
             alone = jax.tree.map(lambda leaf: leaf[:, None], (outputs, batch))
@@ -49,10 +60,33 @@ class OwnLoss(TaskLoss[OwnTask]):
             if isinstance(leaf, jax.Array) and leaf.ndim and len(leaf) == samples
         }
 
+    def _sums_without_padding(
+        self, outputs: jax.Array, batch: Batch, counted: jax.Array
+    ) -> list[jax.Array]:
+        """Return the sums over the first samples, as many as are counted.
+
+        A compiled program needs their number: they are all, or what is left of a split for its last group.
+        """
+        splits = (self.data.train, self.data.val, self.data.test)
+        whole, count = len(outputs), counted.sum()
+        numbers = {whole, *(len(split) % self.task.group for split in splits)}
+        sums = [jnp.where(count == 0, 0, jnp.nan) for _ in self.task.sums]
+        for number in sorted(numbers & {*range(1, whole + 1)}):
+            found = self._sums_of_first(number, outputs, batch)
+            sums = [jnp.where(count == number, f, s) for f, s in zip(found, sums, strict=True)]
+        return sums
+
+    def _sums_of_first(self, number: int, outputs: jax.Array, batch: Batch) -> list[jax.Array]:
+        first = jax.tree.map(lambda leaf: leaf[:number], (outputs, batch))
+        return [value.sum() if value.ndim else value * number for value in self._values(first)]
+
+    def _samples(self, outputs: PyTree, batch: Batch) -> int:
+        return len(outputs) if self.task.whole_batch else len(next(iter(batch.values())))
+
     def _values(self, arguments: tuple[PyTree, Batch]) -> list[jax.Array]:
         outputs, batch = arguments
         found = self.task.call(self.function, outputs, batch)
-        return self.task.in_order(self.function[0], found, len(next(iter(batch.values()))))
+        return self.task.in_order(self.function[0], found, self._samples(outputs, batch))
 
     def _in_dtype(self, leaf: jax.Array) -> jax.Array:
         return leaf.astype(self.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf

@@ -87,9 +87,14 @@ class TaskLoss(ABC, Generic[AnyTask]):
         check_outputs(outputs, shapes, self.task, self.classes, self.model.name)
         if counted is None:
             counted = jnp.ones(len(outputs), self.dtype)
-        outputs, size = outputs.astype(self.dtype), self.task.group
+        outputs = outputs.astype(self.dtype)
         if training:
             return self.sum_terms(outputs, batch, self.smoothing, counted)
+        return self.sums_of_groups(outputs, batch, counted)
+
+    def sums_of_groups(self, outputs: PyTree, batch: Batch, counted: jax.Array) -> list[jax.Array]:
+        """Return the sums over a batch of an evaluation; see `Task.group`."""
+        size = self.task.group
         if size == 1:
             return self.sum_terms(outputs, batch, 0.0, counted)
         groups = jax.tree.map(

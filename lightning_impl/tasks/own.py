@@ -21,11 +21,15 @@ class OwnLoss(TaskLoss[OwnTask]):
 
     def sums(self, outputs: Any, batch: Batch, training: bool = False) -> list[torch.Tensor]:
         """Return the sums of what the loss returns; outputs are in the dtype of the parameters."""
-        return self.sum_terms(pytree.tree_map(self._in_dtype, outputs), batch, 0.0)
+        fields = self.task.fields_of(outputs, batch)
+        outputs = pytree.tree_map(self._in_dtype, outputs)
+        if training:
+            return self.sum_terms(outputs, fields, 0.0)
+        return self.sums_of_groups(outputs, fields)
 
     def sum_terms(self, outputs: Any, batch: Batch, smoothing: float) -> list[torch.Tensor]:
         """Return the sums; a mean over the batch counts as often as the batch has samples."""
-        samples = len(next(iter(batch.values())))
+        samples = len(outputs) if self.task.whole_batch else len(next(iter(batch.values())))
         if not samples:  # on a device without a sample a mean would be NaN
             return [torch.zeros((), dtype=self.dtype) for _ in self.task.sums]
         found = self.task.call(self.function, outputs, batch)

@@ -53,9 +53,14 @@ class TaskLoss(ABC, Generic[AnyTask]):
         """
         shapes = {name: tuple(f.shape) for name, f in batch.items()}
         check_outputs(outputs, shapes, self.task, self.classes, self.model.name)
-        outputs, size = outputs.to(self.dtype), self.task.group
+        outputs = outputs.to(self.dtype)
         if training:
             return self.sum_terms(outputs, batch, self.smoothing)
+        return self.sums_of_groups(outputs, batch)
+
+    def sums_of_groups(self, outputs: Any, batch: Batch) -> list[torch.Tensor]:
+        """Return the sums over a batch of an evaluation; see `Task.group`."""
+        size = self.task.group
         if size == 1:
             return self.sum_terms(outputs, batch, 0.0)
         groups = [slice(first, first + size) for first in range(0, len(outputs), size)]

@@ -81,7 +81,7 @@ class ContrastiveConfig(TaskConfig):
     width: int = option(64, "numbers in an embedding, the model's outputs", "at least 1")
     group: int = option(
         128,
-        "samples among which an evaluation looks for the other view; its batches are multiples of it",
+        "samples among which an evaluation looks for the other view; the batch is a multiple of it",
         "at least 2",
     )
 
@@ -109,6 +109,15 @@ class OwnTaskConfig(TaskConfig):
     summary: str | None = option(
         None,
         "function of the means by name to a mapping of metrics, such as my:f1; null: the means",
+    )
+    whole_batch: bool = option(
+        False,
+        "your loss compares samples: it gets the outputs of the whole batch, however that is divided",
+    )
+    group: int = option(
+        128,
+        "with task.whole_batch, samples whose loss an evaluation computes together",
+        "at least 2",
     )
     options: dict[str, Any] = option({}, "arguments of your loss after outputs and batch")
     noise: dict[str, str] = option(

@@ -1,7 +1,7 @@
 """A user's own task."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,10 +13,15 @@ from pipeline.tasks.task import Shapes, Task
 from pipeline.user_code import import_attribute, shortened
 
 Loss = Callable[..., Any]  # of (outputs, batch, **options)
+AnyArray = TypeVar("AnyArray")  # of a framework
 
 
 class OwnTask(Task):
-    """A loss for each sample, and metrics that are means over the samples, or functions of such means."""
+    """A loss for each sample, and metrics that are means over the samples, or functions of such means.
+
+    With `task.whole_batch` the loss of a sample may depend on the others of the batch; in an evaluation on
+    those of a group of `task.group` consecutive samples of the set.
+    """
 
     name = "own"
     needs = ()
@@ -29,6 +34,8 @@ class OwnTask(Task):
         self.targets = tuple(config.targets)
         self.sums = ("loss", *config.metrics)
         self.maximized = frozenset(config.maximized)
+        self.whole_batch = config.whole_batch
+        self.group = config.group if config.whole_batch else 1
         self.noise = tuple(config.noise)
         self.draws = {name: OwnNoise(name, path) for name, path in config.noise.items()}
         self.summary: Callable[[dict[str, float]], Mapping[str, float]] | None = None
@@ -98,6 +105,19 @@ class OwnTask(Task):
         if not callable(function):
             raise UserError(key, path, problem="it is no function")
         return f"{key}={path}", function
+
+    def fields_of(self, outputs: object, batch: Mapping[str, AnyArray]) -> Mapping[str, AnyArray]:
+        """Return the fields that the loss gets: all, or of a whole batch the targets and the noise.
+
+        Those of a whole batch come from all devices; so must the outputs, one array `[batch, …]`.
+        """
+        if not self.whole_batch:
+            return batch
+        if not getattr(outputs, "shape", ()):
+            problem = f"it returns {type(outputs).__name__}, and task.whole_batch needs one array"
+            hint = "Return one array [batch, …], or set model.output to the entry that is."
+            raise UserError("model", "own", problem=problem, hint=hint)
+        return {name: batch[name] for name in self.loss_fields}
 
     def call(self, loss: tuple[str, Loss], outputs: object, batch: Mapping[str, object]) -> Any:
         """Call the user's loss."""

@@ -25,6 +25,9 @@ CASES = {
     "unet": f"{UNET} {DIGITS} task=denoising",
     "two views": f"model=vit model.patch=4 {SMALL} {VIEWS}",
     "two views, in parts": f"model=resnet18 model.width=4 {VIEWS} train.accumulate=2",
+    "own, of a whole batch": f"model=mlp model.hidden=[5] {DIGITS} task=own task.targets=[label] "
+    "task.torch=own_losses:torch_pairs task.jax=own_losses:jax_pairs task.metrics=[distance] "
+    "task.whole_batch=true task.group=7 task.options={margin:0.5}",
     "unet of scenes": f"{UNET} dataset=scenes dataset.samples=40 dataset.size=12 dataset.cell=8",
 }
 METRICS = {
@@ -33,9 +36,10 @@ METRICS = {
     "unet": {"loss"},
     "two views": {"loss", "accuracy"},
     "two views, in parts": {"loss", "accuracy"},
+    "own, of a whole batch": {"loss", "distance"},
     "unet of scenes": {"loss", "accuracy", "mean_iou"},
 }
-FAST = ("encoder_decoder", "two views")
+FAST = ("encoder_decoder", "two views", "own, of a whole batch")
 EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in CASES]
 
 

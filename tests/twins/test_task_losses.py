@@ -369,6 +369,44 @@ def test_a_mean_over_the_batch_counts_as_often_as_there_are_samples_that_count()
     assert float(part) == pytest.approx(expected[:4].sum(), rel=1e-12)
 
 
+def pairs_by_hand(outputs, label):
+    """Sums of `own_losses.torch_pairs` over samples that are compared with each other."""
+    distance = np.square(outputs[:, None] - outputs).sum(-1)
+    loss = np.where(label[:, None] == label, distance, np.maximum(1 - distance, 0))
+    return np.array([loss.mean(1).sum(), distance.mean() * len(label)])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_own_loss_of_the_whole_batch_gets_it_and_in_an_evaluation_its_groups(training):
+    keys = {"torch": "own_losses:torch_pairs", "jax": "own_losses:jax_pairs", "group": 4}
+    config = OwnTaskConfig(
+        **keys, targets=["label"], metrics=["distance"], whole_batch=True, outputs=2
+    )
+    outputs, label = RANDOM.normal(size=(12, 2)) / 2, RANDOM.integers(0, 3, 12)
+    ours, theirs = losses("own", config=config, features=np.ones((10, 4)), label=label[:10])
+    number = 12 if training else 10  # the two behind the last group are padding on JAX
+    groups = [range(12)] if training else [range(4), range(4, 8), range(8, 10)]
+    expected = sum(pairs_by_hand(outputs[rows], label[rows]) for rows in map(list, groups))
+    batch = {"label": torch.tensor(label[:number]), "unseen": torch.ones(number)}
+    found = ours.sums(torch.tensor(outputs[:number]), batch, training=training)
+    np.testing.assert_allclose(np.array(found), expected, rtol=1e-12)
+    counted = None if training else (jnp.arange(12) < number).astype(float)
+    batch = {"label": jnp.asarray(label), "unseen": jnp.ones(12)}
+    sums = compiled(
+        lambda outputs: jnp.array(theirs.sums(outputs, batch, training=training, counted=counted))
+    )
+    np.testing.assert_allclose(sums(jnp.asarray(outputs)), expected, rtol=1e-12)
+
+
+def test_a_loss_of_the_whole_batch_refuses_outputs_of_several_arrays():
+    config = {"whole_batch": True, "outputs": 2, "metrics": ["distance"]}
+    for loss, array in zip(
+        own_losses("torch_pairs", "jax_pairs", **config), (torch.ones, jnp.ones), strict=True
+    ):
+        with pytest.raises(UserError, match=r"returns tuple, .* one array.*model\.output"):
+            loss.sums((array((6, 3)), array((6, 3))), {"target": array((6, 3))}, training=True)
+
+
 @pytest.mark.parametrize(
     ("name", "keys", "problem"),
     [
