@@ -2,13 +2,16 @@
 
 from typing import Any
 
-from pipeline.config.datasets import Source
-from pipeline.config.fields import option
+from pipeline.config.datasets import CroppedConfig, Source
+from pipeline.config.fields import option, require
 from pipeline.config.own_datasets import NamedArraysConfig
 
 
-class ColumnsConfig(NamedArraysConfig):
-    """Data sets of named columns: numbers, classes, images, and lists of integers."""
+class ColumnsConfig(CroppedConfig, NamedArraysConfig):
+    """Data sets of named columns: numbers, classes, images, and lists of integers.
+
+    With `dataset.scale` images are kept, cropped and recoloured as those of `dataset=folder`.
+    """
 
     targets: list[str] | None = option(
         None,
@@ -26,12 +29,31 @@ class ColumnsConfig(NamedArraysConfig):
         "height and width that images are resized and cut to; null: as they are, all of one size",
         "null or at least 1",
     )
+    scale: list[float] | None = option(
+        None,
+        "with dataset.augment, share of the area that a random-resized crop takes, as of dataset=folder; "
+        "null: images are kept at dataset.size, and cropped by dataset.crop_padding",
+        "null or [lowest, highest], in (0, 1]",
+    )
     length: int | None = option(
         None,
         "tokens of a sample: longer lists are cut, shorter ones padded; null: the longest list",
         "null or at least 1",
     )
     padding: int = option(0, "token that shorter lists are filled with", "0 or more")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale is not None:
+            allowed = "set, together with dataset.scale"
+            hint = "Set dataset.size=224, for example."
+            require(self.size is not None, "dataset.size", "null", allowed, hint)
+            self.check_store(self.size or 0)
+            return
+        allowed = "left out without dataset.scale"
+        hint = "Set dataset.scale=[0.08,1.0] for random-resized crops."
+        require(self.store is None, "dataset.store", self.store, allowed, hint)
+        require(not any(self.jitter), "dataset.jitter", self.jitter, allowed, hint)
 
 
 class HuggingfaceConfig(ColumnsConfig):

@@ -104,7 +104,44 @@ class TextConfig(DatasetConfig):
         require(fits, "dataset.pattern", self.pattern or "''", allowed)
 
 
-class FolderConfig(DatasetConfig):
+class CroppedConfig(DatasetConfig):
+    """Images of any size, of which training takes random parts."""
+
+    crop_pct: float = option(
+        0.875,
+        "evaluation resizes the shorter side to dataset.size / dataset.crop_pct and takes the middle",
+        "in (0, 1]",
+    )
+    store: int | None = option(
+        None,
+        "shorter side of the images that are kept, for all sizes up to it; null: as in evaluation",
+        "null or at least 1",
+    )
+    ratio: list[float] = option(
+        [3 / 4, 4 / 3],
+        "with dataset.augment, width over height of a crop",
+        "[lowest, highest], above 0",
+    )
+    jitter: list[float] = option(
+        [0.0, 0.0, 0.0],
+        "with dataset.augment, largest change of brightness, contrast and saturation",
+        "three numbers in [0, 10]",
+    )
+    workers: int | None = option(
+        None, "threads that decode and crop images; null: as many as cores", "null or at least 1"
+    )
+
+    def resize_for(self, size: int) -> int:
+        """Return the shorter side of an image before its middle of `size` is taken, as timm rounds it."""
+        return floor(size / self.crop_pct)
+
+    def check_store(self, size: int) -> None:
+        """Refuse to keep images that are smaller than those that the model gets."""
+        allowed = f"null or at least dataset.size={size}"
+        require(self.store is None or self.store >= size, "dataset.store", self.store, allowed)
+
+
+class FolderConfig(CroppedConfig):
     """Images of any size in a folder: JPEG and PNG."""
 
     name: str = "folder"
@@ -130,30 +167,10 @@ class FolderConfig(DatasetConfig):
         0.1, "fraction of the images held out for testing, if there is no folder test", "in (0, 1)"
     )
     size: int = option(224, "height and width of the images that the model gets", "at least 1")
-    crop_pct: float = option(
-        0.875,
-        "evaluation resizes the shorter side to dataset.size / dataset.crop_pct and takes the middle",
-        "in (0, 1]",
-    )
-    store: int | None = option(
-        None,
-        "shorter side of the images that are kept, for all sizes up to it; null: as in evaluation",
-        "null or at least 1",
-    )
     scale: list[float] = option(
         [0.08, 1.0],
         "with dataset.augment, share of the area that a random-resized crop takes",
         "[lowest, highest], in (0, 1]",
-    )
-    ratio: list[float] = option(
-        [3 / 4, 4 / 3],
-        "with dataset.augment, width over height of a crop",
-        "[lowest, highest], above 0",
-    )
-    jitter: list[float] = option(
-        [0.0, 0.0, 0.0],
-        "with dataset.augment, largest change of brightness, contrast and saturation",
-        "three numbers in [0, 10]",
     )
     mean: list[float] | None = option(
         None,
@@ -166,20 +183,15 @@ class FolderConfig(DatasetConfig):
         "null or three numbers in (0, 1]",
     )
     skip_corrupt: bool = option(False, "leave out files that cannot be decoded, and say how many")
-    workers: int | None = option(
-        None, "threads that decode and crop images; null: as many as cores", "null or at least 1"
-    )
 
     @property
     def resize(self) -> int:
-        """Shorter side of an image in evaluation, before its middle is taken, as timm rounds it."""
-        return floor(self.size / self.crop_pct)
+        """Shorter side of an image in evaluation, before its middle is taken."""
+        return self.resize_for(self.size)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.store is not None:
-            allowed = f"null or at least dataset.size={self.size}"
-            require(self.store >= self.size, "dataset.store", self.store, allowed)
+        self.check_store(self.size)
         hint = "Leave out dataset.labels, or dataset.masks."
         both = self.masks is not None and self.labels not in (None, "none")
         require(not both, "dataset.masks", self.masks, "null with dataset.labels", hint)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.config.datasets import CroppedConfig
 from pipeline.rng import random_keys, random_words
 
 TRIES = 10  # boxes that are drawn until one lies within the image
@@ -47,6 +48,17 @@ class ImageAugmentation:
     ratio: tuple[float, float]
     flip: bool
     jitter: tuple[float, float, float]
+
+
+def augmentation_of(config: CroppedConfig, scale: Sequence[float]) -> ImageAugmentation:
+    """Return the augmentation that a config sets; `scale` is its `dataset.scale`."""
+    brightness, contrast, saturation = config.jitter
+    return ImageAugmentation(
+        (scale[0], scale[1]),
+        (config.ratio[0], config.ratio[1]),
+        config.flip,
+        (brightness, contrast, saturation),
+    )
 
 
 def sample_words(seed: int, epoch: int | str, samples: np.ndarray, *view: str) -> np.ndarray:

@@ -18,6 +18,8 @@ class ImageFile:
     pixels: np.ndarray  # uint8 [bytes]
     offsets: np.ndarray  # int64 [images], where each begins
     sizes: np.ndarray  # int32 [images, 2], height and width
+    # int64 [images, 2, 3], of each channel's values, and of their squares; None if they are not known
+    sums: np.ndarray | None = None
 
     def __getitem__(self, index: int) -> np.ndarray:
         """One image as stored; its pixels stay on the disk until they are read."""

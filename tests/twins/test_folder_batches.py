@@ -1,6 +1,7 @@
 """Images of a folder: the same bytes on both backends, in training and evaluation, and runs on them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,8 +34,8 @@ def folder(tmp_path_factory):
 def batches(configure, folder):
     """A function of overrides that returns the batch plan, and the training batches of both backends."""
 
-    def made(overrides):
-        config = configure(f"{folder} {overrides}")
+    def made(overrides, keys=folder):
+        config = configure(f"{keys} {overrides}")
         plan, parts = (
             make_batch_plan(config, load(config.dataset, config.task)),
             config.train.accumulate,
@@ -53,11 +54,33 @@ def pixels(plan, inputs, channels_first=False):
     return np.rint(inputs * std + mean).astype(np.uint8)
 
 
+@pytest.fixture(scope="module")
+def columns(tmp_path_factory, folder):
+    """Keys that name the same images as a data set of `datasets`."""
+    datasets = pytest.importorskip("datasets")
+    root = tmp_path_factory.mktemp("columns")
+    files = sorted(Path(folder.split()[0].partition("=")[2]).rglob("*.[jp]*g"))
+    rows = {"image": [{"bytes": file.read_bytes(), "path": None} for file in files]}
+    rows["label"] = ["abc".index(file.parent.name) for file in files]
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])}
+    whole = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    whole.save_to_disk(root / "set")
+    return f"dataset.path={root}/set dataset.root={root} dataset.scale=[0.08,1.0]"
+
+
+CASES = {"augmented": AUGMENTED, "as they are": KEYS}
+CASES["of a library"] = AUGMENTED.replace("dataset=folder", "dataset=huggingface")
+
+
 @pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("case", [AUGMENTED, KEYS], ids=["augmented", "as they are"])
-def test_training_batches_are_the_bytes_of_the_plan_on_both_backends(batches, case, devices):
-    plan, by_torch, _ = batches(f"{case} train.accumulate=2")
-    _, _, by_jax = batches(f"{case} train.accumulate=2 accelerator.devices={devices}")
+@pytest.mark.parametrize("name", CASES)
+def test_training_batches_are_the_bytes_of_the_plan_on_both_backends(
+    request, batches, folder, name, devices
+):
+    case = CASES[name]
+    keys = request.getfixturevalue("columns") if name == "of a library" else folder
+    plan, by_torch, _ = batches(f"{case} train.accumulate=2", keys)
+    _, _, by_jax = batches(f"{case} train.accumulate=2 accelerator.devices={devices}", keys)
     parts, images = list(by_torch), plan.data.train.fields["image"]
     assert len(parts) == 2 * plan.steps_per_epoch == 8
     seen = set()
@@ -75,7 +98,7 @@ def test_training_batches_are_the_bytes_of_the_plan_on_both_backends(batches, ca
         seen |= {image.tobytes() for image in wanted}
     assert len(seen) == 48
     later = plan.take_stored(plan.steps_per_epoch)["image"]
-    assert (len({image.tobytes() for image in later} & seen) == 0) == (case == AUGMENTED)
+    assert (len({image.tobytes() for image in later} & seen) == 0) == (case != KEYS)
     by_torch.close()
     by_jax.close()
 

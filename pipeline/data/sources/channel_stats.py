@@ -5,6 +5,7 @@ from math import prod
 import numpy as np
 
 from pipeline.data.dataset import Moments
+from pipeline.data.stored_images import StoredImages
 from pipeline.data.stored_rows import StoredRows
 
 
@@ -25,6 +26,15 @@ def channel_moments(images: np.ndarray | StoredRows) -> Moments:
     # Python integers (dtype object): the square of the sum exceeds 64 bits.
     values, counts = np.arange(256, dtype=object), counts.astype(object)
     return moments_of_sums(counts[0].sum(), counts @ values, counts @ values**2)
+
+
+def stored_moments(images: StoredImages) -> Moments:
+    """Moments of stored images as decoded, exact as those of arrays; their file has the sums."""
+    rows, sums = images.rows, images.file.sums
+    assert sums is not None
+    sizes = images.file.sizes[rows].astype(np.int64)
+    first, second = (sums[rows, power].astype(object).sum(axis=0) for power in (0, 1))
+    return moments_of_sums(int(sizes.prod(axis=1).sum()), first, second)
 
 
 def moments_of_sums(total: int, first: np.ndarray, second: np.ndarray) -> Moments:

@@ -19,9 +19,9 @@ from pipeline.data.sources.arrays.field_checks import (
     refused,
 )
 from pipeline.data.sources.arrays.scans import scanned
-from pipeline.data.sources.channel_stats import channel_moments, float_moments
+from pipeline.data.sources.channel_stats import channel_moments, float_moments, stored_moments
 from pipeline.data.splits import make_splits
-from pipeline.data.stored_images import StoredImages
+from pipeline.data.stored_images import CHANNELS, StoredImages
 from pipeline.data.stratified_order import KEY
 from pipeline.errors import UserError
 from pipeline.tasks import TARGETS, TASKS, OwnTask, Task
@@ -50,6 +50,7 @@ def data_of(
     config: NamedArraysConfig,
     key: str,
     task: Task | None,
+    images: Mapping[str, Mapping[str, StoredImages]] | None = None,
 ) -> Data:
     """Make a data set of named arrays.
 
@@ -59,6 +60,7 @@ def data_of(
         config: its sizes, splits and limits, as the user set them.
         key: config key that names the arrays, for errors.
         task: what is learned; None: as the names of the fields tell.
+        images: fields of each split that are stored images.
 
     Raises:
         UserError: fields have different lengths or shapes, or a type or values that no model takes.
@@ -73,7 +75,8 @@ def data_of(
     sizes = sizes_of(splits, config, about)
     if sizes.get("label") == 1:
         raise refused(about, "label is 0 in all samples of training: one class")
-    given = {split: Split(fields) for split, fields in splits.items()}
+    stored = images or {}
+    given = {split: Split({**stored.get(split, {}), **fields}) for split, fields in splits.items()}
     train = given["train"].fields
     default = default_task(train)
     holds_out = "val" not in given and (config.val_fraction > 0 or "test" not in given)
@@ -182,6 +185,10 @@ def moments_of(training: Split, config: NamedArraysConfig) -> dict[str, Moments]
     moments: dict[str, Moments] = {}
     for name, field in training.fields.items():
         if isinstance(field, StoredImages):
+            if field.file.sums is not None:
+                is_wanted = wanted is None or name in wanted
+                unscaled = Moments(np.zeros(CHANNELS), np.ones(CHANNELS))
+                moments[name] = stored_moments(field) if is_wanted else unscaled
             continue
         is_image, is_bytes = form_of(field) is Form.images, field.dtype == np.uint8
         if name in wanted if wanted is not None else is_image and is_bytes:

@@ -12,6 +12,7 @@ from pipeline.data.sources.array_cache import Arrays
 from pipeline.data.sources.columns.column import Column, ColumnTable, Kind, Lists
 from pipeline.data.sources.columns.field_plan import FieldPlan, Wanted, plan_fields, shown
 from pipeline.data.sources.columns.pixels import MixedColours, Pixels
+from pipeline.data.sources.columns.stored_pixels import StoredPixels, stored_shorter
 from pipeline.data.sources.folder.label_table import by_number_or_name
 from pipeline.data.splits import SPLITS
 from pipeline.errors import UserError
@@ -49,19 +50,30 @@ def decode(table: ColumnTable, config: ColumnsConfig, wanted: Wanted, scratch: P
     lists = {plan.columns[0] for plan in plans if plan.form == "sequence"}
     many = {plan.columns[0] for plan in plans if plan.form == "classes_in_lists"}
     longest, highest = scan_lists(table, lists, many, [*splits.values()])
-    about = described(plans, table.columns, texts)
+    shorter = stored_shorter(config)
+    kept = [plan for plan in plans if shorter is not None and plan.form == "pixels"]
+    if shorter is not None:
+        check_kept(kept, plans, config)
+    about = described(plans, table.columns, texts) | {"stored": [plan.name for plan in kept]}
     channels = None
     while True:
         makers = {
             plan.name: maker_of(plan, table.columns, config, texts, longest, highest, channels)
             for plan in plans
+            if plan not in kept
         }
         try:
-            arrays = {
-                f"{split}.{field}": array
-                for split, there in splits.items()
-                for field, array in written(table, there, plans, makers, scratch / split).items()
-            }
+            arrays = {}
+            for split, there in splits.items():
+                images = {
+                    plan.name: StoredPixels(
+                        plan.columns[0], shorter, scratch / f"{split}.{plan.name}", config.workers
+                    )
+                    for plan in kept
+                    if shorter is not None
+                }
+                made = written(table, there, plans, makers, images, scratch / split)
+                arrays |= {f"{split}.{field}": array for field, array in made.items()}
         except MixedColours:
             channels = 3
             continue
@@ -144,14 +156,19 @@ def written(
     split: str,
     plans: Sequence[FieldPlan],
     makers: Mapping[str, Maker],
+    images: Mapping[str, StoredPixels],
     stem: Path,
 ) -> Arrays:
-    """Write the fields of a split, and return them mapped."""
+    """Write the fields of a split, and return them mapped; of `images` the pixels and the records."""
     made: Arrays = {}
     names = list(dict.fromkeys(name for plan in plans for name in plan.columns))
+    columns = {plan.name: plan.columns[0] for plan in plans}
     row = 0
     for batch in table.batches(split, names):
         count = 0
+        for field, stored in images.items():
+            count = len(batch[columns[field]])
+            stored.add(batch[columns[field]], row)
         for field, make in makers.items():
             values = make(batch, row)
             if field not in made:
@@ -161,7 +178,26 @@ def written(
             count = len(values)
             made[field][row : row + count] = values
         row += count
-    return made
+    stored = {
+        f"{field}.{name}": array
+        for field, one in images.items()
+        for name, array in one.arrays().items()
+    }
+    return made | stored
+
+
+def check_kept(
+    kept: Sequence[FieldPlan], plans: Sequence[FieldPlan], config: ColumnsConfig
+) -> None:
+    """Refuse crops without images, and with masks, which would not be cropped with them."""
+    if not kept:
+        held = ", ".join(name for plan in plans for name in plan.columns)
+        problem = f"no column has images to crop, only {held}"
+        raise UserError("dataset.scale", config.scale, problem=problem)
+    if any(plan.name == "mask" for plan in plans):
+        problem = "the masks of a column are not cropped with their images"
+        hint = "Leave it out; or write images and masks into a folder, for dataset=folder."
+        raise UserError("dataset.scale", config.scale, problem=problem, hint=hint)
 
 
 def maker_of(

@@ -2,8 +2,9 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Pixels:
 
     def batch(self, cells: Sequence[Any], row: int) -> np.ndarray:
         """Decode some images, of which the first is in a row; raise `MixedColours` or a `UserError`."""
-        pictures = [self._opened(cell, row + place) for place, cell in enumerate(cells)]
+        pictures = [opened(cell, self.column, row + place) for place, cell in enumerate(cells)]
         if not self.is_mask:
             colours = [picture.mode not in GREY for picture in pictures]
             self.channels = self.channels or (3 if colours[0] else 1)
@@ -57,45 +58,55 @@ class Pixels:
                 raise UserError("dataset.size", "null", problem=problem, hint="Set dataset.size=N.")
         return np.stack(arrays)
 
-    def _opened(self, cell: Any, row: int) -> "Image":
-        from PIL import Image
-
-        try:
-            if isinstance(cell, Image.Image):
-                return cell
-            if isinstance(cell, bytes):
-                return Image.open(io.BytesIO(cell))
-            if isinstance(cell, str):
-                return Image.open(cell)
-            array = np.asarray(cell)
-            return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
-        except Exception as error:  # Pillow raises many kinds for a broken image
-            raise self._refused(row, f"cannot be decoded: {error}") from error
-
     def _decoded(self, picture: "Image", row: int) -> np.ndarray:
-
-        try:
-            if self.is_mask:
-                if picture.mode not in ("1", "L", "P"):
-                    problem = f"has the mode {picture.mode}; a mask has classes, in mode L or P"
-                    raise self._refused(row, problem)
-            elif picture.mode in DEEP:
-                raise self._refused(row, f"has more than 8 bits a pixel (mode {picture.mode})")
-            else:
-                picture = picture.convert("L" if self.channels == 1 else "RGB")
+        with decoding(self.column, row):
+            if not self.is_mask:
+                picture = converted(picture, "L" if self.channels == 1 else "RGB", self.column, row)
+            elif picture.mode not in ("1", "L", "P"):
+                problem = f"has the mode {picture.mode}; a mask has classes, in mode L or P"
+                raise refused(self.column, row, problem)
             if self.size is not None:
                 picture = middle(picture, self.size, self.is_mask)
             array = np.asarray(picture, np.uint8)
-        except UserError:
-            raise
-        except Exception as error:  # Pillow raises many kinds for a broken image
-            raise self._refused(row, f"cannot be decoded: {error}") from error
         return array[..., None] if array.ndim == 2 and not self.is_mask else array
 
-    def _refused(self, row: int, problem: str) -> UserError:
-        return UserError(
-            "dataset.columns", self.column, problem=f"its image in row {row} {problem}"
-        )
+
+@contextmanager
+def decoding(column: str, row: int) -> Iterator[None]:
+    """Turn what Pillow raises for a broken image into a `UserError` that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # Pillow raises many kinds
+        raise refused(column, row, f"cannot be decoded: {error}") from error
+
+
+def refused(column: str, row: int, problem: str) -> UserError:
+    """Make the error for an image of a column."""
+    return UserError("dataset.columns", column, problem=f"its image in row {row} {problem}")
+
+
+def opened(cell: Any, column: str, row: int) -> "Image":
+    """Open an image, a file of one, or an array of pixels."""
+    from PIL import Image
+
+    with decoding(column, row):
+        if isinstance(cell, Image.Image):
+            return cell
+        if isinstance(cell, bytes):
+            return Image.open(io.BytesIO(cell))
+        if isinstance(cell, str):
+            return Image.open(cell)
+        array = np.asarray(cell)
+        return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+
+
+def converted(picture: "Image", mode: str, column: str, row: int) -> "Image":
+    """Return an image in another mode of 8 bits a channel; refuse one that has more."""
+    if picture.mode in DEEP:
+        raise refused(column, row, f"has more than 8 bits a pixel (mode {picture.mode})")
+    return picture.convert(mode)
 
 
 def middle(picture: "Image", size: int, is_mask: bool) -> "Image":

@@ -10,9 +10,9 @@ from pipeline.config.datasets import FolderConfig
 from pipeline.config.tasks import SegmentationConfig
 from pipeline.console import say_line
 from pipeline.data.dataset import Data, Field, Moments, Split
-from pipeline.data.image_augmentation import ImageAugmentation
+from pipeline.data.image_augmentation import augmentation_of
 from pipeline.data.sources.array_cache import Arrays, load_or_build, remove_unfinished
-from pipeline.data.sources.channel_stats import moments_of_sums
+from pipeline.data.sources.channel_stats import stored_moments
 from pipeline.data.sources.folder.decoding import corrupt_file, decode_images
 from pipeline.data.sources.folder.label_table import list_table
 from pipeline.data.sources.folder.listing import Listing, list_folder
@@ -176,14 +176,9 @@ def report_skipped(listing: Listing, kept: np.ndarray, config: FolderConfig) -> 
 def data_of(config: FolderConfig, listing: Listing, arrays: Arrays, ignored: int) -> Data:
     """Make the data set from the decoded images; `ignored` is the value of masks that is no class."""
     order = arrays["order"]
-    augmentation = ImageAugmentation(
-        (config.scale[0], config.scale[1]),
-        (config.ratio[0], config.ratio[1]),
-        config.flip,
-        (config.jitter[0], config.jitter[1], config.jitter[2]),
-    )
+    augmentation = augmentation_of(config, config.scale)
     images = StoredImages(
-        ImageFile(arrays["pixels"], arrays["offsets"], arrays["sizes"]),
+        ImageFile(arrays["pixels"], arrays["offsets"], arrays["sizes"], arrays["sums"]),
         order,
         config.size,
         config.resize,
@@ -200,7 +195,7 @@ def data_of(config: FolderConfig, listing: Listing, arrays: Arrays, ignored: int
         )
     given = given_splits(listing, Split(fields))
     train, val, test, training = make_splits(given, config, test_fraction=config.test_fraction)
-    moments = moments_of(config, arrays, training)
+    moments = moments_of(config, training)
     classes = listing.classes or None
     sizes = {"label": len(listing.classes)} if "label" in fields else {}
     if listing.masks:
@@ -220,11 +215,10 @@ def given_splits(listing: Listing, whole: Split) -> dict[str, Split]:
     return {name: whole[first:last] for name, first, last in parts if last > first}
 
 
-def moments_of(config: FolderConfig, arrays: Arrays, training: Split) -> Moments:
+def moments_of(config: FolderConfig, training: Split) -> Moments:
     """Return `dataset.mean` and `dataset.std`, or the exact moments of the training images as decoded."""
     if config.mean and config.std:
         return Moments(np.array(config.mean) * 255, np.array(config.std) * 255)
-    rows = training.stored["image"].rows
-    sizes = arrays["sizes"][rows].astype(np.int64)
-    first, second = (arrays["sums"][rows, power].astype(object).sum(axis=0) for power in (0, 1))
-    return moments_of_sums(int(sizes.prod(axis=1).sum()), first, second)
+    images = training.stored["image"]
+    assert isinstance(images, StoredImages)
+    return stored_moments(images)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from pipeline.console import say_line
 from pipeline.data.sources.array_cache import Arrays
 from pipeline.data.stored_images import CHANNELS, scaled
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 HEADER = 128  # bytes before the pixels in `pixels.npy`
 SYNCED = 2**28  # bytes that are written between two flushes to the disk
@@ -76,9 +79,14 @@ def decode_images(
         UserError: a file cannot be decoded, and `skip_corrupt` is false; or the disk is too small.
     """
     file, records = decode_files(IMAGES, scratch, root, files, shorter, threads, skip_corrupt)
+    return arrays_of(np.load(file, mmap_mode="r"), records)
+
+
+def arrays_of(pixels: np.ndarray, records: np.ndarray) -> Arrays:
+    """Return the arrays of `decode_images` for pixels and the records of their images."""
     lengths = records[:, 0] * records[:, 1] * CHANNELS
     return {
-        "pixels": np.load(file, mmap_mode="r"),
+        "pixels": pixels,
         "offsets": np.cumsum(lengths) - lengths,
         "sizes": records[:, :2].astype(np.int32),
         "sums": records[:, 2:].reshape(-1, 2, CHANNELS),
@@ -154,7 +162,7 @@ def write_header(pixels_file: Path, length: int) -> None:
 
 
 def decode_image(path: Path, shorter: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decode a file to RGB, and shrink it if both sides exceed `shorter`; return it with its record.
+    """Decode a file to RGB, and shrink it as `shrunk`; return it with its record.
 
     As torchvision's `ImageFolder`: transparency is dropped, and the rotation in EXIF data is ignored.
     """
@@ -168,6 +176,13 @@ def decode_image(path: Path, shorter: int) -> tuple[np.ndarray, np.ndarray]:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the disk
             raise Corrupt(str(error) or type(error).__name__) from error
+    return shrunk(picture, shorter)
+
+
+def shrunk(picture: "Picture", shorter: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink an RGB image if both sides exceed `shorter`; return it with its record."""
+    from PIL import Image
+
     if min(picture.size) > shorter:
         height, width = scaled(picture.height, picture.width, shorter)
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)

@@ -4,12 +4,15 @@ import io
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from image_folders import write_images
 from PIL import Image as Picture
 
 from pipeline.config.column_datasets import HuggingfaceConfig
+from pipeline.config.datasets import FolderConfig
 from pipeline.config.tasks import (
     LanguageConfig,
     MaskedLanguageConfig,
@@ -19,6 +22,8 @@ from pipeline.config.tasks import (
     SegmentationConfig,
 )
 from pipeline.data import sources
+from pipeline.data.image_augmentation import sample_words
+from pipeline.data.sources.channel_stats import stored_moments
 from pipeline.errors import UserError
 
 datasets = pytest.importorskip("datasets")
@@ -140,6 +145,65 @@ def test_images_of_grey_and_colour_are_in_colour_and_masks_keep_their_classes(lo
     np.testing.assert_array_equal(image[:5, 2, 1, 1], N[:5])
     assert (image[5:, ..., 1:] == 0).all()
     np.testing.assert_array_equal(mask[:, 3, 3], N % 3)
+
+
+def test_with_a_scale_images_of_any_size_are_kept_and_cropped_as_those_of_a_folder(load, tmp_path):
+    write_images(tmp_path / "images", {"a": 12, "b": 12})
+    grey = Picture.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30))
+    grey.save(tmp_path / "images" / "b" / "grey.png")
+    files = sorted((tmp_path / "images").rglob("*.[jp]*"))
+    rows = {"picture": [{"bytes": file.read_bytes(), "path": None} for file in files]}
+    rows["kind"] = [int(file.parent.name == "b") for file in files]
+    features = {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["a", "b"])}
+    whole = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    whole.save_to_disk(tmp_path / "set")
+    keys = {"size": 8, "scale": [0.3, 0.9], "ratio": [0.5, 2.0], "jitter": [0.4, 0.2, 0.1]}
+    keys |= {"store": 14, "val_fraction": 0.0, "test_fraction": 0.2}
+    data = load(["picture"], path=tmp_path / "set", **keys)
+    config = FolderConfig(root=str(tmp_path / "images"), cache=str(tmp_path), **keys)
+    train, test = data.train.fields, data.test.fields
+    every = np.arange(len(files))  # both list the files by name, and draw other rows for the test
+    ours, theirs = (
+        replace(one.train.fields["image"], rows=every) for one in (data, sources.load(config, None))
+    )
+    assert len({ours.file[row].shape for row in every}) > 3
+    words = sample_words(1, 2, every)
+    for drawn in (words, None):
+        np.testing.assert_array_equal(ours.take(every, drawn), theirs.take(every, drawn))
+    assert len({image.tobytes() for image in ours.take(every, words)}) == len(files)
+    np.testing.assert_array_equal(stored_moments(ours), stored_moments(theirs))
+    np.testing.assert_array_equal(data.moments["image"], stored_moments(train["image"]))
+    for fields in (train, test):
+        kinds = np.array(rows["kind"])[fields["image"].rows]
+        np.testing.assert_array_equal(fields["label"], kinds)
+    unscaled = load(["picture"], path=tmp_path / "set", normalize=[], **keys)
+    np.testing.assert_array_equal(unscaled.moments["image"].std, 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"scale": [0.1, 1.0]}, r"dataset\.size=null: must be set, together with dataset\.scale"),
+        ({"jitter": [0.1, 0, 0]}, r"dataset\.jitter=.*left out without dataset\.scale\. Set"),
+        ({"store": 9}, r"dataset\.store=9: must be left out without dataset\.scale"),
+        ({"scale": [0.1, 1.0], "size": 9, "store": 8}, r"store=8: must be null or at least"),
+        (
+            {"scale": [1.0, 0.1], "size": 9},
+            r"scale=\[1\.0, 0\.1\]: must be null or \[lowest, highest\]",
+        ),
+        (
+            {"scale": [0.1, 1.0], "size": 9, "columns": ["x"]},
+            "no column has images to crop, only x, kind",
+        ),
+        (
+            {"scale": [0.1, 1.0], "size": 9, "targets": ["mask"]},
+            "masks of a column are not cropped",
+        ),
+    ],
+)
+def test_crops_that_are_not_possible_are_refused(load, keys, words):
+    with pytest.raises(UserError, match=words):
+        load(**{"columns": ["picture"], "targets": ["kind"]} | keys)
 
 
 def test_the_decoded_set_needs_neither_the_library_nor_a_second_reading(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_folders import write_images
 from local_shapes import prepare_shapes
 from PIL import Image
 
@@ -15,6 +16,7 @@ from pipeline.config.column_datasets import LibraryConfig
 from pipeline.config.datasets import Source
 from pipeline.config.tasks import DenoisingConfig, MultilabelConfig
 from pipeline.data import sources
+from pipeline.data.image_augmentation import sample_words
 from pipeline.data.sources import library
 from pipeline.data.sources.columns.decoding import decode
 from pipeline.errors import UserError
@@ -146,6 +148,27 @@ def test_a_class_gets_its_options_and_images_are_cut_to_a_size(load):
     assert [len(split) for split in splits(data)] == [41, 4, 5]
     small = load("FakeData", options=FAKE, size=6, limit=7)
     assert small.train.fields["image"].shape == (7, 6, 6, 3)
+
+
+@pytest.mark.parametrize("source", ["torchvision", "tfds"])
+def test_with_a_scale_images_are_stored_in_any_size(load, tmp_path, source):
+    prepare_shapes(tmp_path)
+    for split, count in (("train", 6), ("valid", 3), ("test", 2)):
+        write_images(tmp_path / "country211" / split, {"a": count, "b": count})
+    keys = {"name": "Country211"}
+    if source == "tfds":
+        keys = {"name": "local_shapes", "columns": ["picture"]}
+    data = load(source=source, size=4, crop_pct=0.8, scale=[0.1, 1.0], **keys)
+    images = data.train.fields["image"]
+    assert images.take(np.arange(3), sample_words(0, 0, np.arange(3))).shape == (3, 4, 4, 3)
+    stored = [images.file[row] for row in images.rows]
+    assert {min(image.shape[:2]) for image in stored} == {5}
+    values = np.concatenate([image.reshape(-1, 3) for image in stored])
+    np.testing.assert_allclose(data.moments["image"].mean, values.mean(axis=0), rtol=1e-12)
+    if source == "torchvision":
+        assert len({image.shape for image in stored}) > 3
+        # The files of a class follow one another.
+        np.testing.assert_array_equal(data.train.fields["label"], images.rows >= 6)
 
 
 @pytest.mark.parametrize(
