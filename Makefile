@@ -29,8 +29,9 @@ lint: $(INSTALLED)
 	$(BIN)/codespell
 	$(BIN)/pyrefly check --summary=none
 
-huggingface: $(HUGGINGFACE)/installed  ## verify on pairs of transformers: 4.53.3 is the last version with Flax
-	$(BIN)/python -m pytest -n 0 tests/twins/test_verify_huggingface.py $(ARGS)
+huggingface: $(HUGGINGFACE)/installed  ## tests with models of transformers: 4.53.3 is the last version with Flax
+	$(BIN)/python -m pytest -n 0 tests/twins/test_verify_huggingface.py \
+		tests/twins/test_published_weights.py $(ARGS)
 
 $(HUGGINGFACE)/installed: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(HUGGINGFACE) \

@@ -46,7 +46,7 @@ def compose(*overrides: str) -> Experiment:
         register()
         with compose_from(CONF):
             composed = compose_with_hydra("config", list(overrides))
-        return Experiment(overrides, checked_config(composed, overrides)[0])
+            return Experiment(overrides, checked_config(composed, overrides)[0])
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         known = to_user_error(error)
         raise (known if isinstance(known, UserError) else error) from error

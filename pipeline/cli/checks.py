@@ -11,6 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
 from pipeline.config.checks.hydra_errors import to_user_error
+from pipeline.config.checks.open_keys import check_open_keys
 from pipeline.config.checks.validate import validate_config
 from pipeline.config.experiment import Config, Mode, typed
 from pipeline.config.fields import require
@@ -84,6 +85,7 @@ def checked_config(composed: DictConfig, overrides: Sequence[str]) -> tuple[Conf
     Raises:
         UserError: a value is out of range, or values do not fit each other or this machine.
     """
+    check_open_keys(overrides)
     config = validate_config(composed)
     if path := config.resume or config.checkpoint:
         composed = resume.with_saved_config(composed, Path(path), resume.overridden_keys(overrides))

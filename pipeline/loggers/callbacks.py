@@ -56,7 +56,8 @@ def failed(path: str, step: int, error: Exception) -> Exception:
     if isinstance(error, UserError) or is_out_of_memory(error):
         return error
     problem = f"it failed after step {step}: {shortened(error)}"
-    return UserError(KEY, path, problem=problem, hint="Mend it, and go on with resume=auto.")
+    hint = "Mend it, and type the command again: with resume=auto it goes on after the last checkpoint."
+    return UserError(KEY, path, problem=problem, hint=hint)
 
 
 def load_callbacks(paths: Sequence[str], backend: str) -> Callbacks:

@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.config.checks.open_keys import check_open_keys
 from pipeline.config.checks.validate import validate_config, validate_job_config
 from pipeline.config.experiment import Config
 from pipeline.config.hydra_compat import ConfigLoaderImpl
@@ -35,6 +36,7 @@ class Composer:
             parsed = [self._parse(override) for override in overrides]
             options = tuple(str(o.input_line) for o in parsed if self._is_option(o))
             values = [override for override in parsed if not self._is_option(override)]
+            check_open_keys(overrides, self._loader)
             composed = deepcopy(self._options(options))
             ConfigLoaderImpl._apply_overrides_to_config(values, composed)
             return validate_config(composed)

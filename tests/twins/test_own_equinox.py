@@ -2,11 +2,13 @@
 
 import sys
 
+import numpy as np
 import pytest
 from asserts import assert_rows_close
 from short_runs import FP64, lines
 
 from pipeline.errors import UserError
+from pipeline.run.transfer import export_tested
 from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.user_code import import_attribute
@@ -22,12 +24,34 @@ def test_it_trains_as_its_torch_twin_with_masks_that_are_shared(run):
     assert len(torch.rows) > 10
 
 
+def test_frozen_parameters_stay_as_they_are_and_the_others_take_the_steps_of_torch(
+    run, train, tmp_path
+):
+    frozen = f"{PAIR} train.frozen=[norm,hidden.0.*] optimizer.weight_decay=0.1"
+    torch, jax = run(frozen)
+    assert_rows_close(losses_of(jax.rows), losses_of(torch.rows))
+    assert train("other", "jax", f"{frozen} optimizer.lr=0.5") == 0
+    first, second = (weights_of(tmp_path / name) for name in ("jax", "other"))
+    stays = {name for name in first if np.array_equal(first[name], second[name])}
+    assert stays == {"norm.weight", "norm.bias", "hidden.0.weight", "hidden.0.bias"}
+
+
+def losses_of(rows):
+    """Losses of training; those of an evaluation depend on running statistics, which differ."""
+    return [{"loss": row["train/loss"]} for row in rows if "train/loss" in row]
+
+
+def weights_of(run):
+    """Parameters of the checkpoint of a run that is tested."""
+    [portable] = export_tested(run, "checkpoint")
+    return portable.state.parameters
+
+
 @pytest.mark.slow
 def test_with_batch_norm_it_takes_the_steps_of_its_torch_twin(run):
     torch, jax = run(f"{PAIR} train.accumulate=2")
-    trained = [[row for row in side.rows if "train/loss" in row] for side in (torch, jax)]
-    assert_rows_close(*[[{"loss": row["train/loss"]} for row in rows] for rows in trained])
-    assert len(trained[0]) > 5
+    assert_rows_close(losses_of(torch.rows), losses_of(jax.rows))
+    assert len(losses_of(jax.rows)) > 5
 
 
 @pytest.mark.slow

@@ -97,6 +97,30 @@ def test_a_mistake_in_a_file_of_the_users_own_is_named_with_its_file(own_conf, c
         composed_experiment("model=wrong")
 
 
+def test_a_key_that_a_preset_leaves_open_must_be_set(own_conf):
+    (own_conf / "experiment").mkdir(exist_ok=True)
+    text = "# @package _global_\ndefaults:\n  - override /model: mlp\n\nmodel:\n  weights: ???\n"
+    (own_conf / "experiment" / "probe.yaml").write_text(text)
+    (own_conf / "experiment" / "probed.yaml").write_text(
+        "# @package _global_\ndefaults: [probe]\nmodel:\n  weights: there\n"
+    )
+    (own_conf / "model" / "tuned.yaml").write_text("defaults: [mlp, _self_]\nweights: ???\n")
+    for chosen, file in (("experiment=probe", "experiment/probe"), ("model=tuned", "model/tuned")):
+        message = (
+            rf"model\.weights=\?\?\?: conf/{file}\.yaml leaves it open\. Set model\.weights=VALUE"
+        )
+        with pytest.raises(UserError, match=message):
+            composed_experiment(chosen)
+    for given in ("experiment=probe model.weights=a", "experiment=probed", "model=mlp"):
+        composed_experiment(*given.split())
+    done = tandem(
+        own_conf.parent, "run", "-m", "experiment=probe", "seed=0,1", "sweep.dry_run=true"
+    )
+    assert (
+        "model.weights=???: conf/experiment/probe.yaml leaves it open." in done.stderr + done.stdout
+    )
+
+
 def test_a_group_as_a_key_of_a_preset_is_named_with_its_place_in_the_defaults(own_conf):
     (own_conf / "experiment").mkdir(exist_ok=True)
     for name, value in (("chosen", "none"), ("several", "[csv, wandb]")):
