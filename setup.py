@@ -1,4 +1,4 @@
-"""Put conf/, run.py and the project of `tandem new` into the wheel, where `pipeline.shipped` looks."""
+"""Put conf/, run.py and what `tandem new` copies into the wheel, where `pipeline.shipped` looks."""
 
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -16,7 +16,7 @@ class BuildWithShipped(build_py):
         if self.editable_mode:
             return
         shipped = Path(self.build_lib) / "pipeline" / "shipped"
-        for name in ("conf", "starter"):
+        for name in ("conf", "starter", "sweeps"):
             skipped = ignore_patterns("__pycache__", ".pytest_cache", "outputs")
             copytree(name, shipped / name, dirs_exist_ok=True, ignore=skipped)
         self.copy_file("run.py", str(shipped / "run.py"))

@@ -1,6 +1,6 @@
 """Makes a view of a project in W&B: torch and JAX side by side, a line for each backend and setting.
 
-    pip install -e '.[workspaces]'
+    pip install wandb-workspaces
     python sweeps/workspace.py ENTITY --sweep both
 
 Open it by the link that is printed. Running it again makes another view; views can be deleted in W&B.

@@ -13,6 +13,7 @@ from pipeline.compare.columns import columns
 from pipeline.compare.comparison import Comparison as Compared
 from pipeline.compare.comparison import comparison
 from pipeline.compare.table import findings, markdown
+from pipeline.errors import BadArgument
 from tandem.finished import Run
 from tandem.frames import frame
 
@@ -56,9 +57,12 @@ def compare(runs: Sequence[Run | str | Path]) -> Comparison:
     Raises:
         UserError: there is no run.
     """
-    return Comparison(
-        comparison([one.folder if isinstance(one, Run) else Path(one) for one in runs])
-    )
+    folders = [one.folder if isinstance(one, Run) else Path(one) for one in runs]
+    try:
+        return Comparison(comparison(folders))
+    except BadArgument as error:  # named as it was called
+        call = f"tandem.compare({[str(folder) for folder in folders]})"
+        raise BadArgument(call, error.allowed, error.hint, problem=error.problem) from error
 
 
 def html(compared: Compared) -> Iterator[str]:

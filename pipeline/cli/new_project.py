@@ -8,10 +8,10 @@ from shutil import copytree, ignore_patterns
 
 from pipeline.commands import command
 from pipeline.errors import BadArgument, UserError
-from pipeline.shipped import STARTER
+from pipeline.shipped import STARTER, SWEEPS
 
 DESCRIPTION = """Start a project of your own in a new folder: a pair of models in torch and JAX, their config,
-and a test that they are the same. It runs at once; change what you like."""
+a test that they are the same, and examples of W&B's sweeps. It runs at once; change what you like."""
 
 NOT_COPIED = ("outputs", "__pycache__", ".pytest_cache")  # of whoever has run the original
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def make_project(folder: Path) -> None:
-    """Copy the project into a new folder, or an empty one.
+    """Copy the project, and the sweeps, into a new folder, or an empty one.
 
     Raises:
         UserError: the folder has files already, or cannot be written.
@@ -47,6 +47,7 @@ def make_project(folder: Path) -> None:
         raise BadArgument(str(folder), problem=problem, hint=hint)
     try:
         copytree(STARTER, folder, dirs_exist_ok=True, ignore=ignore_patterns(*NOT_COPIED))
+        copytree(SWEEPS, folder / SWEEPS.name, ignore=ignore_patterns(*NOT_COPIED))
         readme = folder / "README.md"
         readme.write_text(readme.read_text().replace("PROJECT", folder.resolve().name))
     except OSError as error:

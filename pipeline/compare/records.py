@@ -10,7 +10,7 @@ from pipeline import tasks
 from pipeline.atomic_files import read_json
 from pipeline.backend_specs import label_of
 from pipeline.compare.curves import Reading
-from pipeline.config.fields import require
+from pipeline.errors import BadArgument
 from pipeline.formatting import finite
 from pipeline.storage.recorder_state import Best
 from pipeline.storage.run_folder import RunFolder, files_below
@@ -70,8 +70,9 @@ def collect(paths: Sequence[Path]) -> list[Record]:
     for path in paths:  # a job killed early has only one of the two files
         found = {file.parent for file in files_below(path, IDENTITY, RESULT)}
         folders |= dict.fromkeys(sorted(found, key=job_number))
-    given = " ".join(map(str, paths))
-    require(bool(folders), "PATH", given, "a run or a sweep", "Runs are below outputs/.")
+    if not folders:
+        given = " ".join(map(str, paths))
+        raise BadArgument(given, "a run or a sweep", "Runs are below outputs/.")
     return [record(folder) for folder in folders]
 
 

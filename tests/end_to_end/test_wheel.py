@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = (
     "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "run.py", "conf",
-    "starter", "tandem", "pipeline", "lightning_impl", "flax_impl",
+    "starter", "sweeps", "tandem", "pipeline", "lightning_impl", "flax_impl",
 )  # fmt: skip
 SMALL = ("logger=none", "train.steps=4", "train.batch_size=16", "accelerator=cpu")
 
@@ -91,6 +91,7 @@ def test_its_new_project_passes_its_test_and_runs_at_once(tandem, folder):
         "name=first",
         "train.epochs=1",
     )
+    assert "program: tandem" in (folder / "demo" / "sweeps" / "random.yaml").read_text()
     result = json.loads((folder / "demo" / "outputs" / "first" / "result.json").read_text())
     assert {"test/loss", "test/accuracy"} <= result["test"].keys()
     assert result["config"]["model"]["jax"] == "in_jax:Net"

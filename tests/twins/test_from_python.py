@@ -131,7 +131,10 @@ def test_names_in_html_are_escaped(tmp_path):
             lambda: tandem.load("outputs/none"),
             r'^tandem.load\("outputs/none"\): must be an existing run',
         ),
-        (lambda: tandem.compare(["none"]), "PATH=none: must be a run or a sweep"),
+        (
+            lambda: tandem.compare(["none"]),
+            r"^tandem\.compare\(\['none'\]\): must be a run or a sweep\. Runs are below outputs/",
+        ),
     ],
 )
 def test_bad_input_is_a_user_error(call, message):

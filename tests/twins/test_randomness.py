@@ -85,7 +85,7 @@ def branches(config, rate=0.5, step=0, part=0, layer="Dropout"):
     return ours, theirs
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.tuples(WORDS, WORDS), st.lists(st.tuples(WORDS, WORDS), min_size=3, max_size=3))
 def test_threefry_matches_jax_for_any_key_and_any_64_bit_counter(words, counters):
     high, low = zip(*counters, strict=True)
@@ -98,7 +98,7 @@ def test_threefry_matches_jax_for_any_key_and_any_64_bit_counter(words, counters
     np.testing.assert_array_equal(np.concatenate(unsigned(found)), expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.tuples(WORDS, WORDS), WORDS)
 def test_folding_a_number_into_a_key_matches_jax(words, number):
     torch_key, jax_key = as_key(words)
@@ -107,7 +107,7 @@ def test_folding_a_number_into_a_key_matches_jax(words, number):
     np.testing.assert_array_equal(unsigned(found), expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.tuples(WORDS, WORDS), st.sampled_from([(), (0,), (7,), (2, 3), (3, 1, 4, 2)]))
 def test_random_bits_of_any_shape_match_jax(words, shape):
     torch_key, jax_key = as_key(words)

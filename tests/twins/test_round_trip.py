@@ -159,9 +159,7 @@ def test_the_state_of_every_optimizer_moves_bit_for_bit(journeys, optimizer):
 
 @pytest.mark.slow
 # The fixture only remembers what was built.
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     model=st.sampled_from(sorted(SMALL)),
     optimizer=st.sampled_from(sorted(OPTIMIZERS)),

@@ -159,7 +159,6 @@ def test_a_schedule_after_a_warmup_matches_torchs_sequential_scheduler(case, war
     assert worst(found, torch_factors(sequence)) < 1e-12
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.floats(0, 1), st.sampled_from(Anneal))
 def test_one_cycle_matches_torch_for_any_length_of_run_and_rise(total, pct_start, anneal):
     if pct_start * total == 1:
@@ -230,7 +229,7 @@ MODES = st.sampled_from(["min", "max"])
 RATES = st.sampled_from([1.0, 0.1, 1e-3, 1e-6])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(PLATEAUS, MODES, RATES, VALUES)
 def test_plateau_matches_torch(config, mode, lr, values):
     shared = optimizer(lr)

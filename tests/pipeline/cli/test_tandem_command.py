@@ -14,7 +14,7 @@ from pipeline.config.checks.keys import options_of
 from pipeline.config.experiment import register, typed
 from pipeline.config.hydra_compat import compose_from
 from pipeline.errors import UserError
-from pipeline.shipped import CONF, STARTER
+from pipeline.shipped import CONF, STARTER, SWEEPS
 from pipeline.storage.run_identity import ProcessIdentity
 from tandem.experiment import compose as composed_experiment
 
@@ -216,7 +216,9 @@ def test_a_new_project_is_a_copy_under_its_own_name_and_replaces_nothing(tmp_pat
     copied = {
         str(path.relative_to(tmp_path / "apples")) for path in (tmp_path / "apples").rglob("*.*")
     }
+    made |= {f"sweeps/{path.name}" for path in SWEEPS.iterdir()}
     assert {name for name in made if "cache" not in name} == copied
+    assert "sweeps/random.yaml" in copied
     assert (tmp_path / "apples" / "README.md").read_text().startswith("# apples\n")
     again = tandem(tmp_path, "new", "apples")
     assert again.returncode == 1

@@ -83,7 +83,7 @@ def test_a_missing_file_is_reported(tmp_path):
     assert read_curves(tmp_path / "m") == ({}, ["m cannot be read: No such file or directory"])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(st.floats(width=32) | st.sampled_from([math.nan, math.inf]), min_size=1, max_size=300),
     st.integers(8, 60),

@@ -87,7 +87,7 @@ ODD = st.text(
 NAMES = st.lists(ODD.filter(lambda name: name == name.strip() and "[" not in name), unique=True)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(NAMES, NAMES)
 def test_any_names_survive_the_file(tmp_path_factory, left, right):
     count = min(len(left), len(right))

@@ -92,7 +92,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(mappings())
 def test_rows_of_any_map_give_that_map(mapping):
     rows = find_rows(mapping)
@@ -100,7 +100,7 @@ def test_rows_of_any_map_give_that_map(mapping):
     np.testing.assert_array_equal(back.source, mapping.source)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mappings())
 def test_blocks_and_transforms_are_read_as_they_are_written_and_can_be_reversed(mapping):
     shapes = {a.name: a.shape for a in (*mapping.left.arrays, *mapping.right.arrays)}
