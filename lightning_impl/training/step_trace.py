@@ -1,6 +1,7 @@
 """Trace of a training step: inputs and outputs of modules, gradients, and the state after it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -76,11 +77,14 @@ class Watched(TrainingModule):
         self.narrow = ""
         is_lifted = self.config.train.precision is Precision.fp64
         self.names_masks = not (self.recorder.observer.compares and is_lifted)
+        self.uncompiled: tuple[list[LayerDraw], str] | None = None  # see `_run_uncompiled`
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Take the step, and keep the batch."""
         self.batches.append({name: _copy(field) for name, field in batch.items()})
         self.drawn = {}
+        if self.config.backend.compile and self.recorder.observer.compares:
+            self.uncompiled = self.uncompiled or self._run_uncompiled(batch)
         loss, self.draws, self.narrow = self._call(partial(super().training_step, batch, batch_idx))
         return loss
 
@@ -96,9 +100,26 @@ class Watched(TrainingModule):
         return evaluated
 
     def _call(self, call: Callable[[], T]) -> tuple[T, list[LayerDraw], str]:
-        """Call a method, if models are compared without random numbers of their own."""
-        if not self.recorder.observer.compares:
-            return call(), [], ""
+        """Call a method, if models are compared without random numbers of their own.
+
+        Constants can take their place only in a model that is not compiled.
+        """
+        if self.uncompiled or not self.recorder.observer.compares:
+            return call(), *(self.uncompiled or ([], ""))
+        return self._call_without_draws(call)
+
+    def _run_uncompiled(self, batch: Batch) -> tuple[list[LayerDraw], str]:
+        """Return what the model draws, and where it makes float32, in a pass that leaves no trace."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        with torch.random.fork_rng():
+            _, draws, narrow = self._call_without_draws(partial(self.outputs, batch, 0))
+        for buffer, before in buffers:
+            buffer.data.copy_(before)
+        self.watch.take()
+        kept = [draw for draw in draws if draw.number < 1]  # a dropout of rate 0 draws nothing
+        return [replace(draw, kind=f"{draw.kind}, compiled") for draw in kept], narrow
+
+    def _call_without_draws(self, call: Callable[[], T]) -> tuple[T, list[LayerDraw], str]:
         from lightning_impl.verify.primitives.draws import (
             call_without_draws,  # loads what other runs do not need
         )

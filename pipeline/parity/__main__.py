@@ -1,9 +1,9 @@
-"""`python -m pipeline.parity [OVERRIDES…]`: check if an experiment is the same on both backends."""
+"""`python -m pipeline.parity [OVERRIDES…]`: check if an experiment is the same on two backends."""
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -40,16 +40,16 @@ from pipeline.training.intervals import make_intervals
 from pipeline.training.model_checks import check_model
 from pipeline.verify.own_pair import write_own_names
 
-FIRST, SECOND = list(BACKENDS)[:2]
-
 # Defaults of a parity check.
 DEFAULTS = {"train.precision": "fp64", "train.steps": "200", "train.randomness": "shared"}
+BOTH = ",".join(list(BACKENDS)[:2])
 # Observe every step, and keep no files.
-ALWAYS = ("train.log_every=1", "accelerator.steps_per_call=1", "logger=none", f"backend={FIRST}")
+ALWAYS = ("train.log_every=1", "accelerator.steps_per_call=1", "logger=none")
 
-DESCRIPTION = f"""Run an experiment on both backends in lockstep and report if they are the same.
+DESCRIPTION = f"""Run an experiment on two backends in lockstep and report if they are the same.
 
-OVERRIDES are those of run.py. Unless given: {", ".join(f"{k}={v}" for k, v in DEFAULTS.items())}.
+OVERRIDES are those of run.py, with two options of backend (torch, torch_compiled, jax). Unless given:
+backend={BOTH} {" ".join(f"{k}={v}" for k, v in DEFAULTS.items())}.
 Ends with exit code 0 if they are the same, 1 if they part, 2 if that cannot be told. In fp64 nothing may
 differ by more than 1e-10, but for what is rounding alone; in fp32 and bf16 by no more than three times
 what a run differs from itself when its weights at step 0 are moved by one unit in the last place, or 1e-5
@@ -60,7 +60,7 @@ other models that draw."""
 # Keys that parity does not support, with a hint.
 IGNORED = {
     "hydra": "Name the folder with name=NAME: it is outputs/NAME.",
-    "backend": f"Leave it out: parity runs {FIRST} and {SECOND}.",
+    "backend.name": f"Choose two options: backend={BOTH}",
     "logger": "Leave it out: parity logs to outputs/NAME/parity.json only.",
     **dict.fromkeys(
         ("mode", "resume", "checkpoint"), "Leave it out: parity trains from the first step."
@@ -79,10 +79,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="options of your own")
     asked = parser.parse_intermixed_args(arguments)
     try:
-        config = compose_config(asked.overrides, asked.config_dir)
-        name = config.name or f"parity-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+        configs = compose_configs(asked.overrides, asked.config_dir)
+        name = next(iter(configs.values())).name or f"parity-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
         folder = Path("outputs") / name
-        config, comparison = run(config, folder)
+        config, comparison = run(configs, folder)
     except (UserError, RunFailed, Diverged, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -103,15 +103,15 @@ def main(arguments: Sequence[str]) -> int:
     return 2 if comparison.abstention else 1 if parting else 0
 
 
-def compose_config(overrides: Sequence[str], folder: str | None = None) -> Config:
-    """Compose the config like run.py, with the defaults of a parity check, or refuse it.
+def compose_configs(overrides: Sequence[str], folder: str | None = None) -> dict[str, Config]:
+    """Compose the config like run.py for two options of `backend`, or refuse it.
 
-    `folder` has options of the user's own.
+    It has the defaults of a parity check. `folder` has options of the user's own.
     """
-    check_arguments(overrides)
+    options, overrides = split_backends(overrides)
     keys = overridden_keys(overrides)
     for key in keys:
-        if hint := IGNORED.get(key.partition(".")[0]):
+        if hint := IGNORED.get(key) or IGNORED.get(key.partition(".")[0]):
             raise UserError(key, "…", hint=hint, problem="has no effect on parity")
     given = {*keys, "train.steps"} if "train.epochs" in keys else keys
     defaults = [f"{key}={value}" for key, value in DEFAULTS.items() if key not in given]
@@ -120,14 +120,35 @@ def compose_config(overrides: Sequence[str], folder: str | None = None) -> Confi
     if folder is not None:
         require(Path(folder).is_dir(), "--config-dir", folder, "an existing folder")
         search = [f"hydra.searchpath=[{quoted(f'file://{Path(folder).resolve()}')}]"]
+    given = [*search, *defaults, *overrides, *ALWAYS]
     with compose_from(CONF):
-        config = validate_config(compose("config", [*search, *defaults, *overrides, *ALWAYS]))
+        configs = {
+            option: validate_config(compose("config", [*given, f"backend={option}"]))
+            for option in options
+        }
+    config = configs[options[0]]
     allowed = "1: parity compares one device of each backend"
     hint = f"To compare numbers of devices: {command('run')} -m accelerator.devices=1,2"
     for key in ("devices", "nodes"):
         value = getattr(config.accelerator, key)
         require(value == 1, f"accelerator.{key}", value, allowed, hint)
-    return config
+    return configs
+
+
+def split_backends(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the two options of `backend` that are compared, and the other overrides.
+
+    Raises:
+        UserError: they are not two, or an override is not of Hydra's form.
+    """
+    check_arguments(overrides)
+    chosen = [one for one in overrides if one.startswith("backend=")]
+    value = chosen[-1].removeprefix("backend=").strip("'\"") if chosen else BOTH
+    options = [option.strip() for option in value.split(",")]
+    hint = f"To run one, and compare later: {command('run')} -m backend={BOTH}"
+    allowed = f"two options, such as {BOTH} or torch,torch_compiled"
+    require(len(options) == len(set(options)) == 2, "backend", value, allowed, hint)
+    return options, [one for one in overrides if one not in chosen]
 
 
 class NamesDiffer(Exception):
@@ -140,28 +161,34 @@ def names_differ(comparison: Comparison) -> bool:
     return shapes or all(comparison.alone.values())
 
 
-def run(config: Config, folder: Path) -> tuple[Config, Comparison]:
-    """Run both backends in lockstep and print the progress; return the config with which it ran.
+def run(configs: Mapping[str, Config], folder: Path) -> tuple[Config, Comparison]:
+    """Run both backends in lockstep and print the progress; return the first's config with which it ran.
 
     If the names of a user's two models differ, they are aligned first; the file is put into `folder`.
     """
-    model = config.model
-    free = isinstance(model, OwnConfig) and not model.names
+    first, second = configs
+    config = configs[first]
+    model, backends = config.model, [each.backend for each in configs.values()]
+    is_pair = isinstance(model, OwnConfig) and backends[0].name != backends[1].name
+    free = is_pair and not model.names
     limit_threads(config.accelerator.threads)
     data = sources.load(config.dataset, config.task)
     check_model(config, data)
     total = make_intervals(config.train, len(data.train)).total
-    separate = gpu_count() > 0 and config.accelerator.kind.name != "cpu"
+    # Settings of a framework are those of its process; a compiler's threads are not to meet XLA's.
+    separate = backends[0].name == backends[1].name or any(one.compile for one in backends)
+    separate |= gpu_count() > 0 and config.accelerator.kind.name != "cpu"
     where = "two processes" if separate else "one process"
     print_and_log(
         f"{config.model.name} on {config.dataset.name}, {config.optimizer.name}, "
-        f"{config.train.precision.name}: {FIRST} and {SECOND} in lockstep, {total} steps, {where}"
+        f"{config.train.precision.name}: {first} and {second} in lockstep, {total} steps, {where}"
     )
 
     if isinstance(model, OwnConfig) and is_auto(model):
-        provide_names(config, lambda: data, folder, None)
-        config = replace(config, model=replace(model, names=str(names_in(folder))))
-    initial = initial_values(config, data, separate)
+        if is_pair:
+            provide_names(config, lambda: data, folder, None)
+        configs = with_names(configs, str(names_in(folder)) if is_pair else None)
+    initial = initial_values(configs.values(), data, separate)
 
     def report(step: int, comparison: Comparison) -> None:
         if step == 0 and free and names_differ(comparison):
@@ -169,25 +196,32 @@ def run(config: Config, folder: Path) -> tuple[Config, Comparison]:
         if step in (1, 2, 5, 10) or (step and step % max(1, total // 10) == 0):
             loss = comparison.quantities["loss", "loss"].values[step]
             print_and_log(
-                f"step {step}/{total}  loss {comparison.losses[FIRST][-1]:.4g} ± {loss:.1e}"
+                f"step {step}/{total}  loss {comparison.losses[first][-1]:.4g} ± {loss:.1e}"
             )
 
     noise = config.train.precision is not Precision.fp64
     try:
-        comparison = compare(config, (FIRST, SECOND), separate, report, noise, initial)
+        comparison = compare(configs, separate, report, noise, initial)
     except NamesDiffer:
         path, free = names_in(folder), False
         write_own_names(config, data, path)
-        assert isinstance(model, OwnConfig)
-        config = replace(config, model=replace(model, names=str(path)))
-        comparison = compare(config, (FIRST, SECOND), separate, report, noise, initial)
+        configs = with_names(configs, str(path))
+        comparison = compare(configs, separate, report, noise, initial)
     if comparison.parting and not noise:
         # A quantity that is zero except for rounding is pure noise: measure the noise before the verdict.
         print_and_log(
             "again, to measure noise: each beside itself with weights moved by one unit in the last place"
         )
-        comparison = compare(config, (FIRST, SECOND), separate, report, True, initial)
-    return config, comparison
+        comparison = compare(configs, separate, report, True, initial)
+    return configs[first], comparison
+
+
+def with_names(configs: Mapping[str, Config], path: str | None) -> dict[str, Config]:
+    """Return the configs with another file of names of a user's models."""
+    return {
+        option: replace(config, model=replace(config.model, names=path))  # pyrefly: ignore[unexpected-keyword]
+        for option, config in configs.items()
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Two runs in lockstep, each with a perturbed copy that measures its noise."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -59,7 +59,7 @@ class Quantity:
 
 @dataclass
 class Comparison:
-    """Result of running an experiment on two backends.
+    """Result of running an experiment on two backends, which are options of `backend`.
 
     `quantities` are by part and name, in the order of cause and effect; `noise` is that of each part, by
     step, empty if it was not measured; `losses` are by backend, from step 1. `alone` are the parameters that
@@ -170,8 +170,7 @@ class Comparison:
 
 
 def compare(
-    config: Config,
-    backends: tuple[str, str],
+    configs: Mapping[str, Config],
     separate: bool,
     report: Callable[[int, Comparison], None],
     noise: bool = False,
@@ -179,20 +178,19 @@ def compare(
 ) -> Comparison:
     """Run an experiment on two backends in lockstep, and call `report` after each step.
 
-    It raises the error of a run.
+    `configs` are by option of `backend`, and differ in it alone. It raises the error of a run.
 
     With `separate` each has its own process; with `noise` a perturbed copy of each runs, too. `initial` are
     the values at step 0 that the first of a user's two models makes.
     """
-    comparison = Comparison(backends, config.train.precision)
+    first, second = backends = tuple(configs)
+    comparison = Comparison((first, second), configs[first].train.precision)
     with ExitStack() as stack:
         workers = [
             # Two Orbax checkpoint managers in one process deadlock.
-            stack.enter_context(
-                BackendWorker(config, backend, perturbed, separate or perturbed, initial)
-            )
+            stack.enter_context(BackendWorker(config, perturbed, separate or perturbed, initial))
             for perturbed in ((False, True) if noise else (False,))
-            for backend in backends
+            for config in configs.values()
         ]
         while True:
             events = [worker.next() for worker in workers]

@@ -89,7 +89,8 @@ def place(comparison: Comparison, quantity: Quantity, step: int) -> str:
 def table(comparison: Comparison) -> Table:
     """Return the worst difference of each part of a step, in the order of cause and effect."""
     noisy = bool(comparison.noise)
-    shown = Table(box=box.SIMPLE_HEAD)
+    first, second = comparison.backends
+    shown = Table(title=f"{first} and {second}", box=box.SIMPLE_HEAD)
     shown.add_column("part", no_wrap=True)
     for column in ("worst", *(["own noise"] if noisy else []), "bar"):
         shown.add_column(column, justify="right", no_wrap=True)

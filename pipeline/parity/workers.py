@@ -5,14 +5,13 @@ import queue
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.queues import Queue as ProcessQueue
 from pathlib import Path
 from typing import Self
 
-from pipeline.backend_specs import BACKENDS
 from pipeline.config.experiment import BackendConfig, Config
 from pipeline.config.models import OwnConfig
 from pipeline.config.train import Precision
@@ -97,19 +96,16 @@ class NoSignals(StopSignal):
         """Install no handler."""
 
 
-def train(
-    config: Config, backend: str, perturbed: bool, put: Put, initial: PortableState | None = None
-) -> None:
-    """Train on one backend and send every step to `put`; at the end None, or the error.
+def train(config: Config, perturbed: bool, put: Put, initial: PortableState | None = None) -> None:
+    """Train and send every step to `put`; at the end None, or the error.
 
     If `perturbed`, the weights at step 0 move by 1 ulp (unit in the last place). `initial` are those of a
     pair's first model.
     """
-    config = replace(config, backend=BackendConfig(name=backend))
     end: Exception | None = None
     try:
         with tempfile.TemporaryDirectory() as folder:
-            loaded = backends.load(backend)
+            loaded = backends.load(config.backend.name)
             device = loaded.prepare(config, ALONE)
             warn_of_fallback("" if perturbed else device.fallback)
             plan = make_batch_plan(config, sources.load(config.dataset, config.task))
@@ -136,13 +132,14 @@ def train(
         put(end)
 
 
-def initial_values(config: Config, data: Data, separate: bool) -> PortableState | None:
-    """Return the values at step 0 that the first model of a user's pair makes; None without a pair.
+def initial_values(configs: Iterable[Config], data: Data, separate: bool) -> PortableState | None:
+    """Return the values at step 0 that the first model of a user's pair makes, if a run starts from them.
 
     With `separate` they are made in a process of their own.
     """
-    first, second = list(BACKENDS)[:2]
-    if backend_of_values(replace(config, backend=BackendConfig(name=second))) != first:
+    made = ((config, backend_of_values(config)) for config in configs)
+    config, first = next(((config, name) for config, name in made if name), (None, None))
+    if config is None or first is None:
         return None
     config = replace(config, backend=BackendConfig(name=first))
     if separate:
@@ -179,13 +176,13 @@ def explained(config: Config, error: BaseException) -> Exception:
 class BackendWorker:
     """One backend's run, in a thread, or with `separate` in its own process.
 
-    Two frameworks can share a CPU in one process; on a GPU each would take the memory that the other needs.
+    Two frameworks can share a CPU in one process; on a GPU each would take the memory that the other needs,
+    and a framework's settings are those of its process.
     """
 
     def __init__(
         self,
         config: Config,
-        backend: str,
         perturbed: bool,
         separate: bool,
         initial: PortableState | None = None,
@@ -198,9 +195,7 @@ class BackendWorker:
         else:
             self.events = queue.Queue(AHEAD)
             run, put = threading.Thread, self._put_unless_stopped
-        self.worker = run(
-            target=train, args=(config, backend, perturbed, put, initial), daemon=True
-        )
+        self.worker = run(target=train, args=(config, perturbed, put, initial), daemon=True)
 
     def _put_unless_stopped(self, event: Event) -> None:
         while not self.is_stopped:

@@ -132,6 +132,45 @@ def test_two_models_with_other_names_are_aligned_and_the_names_serve_other_comma
     assert "aligned" not in again.stdout
 
 
+COMPILED = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self, input_shape, outputs, factor=1.0, rate=0.0):
+        super().__init__()
+        self.first = torch.nn.Linear(torch.Size(input_shape).numel(), 8)
+        self.head = torch.nn.Linear(8, outputs)
+        self.factor, self.drop = factor, torch.nn.Dropout(rate)
+
+    def forward(self, x):
+        x = self.first(x.flatten(1)).relu()
+        if torch.compiler.is_compiling():
+            x = x * self.factor
+        return self.head(self.drop(x))
+"""
+PARTED = "they part at step 1: forward: between first and drop, by 1.0e-03"
+DRAWN = (
+    "no verdict: torch_compiled draws random numbers (bernoulli, compiled) in drop, which cannot"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "told"), [("factor:1.001", PARTED), ("rate:0.5", DRAWN)])
+def test_compiled_torch_is_compared_as_it_is_compiled(tmp_path, options, told):
+    (tmp_path / "to_compile.py").write_text(COMPILED)
+    own = f"name=it model=own model.torch=to_compile:Net model.options={{{options}}} model.init=own"
+    small = "dataset.limit=64 train.batch_size=16 train.steps=3 accelerator=cpu"
+    command = f"-m pipeline.parity backend=torch,torch_compiled {own} {small}"
+    done = parity(tmp_path, *command.split())
+    assert "fp64: torch and torch_compiled in lockstep, 3 steps, two processes" in done.stdout
+    assert told in done.stdout, done.stdout + done.stderr
+    assert done.returncode == (2 if told == DRAWN else 1)
+    content = json.loads((tmp_path / "outputs/it/parity.json").read_text())
+    assert list(content["losses"]) == content["backends"] == ["torch", "torch_compiled"]
+    assert content["parts"]["forward"].keys() >= {"first output", "head input"}
+
+
 PAIR = """
 import sys
 import flax.linen as nn
@@ -169,6 +208,11 @@ MISTAKES = {
     "hydra.run.dir=x": "hydra.run.dir=…: has no effect on parity. Name the folder with name=NAME",
     "mode=test": "mode=…: has no effect on parity. Leave it out: parity trains from the first step.",
     "accelerator.devices=2": "accelerator.devices=2: must be 1",
+    "backend=jax": "backend=jax: must be two options, such as torch,jax or torch,torch_compiled.",
+    "backend=torch,torch": "backend=torch,torch: must be two options",
+    "backend=torch,tpu": "backend=tpu: must be one of jax, torch, torch_compiled",
+    "backend=torch_compiled,jax backend.compile=true": "jax compiles every step by itself",
+    "backend.name=jax": "backend.name=…: has no effect on parity. Choose two options: backend=torch,jax",
     "model=cnn dataset=line": "Set model=linear",
     "model=own": "model.torch=null: your model has no side for backend=torch",
     "model=own model.torch=json:nothing": "model.torch=json:nothing: json",

@@ -9,7 +9,7 @@ import torch
 
 import flax_impl.verify
 import lightning_impl.verify
-from pipeline.config.experiment import BackendConfig
+from pipeline.config.experiment import BackendConfig, Config
 from pipeline.loggers.metrics_file import Row, read_metrics
 from pipeline.run import transfer, transfer_worker
 from pipeline.run.experiment import Job
@@ -49,6 +49,19 @@ def shared_machine(monkeypatch):
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)
     jax.config.update("jax_enable_x64", x64)
+
+
+@pytest.fixture
+def on_two(configure):
+    """A function that composes an experiment for two options of `backend`."""
+
+    def configured(overrides: str, *options: str) -> dict[str, Config]:
+        return {
+            option: configure(f"{overrides} backend={option}")
+            for option in options or ("torch", "jax")
+        }
+
+    return configured
 
 
 @pytest.fixture

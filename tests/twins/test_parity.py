@@ -40,11 +40,11 @@ RESNET = f"{SMALL} model=resnet18 model.width=4 train.steps=3"
 
 
 @pytest.fixture
-def compared(configure) -> Callable[[str], Comparison]:
+def compared(on_two) -> Callable[[str], Comparison]:
     """A function that compares the two backends on an experiment."""
 
     def run(overrides: str) -> Comparison:
-        return compare(configure(overrides), ("torch", "jax"), False, lambda *news: None)
+        return compare(on_two(overrides), False, lambda *news: None)
 
     return run
 
@@ -264,9 +264,9 @@ def test_a_mistake_on_one_side_is_found_and_located(compared, monkeypatch, confi
 
 
 @pytest.mark.slow
-def test_the_check_runs_in_two_processes_as_on_a_gpu(configure):
+def test_the_check_runs_in_two_processes_as_on_a_gpu(on_two):
     overrides = f"{SMALL} model=linear train.steps=3"
-    comparison = compare(configure(overrides), ("torch", "jax"), True, lambda *news: None)
+    comparison = compare(on_two(overrides), True, lambda *news: None)
     assert comparison.parting is None, verdict(comparison)
     assert comparison.steps == 3
     digests = {finished.facts["init_digest"] for finished in comparison.finished.values()}
@@ -276,7 +276,7 @@ def test_the_check_runs_in_two_processes_as_on_a_gpu(configure):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("apart", [False, True], ids=["one process", "two processes"])
-def test_divergence_of_a_backend_is_reported(configure, apart):
+def test_divergence_of_a_backend_is_reported(on_two, apart):
     overrides = f"{SMALL} model=mlp optimizer=sgd optimizer.lr=1e300"
     with pytest.raises(Diverged, match="train/loss is"):
-        compare(configure(overrides), ("torch", "jax"), apart, lambda *news: None)
+        compare(on_two(overrides), apart, lambda *news: None)

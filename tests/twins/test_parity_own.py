@@ -22,14 +22,14 @@ SMALL = (
 
 
 @pytest.fixture
-def compared(configure) -> Callable[..., Comparison]:
+def compared(on_two) -> Callable[..., Comparison]:
     """A function that compares a user's pair with some options."""
 
     def run(overrides: str = "", noise: bool = False, **options: object) -> Comparison:
         given = " ".join(f"+model.options.{name}={value}" for name, value in options.items())
-        config = configure(f"{SMALL} {overrides} {given}")
-        initial = initial_values(config, sources.load(config.dataset), False)
-        return compare(config, ("torch", "jax"), False, lambda *_: None, noise, initial)
+        configs = on_two(f"{SMALL} {overrides} {given}")
+        initial = initial_values(configs.values(), sources.load(configs["torch"].dataset), False)
+        return compare(configs, False, lambda *_: None, noise, initial)
 
     return run
 
@@ -121,7 +121,10 @@ def test_a_pair_starts_from_the_values_that_its_torch_model_makes(configure, tra
 
     config = configure(f"{SMALL} seed=3 backend=jax")
     data = sources.load(config.dataset)
-    values = initial_values(config, data, False).parameters
+    assert (
+        initial_values([replace(config, backend=BackendConfig(name="torch"))], data, False) is None
+    )
+    values = initial_values([config], data, False).parameters
     np.testing.assert_array_equal(values["scale"], np.ones(16))
     torch.manual_seed(key_words(3, "weights")[0])
     weights = TorchPlain(data.input_shape, data.outputs).state_dict()
@@ -168,7 +171,7 @@ def test_a_run_of_a_pair_whose_parameters_differ_is_refused(train):
 def test_the_process_for_torch_makes_the_values_that_torch_makes_here(configure, tmp_path):
     config = replace(configure(SMALL), backend=BackendConfig(name="jax"))
     data = sources.load(config.dataset)
-    here = initial_values(config, data, False)
+    here = initial_values([config], data, False)
     [there] = make_initial(config, data, "torch", tmp_path)
     for name, array in here.parameters.items():
         np.testing.assert_array_equal(there.state.parameters[name], array)
