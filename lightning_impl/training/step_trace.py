@@ -105,7 +105,8 @@ class Watched(TrainingModule):
         Constants can take their place only in a model that is not compiled.
         """
         if self.uncompiled or not self.recorder.observer.compares:
-            return call(), *(self.uncompiled or ([], ""))
+            draws, narrow = self.uncompiled or ([], "")
+            return call(), draws, narrow
         return self._call_without_draws(call)
 
     def _run_uncompiled(self, batch: Batch) -> tuple[list[LayerDraw], str]:
