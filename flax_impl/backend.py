@@ -26,6 +26,7 @@ from flax_impl.sharding import put_on_devices, shardings
 from flax_impl.state import by_path, from_canonical, initial_state, shapes_of, to_canonical
 from flax_impl.tasks import Inputs, build_loss
 from flax_impl.training.inference import make_inference
+from flax_impl.training.layer_times import time_layers
 from flax_impl.training.loop import evaluate
 from flax_impl.training.loop import train as train_loop
 from flax_impl.training.step import TrainState, make_apply_fn
@@ -34,7 +35,7 @@ from pipeline.config.models import Initializer, OwnConfig
 from pipeline.config.optimizers import SGDConfig
 from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
-from pipeline.run.backends import Tested
+from pipeline.run.backends import LayerTimes, Tested
 from pipeline.run.experiment import Experiment
 from pipeline.run.start.initial_values import fill
 from pipeline.run.start.pretrained import start_from
@@ -54,6 +55,7 @@ __all__ = [
     "export",
     "inference",
     "initial",
+    "layer_times",
     "prepare",
     "read_best",
     "test",
@@ -123,6 +125,11 @@ def initial(experiment: Experiment, device: Device) -> PortableState:
 def inference(experiment: Experiment, device: Device) -> Callable[[], Mapping[str, float]]:
     """Return a function that infers the next batch of training samples, and returns its sums."""
     return make_inference(experiment, device, build(experiment, device)[0])
+
+
+def layer_times(experiment: Experiment, device: Device) -> LayerTimes:
+    """Return the times of layers in training steps, from a trace of the framework's profiler."""
+    return time_layers(experiment, device, *build(experiment, device))
 
 
 def export(

@@ -18,6 +18,7 @@ from lightning_impl.models.trained import TrainedModel, own_device
 from lightning_impl.norms import convert_sync_batchnorm
 from lightning_impl.state import from_portable, initial_state, shapes_of
 from lightning_impl.training.inference import make_inference
+from lightning_impl.training.layer_times import time_layers
 from lightning_impl.training.loop import evaluate
 from lightning_impl.training.loop import train as train_loop
 from lightning_impl.training.step import TrainingModule
@@ -25,7 +26,7 @@ from lightning_impl.training.step_trace import Watched
 from lightning_impl.transfer import export_checkpoint, fill_module, import_checkpoint
 from pipeline.config.models import Initializer
 from pipeline.rng import key_words, seed_global_generators
-from pipeline.run.backends import Tested
+from pipeline.run.backends import LayerTimes, Tested
 from pipeline.run.experiment import Experiment
 from pipeline.run.start import initial_values as values
 from pipeline.run.start.pretrained import start_from
@@ -43,6 +44,7 @@ __all__ = [
     "export",
     "inference",
     "initial",
+    "layer_times",
     "prepare",
     "read_best",
     "test",
@@ -102,6 +104,11 @@ def initial(experiment: Experiment, device: Device) -> PortableState:
 def inference(experiment: Experiment, device: Device) -> Callable[[], Mapping[str, float]]:
     """Return a function that infers the next batch of training samples, and returns its sums."""
     return make_inference(experiment, device, build(experiment, device))
+
+
+def layer_times(experiment: Experiment, device: Device) -> LayerTimes:
+    """Return the times of layers in training steps, from a trace of the framework's profiler."""
+    return time_layers(experiment, device, build(experiment, device))
 
 
 def export(

@@ -15,7 +15,7 @@ from pipeline.bench.measure import measure
 from pipeline.bench.page import write
 from pipeline.bench.plan import make_plan
 from pipeline.bench.sentence import sentences
-from pipeline.bench.table import growth_table, speed_table
+from pipeline.bench.table import growth_table, layers_table, speed_table
 from pipeline.commands import command
 from pipeline.compare import WIDE
 from pipeline.config.checks.hydra_errors import explain
@@ -48,9 +48,14 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDES")
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="options of your own")
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="also time each layer, forward and backward, at the batch size nearest to the experiment's own",
+    )
     asked = parser.parse_intermixed_args(arguments)
     try:
-        plan = make_plan(asked.overrides, asked.config_dir)
+        plan = make_plan(asked.overrides, asked.config_dir, asked.layers)
         name = plan.name or f"bench-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
         require_name(name)
         bench = measure(plan, lambda text: print_and_log(text, soft_wrap=True))
@@ -65,6 +70,8 @@ def main(arguments: Sequence[str]) -> int:
     console.print(speed_table(bench))
     if (growth := growth_table(bench)).row_count:
         console.print(growth)
+    if (layers := layers_table(bench)).row_count:
+        console.print(layers)
     for sentence in sentences(bench):
         print_and_log(f"[bold]{sentence}[/]", soft_wrap=True)
     for path in write(bench, Path("outputs") / name):

@@ -14,6 +14,10 @@ const ABOUT_TIMES =
 const ABOUT_MEMORY =
   "Memory is the peak of training, of the device, or on a CPU of the process, the framework's own included. " +
   "Programs were compiled without a cache.";
+const ABOUT_LAYERS =
+  "One training step, the mean of a few that each framework's own profiler traced, which slows them down. A layer is a " +
+  "module without those in it. In torch on a CPU the Python between its operations counts; in JAX a fusion counts for " +
+  "the layer of its last operation.";
 const ABOUT_GROWTH = "A line through the medians, whose relative errors are least: the fixed part, and that of each sample.";
 
 setTheme();
@@ -97,6 +101,8 @@ function tables() {
   byId("speed").append(quiet("Medians with half of their 95 % interval."), built(data.speed, "Measurements"));
   if (data.growth.rows.length) byId("growth").append(quiet(ABOUT_GROWTH), built(data.growth, "Growth with the batch"));
   else byId("growth").hidden = true;
+  if (data.layers.rows.length) byId("layers").append(quiet(ABOUT_LAYERS), built(data.layers, "Time by layer"));
+  else byId("layers").hidden = true;
   byId("machine").append(make("ul", {}, data.facts.map((fact) => make("li", {}, fact))));
 }
 

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from pipeline.devices.device_count import usable_gpus
 from pipeline.devices.hardware import hardware
 from pipeline.errors import RunFailed, UserError
 from pipeline.formatting import format_number
+from pipeline.run.backends import LayerTimes
 from pipeline.training.model_checks import check_model, no_side
 
 MOST_OF_MEMORY = 0.9  # part of the free memory that a batch may take
@@ -77,6 +78,8 @@ class Measurement:
         self.notes: list[str] = []
         self.backends = self.fitting(plan.chosen_backends())
         self.config = plan.config(self.backends[0])
+        train = self.config.train
+        self.layers_at = plan.layers_at(train.batch_size, train.accumulate)
         self.precisions = plan.chosen_precisions(self.config)
 
     def fitting(self, backends: Sequence[str]) -> list[str]:
@@ -190,13 +193,25 @@ class Measurement:
             for side in sides:
                 side.begin(INFER)
             take_turns(sides, INFER, self.plan.seconds / 2)
+            layers = self.time_layers(sides) if batch == self.layers_at else {}
         beside = [side.name for side in sides if side.seconds[TRAIN]]
-        found = [measured_of(side, precision, batch, beside) for side in sides]
+        found = [measured_of(side, precision, batch, beside, layers) for side in sides]
         for side, one in zip(sides, found, strict=True):
             self.report(line_of(one))
             if (ready := side.ready.get(TRAIN)) and ready.fallback:
                 self.note(f"{side.name} is on the CPU of a machine with a GPU: {ready.fallback}")
         return found, seconds
+
+    def time_layers(self, sides: Sequence[Side]) -> dict[str, LayerTimes]:
+        """Return the times of layers of each backend that can tell them; note the others."""
+        found = {}
+        for side in sides:
+            if side.failed is None:
+                layers = side.time_layers()
+                found[side.name] = layers.times
+                if layers.reason:
+                    self.note(f"{side.name}: no times of layers: {layers.reason}")
+        return found
 
 
 def with_batch(config: Config, batch: int) -> Config:
@@ -204,7 +219,13 @@ def with_batch(config: Config, batch: int) -> Config:
     return replace(config, train=replace(config.train, batch_size=batch))
 
 
-def measured_of(side: Side, precision: str, batch: int, beside: Sequence[str]) -> Measured:
+def measured_of(
+    side: Side,
+    precision: str,
+    batch: int,
+    beside: Sequence[str],
+    layers: Mapping[str, LayerTimes],
+) -> Measured:
     """Return what a side has answered; one that failed keeps no times."""
     known = {"backend": side.name, "precision": precision, "batch": batch}
     start, ready = side.ready.get(TRAIN), side.ready.get(INFER)
@@ -220,6 +241,7 @@ def measured_of(side: Side, precision: str, batch: int, beside: Sequence[str]) -
         compile_seconds=start.compile_seconds,
         memory_mb=ready.memory_mb,
         parameters=start.parameters,
+        layers=layers.get(side.name, {}),
         device=start.device,
     )
 

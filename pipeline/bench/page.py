@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.atomic_files import write_json, write_text
+from pipeline.bench.layers import layers_head, layers_rows
 from pipeline.bench.results import INFER, Bench, Measured
 from pipeline.bench.sentence import sentences
 from pipeline.bench.statistics import Interval
@@ -50,6 +51,7 @@ def page_data(bench: Bench) -> Json:
         "series": series,
         "speed": {"head": speed_head(bench), "rows": speed_rows(bench)},
         "growth": {"head": list(GROWTH), "rows": growth_rows(bench)},
+        "layers": {"head": layers_head(bench), "rows": layers_rows(bench)},
         "facts": [*devices, machine],
         # What the report's scripts read: there are no curves and no runs to filter.
         "runs": [],

@@ -1,5 +1,6 @@
 """Plan of a benchmark: the overrides of its experiment, and the backends, precisions and batch sizes."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,7 @@ class Plan:
     batch_sizes: Sequence[int] | None = None
     seconds: float = 20.0
     name: str | None = None  # of the folder below outputs/
+    layers: bool = False  # also time the layers, at the batch size nearest to the experiment's own
 
     def config(self, backend: str, precision: str = "fp32") -> Config:
         """Compose the experiment on a backend, without an end: nothing is evaluated or saved."""
@@ -117,8 +119,13 @@ class Plan:
                 yield size
             size *= 2
 
+    def layers_at(self, batch: int, accumulate: int) -> int | None:
+        """Return the batch size at which layers are timed: the nearest to the experiment's own, if any."""
+        sizes = self.sizes(accumulate) if self.layers else ()
+        return min(sizes, key=lambda size: abs(math.log(size / batch)), default=None)
 
-def make_plan(arguments: Sequence[str], folder: str | None = None) -> Plan:
+
+def make_plan(arguments: Sequence[str], folder: str | None = None, layers: bool = False) -> Plan:
     """Make the plan of a command line, or refuse it; `folder` has options of the user's own."""
     own = [argument for argument in arguments if argument.partition("=")[0] in OWN]
     overrides = [argument for argument in arguments if argument not in own]
@@ -139,6 +146,7 @@ def make_plan(arguments: Sequence[str], folder: str | None = None) -> Plan:
         batch_sizes(given.get("batch_sizes")),
         seconds,
         named[-1].removeprefix("name=").strip("'\"") if named else None,
+        layers,
     )
 
 

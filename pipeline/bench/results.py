@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.bench.statistics import Interval, median_interval, ratio
 
 SCHEMA = 1  # number of the form of bench.json
-TRAIN, INFER = "train", "infer"  # what is timed
+TRAIN, INFER, LAYERS = "train", "infer", "layers"  # what is timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class Measured:
     compile_seconds: float | None = None  # of them, without a cache of compiled programs
     memory_mb: float | None = None  # peak of training
     parameters: int | None = None
+    layers: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # see `LayerTimes`
     device: str = ""
     error: str = ""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.bench.results import INFER, TRAIN
+from pipeline.bench.results import INFER, LAYERS, TRAIN
 from pipeline.config.experiment import Config
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
@@ -28,7 +28,7 @@ from pipeline.devices.process_exit import die_with_parent, fast_exit
 from pipeline.devices.world import ALONE
 from pipeline.errors import RunFailed, UserError
 from pipeline.run import backends
-from pipeline.run.backends import Device
+from pipeline.run.backends import Backend, Device, LayerTimes
 from pipeline.run.experiment import Experiment
 from pipeline.run.recording.recorder import Recorder
 from pipeline.user_code import is_out_of_memory, shortened
@@ -42,7 +42,7 @@ MOST_BYTES = 2**28  # of repeated samples, unless a single batch is larger
 class Asked:
     """A turn: `count` steps or inferences."""
 
-    phase: str  # TRAIN, INFER or END
+    phase: str  # TRAIN, INFER, LAYERS or END
     count: int = 1
 
 
@@ -69,13 +69,21 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Layers:
+    """Times of layers; none, and the reason, if the backend cannot tell them."""
+
+    times: LayerTimes
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Failed:
     """The process cannot go on."""
 
     reason: str
 
 
-Answer = Ready | Turn | Failed
+Answer = Ready | Turn | Layers | Failed
 
 
 class Enough(Exception):
@@ -186,6 +194,19 @@ def work(config: Config, connection: Connection, started: float, folder: Path) -
         for _ in range(asked.count):
             infer()
         connection.send(Turn(asked.count, time.perf_counter() - before))
+    if asked.phase == LAYERS:
+        connection.send(
+            layers(backend, replace(experiment, recorder=Recorder(config, data)), device)
+        )
+        connection.recv()
+
+
+def layers(backend: Backend, experiment: Experiment, device: Device) -> Layers:
+    """Return the times of layers, or the reason why there are none."""
+    try:
+        return Layers(backend.layer_times(experiment, device))
+    except Exception as error:  # of a profiler: what was measured so far stays
+        return Layers({}, failed(error).reason)
 
 
 def failed(error: BaseException) -> Failed:

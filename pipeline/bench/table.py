@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.bench.layers import layers_head, layers_rows
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.statistics import Growth, Interval, growth
 from pipeline.compare.table import framed
@@ -30,6 +31,13 @@ def speed_table(bench: Bench) -> Table:
 def growth_table(bench: Bench) -> Table:
     """Return a row for each backend and precision: how time and memory grow with the batch."""
     return filled(framed("growth with the batch", GROWTH), growth_rows(bench))
+
+
+def layers_table(bench: Bench) -> Table:
+    """Return a row for each layer; see `layers_rows`."""
+    return filled(
+        framed("time by layer in a training step", layers_head(bench)), layers_rows(bench)
+    )
 
 
 def filled(output: Table, rows: Sequence[Sequence[str]]) -> Table:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from pipeline.bench.results import INFER, TRAIN
-from pipeline.bench.side import END, Answer, Asked, Failed, Ready, Turn, serve
+from pipeline.bench.results import INFER, LAYERS, TRAIN
+from pipeline.bench.side import END, Answer, Asked, Failed, Layers, Ready, Turn, serve
 from pipeline.bench.statistics import FEWEST, median_interval, ratio
 from pipeline.config.experiment import Config
 
@@ -73,6 +73,12 @@ class Side:
         self._ask(Asked(phase, self.count))
         answer = self._answer()
         return answer if isinstance(answer, Turn) else None
+
+    def time_layers(self) -> Layers:
+        """Have the process trace a few steps, after all turns."""
+        self._ask(Asked(LAYERS))
+        answer = self._answer()
+        return answer if isinstance(answer, Layers) else Layers({}, "its process has ended")
 
     def _whole(self, phase: str, count: int, unit: int) -> int:
         """Round a number of steps up to whole calls, and if there are many to whole lines of metrics."""

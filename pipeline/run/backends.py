@@ -56,6 +56,14 @@ class Tested(NamedTuple):
     weights: Mapping[str, np.ndarray] = {}
 
 
+# Seconds of a training step by layer, forward and backward: a layer is a module of the model, by its
+# canonical name, without the modules in it that are layers themselves.
+LayerTimes = Mapping[str, tuple[float, float]]
+LAYERS_ROOT = ""  # name of the model itself
+LAYERS_REST = "rest"  # name of all that is no part of the model: batch, loss, update
+LAYERS_UNNAMED = "unnamed"  # name of what the compiler made, and gave no name
+
+
 class TrainedModel(Protocol):
     """A trained model as the users of its framework know it."""
 
@@ -93,6 +101,9 @@ class Backend(Protocol):
 
         It waits for the result, and returns the sums over the batch by the names of `Task.sums`.
         """
+
+    def layer_times(self, experiment: Any, device: Device) -> LayerTimes:
+        """Return the times of layers in training steps, from a trace of the framework's profiler."""
 
     def read_best(self, checkpoint: Checkpoint) -> Best | None:
         """Read the best evaluation so far from a checkpoint."""

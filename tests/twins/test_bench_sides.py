@@ -6,13 +6,15 @@ from time import perf_counter
 
 import pytest
 
+from flax_impl.training import layer_times
 from pipeline.bench.results import INFER, TRAIN
 from pipeline.bench.side import END, Asked, Ready, Turn, failed, work
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
 from pipeline.devices.world import ALONE
-from pipeline.errors import UserError
+from pipeline.errors import RunFailed, UserError
 from pipeline.run import backends
+from pipeline.run.backends import LAYERS_REST, LAYERS_ROOT, LAYERS_UNNAMED
 from pipeline.run.experiment import Experiment
 from pipeline.run.recording.recorder import Recorder
 
@@ -72,6 +74,68 @@ def test_both_backends_infer_the_same_batches_one_after_the_other(configure, tmp
     first, second, third = found[0]
     assert first != second
     assert third == first  # 1,437 samples are two whole batches of 500
+
+
+def test_both_backends_time_the_same_layers_by_canonical_name(configure, tmp_path):
+    found = []
+    for name in ("torch", "jax"):
+        config = configure(f"{SMALL} train.batch_size=256 backend={name}")
+        plan = make_batch_plan(config, sources.load(config.dataset, config.task))
+        backend = backends.load(name)
+        device = backend.prepare(config, ALONE)
+        experiment = Experiment(config, plan, Recorder(config, plan.data), tmp_path)
+        found.append(backend.layer_times(experiment, device))
+    ours, theirs = found
+    layers = {"fc.0", "fc.1"}
+    assert layers <= set(ours) - {LAYERS_ROOT, LAYERS_REST}
+    assert layers <= set(theirs) - {LAYERS_ROOT, LAYERS_REST, LAYERS_UNNAMED}
+    for times in found:
+        assert all(
+            0 < forward < 1 and 0 < backward < 1
+            for forward, backward in (times[one] for one in layers)
+        )
+        assert sum(times[LAYERS_REST]) > 0
+
+
+def test_compiled_torch_has_no_layers_to_time(configure, tmp_path):
+    config = configure(f"{SMALL} backend=torch_compiled")
+    plan = make_batch_plan(config, sources.load(config.dataset, config.task))
+    backend = backends.load("torch")
+    experiment = Experiment(config, plan, Recorder(config, plan.data), tmp_path)
+    with pytest.raises(RunFailed, match="compiled torch fuses its layers"):
+        backend.layer_times(experiment, backend.prepare(config, ALONE))
+
+
+PROGRAM = """
+HloModule jit_steps
+%fused.1 (p: f32[2]) -> f32[2] {
+  %p = f32[2] parameter(0)
+  ROOT %mul.1 = f32[2] multiply(%p, %p), metadata={op_name="jit(steps)/transpose(jvp(Net))/blocks.0/fc/mul"}
+}
+ENTRY %main (a: f32[2]) -> f32[2] {
+  %a = f32[2] parameter(0), metadata={op_name="state"}
+  %dot.2 = f32[2] dot(%a, %a), metadata={op_name="jit(steps)/jvp(Net)/blocks.0/dot_general"}
+  %relu = f32[2] maximum(%dot.2, %a), metadata={op_name="jit(steps)/jvp(Net)/jit(relu)/max"}
+  %copy.1 = f32[2] copy(%relu)
+  ROOT %fusion = f32[2] fusion(%copy.1), kind=kLoop, calls=%fused.1
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("instruction", "layer", "is_backward"),
+    [
+        ("fusion", "blocks.0.fc", True),  # from the computation that it calls
+        ("dot.2", "blocks.0", False),
+        ("relu", LAYERS_ROOT, False),
+        ("copy.1", LAYERS_UNNAMED, False),
+        ("a", LAYERS_REST, False),
+    ],
+)
+def test_an_instruction_of_xla_belongs_to_the_layer_of_its_scope(instruction, layer, is_backward):
+    names = {("blocks.0",): "blocks.0", ("blocks.0", "fc"): "blocks.0.fc"}
+    scope = layer_times._scopes(PROGRAM).get(instruction, "")
+    assert layer_times._layer(scope, names) == (layer, is_backward)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.bench.layers import layers_head, layers_rows
 from pipeline.bench.page import page
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.sentence import answer, reference, sentences
@@ -144,6 +145,24 @@ def test_the_nearest_batch_size_with_two_backends_is_compared():
         measured("torch", 64, 1.0), batch=65,
     )  # fmt: skip
     assert reference(made, "fp32") == 128
+
+
+def test_layers_stand_side_by_side_by_name_with_their_part_of_the_step():
+    torch = {"rest": (0.001, 0.0), "conv1": (0.001, 0.002)}
+    jax = {"conv1": (0.0005, 0.0005), "": (0.001, 0.0), "unnamed": (0.002, 0.0)}
+    made = bench(
+        replace(measured("torch", 32, 1.0), layers=torch),
+        measured("torch_compiled", 32, 1.0),
+        replace(measured("jax", 32, 1.0), layers=jax),
+    )
+    assert layers_head(made)[2::3] == ["torch: forward ms", "jax: forward ms"]
+    assert layers_rows(made) == [
+        ["fp32, 32", "conv1", "1", "2", "75", "0.5", "0.5", "25"],
+        ["fp32, 32", "(model itself)", "–", "–", "–", "1", "0", "25"],
+        ["fp32, 32", "(batch, loss, update)", "1", "0", "25", "–", "–", "–"],
+        ["fp32, 32", "(not named by the compiler)", "–", "–", "–", "2", "0", "50"],
+    ]
+    assert layers_rows(bench(measured("torch", 32, 1.0))) == []
 
 
 def test_the_page_escapes_what_could_end_its_data():
