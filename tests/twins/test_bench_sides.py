@@ -86,7 +86,7 @@ def test_both_backends_time_the_same_layers_by_canonical_name(configure, tmp_pat
         experiment = Experiment(config, plan, Recorder(config, plan.data), tmp_path)
         found.append(backend.layer_times(experiment, device))
     ours, theirs = found
-    layers = {"fc.0", "fc.1"}
+    layers = {"layers.0", "layers.1"}
     assert layers <= set(ours) - {LAYERS_ROOT, LAYERS_REST}
     assert layers <= set(theirs) - {LAYERS_ROOT, LAYERS_REST, LAYERS_UNNAMED}
     for times in found:
