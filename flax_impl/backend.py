@@ -228,7 +228,9 @@ def starting_state(
     groups = param_groups(shapes, layer_kinds(layout), config)
     check_groups(layout, groups, config)
     chosen = by_path(groups, layout)
-    apply_fn = make_apply_fn(model, chosen, device)
+    is_traced = experiment.recorder.observer.watching  # all that blocks compute is read
+    remat = config.train.remat and not is_traced
+    apply_fn = make_apply_fn(model, chosen, device, remat, by_block=not is_traced)
     tx = build_descent(config.optimizer, chosen, layouts=by_path(transforms, layout))
 
     def begin(params: PyTree, batch_stats: PyTree) -> TrainState:

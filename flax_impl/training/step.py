@@ -19,6 +19,7 @@ from flax_impl.data.gather import gather_batch_per_device, normalised
 from flax_impl.data.samples import Batch, BatchRows, Samples
 from flax_impl.device import Device, PyTree
 from flax_impl.randomness import step_key
+from flax_impl.remat import Blocks
 from flax_impl.sharding import shardings
 from flax_impl.tasks import TaskLoss, build_loss
 from pipeline.config.experiment import Config
@@ -81,11 +82,15 @@ class _Gradients(NamedTuple):
     batch_stats: PyTree  # running statistics after the batch
 
 
-def make_apply_fn(model: nn.Module, groups: PyTree, device: Device) -> Callable:
+def make_apply_fn(
+    model: nn.Module, groups: PyTree, device: Device, remat: bool = False, by_block: bool = True
+) -> Callable:
     """Make a model's `apply`, with no gradient to the frozen parameters.
 
-    `groups` has a `ParamGroup` for each leaf of the parameters.
+    `groups` has a `ParamGroup` for each leaf of the parameters. With `remat` the activations of blocks are
+    computed again for the gradient. Without `by_block`, sharded parameters are gathered all at the start.
     """
+    blocks = Blocks(model, device, gather=by_block, remat=remat)
     # A user's own model may lack this argument.
     takes_train = "train" in signature(type(model).__call__).parameters
 
@@ -94,15 +99,15 @@ def make_apply_fn(model: nn.Module, groups: PyTree, device: Device) -> Callable:
         variables: dict, *inputs: jax.Array, train: bool = False, **options: PyTree
     ) -> PyTree:
         # Gathered on every device; otherwise the compiler might send the activations instead.
-        variables = jax.lax.with_sharding_constraint(variables, device.everywhere)
+        params = blocks.gather_others(variables["params"])
         params = jax.tree.map(
             lambda group, leaf: jax.lax.stop_gradient(leaf) if group.frozen else leaf,
             groups,
-            variables["params"],
+            params,
         )
         layers = Layers(options.get("rngs", {}).get("dropout"), is_last=True)
         options |= {"train": train} if takes_train else {}
-        with nn.intercept_methods(partial(share_linen, layers)):
+        with blocks.active(), nn.intercept_methods(partial(share_linen, layers)):
             return model.apply({**variables, "params": params}, *inputs, **options)
 
     return apply_fn
@@ -153,6 +158,7 @@ def accumulate_gradients(
             state.params
         )
         grads = jax.tree.map(lambda old, new: old + new / parts, total.grads, grads)
+        grads = _sharded(grads, context.device)
         return _Gradients(grads, total.sums + values, batch_stats), seen
 
     nothing = jax.tree.map(jnp.zeros_like, state.params)
@@ -191,7 +197,12 @@ def _differentiate_whole(
         return values[0] / terms, (_joined(values), batch_stats, _along_batch(seen))
 
     (_, (values, batch_stats, seen)), grads = jax.value_and_grad(mean, has_aux=True)(state.params)
-    return _Gradients(grads, values, batch_stats), seen
+    return _Gradients(_sharded(grads, context.device), values, batch_stats), seen
+
+
+def _sharded(gradients: PyTree, device: Device) -> PyTree:
+    """Keep of the gradients only each device's shard, as of the state; summed by a reduce-scatter."""
+    return jax.lax.with_sharding_constraint(gradients, shardings(gradients, device))
 
 
 def _along_batch(tree: PyTree) -> PyTree:

@@ -35,6 +35,9 @@ class TrainConfig(ConfigGroup, key="train"):
         Randomness.native, "of dropout: native is fast; shared: the same masks on both backends"
     )
     precision: Precision = option(Precision.fp32, "fp32, bf16 (mixed) or fp64")
+    remat: bool = option(
+        False, "rematerialise: compute a block's activations again for its gradient; less memory"
+    )
     log_every: int = option(10, "steps between two lines of training metrics", COUNT)
     eval_every: int | str = option(1, "epochs between evaluations; 100steps counts steps")
     eval_batch_size: int | None = option(

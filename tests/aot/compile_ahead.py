@@ -91,8 +91,8 @@ def compiler_options(config: Config) -> dict[str, bool]:
     return {name: value == "true" for name, value in named}
 
 
-def compile_step(config: Config, count: int = 1) -> Program:
-    """Compile the training step of a run on so many H100s."""
+def compile_step(config: Config, count: int = 1, **options: bool | int) -> Program:
+    """Compile the training step of a run on so many H100s; `options` are further flags of XLA."""
     plan = make_batch_plan(config, load(config.dataset, config.task))
     device = device_of(config, count)
     experiment = Experiment(config, plan, Recorder(config, plan.data), None)
@@ -109,7 +109,8 @@ def compile_step(config: Config, count: int = 1) -> Program:
         for module in (flax_impl.sharding, flax_impl.data.samples):
             module.put_on_devices = originals
     step = make_train_step(StepContext(config, plan, device))
-    return Program(step.lower(state, *batches, rates).compile(compiler_options(config)))
+    flags = compiler_options(config) | options
+    return Program(step.lower(state, *batches, rates).compile(flags))
 
 
 def _placed(array, sharding) -> jax.ShapeDtypeStruct:

@@ -33,10 +33,9 @@ def compiled(configure, monkeypatch, tmp_path):
     """A function that compiles the training step of overrides for one or more H100s."""
     monkeypatch.setenv("TANDEM_PROGRESS", "none")
 
-    def made(overrides, devices=1):
-        return compile_step(
-            configure(f"accelerator=cpu accelerator.devices={devices} {overrides}"), devices
-        )
+    def made(overrides, devices=1, **options):
+        config = configure(f"accelerator=cpu accelerator.devices={devices} {overrides}")
+        return compile_step(config, devices, **options)
 
     return made
 
@@ -49,7 +48,7 @@ def every_model():
             yield pytest.param(model, precision, marks=() if daily else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("model", "precision"), every_model())
+@pytest.mark.parametrize(("model", "precision"), [*every_model()])
 def test_every_model_compiles_in_every_precision(compiled, model, precision):
     program = compiled(f"model={model} {MODELS[model]} train.precision={precision}")
     assert program.count("while") >= 1  # steps of a call are a loop, not repeated
@@ -72,3 +71,19 @@ def test_deterministic_kernels_sort_only_where_rows_of_a_table_are_added(
     program = compiled(overrides)
     assert program.count("sort") == program.count("scatter") == sorts
     assert program.calls("__triton") == 0 < program.calls("__cublas")
+
+
+def test_under_fsdp_a_device_holds_the_weights_of_a_few_blocks_at_a_time(compiled):
+    # Blocks of real models are larger than what XLA gathers together.
+    apart = {"xla_gpu_all_gather_combine_threshold_bytes": 1}
+    case = "dataset=text dataset.max_bytes=20_000 dataset.length=16 train.batch_size=8 model=gpt"
+    case = f"{case} model.width=512 model.heads=8 accelerator.strategy=fsdp"
+    two, five = (compiled(f"{case} model.depth={depth}", 8, **apart) for depth in (2, 5))
+    block = 12 * 512**2 * 4 / 2**20  # MB
+    assert five.temporary_mb - two.temporary_mb < block  # three more, and gradients of as many
+    assert five.argument_mb - two.argument_mb == pytest.approx(3 * 3 * block / 8, rel=0.02)
+    assert five.count("reduce-scatter") >= 1
+    gathered = [line for line in five.text.splitlines() if " all-gather-start(" in line]
+    again = [line for line in gathered if "rematted_computation" in line]
+    assert len(again) >= 5 * 4  # each weight, for the gradient
+    assert compiled(case.replace("fsdp", "ddp"), 8).count("reduce-scatter|all-gather") == 0

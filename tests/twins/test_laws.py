@@ -36,6 +36,8 @@ ONE_SIDED = {
         "shardings": "the same",
         "put_on_devices": "the same",
     },
+    "lightning_impl/remat.py": {"remat_blocks": "a torch module changes in place"},
+    "flax_impl/remat.py": {"Blocks": "what wraps the calls of linen modules"},
     "lightning_impl/sharding.py": {
         "is_sharded": "all arrays of JAX have a sharding",
         "blocks": "XLA compiles one program for all devices",

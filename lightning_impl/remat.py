@@ -1,0 +1,47 @@
+"""Blocks of a model: what is computed again for the gradient instead of kept."""
+
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from lightning_impl.sharding import blocks
+
+
+def remat_blocks(model: nn.Module) -> None:
+    """Let each block of a model keep only its inputs for the gradient.
+
+    Only here: in JAX the calls of blocks are wrapped, `flax_impl.remat.Blocks`.
+    """
+    for block in blocks(model):
+        contexts = partial(_contexts, block)
+        block.forward = partial(  # pyrefly: ignore[missing-attribute] any function
+            checkpoint, block.forward, use_reentrant=False, context_fn=contexts
+        )
+
+
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """Contexts of a forward pass, and of its second one."""
+    return nullcontext(), _counting_no_batch(block)
+
+
+@contextmanager
+def _counting_no_batch(block: nn.Module) -> Generator[None]:
+    """While active, running statistics stay: they have followed the batch before."""
+    norms = [
+        (m, m.momentum)
+        for m in block.modules()
+        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
+    ]
+    for norm, _ in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in norms:
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked -= 1

@@ -1,0 +1,42 @@
+"""Blocks whose activations are computed again: less memory, the same numbers."""
+
+import pytest
+from asserts import assert_rows_close
+from short_runs import lines
+
+SHORT = (
+    "logger=none accelerator=cpu dataset.limit=64 train.batch_size=8 train.steps=3 "
+    "train.log_every=1 train.precision=fp64 train.randomness=shared seed=1"
+)
+CASES = {
+    "vit": "model=vit model.depth=2 model.width=16 model.dropout=0.1",
+    "resnet18": "model=resnet18 model.width=4",  # its running statistics follow a batch once
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "backend"),
+    [
+        ("vit", "torch"),
+        ("vit", "jax"),
+        ("resnet18", "torch"),
+        pytest.param("resnet18", "jax", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_computes_activations_again_logs_the_same_numbers(
+    train, tmp_path, backend, model
+):
+    for remat in ("true", "false"):
+        assert train(remat, backend, f"{SHORT} {CASES[model]} train.remat={remat}") == 0
+    found, wanted = lines(tmp_path / "true"), lines(tmp_path / "false")
+    assert len(wanted) >= 5
+    assert_rows_close(found, wanted, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("remat", ["false", pytest.param("true", marks=pytest.mark.slow)])
+def test_devices_that_gather_each_block_by_itself_log_the_numbers_of_one(train, tmp_path, remat):
+    case = f"{SHORT} model=vit model.depth=2 model.width=32 model.dropout=0.1"
+    fsdp = f"accelerator.devices=2 accelerator.strategy=fsdp train.remat={remat}"
+    assert train("one", "jax", case) == 0
+    assert train("two", "jax", f"{case} {fsdp}") == 0
+    assert_rows_close(lines(tmp_path / "two"), lines(tmp_path / "one"), rtol=1e-10, atol=1e-10)
