@@ -9,6 +9,8 @@ from rich.markup import escape
 
 from pipeline.commands import command
 from pipeline.config.experiment import Config, Mode, plain
+from pipeline.config.optimizers import OwnOptimizerConfig
+from pipeline.config.schedules import OwnScheduleConfig
 from pipeline.console import print_and_log
 from pipeline.data import sources
 from pipeline.data.batch_plan import BatchPlan, make_batch_plan
@@ -16,6 +18,7 @@ from pipeline.data.data_spec import data_spec
 from pipeline.devices.hardware import limit_threads
 from pipeline.devices.world import World
 from pipeline.loggers import RunLabels
+from pipeline.loggers.callbacks import KEY as CALLBACKS
 from pipeline.loggers.callbacks import Callbacks, load_callbacks
 from pipeline.loggers.tracker import Tracker, open_tracker
 from pipeline.run import backends
@@ -29,8 +32,10 @@ from pipeline.storage.checkpoints import (
     candidates,
 )
 from pipeline.storage.run_folder import RunFolder
+from pipeline.training import own_optimizer, own_schedule
 from pipeline.training.intervals import make_intervals
 from pipeline.training.model_checks import check_model, check_monitor
+from pipeline.user_code import import_attribute
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,21 @@ class Prepared:
         return open_tracker(self.config, self.job.folder, labels, step)
 
 
+def check_imports(config: Config, total: int) -> None:
+    """Refuse a user's own optimizer, schedule or callback that is not there, or takes other arguments.
+
+    None is called: it may use a device, and those are set up afterwards.
+    """
+    if isinstance(config.optimizer, OwnOptimizerConfig):
+        factory = own_optimizer.import_factory(config.optimizer, config.backend.name)
+        own_optimizer.arguments_of(factory, config.optimizer, config.backend.name)
+    if isinstance(config.schedule, OwnScheduleConfig):
+        function, path = own_schedule.import_function(config.schedule), config.schedule.function
+        own_schedule.arguments_of(function, path or "", total, config.schedule.options)
+    for path in config.callbacks:
+        import_attribute(path, CALLBACKS)
+
+
 def prepare(config: Config, job: Job, world: World) -> Prepared | None:
     """Load the data and set up the devices; write nothing. Returns None if the run is complete."""
     data = sources.load(config.dataset, config.task)
@@ -94,8 +114,10 @@ def prepare(config: Config, job: Job, world: World) -> Prepared | None:
         return None
     limit_threads(config.accelerator.threads, world)
     backend = backends.load(config.backend.name)
-    device = backend.prepare(config, world)
     paths = config.callbacks if config.mode is Mode.train else []
+    if config.mode is Mode.train and not resume:
+        check_imports(config, total)
+    device = backend.prepare(config, world)
     callbacks = load_callbacks(paths, config.backend.name)
     samples = SampleRecord(config, plan, backend, device, job.folder)
     if data.task.samples and data.task.samples_at_evaluations:

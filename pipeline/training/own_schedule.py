@@ -20,11 +20,7 @@ def own(config: OwnScheduleConfig, total: int) -> Callable[[int], float]:
         UserError: there is none, it does not take these arguments, or it returns no such number. The
             function that is returned raises it too.
     """
-    path = config.function or ""
-    if not path:
-        hint = "Set schedule.function=module:name."
-        raise UserError(KEY, None, "an import path when schedule=own", hint)
-    function = import_attribute(path, KEY)
+    function, path = import_function(config), config.function or ""
     arguments = arguments_of(function, path, total, config.options)
 
     def factor(step: int) -> float:
@@ -38,6 +34,14 @@ def own(config: OwnScheduleConfig, total: int) -> Callable[[int], float]:
     for step in sorted({*range(0, total, -(-total // CHECKED)), total - 1}):
         factor(step)
     return factor
+
+
+def import_function(config: OwnScheduleConfig) -> Any:
+    """Import what `schedule.function` names."""
+    if not config.function:
+        hint = "Set schedule.function=module:name."
+        raise UserError(KEY, None, "an import path when schedule=own", hint)
+    return import_attribute(config.function, KEY)
 
 
 def arguments_of(

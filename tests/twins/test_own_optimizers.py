@@ -118,6 +118,25 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("optimizer=own optimizer.SIDE=tests.own_training:Slowly", "has no Slowly"),
+        ("schedule=own schedule.function=tests.own_training:Slowly", "has no Slowly"),
+        ("schedule=own schedule.function=math:gcd schedule.options={a:1}", "takes|keyword"),
+        ("callbacks=[tests.own_training:Slowly]", "has no Slowly"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_the_devices_are_set_up(
+    train, monkeypatch, backend, overrides, message
+):
+    package = {"torch": "lightning_impl", "jax": "flax_impl"}[backend]
+    monkeypatch.delattr(f"{package}.backend.prepare")  # which sets up the devices
+    with pytest.raises(UserError, match=message):
+        train("run", backend, f"{RUN} {overrides.replace('SIDE', backend)}")
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_no_optimizer_is_refused_with_what_to_do(train, case):
     backend, overrides, message = REFUSED[case]
