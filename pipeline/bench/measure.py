@@ -161,7 +161,7 @@ class Measurement:
         free = free_memory_mb()
         if needed <= MOST_OF_MEMORY * free:
             return True
-        amounts = f"about {format_number(needed)} MB, and {format_number(free)} MB are free"
+        amounts = f"about {needed / 1024:,.1f} GB, and {free / 1024:,.1f} GB are free"
         self.note(f"{precision}: batches from {batch} on are left out: they need {amounts}")
         return False
 

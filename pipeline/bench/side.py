@@ -203,6 +203,7 @@ def work(config: Config, connection: Connection, started: float, folder: Path) -
 
 def layers(backend: Backend, experiment: Experiment, device: Device) -> Layers:
     """Return the times of layers, or the reason why there are none."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # torch's profiler tells of its own events there
     try:
         return Layers(backend.layer_times(experiment, device))
     except Exception as error:  # of a profiler: what was measured so far stays
