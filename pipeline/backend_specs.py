@@ -1,7 +1,7 @@
 """Registry of the backends: one row each, readable without importing a backend."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import is_zipfile
@@ -51,6 +51,14 @@ def label_of(backend: Mapping[str, object]) -> str | None:
     """Return the label of a config's `backend`: its name, and `torch_compiled` if it is compiled."""
     name = backend.get("name")
     return None if name is None else f"{name}{COMPILED if backend.get('compile') else ''}"
+
+
+def in_order(found: Iterable[str]) -> list[str]:
+    """Return labels without repetitions in the order of `labels`, unknown ones last."""
+    known = labels()
+    return sorted(
+        dict.fromkeys(found), key=lambda one: known.index(one) if one in known else len(known)
+    )
 
 
 def labels() -> list[str]:

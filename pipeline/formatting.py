@@ -23,6 +23,11 @@ def format_value(value: object) -> str:
     return getattr(value, "name", None) or str(value)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 run`, `2 runs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def finite(value: float | None) -> float | None:
     """Return a number, or None for NaN and infinity, which JSON cannot hold."""
     return value if value is not None and math.isfinite(value) else None

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.compare.comparison import Comparison
+from pipeline.compare.conditions import conditions, unlike
 from pipeline.compare.records import Record, direction
 from pipeline.compare.statistics import Effect
-from pipeline.formatting import format_number
+from pipeline.formatting import counted, format_number
 
 
 def sentences(made: Comparison) -> list[str]:
@@ -78,7 +79,8 @@ def cards(made: Comparison) -> list[dict[str, str | bool]]:
         means = [effect.estimate.mean for effect in ratios]
         low, high = f"{min(means):.2g}", f"{max(means):.2g}"
         first, second = ratios[0].backends
-        label = f"{second}'s samples/s, relative to {first}'s"
+        unfair = ", not like with like" * bool(unlike(conditions(made.records)))
+        label = f"{second}'s samples/s, relative to {first}'s{unfair}"
         found.append((f"{low}×" if low == high else f"{low}–{high}×", label, True))
     if made.pairs:
         counts = verdicts(made)
@@ -87,8 +89,3 @@ def cards(made: Comparison) -> list[dict[str, str | bool]]:
         parted = any(pair.same is False for pair in made.pairs)
         found.append((counted(len(made.pairs), "pair"), label, not parted))
     return [{"value": value, "label": label, "good": good} for value, label, good in found]
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun: `1 run`, `2 runs`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -125,4 +125,6 @@ def parities(paths: Sequence[Path]) -> Iterator[dict[str, object]]:
     for file in dict.fromkeys(file for path in paths for file in files_below(path, PARITY)):
         if result := read_json(file):
             known = {key: result[key] for key in ("verdict", "sentence") if key in result}
+            if isinstance(backends := result.get("backends"), list):
+                known["backends"] = " and ".join(map(str, backends))
             yield {"folder": str(file.parent)} | known

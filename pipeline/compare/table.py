@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline.compare.columns import columns, fitting
 from pipeline.compare.comparison import Comparison
+from pipeline.compare.conditions import conditions, lines, unlike
 
 COLOURS = {"completed": "green", "failed": "red", "lost": "red"}  # by status; else yellow
 
@@ -99,15 +100,25 @@ def csv_table(made: Comparison) -> str:
     return text.getvalue()
 
 
+def measured(made: Comparison) -> list[str]:
+    """Return the conditions of the speeds, if they differ, and a sentence if that is unfair."""
+    found = conditions(made.records)
+    return [*lines(found), *filter(None, [unlike(found)])] if len(found) > 1 else []
+
+
 def findings(made: Comparison) -> dict[str, list[str]]:
     """Return the findings as sentences under titles, without empty titles."""
     pairs = [[pair.name, pair.words] for pair in made.pairs]
-    parities = [[str(one["folder"]), str(one.get("sentence"))] for one in made.parities]
+    parities = [
+        [str(one["folder"]), str(one.get("backends", "")), str(one.get("sentence"))]
+        for one in made.parities
+    ]
     effects = [[one.setting, one.key, one.words] for one in made.effects if made.seeds]
     notes = [[record.name, note] for record in made.records for note in record.notes]
     sections = {
         "the same?": [*pairs, *parities],
         f"differences between the backends, over the same {made.repeats}": effects,
+        "speed: what each run used": [[line] for line in measured(made)],
         "warnings": [*([note] for note in made.notes), *notes],
     }
     return {

@@ -115,6 +115,43 @@ def test_curves_of_a_pair_share_a_colour_and_differ_in_dash(open_page):
     assert same in page.locator("#curves .panel").first.inner_text()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_three_backends_have_three_lines_and_the_page_says_what_each_used(
+    open_page, tmp_path, scheme
+):
+    for name in ("jax", "torch_compiled", "torch"):
+        compiled = {"backend__compile": True} if name == "torch_compiled" else {}
+        write_run(tmp_path / name, name.removesuffix("_compiled"), **compiled)
+    write_page(comparison([tmp_path]), tmp_path / "report.html")
+    page = open_page(tmp_path / "report.html", color_scheme=scheme)
+    scroll_to_curves(page)
+    lines = page.evaluate(
+        "panels[1].element.data.filter((one) => !['gap', 'lit'].includes(one.meta))"
+        ".map((one) => [one.line.dash, one.line.width, one.opacity ?? 1, one.line.color])"
+    )
+    assert sorted(dash for dash, *_ in lines) == ["2px,3px", "6px,4px", "solid"]
+    [broad] = [(width, opacity) for dash, width, opacity, _ in lines if dash == "solid"]
+    assert all(width < broad[0] for dash, width, *_ in lines if dash != "solid")
+    keys = page.locator("#curves .key").filter(has_text=re.compile("torch|jax"))
+    assert keys.all_inner_texts()[:3] == ["torch", "torch_compiled", "jax"]
+    table = page.get_by_role("region", name="What each run used")
+    cells = [row.split("\t") for row in table.locator("tbody tr").all_inner_texts()]
+    assert [one[1:4] for one in cells] == [
+        ["jax", "compiled", "float32"],
+        ["torch", "eager", "float32"],
+        ["torch_compiled", "compiled", "float32"],
+    ]
+    assert page.locator(".unlike").count() == 0
+    assert "torch and torch_compiled" in page.locator("#answer").inner_text()
+
+
+def test_the_page_says_that_eager_torch_beside_jax_is_not_like_with_like(open_page):
+    page = open_page()
+    told = "not like with like: torch ran in eager mode, jax ran compiled; backend=torch_compiled compiles"
+    assert page.locator(".unlike").inner_text().startswith(told)
+    assert "relative to torch's, not like with like" in page.locator("#cards").inner_text()
+
+
 def test_hovering_over_a_curve_shows_value_step_and_run(open_page):
     page = open_page()
     page.locator("#filter").fill("torch optimizer.lr=0.003 seed=1")
@@ -172,7 +209,7 @@ def test_filter_selects_the_same_runs_in_every_section(open_page):
     _, right = page.evaluate(POINTS)
     assert {trace["dash"] for trace in right} == {"6px,4px"}
     assert sum(trace["points"] for trace in right) == 2 * 100
-    assert page.locator("#speed tbody tr:visible").count() == 2
+    assert page.locator("#speed .bars tbody tr:visible").count() == 2
     assert page.locator("#answer tr.pair:visible").count() == 2
     axes = len(page.evaluate("data.axes"))
     drawn = page.evaluate(

@@ -9,7 +9,7 @@ function answerSection() {
   const section = byId("answer");
   if (parities.length) {
     const items = parities.map((one) =>
-      make("li", { class: one.verdict === "same" ? "good" : "bad" }, `${one.sentence ?? one.verdict} (${one.folder})`),
+      make("li", { class: one.verdict === "same" ? "good" : "bad" }, [one.backends, one.sentence ?? one.verdict].filter(Boolean).join(": ") + ` (${one.folder})`),
     );
     section.append(make("h3", {}, "Parity checks"), make("ul", {}, items));
   }

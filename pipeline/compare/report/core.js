@@ -98,9 +98,7 @@ const style = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).tri
 const palette = () => style(data.colours.ranked ? "ranks" : "colours").split(/\s+/);
 
 // The line of the first backend is broad and pale, so that the second one stays visible on top of it.
-const backends = [...new Set(data.runs.map((run) => run.backend).filter(Boolean))].sort(
-  (a, b) => (b === "torch") - (a === "torch"),
-);
+const { backends } = data.speed;
 const DASHES = ["solid", "6px,4px", "2px,3px"];
 const dashOf = (backend) => DASHES[Math.max(0, backends.indexOf(backend)) % DASHES.length];
 const under = (backend) => backends.length > 1 && backend === backends[0];

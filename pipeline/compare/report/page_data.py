@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.backend_specs import in_order
 from pipeline.compare.colours import Colours, colours
 from pipeline.compare.columns import columns
 from pipeline.compare.comparison import Comparison, config_differences
+from pipeline.compare.conditions import conditions, unlike
 from pipeline.compare.curves import Curve
 from pipeline.compare.headline import cards, sentences
 from pipeline.compare.naming import short
@@ -42,6 +44,7 @@ def page_data(made: Comparison) -> Json:
         "columns": table(made),
         "metrics": metrics(made),
         "pairs": pairs(made),
+        "speed": speed(made),
         "answer": answer(made),
         "axes": axes(made),
         "pictures": pictures(made),
@@ -140,6 +143,17 @@ def pairs(made: Comparison) -> list[Json]:
         known = {key: getattr(pair, key) for key in ("runs", "name", "same", "words")}
         found.append(known | {"gaps": gaps})
     return found
+
+
+def speed(made: Comparison) -> Json:
+    """Return the backends in their order, the conditions of the speeds, and a sentence if they are unlike."""
+    found = conditions(made.records)
+    keys = [
+        key for key in (found[0].values if found else ()) if any(one.values[key] for one in found)
+    ]
+    rows = [{"texts": [one.values[key] for key in keys], "runs": one.runs} for one in found]
+    backends = in_order(record.backend for record in made.records if record.backend)
+    return {"backends": backends, "unlike": unlike(found), "keys": keys, "rows": rows}
 
 
 def answer(made: Comparison) -> Json:

@@ -35,6 +35,18 @@ function speedSection() {
   const head = ["run", "samples/s", "seconds", "peak memory"].map((title) => column(title));
   section.append(table("Speed and memory", head, rows, "bars"));
   hideFiltered(rows);
+  conditionsTable(section);
+}
+
+/** What each run used, and whether the speeds are like with like. */
+function conditionsTable(section) {
+  const { unlike, keys, rows } = data.speed;
+  if (!rows.length) return;
+  if (unlike) section.append(make("p", { class: "unlike" }, `${unlike}.`));
+  const cells = rows.map(({ texts, runs }) => row(listRuns(runs), texts.map((text) => make("td", {}, text || "–"))));
+  hideFiltered(cells, (at) => rows[at].runs);
+  const head = ["runs", ...keys].map((title) => column(title));
+  section.append(make("h3", {}, "What each run used"), table("What each run used", head, cells));
 }
 
 const totalTime = (run) => run.seconds.total ?? null;

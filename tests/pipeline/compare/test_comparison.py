@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import t
 
 from pipeline.compare.comparison import comparison, config_differences
+from pipeline.compare.conditions import conditions, unlike
 from pipeline.compare.curves import Target
-from pipeline.compare.table import csv_table, markdown, terminal_table
+from pipeline.compare.table import csv_table, findings, markdown, terminal_table
 from pipeline.errors import UserError
 
 
@@ -96,6 +97,48 @@ def test_compiled_torch_is_a_backend_of_its_own(write_run, tmp_path):
     ratios = {one.backends: one.words for one in made.effects if one.key == "throughput"}
     assert ratios["torch", "torch_compiled"].startswith("torch_compiled is 0.6667 [")
     assert set(ratios) == {("torch", "torch_compiled"), ("torch", "jax"), ("torch_compiled", "jax")}
+
+
+def test_a_sentence_says_when_speeds_are_not_like_with_like(write_run, tmp_path):
+    cpu, gpu = {"devices": "torch on cpu, 2 threads"}, {"devices": "jax on NVIDIA H200"}
+    write_run("torch", "backend=torch", rows(2.0), cpu)
+    write_run("jax", "backend=jax train.precision=bf16", rows(2.0), gpu)
+    made = comparison([tmp_path])
+    told = (
+        "not like with like: torch ran in eager mode in float32 on cpu, 2 threads, jax ran compiled in "
+        "bfloat16 on NVIDIA H200; backend=torch_compiled compiles torch, too"
+    )
+    speed = findings(made)["speed: what each run used"]
+    assert speed[-1] == told
+    assert speed[1] == (
+        "torch (1 run): eager, float32, highest products, deterministic algorithms, cpu, 2 threads, "
+        "steps per call: 1"
+    )
+    compiled = "backend=torch_compiled backend.mode=max-autotune"
+    write_run("compiled", f"{compiled} train.precision=bf16", rows(2.0), cpu)
+    found = conditions(comparison([tmp_path]).records)
+    assert [one.values["mode"] for one in found] == ["compiled (max-autotune)", "compiled", "eager"]
+    assert "in float32 on cpu" in unlike(found)
+    assert "compiles torch, too" not in unlike(found)
+    write_run("fallback", "backend=jax", rows(2.0), {"devices": "jax on cpu", "fallback": "why"})
+    found = conditions(comparison([tmp_path]).records)
+    assert {one.values["devices"] for one in found} >= {"cpu, not on the GPU", "NVIDIA H200"}
+
+
+def test_compiled_torch_and_jax_are_like_with_like(write_run, tmp_path):
+    for backend in ("torch", "torch_compiled", "jax"):
+        for precision in ("fp32", "bf16"):
+            write_run(f"{backend}-{precision}", f"backend={backend} train.precision={precision}")
+    found = conditions(comparison([tmp_path]).records)
+    assert [len(found), unlike(found)] == [6, ""]
+    assert [one.runs for one in found] == [(at,) for at in range(6)]
+    one_alone = [one for one in found if one.values["backend"] == "torch"]
+    assert unlike(one_alone) == unlike([]) == ""
+    write_run(
+        "wild", "backend=jax accelerator.deterministic=false accelerator.matmul_precision=tf32"
+    )
+    told = unlike(conditions(comparison([tmp_path]).records))
+    assert told.endswith("jax with highest and tf32 products with any and deterministic algorithms")
 
 
 def write_pair(write_run, ours, theirs, overrides="", **results):
