@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint
-from flax.traverse_util import unflatten_dict
 
 from flax_impl.checkpoints import Checkpoints, read_best, read_checkpoint
 from flax_impl.data.samples import shapes_of_sample
@@ -23,7 +22,8 @@ from flax_impl.models import build_model
 from flax_impl.models.trained import TrainedModel, own_device, settings_of
 from flax_impl.optimizers import build_descent
 from flax_impl.sharding import put_on_devices, shardings
-from flax_impl.state import by_path, from_canonical, initial_state, shapes_of, to_canonical
+from flax_impl.starting_values import canonical_weights, starting_values
+from flax_impl.state import by_path, from_canonical, initial_state, shapes_of
 from flax_impl.tasks import Inputs, build_loss
 from flax_impl.training.inference import make_inference
 from flax_impl.training.layer_times import time_layers
@@ -37,14 +37,12 @@ from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
 from pipeline.run.backends import LayerTimes, Tested
 from pipeline.run.experiment import Experiment
-from pipeline.run.start.initial_values import fill
 from pipeline.run.start.pretrained import start_from
 from pipeline.storage.checkpoints import Checkpoint, check_shapes, first_readable
 from pipeline.storage.portable_file import PortableCheckpoint
-from pipeline.storage.portable_state import Arrays, PortableState, Shapes
+from pipeline.storage.portable_state import PortableState
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
-from pipeline.storage.weights_file import prefixes
 from pipeline.training.model_calls import calling
 from pipeline.training.model_checks import fill_from_data
 from pipeline.training.param_groups import param_groups
@@ -218,9 +216,9 @@ def starting_state(
             f"true for jax on {device.devices} devices: a compiled step sees the global batch",
             "Leave it out, or use backend=torch.",
         )
-    start = _start(experiment, model, inputs, layout, is_fresh and experiment.is_fresh)
+    start = starting_values(experiment, model, inputs, layout, is_fresh and experiment.is_fresh)
     names = names_of(config.model, experiment.folder)
-    native = partial(_canonical_weights, layout=layout)
+    native = partial(canonical_weights, layout=layout)
     start = start_from(start, experiment.weights, config, names, native)
     initial = experiment.recorder.observer.begins(start)
     shapes = {name: array.shape for name, array in initial.parameters.items()}
@@ -256,22 +254,6 @@ def _typed(tree: PyTree, device: Device) -> PyTree:
     return jax.tree.map(typed, tree)
 
 
-def _canonical_weights(weights: Arrays, layout: Layout) -> Arrays:
-    """Return the arrays of a file that has the names and layouts of a Flax model by canonical names.
-
-    Only here: torch's names and layouts are the canonical ones.
-    """
-    paths = {".".join(path): path for path in layout}
-    ours, theirs = prefixes([*paths], weights)
-    named = {ours + name.removeprefix(theirs): array for name, array in weights.items()}
-    known = {paths[name]: array for name, array in named.items() if name in paths}
-    fitting = {path: a for path, a in known.items() if a.shape == layout[path].shape}
-    absent = {p.name for path in layout if path not in fitting for p in layout[path].pieces}
-    rest = {name: a for name, a in named.items() if paths.get(name) not in fitting}
-    found = to_canonical(unflatten_dict(fitting), layout)
-    return rest | {name: array for name, array in found.items() if name not in absent}
-
-
 def _make_model(experiment: Experiment, device: Device) -> tuple[nn.Module, Inputs, Layout]:
     """Make the model, the shapes and dtypes of what it takes for one sample, and the canonical layout."""
     config, data = experiment.config, experiment.plan.data
@@ -287,39 +269,3 @@ def _make_model(experiment: Experiment, device: Device) -> tuple[nn.Module, Inpu
     if isinstance(config.model, OwnConfig) and not layout:
         raise UserError("model.jax", config.model.jax, problem="it has no parameters to train")
     return model, inputs, layout
-
-
-def _start(
-    experiment: Experiment,
-    model: nn.Module,
-    inputs: Inputs,
-    layout: Layout,
-    is_fresh: bool,
-) -> PortableState:
-    """Return the values at step 0; zeros if a checkpoint takes the place of a model's own.
-
-    Only here: a torch model is made with its values.
-    """
-    config, watches = experiment.config, experiment.recorder.observer.watching
-    make = partial(initial_variables, model, inputs, config.seed)
-    own = partial(initial_state, layout, config, make)
-    if config.model.init is not Initializer.own or (is_fresh and experiment.initial is None):
-        return own()
-    known = shapes_of(layout)
-    parameters, buffers = (
-        {
-            piece.name: piece.shape
-            for place in layout.values()
-            if place.collection == collection
-            for piece in place.pieces
-            if piece.name in known
-        }
-        for collection in ("params", "batch_stats")
-    )
-    if is_fresh and experiment.initial is not None:
-        return fill(experiment.initial, parameters, buffers, own, config, watches)
-    return PortableState(0, _zeros(parameters), _zeros(buffers))
-
-
-def _zeros(shapes: Shapes) -> Arrays:
-    return {name: np.zeros(shape) for name, shape in shapes.items()}

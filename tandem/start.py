@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.child_command import RUN_FOLDER, run_command
 from pipeline.errors import RunFailed
 from pipeline.job_context import job_context
-from pipeline.run.resume import OUTPUTS, resumed_arguments
+from pipeline.run.unfinished_runs import OUTPUTS, resumed_arguments
 from tandem.experiment import Experiment, compose
 from tandem.finished import Run, load
 

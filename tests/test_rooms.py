@@ -53,7 +53,7 @@ def test_every_folder_of_the_core_is_a_room():
     folders = {
         file.name for file in (ROOT / "pipeline").iterdir() if (file / "__init__.py").exists()
     }
-    assert folders | {"convert"} == set(ROOMS)
+    assert folders == set(ROOMS)
 
 
 @pytest.mark.parametrize("name", ROOMS)

@@ -30,8 +30,8 @@ from pipeline.devices.process_exit import die_with_parent
 from pipeline.devices.world import ALONE, World, find_world, shared_run_name
 from pipeline.errors import BadArgument, CommandRefused, RunFailed, UserError
 from pipeline.job_context import job_context, publish
-from pipeline.run.resume import is_sweep, resumed_arguments
 from pipeline.run.slurm_requeue import hold_signals, requeue_if_interrupted, resume_if_restarted
+from pipeline.run.unfinished_runs import is_sweep, resumed_arguments
 from pipeline.sweep.job_names import setting_of, swept_keys
 from pipeline.sweep.run_job import run_sweep_job
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
+from typing import cast
 
 from omegaconf import MISSING as REQUIRED
 from omegaconf import DictConfig, OmegaConf
@@ -45,10 +46,12 @@ def completed(saved: Mapping[str, object]) -> dict[str, object]:
     stored config has its old value.
     """
     today = defaults_of(Config)
-    for group in SCHEMAS:
-        stored = saved.get(group)
-        schema = schema_of(group, stored) if isinstance(stored, dict) else type(None)
-        today[group] = defaults_of(schema) if isinstance(stored, dict) else today.get(group)
+    for field in fields(Config):
+        stored = saved.get(field.name)
+        if isinstance(stored, dict):
+            is_option = field.name in SCHEMAS
+            schema = schema_of(field.name, stored) if is_option else field.type
+            today[field.name] = defaults_of(cast("type", schema))
     return _merged(today, saved)
 
 

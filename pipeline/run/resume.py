@@ -7,14 +7,11 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.backend_specs import COMPILED
-from pipeline.child_command import RUN_FOLDER, quoted
 from pipeline.commands import command
 from pipeline.config.experiment import Config, Mode, typed
 from pipeline.config.hydra_compat import compose_from
 from pipeline.config.stored_config import GROUPS, structured
 from pipeline.console import print_and_log
-from pipeline.devices.world import find_world
 from pipeline.errors import UserError
 from pipeline.shipped import CONF
 from pipeline.storage.checkpoints import (
@@ -22,10 +19,9 @@ from pipeline.storage.checkpoints import (
     checkpoint_at,
     checkpoints_of,
     run_of,
-    torn_checkpoints_of,
 )
 from pipeline.storage.names_path import names_in
-from pipeline.storage.run_folder import RunFolder, files_below
+from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_identity import IDENTITY, RunIdentity
 from pipeline.storage.signature import (
     DATA,
@@ -38,8 +34,6 @@ from pipeline.storage.signature import (
     signature,
     signature_of,
 )
-
-OUTPUTS = Path("outputs")
 
 # Keys of a single command: never taken from a saved config.
 OF_THE_COMMAND = ("mode", "resume", "checkpoint", "name", "train.stop_after", "sweep")
@@ -196,69 +190,3 @@ def note_changed_files(identity: RunIdentity, folder: Path) -> bool:
         elif key not in (NAMES, "model.weights"):
             print_and_log(f"the file of {key}={value} has changed since this run was made")
     return NAMES in changed
-
-
-def resumed_arguments(arguments: list[str]) -> list[str]:
-    """Return the command line with `resume=auto` or `resume=PATH` replaced by the run and its folder.
-
-    Hydra must know the folder before it starts. A run resumes in its own folder, on another backend in
-    a new one.
-    """
-    asked = [argument for argument in arguments if argument.startswith("resume=")]
-    if not asked or asked[-1] in ("resume=null", "resume="):
-        return arguments
-    if is_sweep(arguments):
-        return arguments  # each job's own process does this
-    rest = [argument for argument in arguments if argument not in asked]
-    path = asked[-1].removeprefix("resume=").strip("'\"")
-    run = find_unfinished_run(rest) if path == "auto" else run_of(Path(path), "resume")
-    if run is None:
-        print("resume=auto: no unfinished run of this experiment, starting from scratch")
-        return rest
-    resume = f"resume={quoted(run if path == 'auto' else path)}"
-    named = [argument for argument in rest if argument.startswith("backend=")]
-    backend = read_identity(run, "resume").backend
-    options = [value.removeprefix("backend=").strip("'\"") for value in named]
-    if options and options[-1].removesuffix(COMPILED) != backend:
-        return [*rest, resume]
-    rest = [argument for argument in rest if not argument.startswith(RUN_FOLDER)]
-    # Hydra would replace the files in .hydra even if the command is refused.
-    return [*rest, resume, f"{RUN_FOLDER}{quoted(run)}", "hydra.output_subdir=null"]
-
-
-def is_sweep(arguments: Sequence[str]) -> bool:
-    """Return whether a command line starts several jobs."""
-    return any(argument in ("-m", "--multirun", "hydra.mode=MULTIRUN") for argument in arguments)
-
-
-def find_unfinished_run(arguments: list[str]) -> Path | None:
-    """Find the run for `resume=auto`: the named one, or without a name the newest of the same experiment.
-
-    None if it has no checkpoint.
-    """
-    named = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
-    if "hydra.run.dir" in named or "name" in named:
-        run = Path((named.get("hydra.run.dir") or f"{OUTPUTS}/{named['name']}").strip("'\""))
-        for torn in torn_checkpoints_of(run):
-            print(f"{run}: its first save, {torn.path.name}, was cut off")
-        return run if checkpoints_of(run) else None
-    overrides = [argument for argument in arguments if not argument.startswith(("-", "hydra"))]
-    return find_resumable_run(OUTPUTS, signature(typed(composed_of(overrides))))
-
-
-def find_resumable_run(outputs: Path, wanted: str) -> Path | None:
-    """Find the most recently started run below `outputs` that has this signature and can be resumed."""
-    found = [file for file in files_below(outputs, IDENTITY) if is_resumable(file.parent, wanted)]
-    newest = max(found, key=lambda file: file.stat().st_mtime, default=None)
-    return newest and newest.parent
-
-
-def is_resumable(run: Path, wanted: str) -> bool:
-    """Return whether a run has this signature and a checkpoint, and is neither completed nor running."""
-    folder = RunFolder(run)
-    identity = folder.identity
-    if identity is None or not folder.is_of(wanted) or folder.status == "completed":
-        return False
-    # The first rank of this run may have started it already.
-    is_busy = find_world().is_main and folder.running
-    return bool(checkpoints_of(run)) and not is_busy

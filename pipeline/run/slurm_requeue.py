@@ -15,7 +15,7 @@ from pipeline.child_command import quoted
 from pipeline.console import print_and_log
 from pipeline.devices.stop_signals import TIME_LIMIT_SIGNALS
 from pipeline.devices.world import World
-from pipeline.run.resume import find_unfinished_run, is_sweep
+from pipeline.run.unfinished_runs import find_unfinished_run, is_sweep
 from pipeline.storage.run_folder import RunFolder
 
 JOB = "SLURM_JOB_ID"

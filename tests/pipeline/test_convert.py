@@ -15,12 +15,13 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.config.experiment import plain
 from pipeline.config.tasks import TaskConfig
-from pipeline.convert import convert, main
+from pipeline.convert import convert
+from pipeline.convert.__main__ import main
 from pipeline.data.data_spec import data_spec, placeholder_data
 from pipeline.digest import digest
 from pipeline.errors import UserError
-from pipeline.run.resume import resumed_arguments
 from pipeline.run.transfer import check_optimizer
+from pipeline.run.unfinished_runs import resumed_arguments
 from pipeline.storage.checkpoints import BrokenCheckpoint, check_shapes
 from pipeline.storage.portable_file import (
     PortableCheckpoint,

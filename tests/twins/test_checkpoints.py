@@ -13,7 +13,7 @@ from lightning_impl.checkpoints import Checkpoints
 from pipeline.convert import convert
 from pipeline.errors import RunFailed, UserError
 from pipeline.run.recording.recorder import Recorder
-from pipeline.run.resume import find_unfinished_run
+from pipeline.run.unfinished_runs import find_unfinished_run
 from pipeline.storage.checkpoints import checkpoint_of_step, checkpoints_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.sweep.job_status import JobState, job_status

@@ -120,6 +120,7 @@ ONE_SIDED_FILES = {
     "lightning_impl/training/compiling.py": "torch compiles if it is asked to, JAX always",
     "lightning_impl/strategies.py": "Lightning's Trainer is told of the devices; arrays of JAX know them",
     "flax_impl/layout.py": "canonical names and layouts are torch's own",
+    "flax_impl/starting_values.py": "a torch model is made with its values, under the canonical names",
     "flax_impl/adapters/__init__.py": KINDS,
     "flax_impl/adapters/adapted.py": KINDS,
     "flax_impl/adapters/keywords.py": KINDS,

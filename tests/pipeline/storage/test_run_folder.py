@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.atomic_files import read_json, write_json
 from pipeline.errors import RunFailed, UserError
-from pipeline.run.resume import check_folder_is_free, find_resumable_run
+from pipeline.run.resume import check_folder_is_free
+from pipeline.run.unfinished_runs import find_resumable_run
 from pipeline.storage.checkpoints import check_run_folder
 from pipeline.storage.run_folder import RunFolder, files_below
 from pipeline.storage.run_result import RunResult

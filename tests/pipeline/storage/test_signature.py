@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.atomic_files import read_json, write_json
-from pipeline.config.experiment import SCHEMAS, Config, plain
+from pipeline.config.experiment import SCHEMAS, BackendConfig, Config, plain
 from pipeline.config.models import GPTConfig
 from pipeline.config.stored_config import completed, defaults_of, schema_of
-from pipeline.run.resume import find_resumable_run, read_identity, saved_config
+from pipeline.run.resume import read_identity, saved_config
+from pipeline.run.unfinished_runs import find_resumable_run
 from pipeline.storage.data_fingerprint import BLOCK, BLOCKS, blocks_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.signature import (
@@ -94,7 +95,7 @@ def composed(configure):
     made = []
     for config in [plain(configure(text)) for text in (*overrides, *set_here)]:
         groups = {group: value for group, value in config.items() if isinstance(value, dict)}
-        default = flat(defaults_of(Config))
+        default = flat(defaults_of(Config) | {"backend": defaults_of(BackendConfig)})
         for group in SCHEMAS:
             default |= flat({group: defaults_of(schema_of(group, config[group]))})
         keys = [key for key in flat(groups) if not key.endswith(".name") and key.count(".") == 1]
@@ -142,7 +143,7 @@ def write_older_run(folder, config, added=(), files_added=()):
         ("model=own model.torch=my:A", {"model.output", "model.weights", "schedule.function"}),
         ("dataset=folder dataset.root=photos", {"dataset.masks", "dataset.separator"}),
         ("dataset=fashion_mnist", {"dataset.folds", "dataset.fold"}),
-        ("dataset=mnist", {"task", "dataset.folds"}),
+        ("dataset=mnist", {"task", "dataset.folds", "backend.compile", "backend.mode"}),
         ("dataset=torchvision dataset.name=KMNIST", {"dataset.padding", "dataset.size"}),
     ],
 )
