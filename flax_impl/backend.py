@@ -16,19 +16,20 @@ import orbax.checkpoint
 from flax_impl.checkpoints import Checkpoints, read_best, read_checkpoint
 from flax_impl.data.samples import shapes_of_sample
 from flax_impl.device import Device, PyTree, prepare
-from flax_impl.layers import Layout, layer_kinds
-from flax_impl.layout import check_groups, initial_variables, layout_of
+from flax_impl.layers import Layout
+from flax_impl.layout import initial_variables, layout_of
 from flax_impl.models import build_model
 from flax_impl.models.trained import TrainedModel, own_device, settings_of
-from flax_impl.optimizers import build_descent
 from flax_impl.sharding import put_on_devices, shardings
 from flax_impl.starting_values import canonical_weights, starting_values
-from flax_impl.state import by_path, from_canonical, initial_state, shapes_of
+from flax_impl.state import from_canonical, initial_state, shapes_of
 from flax_impl.tasks import Inputs, build_loss
+from flax_impl.training.descent import make_descent
 from flax_impl.training.inference import make_inference
 from flax_impl.training.layer_times import time_layers
 from flax_impl.training.loop import evaluate
 from flax_impl.training.loop import train as train_loop
+from flax_impl.training.many import Member, train_members
 from flax_impl.training.step import TrainState, make_apply_fn
 from flax_impl.transfer import export_checkpoint, import_checkpoint
 from pipeline.config.models import Initializer, OwnConfig
@@ -45,7 +46,6 @@ from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
 from pipeline.training.model_calls import calling
 from pipeline.training.model_checks import fill_from_data
-from pipeline.training.param_groups import param_groups
 from pipeline.verify.names.names_file import names_of
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "read_best",
     "test",
     "train",
+    "train_together",
     "trained_model",
     "versions",
 ]  # fmt: skip
@@ -78,6 +79,21 @@ def train(experiment: Experiment, device: Device) -> None:
         Interrupted: a signal or `train.stop_after` ended the run; the state is saved.
         Diverged: the loss is not finite.
     """
+    train_loop(experiment, device, *_start_state(experiment, device))
+
+
+def train_together(experiments: Sequence[Experiment], device: Device) -> list[Exception | None]:
+    """Train runs that are alike, all at once; return the error of each, as `train` would raise it."""
+    members = [Member(experiment) for experiment in experiments]
+    for member in members:
+        with member.noting_failure():
+            member.state, member.layout = _start_state(member.experiment, device)
+    train_members(members, device)
+    return [member.failure for member in members]
+
+
+def _start_state(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
+    """Return the state to start from, of a checkpoint or at step 0; the recorder continues from there."""
     state, layout = build(experiment, device)
     if experiment.imported:
         state = _import_all(experiment, experiment.imported, state, layout)
@@ -90,7 +106,7 @@ def train(experiment: Experiment, device: Device) -> None:
         )
         state = content["state"]
         experiment.recorder.restore(resume.step, RecorderState.from_json(content["recorder"]))
-    train_loop(experiment, device, state, layout)
+    return state, layout
 
 
 def test(
@@ -221,15 +237,10 @@ def starting_state(
     native = partial(canonical_weights, layout=layout)
     start = start_from(start, experiment.weights, config, names, native)
     initial = experiment.recorder.observer.begins(start)
-    shapes = {name: array.shape for name, array in initial.parameters.items()}
-    transforms = {place.name: place.transforms for place in parameters}
-    groups = param_groups(shapes, layer_kinds(layout), config)
-    check_groups(layout, groups, config)
-    chosen = by_path(groups, layout)
     is_traced = experiment.recorder.observer.watching  # all that blocks compute is read
     remat = config.train.remat and not is_traced
-    apply_fn = make_apply_fn(model, chosen, device, remat, by_block=not is_traced)
-    tx = build_descent(config.optimizer, chosen, layouts=by_path(transforms, layout))
+    groups, tx = make_descent(layout, config)
+    apply_fn = make_apply_fn(model, groups, device, remat, by_block=not is_traced)
 
     def begin(params: PyTree, batch_stats: PyTree) -> TrainState:
         averages = None if config.train.ema is None else jax.tree.map(jnp.copy, params)

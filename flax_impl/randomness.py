@@ -17,11 +17,19 @@ SHARED = "shared_mask"
 GENERATORS = {Randomness.shared: "threefry2x32", Randomness.native: "rbg"}
 
 
-def step_key(config: Config, step: jax.Array | int, part: jax.Array | int = 0) -> jax.Array:
-    """Key of one micro-batch after `step` updates; layers fold their names into it."""
+def step_key(
+    config: Config,
+    step: jax.Array | int,
+    part: jax.Array | int = 0,
+    words: jax.Array | None = None,
+) -> jax.Array:
+    """Key of one micro-batch after `step` updates; layers fold their names into it.
+
+    `words` are the two of the run's seed, if it is one of several that train at once.
+    """
     generator = GENERATORS[config.train.randomness]
-    words = key_words(config.seed, "dropout")
-    data = jnp.array(words if generator == "threefry2x32" else words * 2, jnp.uint32)
+    own = jnp.array(key_words(config.seed, "dropout"), jnp.uint32) if words is None else words
+    data = jnp.tile(own, 1 if generator == "threefry2x32" else 2)
     key = jax.random.wrap_key_data(data, impl=generator)
     return jax.random.fold_in(jax.random.fold_in(key, step), part)
 
@@ -30,8 +38,24 @@ def draw_mask(key: jax.Array, name: str, rate: float, shape: tuple[int, ...]) ->
     """Draw what a layer keeps: each number with probability 1 - `rate`."""
     with jax.named_scope(SHARED):
         key = jax.random.fold_in(key, crc32(name.encode()))
-        bits = jax.random.bits(key, shape, jnp.uint32)
+        bits = _draw_bits(key, shape)
     return bits >= jnp.uint32(round(rate * (2**32 - 1)))
+
+
+def _draw_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draw 32 bits for each number; with several keys under `vmap`, the same for each as for it alone.
+
+    `vmap` would draw all numbers of the device's own generator from the first key.
+    """
+    generator = jax.random.key_impl(key)
+    if generator != "rbg":
+        return jax.random.bits(key, shape, jnp.uint32)
+
+    @jax.custom_batching.sequential_vmap
+    def draw(data: jax.Array) -> jax.Array:
+        return jax.random.bits(jax.random.wrap_key_data(data, impl="rbg"), shape, jnp.uint32)
+
+    return draw(jax.random.key_data(key))
 
 
 class Dropout(nn.Module):

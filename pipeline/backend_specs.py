@@ -23,6 +23,7 @@ class BackendSpec:
     callback: str = ""  # base class of the callbacks that its loop calls by itself
     takes_functions: bool = False  # a pair of functions (init, apply) is a model, too
     compiles: bool = False  # compiles the model if `backend.compile` is set
+    vectorizes: bool = False  # trains several runs at once: `Backend.train_together`
 
 
 BACKENDS = {
@@ -43,6 +44,7 @@ BACKENDS = {
         frameworks=("flax", "equinox", "jax"),
         weights=(".msgpack",),
         takes_functions=True,
+        vectorizes=True,
     ),
 }
 

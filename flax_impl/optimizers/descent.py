@@ -51,6 +51,10 @@ def lion(config: optimizers.LionConfig, decay: Transformation) -> Transformation
     return optax.chain(optax.scale_by_lion(config.betas[0], config.betas[1]), decay)
 
 
-def _momentum(share: float, nesterov: bool = False) -> Transformation:
-    """Momentum before the learning rate, so that a schedule does not change past updates."""
-    return optax.trace(share, nesterov) if share else optax.identity()
+def _momentum(share: float | jax.Array, nesterov: bool = False) -> Transformation:
+    """Momentum before the learning rate, so that a schedule does not change past updates.
+
+    It is an array if several runs train at once that differ in it.
+    """
+    is_off = isinstance(share, int | float) and not share
+    return optax.identity() if is_off else optax.trace(share, nesterov)  # pyrefly: ignore[bad-argument-type] takes arrays

@@ -67,6 +67,7 @@ class StepContext:
     config: Config
     plan: BatchPlan
     device: Device
+    words: jax.Array | None = None  # of `step_key`: of one of several runs that train at once
 
     @cached_property
     def loss(self) -> TaskLoss:
@@ -123,7 +124,7 @@ def forward(
         {"params": params, "batch_stats": batch_stats},
         batch,
         train=True,
-        rngs={"dropout": step_key(context.config, state.step, index)},
+        rngs={"dropout": step_key(context.config, state.step, index, context.words)},
         mutable=["batch_stats"],
     )
     return outputs, changed.get("batch_stats", {}), {}

@@ -130,6 +130,11 @@ def run_here(hydra: DictConfig, folder: Path) -> int:
     from pipeline.run.runner import run
 
     context = job_context()
+    if context.members:
+        from pipeline.run.members import read_members
+        from pipeline.run.vectorized import run_vectorized
+
+        return run_vectorized(read_members(Path(context.members)), context.sweep, world)
     setting = setting_of(hydra.overrides.task) if context.setting is None else context.setting
     merged = composed if config.resume or config.checkpoint else None
     name = context.name or config.name or folder.name

@@ -10,7 +10,13 @@ from pipeline.config.experiment import REPEATS
 from pipeline.storage.signature import is_irrelevant
 
 # Keys about the start or end of a run, which are not part of its name.
-OF_THE_COMMAND = ("resume", "train.stop_after", "sweep.retry_failed", "sweep.dry_run")
+OF_THE_COMMAND = (
+    "resume",
+    "train.stop_after",
+    "sweep.retry_failed",
+    "sweep.dry_run",
+    "sweep.vectorize",
+)
 
 
 def name_all(records: Sequence[Record]) -> list[str]:

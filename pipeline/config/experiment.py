@@ -69,6 +69,9 @@ class SweepConfig(ConfigGroup, key="sweep"):
         False, "also run failed jobs; each resumes from its last checkpoint"
     )
     dry_run: bool = option(False, "show what would run, and stop")
+    vectorize: bool = option(
+        False, "train jobs that differ in seed, learning rate or such numbers in one program"
+    )
 
 
 class Config(ConfigGroup):

@@ -82,6 +82,17 @@ def resident_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def free_memory(root: Path = Path("/")) -> int:
+    """Memory of this machine, or of this process's control group, that is free, in bytes."""
+    known = (root / "proc/meminfo").read_text()
+    found = [1024 * int(re.search(r"MemAvailable:\s*(\d+)", known)[1])]  # pyrefly: ignore[unsupported-operation] Linux has it
+    group = root / "sys/fs/cgroup"
+    limit, used = group / "memory.max", group / "memory.current"
+    if limit.exists() and (most := limit.read_text().strip()).isdigit():
+        found.append(int(most) - int(used.read_text()))
+    return min(found)
+
+
 def gpu_count() -> int:
     """Number of GPUs that this process may use."""
     return len(gpus())

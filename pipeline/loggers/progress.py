@@ -43,7 +43,7 @@ class Progress:
         """Record `step` and new values; show them at evaluations and at regular intervals."""
         self._step = step
         self._values.update(values)
-        now, evaluated = time.monotonic(), values and _is_evaluation(values)
+        now, evaluated = time.monotonic(), values and is_evaluation(values)
         if now >= self._due or evaluated:
             self._due = now + self._view.every
             self._view.show(step, self._values)
@@ -103,7 +103,7 @@ class PlainLines(View):
 
     def show(self, step: int, values: Mapping[str, float]) -> None:
         self._shown = step
-        keys = [key for key in values if key == "train/loss" or _is_evaluation([key])]
+        keys = [key for key in values if key == "train/loss" or is_evaluation([key])]
         words = [f"step {step}/{self.total}", *(f"{key} {values[key]:.4g}" for key in keys)]
         if (rate := values.get("perf/samples_per_second")) is not None:
             words.append(f"{rate:.0f} samples/s")
@@ -177,5 +177,6 @@ class Bar(View):
 STYLES: dict[str, type[View]] = {"plain": PlainLines, "bar": Bar, "none": View}
 
 
-def _is_evaluation(keys: Iterable[str]) -> bool:
+def is_evaluation(keys: Iterable[str]) -> bool:
+    """Return whether these are the values of an evaluation."""
     return any(key.startswith(("val/", "test/")) for key in keys)

@@ -91,6 +91,9 @@ class Backend(Protocol):
     def train(self, experiment: Any, device: Device) -> None:
         """Train to the last step, from scratch or from `experiment.resume`."""
 
+    def train_together(self, experiments: Sequence[Any], device: Device) -> list[Exception | None]:
+        """Train runs that `run_inputs.shape_of` says are alike, all at once; return the error of each."""
+
     def test(
         self, experiment: Any, device: Device, checkpoint: Checkpoint | PortableCheckpoint
     ) -> Tested:

@@ -29,9 +29,14 @@ from pipeline.user_code import shortened
 
 def train_and_test(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
     """Train, then test the best checkpoint; without an evaluation, the last one."""
-    recorder = experiment.recorder
     prepared.backend.train(experiment, prepared.device)
     prepared.device.wait_for_all()  # until the first rank has written the last checkpoint
+    return test_trained(experiment, prepared, result)
+
+
+def test_trained(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
+    """Test the best checkpoint of a run that has trained; without an evaluation, the last one."""
+    recorder = experiment.recorder
     best = recorder.best or Best(None, None, recorder.step)
     checkpoint = checkpoint_of_step(experiment.folder, best.step)
     if checkpoint is None:  # deleted since

@@ -96,9 +96,14 @@ def check_imports(config: Config, total: int) -> None:
         import_attribute(path, CALLBACKS)
 
 
-def prepare(config: Config, job: Job, world: World) -> Prepared | None:
-    """Load the data and set up the devices; write nothing. Returns None if the run is complete."""
-    data = sources.load(config.dataset, config.task)
+def prepare(
+    config: Config, job: Job, world: World, alike: Prepared | None = None
+) -> Prepared | None:
+    """Load the data and set up the devices; write nothing. Returns None if the run is complete.
+
+    A run that trains at once with another has data and device of that one, `alike`.
+    """
+    data = alike.plan.data if alike else sources.load(config.dataset, config.task)
     check_model(config, data)
     check_monitor(config, data)
     plan = make_batch_plan(config, data)
@@ -112,18 +117,19 @@ def prepare(config: Config, job: Job, world: World) -> Prepared | None:
             )
             print_and_log(escape(text), soft_wrap=True)
         return None
-    limit_threads(config.accelerator.threads, world)
-    backend = backends.load(config.backend.name)
+    if not alike:
+        limit_threads(config.accelerator.threads, world)
+    backend = alike.backend if alike else backends.load(config.backend.name)
     paths = config.callbacks if config.mode is Mode.train else []
     if config.mode is Mode.train and not resume:
         check_imports(config, total)
-    device = backend.prepare(config, world)
+    device = alike.device if alike else backend.prepare(config, world)
     callbacks = load_callbacks(paths, config.backend.name)
     samples = SampleRecord(config, plan, backend, device, job.folder)
     if data.task.samples and data.task.samples_at_evaluations:
         added = [*callbacks.neutral, ("task.samples", samples)]
         callbacks = replace(callbacks, neutral=added)
-    if world.is_main:
+    if world.is_main and not alike:
         announce(config, str(job.folder), device.description)
         warn_of_fallback(device.fallback)
     return Prepared(config, job, world, plan, backend, device, resume, total, callbacks, samples)

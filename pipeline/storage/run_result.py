@@ -45,6 +45,7 @@ class RunResult:
     seconds: Mapping[str, float] = field(default_factory=dict)  # by phase, and `total`
     throughput: float | None = None  # training samples per second
     peak_memory_mb: float | None = None  # highest of one device
+    vectorized: int | None = None  # runs that trained at once with it, itself included
     refused: bool = False  # a job of a sweep that was not started
     # Entries of a newer version; the last field, which JSON does not nest.
     extra: Mapping[str, object] = field(default_factory=dict)
@@ -92,7 +93,15 @@ def _is_number(value: object) -> bool:
 
 def _has_right_type(key: str, value: object) -> bool:
     """Return whether `value` has the type of the entry `key`; an entry that is not listed here is text."""
-    if key in ("device_count", "parameters", "steps", "epochs", "throughput", "peak_memory_mb"):
+    if key in (
+        "vectorized",
+        "device_count",
+        "parameters",
+        "steps",
+        "epochs",
+        "throughput",
+        "peak_memory_mb",
+    ):
         return _is_number(value)
     if key == "refused":
         return isinstance(value, bool)

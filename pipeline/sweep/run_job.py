@@ -49,12 +49,16 @@ def note_sweep(folder: Path, config: DictConfig) -> None:
 
 @dataclass(frozen=True)
 class SweepJob:
-    """A job of a sweep; `name` is made of the overrides that differ between jobs."""
+    """A job of a sweep; `name` is made of the overrides that differ between jobs.
+
+    `members` is a file of jobs that train at once in its process, itself included.
+    """
 
     config: Config
     folder: Path
     name: str
     hydra: DictConfig
+    members: str | None = None
 
     @cached_property
     def status(self) -> JobStatus:
@@ -81,7 +85,8 @@ class SweepJob:
         """Environment variables for the command."""
         setting = setting_of(self.hydra.overrides.task)
         sweep = Path(self.hydra.sweep.dir).name
-        return replace(job_context(), name=self.name, sweep=sweep, setting=setting).variables()
+        context = replace(job_context(), name=self.name, sweep=sweep, setting=setting)
+        return replace(context, members=self.members).variables()
 
     def is_due(self) -> bool:
         """Return whether the job is to run; print why if not."""

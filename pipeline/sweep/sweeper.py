@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_identity import IDENTITY, RESULT
 from pipeline.storage.signature import signature
 from pipeline.sweep.compose_jobs import Composer
-from pipeline.sweep.job_names import check_values, differing, job_folder
+from pipeline.sweep.job_names import check_values, job_folder
 from pipeline.sweep.job_status import (
     JobState,
     JobStatus,
@@ -37,26 +37,12 @@ from pipeline.sweep.job_status import (
     job_folder_for,
     job_status,
 )
+from pipeline.sweep.planned_job import PlannedJob
 from pipeline.sweep.run_job import note_sweep, write_refusal
 from pipeline.sweep.stop_sweep import stop
+from pipeline.sweep.vectorize import run_vectorized_jobs
 
 SUBFOLDER = "hydra.sweep.subdir="
-
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """A job before the sweep starts; `error` is the reason if its config is refused."""
-
-    number: int
-    overrides: Sequence[str]
-    folder: Path
-    status: JobStatus
-    error: Exception | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the job: the overrides that differ between jobs."""
-        return " ".join(differing(self.overrides)) or f"job {self.number}"
 
 
 def run_grid(
@@ -89,11 +75,10 @@ def run_grid(
     remove_refusals(folder)
     for job, error in refused:
         write_refusal(job.folder, job.name, error, refused=True)
-    due = [
-        [*job.overrides, f"{SUBFOLDER}{quoted(job.folder.name)}"]
-        for job in jobs
-        if job.status.is_open
-    ]
+    still = [job for job in jobs if job.status.is_open]
+    if config.sweep.vectorize:
+        still = run_vectorized_jobs(still, config)
+    due = [[*job.overrides, f"{SUBFOLDER}{quoted(job.folder.name)}"] for job in still]
     size = batch_size or len(due) or 1
     for first in range(0, len(due), size):
         launch_jobs(launcher, config, due[first : first + size], first)
@@ -125,7 +110,7 @@ def plan(loader: ConfigLoader, sweep: DictConfig, arguments: Sequence[str]) -> I
         error = missing_data(config.dataset) if status.is_due else None
         if error is not None:
             status = JobStatus(JobState.refused)
-        yield PlannedJob(number, job, folder, status, error)
+        yield PlannedJob(number, job, folder, status, error, config)
 
 
 def combinations(overrides: Sequence[Override]) -> Iterator[list[str]]:

@@ -14,6 +14,7 @@ JAX = {"jax", "flax", "optax", "orbax"}
 LOGGERS = ("wandb", "tensorboard")  # each in its own place below pipeline/loggers alone
 FRAMEWORKS = TORCH | JAX | {"tensorflow", "tensorflow_datasets", *LOGGERS}
 
+MANY = "torch trains one run at a time"
 # What a twin has alone, and why. Short by intent: a name that both sides could have is renamed.
 ONE_SIDED = {
     "flax_impl/data/samples.py": {
@@ -30,7 +31,10 @@ ONE_SIDED = {
         "no_gpu": "torch looks for a GPU in one place",
     },
     "flax_impl/tasks/classification.py": {"chosen": "the gradient of XLA's own is a scatter"},
-    "flax_impl/backend.py": {"starting_state": "a torch module is made with its arrays"},
+    "flax_impl/backend.py": {
+        "train_together": MANY,
+        "starting_state": "a torch module is made with its arrays",
+    },
     "flax_impl/sharding.py": {
         "axis_spec": "arrays of JAX know where they lie, torch's parameters change their kind",
         "shardings": "the same",
@@ -121,6 +125,10 @@ ONE_SIDED_FILES = {
     "lightning_impl/strategies.py": "Lightning's Trainer is told of the devices; arrays of JAX know them",
     "flax_impl/layout.py": "canonical names and layouts are torch's own",
     "flax_impl/starting_values.py": "a torch model is made with its values, under the canonical names",
+    "flax_impl/training/descent.py": "torch's optimizers take named parameters as they are",
+    "flax_impl/training/many.py": MANY,
+    "flax_impl/training/many_batches.py": MANY,
+    "flax_impl/training/many_steps.py": MANY,
     "flax_impl/adapters/__init__.py": KINDS,
     "flax_impl/adapters/adapted.py": KINDS,
     "flax_impl/adapters/keywords.py": KINDS,

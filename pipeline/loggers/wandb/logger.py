@@ -19,7 +19,7 @@ from pipeline.loggers import Logger, RunLabels
 from pipeline.loggers.metrics_file import Row
 from pipeline.loggers.wandb.artifacts import copy_into, log_artifacts, log_predictions
 from pipeline.loggers.wandb.identity import SWEEP, init_arguments
-from pipeline.loggers.wandb.start import start_run
+from pipeline.loggers.wandb.start import end_run, start_run
 from pipeline.storage.signature import flat
 
 if TYPE_CHECKING:
@@ -82,11 +82,7 @@ class WandbLogger(Logger):
             self._run.summary.update(flat(dict(summary)))
             # A run that a W&B sweep stops early counts with its metrics, a failed one as the worst.
             stopped = exit_code == 143 and SWEEP in os.environ
-            self._run.finish(exit_code=0 if stopped else exit_code)
-            # finish() may return before W&B's service has written the end of an offline file.
-            import wandb
-
-            wandb.teardown()
+            end_run(self._run, 0 if stopped else exit_code)
 
 
 @contextmanager

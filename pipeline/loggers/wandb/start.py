@@ -9,6 +9,7 @@ from pipeline.config.fields import require
 from pipeline.config.loggers import WandbConfig
 from pipeline.console import say_line
 from pipeline.errors import UserError
+from pipeline.job_context import job_context
 from pipeline.loggers.wandb.identity import SWEEP
 
 if TYPE_CHECKING:
@@ -18,6 +19,21 @@ Mode = Literal["online", "offline", "disabled", "shared"]
 
 # Values of WANDB_MODE; the last two are W&B's older names.
 MODES = {mode: mode for mode in get_args(Mode)} | {"run": "online", "dryrun": "offline"}
+
+
+# W&B's mode, and the reason for it, of the open runs that train at once in this process, by id.
+OPEN: dict[str, tuple[Mode, str]] = {}
+
+
+def end_run(run: "wandb.Run", exit_code: int) -> None:
+    """Finish a W&B run, and W&B's service with the last one."""
+    import wandb
+
+    OPEN.pop(run.id, None)
+    run.finish(exit_code=exit_code)
+    if not OPEN:
+        # finish() may return before W&B's service has written the end of an offline file.
+        wandb.teardown()
 
 
 def start_run(
@@ -30,10 +46,13 @@ def start_run(
 
     `who` holds arguments of `wandb.init` such as id, name and group; `tell` prints a line.
     """
-    mode, reason = choose_mode()  # first: importing W&B under an unknown WANDB_MODE fails
+    others = [*OPEN.values()]  # of runs that train at once with this one
+    # First: importing W&B under an unknown WANDB_MODE fails.
+    mode, reason = others[0] if others else choose_mode()
     import wandb
 
-    arguments: dict[str, Any] = dict(who, dir=str(folder), resume="allow", reinit="finish_previous")
+    reinit = "create_new" if others else "finish_previous"
+    arguments: dict[str, Any] = dict(who, dir=str(folder), resume="allow", reinit=reinit)
     if SWEEP in os.environ:  # the agent sets the run
         del arguments["id"]
     else:
@@ -60,8 +79,11 @@ def start_run(
         if mode == "offline":
             raise
         mode, reason = "offline", f"the server gave no run: {str(error).splitlines()[0]}"
-        wandb.teardown()  # W&B's service still holds the run's id
+        if not others:
+            wandb.teardown()  # W&B's service still holds the run's id
         run = start(mode)
+    if job_context().members:
+        OPEN[run.id] = mode, reason
     if mode == "offline":
         directory = os.path.relpath(Path(run.dir).parent)
         tell(f"W&B is offline ({reason}). To upload the run: wandb sync {directory}")

@@ -33,6 +33,11 @@ class Stopwatch:
         """Count the time since the start as set-up."""
         self.seconds["setup"] += self.part
 
+    def move(self, seconds: float, source: str, phase: str) -> None:
+        """Count seconds of one phase as another."""
+        self.seconds[source] -= seconds
+        self.seconds[phase] += seconds
+
     def start_lap(self) -> None:
         """Start to measure training."""
         self._away, self._lap_started = 0.0, time.perf_counter()

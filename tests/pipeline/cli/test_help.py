@@ -33,7 +33,7 @@ optimizer.eps
 accelerator.kind accelerator.devices accelerator.nodes accelerator.strategy
 accelerator.matmul_precision accelerator.deterministic
 dataset.source dataset.root dataset.download dataset.augment
-sweep.retry_failed sweep.dry_run
+sweep.retry_failed sweep.dry_run sweep.vectorize
 """
 # Free to grow; what is here is written in README and --help.
 OTHER_KEYS = """

@@ -1,0 +1,57 @@
+"""Progress of several runs that train at once: one display, and the lines of each in its own run.log."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.loggers.progress import PlainLines, Progress, View, is_evaluation
+
+
+class SharedProgress(Progress):
+    """One display for all; it shows the values of whichever run comes first to a step."""
+
+    def __init__(self, total: int, description: str) -> None:
+        super().__init__(total, description)
+        self._log = View(total, description)
+        self.total = total
+        self._last = (-1, False)  # step that is shown, and whether its evaluation is
+
+    def offer(self, step: int, values: Mapping[str, float]) -> None:
+        """Show values, unless another run has shown those of this step."""
+        if (step, is_evaluation(values)) > self._last:
+            self._last = step, is_evaluation(values)
+            self.update(step, values)
+
+
+class MemberProgress(Progress):
+    """Progress of one of the runs, called `name` in messages; `folder` is its own."""
+
+    def __init__(self, shared: SharedProgress, name: str, folder: Path) -> None:
+        self._shared, self._name = shared, name
+        self._view, self._log = View(shared.total, name), _FileLines(shared.total, name)
+        self._log.file = folder / "run.log"
+        self._step, self._values, self._due = 0, {}, 0.0
+
+    def start(self, step: int = 0) -> None:
+        """Begin at `step`."""
+        super().start(step)
+        self._shared.start(step)
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        """Note `step` and new values in run.log, and offer them to the display."""
+        super().update(step, values)
+        self._shared.offer(step, values)
+
+    def message(self, text: str) -> None:
+        """Note a line in run.log, and print it with the name of the run."""
+        self._log.message(text)
+        self._shared.message(f"{self._name}: {text}")
+
+
+class _FileLines(PlainLines):
+    """A line at each evaluation in a file."""
+
+    file = Path()
+
+    def message(self, text: str) -> None:
+        with self.file.open("a") as log:
+            log.write(f"{text}\n")

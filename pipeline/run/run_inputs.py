@@ -1,0 +1,76 @@
+"""Runs that one program can train at once: what may differ between them, and why a run cannot take part."""
+
+import json
+
+from pipeline.backend_specs import BACKENDS
+from pipeline.config.experiment import Config, Mode, plain
+from pipeline.config.models import OwnConfig
+from pipeline.config.optimizers import OwnOptimizerConfig
+from pipeline.config.train import Randomness
+from pipeline.storage.signature import flat
+
+# Keys and groups that are read between the steps, for each run by itself.
+BETWEEN_STEPS = (
+    "name", "resume", "tags", "sweep", "seed", "schedule", "optimizer.lr", "train.early_stopping",
+    "train.monitor",
+)  # fmt: skip
+# Numbers that a step takes as inputs. Runs with null or 0 have another program than those with a number.
+NUMBERS = (
+    "optimizer.weight_decay", "optimizer.eps", "optimizer.momentum", "train.clip_norm",
+    "train.clip_value",
+)  # fmt: skip
+
+
+def numbers_of(config: Config) -> dict[str, float]:
+    """Return the numbers of a run that a step takes as inputs, by key, without null and 0."""
+    keys = flat(plain(config))
+    found = {key: keys.get(key) for key in NUMBERS if not _is_constant(key, config)}
+    return {
+        key: float(value)
+        for key, value in found.items()
+        if isinstance(value, int | float) and value
+    }
+
+
+def shape_of(config: Config) -> str:
+    """Return a text that is the same for runs that one program can train at once."""
+    keys, numbers = flat(plain(config)), numbers_of(config)
+    kept = {
+        key: "a number" if key in numbers else value
+        for key, value in keys.items()
+        if not any(key == one or key.startswith(f"{one}.") for one in BETWEEN_STEPS)
+    }
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def obstacle(config: Config) -> str | None:
+    """Return why a run cannot be trained at once with others, as a clause; None if it can."""
+    accelerator, backend = config.accelerator, config.backend.name
+    if not (backend in BACKENDS and BACKENDS[backend].vectorizes):
+        return f"backend={backend} trains one run at a time"
+    if config.mode is not Mode.train:
+        return f"mode={config.mode.name} trains nothing"
+    if config.resume not in (None, "auto"):
+        return "resume=PATH is of one run"
+    if (accelerator.devices, accelerator.nodes) != (1, 1):
+        return "only runs on one device train at once (accelerator.devices=1 accelerator.nodes=1)"
+    if config.train.profile is not None:
+        return "train.profile is of one run"
+    if isinstance(config.model, OwnConfig) and config.train.randomness is Randomness.native:
+        return (
+            "layers of model=own may draw numbers that would be shared; set train.randomness=shared"
+        )
+    return None
+
+
+def _is_constant(key: str, config: Config) -> bool:
+    """Return whether a number is a constant of this optimizer's steps.
+
+    Muon computes with 1 - momentum, which is exact only for a constant.
+    """
+    optimizer = config.optimizer
+    if not key.startswith("optimizer."):
+        return False
+    return isinstance(optimizer, OwnOptimizerConfig) or (
+        key == "optimizer.momentum" and optimizer.name not in ("sgd", "rmsprop")
+    )

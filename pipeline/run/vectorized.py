@@ -1,0 +1,161 @@
+"""Several runs in one process that train at once, each with its own folder, loggers and result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from omegaconf import OmegaConf
+from rich.markup import escape
+
+from pipeline.config.experiment import Config, plain
+from pipeline.config.stored_config import structured
+from pipeline.console import print_and_log, say_line
+from pipeline.devices.stop_signals import StopSignal
+from pipeline.devices.world import World
+from pipeline.formatting import format_number
+from pipeline.loggers.shared_progress import MemberProgress, SharedProgress
+from pipeline.run.experiment import Experiment, Job
+from pipeline.run.members import Member
+from pipeline.run.modes import test_trained
+from pipeline.run.prepared import Prepared, prepare
+from pipeline.run.recording.stopwatch import Stopwatch
+from pipeline.run.resume import check_folder_is_free
+from pipeline.run.runner import refused, run, write_ending
+from pipeline.run.started import Ending, StartedRun, begin
+from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_result import RunResult
+
+
+@dataclass
+class _Run:
+    """A member on its way; it has an ending once it is over, and else is started."""
+
+    job: Job
+    config: Config
+    is_new: bool
+    stopwatch: Stopwatch
+    started: StartedRun | None = None
+    ending: Ending | None = None
+
+
+def run_vectorized(members: Sequence[Member], sweep: str | None, world: World) -> int:
+    """Train all members at once, then test each; write each `result.json`.
+
+    If the data does not allow that, they run one by one. An error of one is written to its result, and does
+    not disturb the others.
+
+    Returns:
+        The exit code: 0 unless they were interrupted.
+    """
+    runs, alike = [], None
+    stop_signal = StopSignal()
+    for member in members:
+        own = _Run(
+            Job(member.folder, member.name, sweep, member.setting),
+            member.config,
+            RunFolder(member.folder).identity is None,
+            Stopwatch(),
+        )
+        try:
+            check_folder_is_free(own.config, member.folder)
+            prepared = prepare(own.config, own.job, world, alike)
+        except Exception as error:
+            _end(own, refused(own.config, own.job, own.stopwatch, error))
+            continue
+        if prepared is None:
+            continue
+        if alike is None and (reason := _obstacle(prepared)):
+            say_line(f"{len(members)} jobs run one by one: {reason}")
+            return _run_one_by_one(members, sweep, world)
+        alike = alike or prepared
+        _write_hydra(member)
+        runs.append((own, prepared))
+    if alike is None:
+        return 0
+    progress = SharedProgress(alike.total, f"{alike.config.backend.name} × {len(runs)}")
+    for own, prepared in runs:
+        shown = MemberProgress(progress, own.job.name, own.job.folder)
+        try:
+            own.started = begin(prepared, own.stopwatch, own.is_new, stop_signal, shown)
+        except Exception as error:
+            _end(own, refused(own.config, own.job, own.stopwatch, error))
+    with stop_signal, progress:
+        return _train_and_test([own for own, _ in runs if own.started], alike)
+
+
+def _train_and_test(runs: Sequence[_Run], alike: Prepared) -> int:
+    """Train the started runs, and end each."""
+    failures: dict[int, Exception] = {}
+    for number, own in enumerate(runs):
+        try:
+            assert own.started
+            own.started.open()
+        except Exception as error:
+            failures[number] = error
+    going = [number for number in range(len(runs)) if number not in failures]
+    experiments = [own.started.experiment for own in runs if own.started]
+    try:
+        found = alike.backend.train_together([experiments[n] for n in going], alike.device)
+    except Exception as error:  # of all: the device is out of memory, or the model cannot be made
+        found = [error] * len(going)
+    failures |= {n: error for n, error in zip(going, found, strict=True) if error}
+    codes = [0]
+    for number, own in enumerate(runs):
+        assert own.started
+        ending = own.started.conclude(partial(_after_training, failures.get(number), len(runs)))
+        _end(own, ending)
+        if ending.failure is None:
+            codes.append(ending.exit_code)
+    return max(codes)
+
+
+def _after_training(
+    failure: Exception | None,
+    count: int,
+    experiment: Experiment,
+    prepared: Prepared,
+    result: RunResult,
+) -> RunResult:
+    """Test a run that has trained with others; raise what ended its training before the last step."""
+    if failure is not None:
+        raise failure
+    return test_trained(experiment, prepared, replace(result, vectorized=count))
+
+
+def _end(own: _Run, ending: Ending) -> None:
+    """Write the result of a run, and print how it ended."""
+    own.ending = ending
+    write_ending(ending, own.job, own.is_new)
+    result = ending.result
+    values = [f"{key} {format_number(value)}" for key, value in result.test.items()]
+    words = [own.job.name, result.status, *values]
+    if result.status != "failed":  # the sweep prints the error
+        text = f"{'  '.join(words)}  →  {own.job.folder}"
+        print_and_log(escape(text), soft_wrap=True)
+
+
+def _obstacle(prepared: Prepared) -> str | None:
+    """Return why runs on this data cannot train at once, as a clause; None if they can."""
+    if prepared.plan.data.train.stored:
+        return f"dataset={prepared.config.dataset.name} is decoded for each run while it trains"
+    return None
+
+
+def _run_one_by_one(members: Sequence[Member], sweep: str | None, world: World) -> int:
+    for member in members:
+        job = Job(member.folder, member.name, sweep, member.setting)
+        try:
+            code = run(member.config, job, world)
+        except Exception:  # is in its result
+            continue
+        if code:
+            return code
+    return 0
+
+
+def _write_hydra(member: Member) -> None:
+    """Write the config as composed and the overrides, as Hydra does for a single run."""
+    folder = member.folder / ".hydra"
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(structured(plain(member.config)), folder / "config.yaml")
+    OmegaConf.save(list(member.overrides), folder / "overrides.yaml")

@@ -1,0 +1,45 @@
+"""A sweep with `sweep.vectorize=true`: one process trains jobs of one shape, each with its own files."""
+
+import pytest
+from asserts import assert_rows_close
+from offline_wandb import read_run
+
+QUICK = (
+    "backend=jax", "model=linear", "accelerator=cpu", "train.precision=fp64", "train.epochs=2",
+    "train.log_every=15", "seed=0,1", "optimizer.weight_decay=0.01,0.1",
+)  # fmt: skip
+JOBS = [
+    f"{number}_seed={number // 2}_optimizer.weight_decay={(0.01, 0.1)[number % 2]}"
+    for number in range(4)
+]
+
+
+def test_a_sweep_in_one_process_stops_resumes_and_ends_as_its_jobs_alone(workspace):
+    command = ("-m", *QUICK, "name=at_once", "logger=wandb", "sweep.vectorize=true")
+    stopped = workspace.run(*command, "train.stop_after=25", code=130)
+    assert "4 jobs train at once: 0, 1, 2, 3" in stopped.output
+    folders = [f"outputs/at_once/{job}" for job in JOBS]
+    assert {workspace.result(folder)["status"] for folder in folders} == {"interrupted"}
+    ids = [read_run(workspace.path / folder / "wandb").id for folder in folders]
+    assert len({*ids}) == 4
+
+    resumed = workspace.run(*command, code=0)
+    assert resumed.output.count("resumes at step 25") == 4
+    workspace.run("-m", *QUICK, "name=one_by_one", "logger=none", code=0)
+    for job, folder, identity in zip(JOBS, folders, ids, strict=True):
+        rows, alone = workspace.rows(folder), workspace.rows(f"outputs/one_by_one/{job}")
+        assert_rows_close(rows, alone, atol=1e-13)
+        result = workspace.result(folder)
+        assert (result["status"], result["vectorized"]) == ("completed", 4)
+        assert result["test"] == pytest.approx(
+            workspace.result(f"outputs/one_by_one/{job}")["test"]
+        )
+        run = read_run(workspace.path / folder / "wandb")
+        assert run.id == identity
+        assert [row["step"] for row in run.metrics] == sorted({row["step"] for row in rows})
+        assert "step 80/80" in (workspace.path / folder / "run.log").read_text()
+        assert (workspace.path / folder / ".hydra/overrides.yaml").exists()
+
+    again = workspace.run(*command, code=0)
+    assert again.output.count("is finished") == 4
+    assert "train at once" not in again.output

@@ -1,0 +1,84 @@
+"""Which jobs of a sweep train at once, and why the others do not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline.run.run_inputs import numbers_of, obstacle, shape_of
+from pipeline.sweep import vectorize
+from pipeline.sweep.job_status import JobState, JobStatus
+from pipeline.sweep.planned_job import PlannedJob
+
+JAX = "backend=jax accelerator=cpu"
+
+REASONS = {
+    "mode=test checkpoint=outputs/none": "mode=test trains nothing",
+    "resume=outputs/none": "resume=PATH is of one run",
+    "accelerator.devices=2": "only runs on one device",
+    "train.profile=3": "train.profile is of one run",
+    "model=own model.jax=mine:Net": "set train.randomness=shared",
+}
+
+
+@pytest.mark.parametrize("overrides", REASONS)
+def test_a_job_that_cannot_train_with_others_says_why(configure, overrides):
+    assert REASONS[overrides] in obstacle(configure(f"{JAX} {overrides}"))
+
+
+def test_every_built_in_model_can_train_with_others_on_jax(configure):
+    for model in ("mlp", "resnet18", "vit"):
+        assert obstacle(configure(f"{JAX} model={model}")) is None
+
+
+SAME = ("seed=1", "optimizer.lr=0.1", "optimizer.weight_decay=0.3", "schedule=step", "tags=[a]",
+        "train.early_stopping=3", "optimizer.eps=1e-3")  # fmt: skip
+OTHER = ("model=mlp", "train.batch_size=16", "optimizer=sgd", "optimizer.weight_decay=0", "train.ema=0.9",
+         "train.clip_norm=1", "optimizer.betas=[0.8,0.9]", "train.precision=fp64")  # fmt: skip
+
+
+def test_jobs_of_one_shape_differ_only_in_what_is_an_input_of_a_step(configure):
+    shape = shape_of(configure(JAX))
+    for overrides in SAME:
+        assert shape_of(configure(f"{JAX} {overrides}")) == shape, overrides
+    for overrides in OTHER:
+        assert shape_of(configure(f"{JAX} {overrides}")) != shape, overrides
+
+
+def test_a_momentum_is_an_input_only_where_the_arithmetic_stays_the_same(configure):
+    assert "optimizer.momentum" in numbers_of(configure(f"{JAX} optimizer=sgd"))
+    assert "optimizer.momentum" not in numbers_of(configure(f"{JAX} optimizer=muon"))
+
+
+def test_a_sweep_groups_its_jobs_and_prints_why_the_others_run_alone(
+    configure, monkeypatch, capsys
+):
+    groups = []
+    monkeypatch.setattr(vectorize, "run_group", lambda group, sweep: groups.append(group))
+    asked = [
+        "backend=jax seed=0", "backend=torch seed=0", "backend=jax seed=1", "backend=jax model=mlp",
+        "backend=torch seed=1",
+    ]  # fmt: skip
+    new = JobStatus(JobState.new)
+    jobs = [
+        PlannedJob(number, overrides.split(), Path("x"), new, None, configure(overrides))
+        for number, overrides in enumerate(asked)
+    ]
+    launcher = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
+    sweep = OmegaConf.create({"hydra": {"launcher": launcher}})
+    left = vectorize.run_vectorized_jobs(jobs, sweep)
+    assert [[job.number for job in group] for group in groups] == [[0, 2]]
+    assert [job.number for job in left] == [1, 3, 4]
+    output = capsys.readouterr().out
+    assert "by itself: job 1, 4: backend=torch trains one run at a time" in output
+    assert "by itself: job 3: no other job has its shape" in output
+
+    running = [replace(job, status=JobStatus(JobState.running)) for job in jobs[:1]]
+    assert vectorize.run_vectorized_jobs(running, sweep) == running
+    joblib = {
+        "launcher": {"_target_": "…JoblibLauncher"},
+        "runtime": {"choices": {"hydra/launcher": "joblib"}},
+    }
+    assert vectorize.run_vectorized_jobs(jobs, OmegaConf.create({"hydra": joblib})) == jobs
+    assert "hydra/launcher=joblib starts each job by itself" in capsys.readouterr().out

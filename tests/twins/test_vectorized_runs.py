@@ -1,0 +1,184 @@
+"""Runs of one shape that train at once give the numbers of the same runs alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from asserts import assert_rows_close, parts_of
+from short_runs import FP64, MLP
+
+from pipeline.config.experiment import BackendConfig
+from pipeline.devices.world import ALONE
+from pipeline.loggers.metrics_file import read_metrics
+from pipeline.run.members import Member
+from pipeline.run.run_inputs import obstacle, shape_of
+from pipeline.run.transfer import export_run
+from pipeline.run.vectorized import run_vectorized
+from pipeline.storage.checkpoints import checkpoints_of
+from pipeline.storage.predictions import read_predictions
+from pipeline.storage.run_folder import RunFolder
+
+BACKENDS = ["jax"]
+
+
+@pytest.fixture
+def alone(train, tmp_path):
+    """A function that runs each of several experiments by itself; see `together`."""
+
+    def run(backend, common, *differing, code=0):
+        for number, own in enumerate(differing):
+            assert train(f"alone{number}", backend, f"{FP64} {common} {own}") == code
+        return [tmp_path / f"alone{number}" for number in range(len(differing))]
+
+    return run
+
+
+@pytest.fixture
+def together(configure, tmp_path, one_process):
+    """A function that runs several experiments at once, and returns their folders."""
+
+    def run(backend, common, *differing, code=0, resume=False):
+        members = []
+        for number, own in enumerate(differing):
+            folder = tmp_path / f"together{number}"
+            config = configure(f"{FP64} {common} {own}")
+            config = replace(config, backend=BackendConfig(name=backend))
+            config = replace(config, resume=str(folder)) if resume else config
+            members.append(Member(config, folder, own, "", (own,)))
+        assert len({shape_of(member.config) for member in members}) == 1
+        assert [obstacle(replace(m.config, resume=None)) for m in members] == [None] * len(members)
+        assert run_vectorized(members, "sweep", ALONE) == code
+        return [member.folder for member in members]
+
+    return run
+
+
+def assert_same_run(found, expected, rtol=1e-10):
+    """Assert equal curves, results, predictions and states of two finished runs."""
+    rows, wanted = read_metrics(found / "metrics.jsonl"), read_metrics(expected / "metrics.jsonl")
+    assert_rows_close(rows, wanted, rtol, atol=1e-13)
+    ours, theirs = RunFolder(found).result, RunFolder(expected).result
+    assert (ours.status, ours.steps, ours.parameters) == (
+        "completed",
+        theirs.steps,
+        theirs.parameters,
+    )
+    assert (ours.init_digest, ours.data_digest) == (theirs.init_digest, theirs.data_digest)
+    assert ours.best.step == theirs.best.step
+    assert ours.test == pytest.approx(theirs.test, rel=rtol)
+    assert ours.signature == theirs.signature
+    predictions = [read_predictions(run) for run in (found, expected)]
+    if predictions[1] is not None:
+        losses = [one.loss for one in predictions]
+        np.testing.assert_allclose(*losses, rtol=rtol, atol=1e-13)
+    states = [export_run(checkpoints_of(run), "resume")[-1].state for run in (found, expected)]
+    assert states[0].step == states[1].step
+    for part, arrays in parts_of(states[1]).items():
+        for name, array in arrays.items():
+            # A gradient that is zero but for rounding has no digits in common.
+            atol = max(rtol * np.abs(array).max(), 1e-13)
+            own = parts_of(states[0])[part][name]
+            np.testing.assert_allclose(own, array, rtol=0, atol=atol, err_msg=f"{part} {name}")
+
+
+CASES = {
+    "an MLP with other rates, decays and schedules": (
+        MLP,
+        "seed=0 optimizer.lr=0.01",
+        "seed=1 optimizer.weight_decay=0.2 schedule=plateau schedule.patience=0",
+        "seed=2 optimizer.eps=1e-4 schedule=constant",
+    ),
+    "all that a checkpoint can hold": (
+        f"{MLP} train.ema=0.9 train.accumulate=2 dataset.augment=true dataset.crop_padding=1",
+        "seed=0 train.clip_norm=0.5",
+        "seed=1 train.clip_norm=0.05",
+    ),
+    "momentum": (
+        f"{MLP} optimizer=sgd optimizer.lr=0.01",
+        "optimizer.momentum=0.9",
+        "optimizer.momentum=0.5",
+    ),
+    "batch norm": ("model=resnet18 model.width=2 train.steps=6", "seed=0", "seed=1"),
+    "dropout": (
+        "model=vit model.depth=1 model.width=8 model.heads=2 model.patch=4 model.dropout=0.3 "
+        "model.drop_path=0.2 train.steps=10",
+        "seed=0",
+        "seed=1",
+    ),
+    "shared dropout": (
+        "model=vit model.depth=1 model.width=8 model.heads=2 model.patch=4 model.dropout=0.3 "
+        "train.randomness=shared train.steps=10",
+        "seed=0",
+        "seed=1",
+    ),
+    "noise of a task": (
+        "model=unet model.width=8 model.depth=1 task=denoising train.steps=6",
+        "seed=0",
+        "seed=1",
+    ),
+}
+
+
+SLOW = ("noise of a task", "shared dropout", "batch norm", "momentum")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(one, marks=pytest.mark.slow) if one in SLOW else one for one in CASES]
+)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_runs_that_train_at_once_are_those_of_each_alone(backend, case, alone, together):
+    found = together(backend, *CASES[case])
+    for one, other in zip(found, alone(backend, *CASES[case]), strict=True):
+        assert_same_run(one, other)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_interrupted_runs_resume_together(backend, alone, together):
+    seeds = ("seed=0", "seed=1", "seed=2")
+    together(backend, f"{MLP} train.stop_after=13", *seeds, code=130)
+    found = together(backend, MLP, *seeds, resume=True)
+    for one, other in zip(found, alone(backend, MLP, *seeds), strict=True):
+        assert_same_run(one, other)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_that_diverges_or_stops_early_leaves_the_others_alone(backend, alone, together):
+    common = f"{MLP} optimizer=sgd schedule=constant"
+    runs = (
+        "optimizer.lr=0.01",
+        "optimizer.lr=1e200",
+        "optimizer.lr=0.5 train.early_stopping=1",
+        "optimizer.lr=0.02",
+    )
+    found = together(backend, common, *runs)
+    failed = RunFolder(found[1]).result
+    assert failed.status == "failed"
+    assert "train/loss is nan" in failed.error
+    others = [run for run in range(4) if run != 1]
+    for number, other in zip(
+        others, alone(backend, common, *(runs[n] for n in others)), strict=True
+    ):
+        assert_same_run(found[number], other)
+    assert RunFolder(found[2]).result.steps < 30, "it has stopped early"
+    assert [RunFolder(found[n]).result.vectorized for n in others] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_runs_that_do_not_fit_into_memory_train_in_parts(
+    backend, together, alone, monkeypatch, capsys
+):
+    seeds = ("seed=0", "seed=1", "seed=2")
+    monkeypatch.setenv("TANDEM_PROGRESS", "plain")
+    monkeypatch.setattr("flax_impl.training.many_steps.free_memory", lambda: 0)
+    found = together(backend, f"{MLP} train.steps=5", *seeds)
+    assert "memory is enough for 1 of 3 runs at once" in capsys.readouterr().out
+    for one, other in zip(found, alone(backend, f"{MLP} train.steps=5", *seeds), strict=True):
+        assert_same_run(one, other)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_broken_logger_ends_one_run_alone(backend, together, tmp_path):
+    (tmp_path / "together1").mkdir()
+    (tmp_path / "together1/metrics.jsonl").mkdir()
+    found = together(backend, f"{MLP} train.steps=5", "seed=0", "seed=1", "seed=2")
+    assert [RunFolder(run).status for run in found] == ["completed", "failed", "completed"]
