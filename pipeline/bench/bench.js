@@ -10,7 +10,8 @@ const PANELS = [
 
 const ABOUT_TIMES =
   "Each backend ran its own training step and inference in a process of its own; they took turns, in alternating " +
-  "order. Points are medians over the rounds, bars their 95 % intervals; a ratio is the median of those of the rounds.";
+  "order. An inference prepares a batch of the data set, evaluates it as a run does, and waits for the result. " +
+  "Points are medians over the rounds, bars their 95 % intervals; a ratio is the median of those of the rounds.";
 const ABOUT_MEMORY =
   "Memory is the peak of training, of the device, or on a CPU of the process, the framework's own included. " +
   "Programs were compiled without a cache.";

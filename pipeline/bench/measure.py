@@ -12,7 +12,7 @@ from pipeline.bench.plan import Plan
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured
 from pipeline.bench.side import keep_no_programs
 from pipeline.bench.statistics import FEWEST, growth
-from pipeline.bench.turns import Side, take_turns
+from pipeline.bench.turns import Side, take_turns, turn_seconds
 from pipeline.config.experiment import Config, plain
 from pipeline.config.models import OwnConfig
 from pipeline.data import sources
@@ -26,6 +26,7 @@ from pipeline.training.model_checks import check_model, no_side
 MOST_OF_MEMORY = 0.9  # part of the free memory that a batch may take
 MOST_FAILURES = 2  # batch sizes in a row at which a backend may fail
 BUSY = 0.5  # load of a core from which on other programs disturb
+LATE = 2  # times the time for a round, from which on larger batches take too long
 OUT_OF_MEMORY = "out of memory"  # in the reasons of failures
 Report = Callable[[str], None]
 
@@ -139,7 +140,7 @@ class Measurement:
                 failures[one.backend] = 0 if one.train else failures[one.backend] + 1
                 if OUT_OF_MEMORY in one.error:
                     failures[one.backend] = MOST_FAILURES
-            if self.plan.batch_sizes is None and round_seconds > self.plan.seconds / FEWEST:
+            if self.plan.batch_sizes is None and round_seconds > LATE * self.plan.seconds / FEWEST:
                 last = f"{precision}: batches above {batch} are left out: {FEWEST} rounds of turns take"
                 self.note(f"{last} longer than seconds={self.plan.seconds:g}")
                 return
@@ -186,8 +187,9 @@ class Measurement:
         """Start the backends one after the other, and have them take turns at training and inference."""
         with ExitStack() as stack:
             sides: list[Side] = []
+            turn = turn_seconds(len(configs), self.plan.seconds)
             for name, config in configs.items():
-                sides.append(stack.enter_context(Side(name, config)))
+                sides.append(stack.enter_context(Side(name, config, turn)))
                 sides[-1].begin(TRAIN)
             seconds = take_turns(sides, TRAIN, self.plan.seconds)
             for side in sides:

@@ -14,7 +14,7 @@ from pipeline.bench.side import END, Answer, Asked, Failed, Layers, Ready, Turn,
 from pipeline.bench.statistics import FEWEST, median_interval, ratio
 from pipeline.config.experiment import Config
 
-TURN = 0.2  # seconds of a turn, unless one step takes longer
+TURN = 0.2  # seconds of a turn, at most, unless one step takes longer
 PRECISE = 0.02  # half of an interval, relative to its median, at which no more rounds are needed
 MOST_ROUNDS = 50
 
@@ -22,11 +22,12 @@ MOST_ROUNDS = 50
 class Side:
     """One backend's process, started at its own configuration, and what it has answered.
 
-    `failed` is set once it cannot go on. Turns of both phases are in `seconds`, per step or inference.
+    A turn lasts about `turn` seconds. `failed` is set once it cannot go on. Turns of both phases are in
+    `seconds`, per step or inference.
     """
 
-    def __init__(self, name: str, config: Config) -> None:
-        self.name, self.log_every = name, config.train.log_every
+    def __init__(self, name: str, config: Config, turn: float = TURN) -> None:
+        self.name, self.turn, self.log_every = name, turn, config.train.log_every
         self.seconds: dict[str, list[float]] = {TRAIN: [], INFER: []}
         self.ready: dict[str, Ready] = {}
         self.failed: Failed | None = None
@@ -59,13 +60,15 @@ class Side:
             return
         self.ready[phase] = ready
         self.count, taken = ready.unit, self.take(phase)
-        while taken is not None and taken.seconds < TURN / 2:  # the first steps are not typical
+        while (
+            taken is not None and taken.seconds < self.turn / 2
+        ):  # the first steps are not typical
             each = max(taken.seconds / taken.count, 1e-6)
-            wanted = min(10 * self.count, TURN / each)
+            wanted = min(10 * self.count, self.turn / each)
             self.count = self._whole(phase, max(2 * self.count, round(wanted)), ready.unit)
             taken = self.take(phase)
-        if taken is not None and taken.seconds > 2 * TURN and self.count > ready.unit:
-            wanted = round(self.count * TURN / taken.seconds)
+        if taken is not None and taken.seconds > 2 * self.turn and self.count > ready.unit:
+            wanted = round(self.count * self.turn / taken.seconds)
             self.count = self._whole(phase, max(1, wanted), ready.unit)
 
     def take(self, phase: str) -> Turn | None:
@@ -112,6 +115,11 @@ class Side:
         else:
             self.failed = Failed(f"its process ended with exit code {code}")
         return self.failed
+
+
+def turn_seconds(sides: int, seconds: float) -> float:
+    """Return the length of a turn with which so many sides take `FEWEST` rounds in some seconds."""
+    return min(TURN, seconds / FEWEST / sides)
 
 
 def take_turns(sides: Sequence[Side], phase: str, seconds: float) -> float:

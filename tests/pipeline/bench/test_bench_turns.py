@@ -10,7 +10,7 @@ from pipeline.bench.plan import make_plan
 from pipeline.bench.results import INFER, TRAIN, Measured
 from pipeline.bench.side import Failed, Turn
 from pipeline.bench.statistics import FEWEST, ratio
-from pipeline.bench.turns import MOST_ROUNDS, Side, take_turns
+from pipeline.bench.turns import MOST_ROUNDS, TURN, Side, take_turns, turn_seconds
 
 
 class Clockwork:
@@ -56,6 +56,11 @@ def test_noise_asks_for_more_rounds_up_to_a_limit():
     hurried = Clockwork("torch", lambda turn: 1.0 + turn % 11, taken)
     take_turns([hurried, Clockwork("jax", lambda _: 1.0, taken)], TRAIN, 0)
     assert len(hurried.seconds[TRAIN]) == FEWEST
+
+
+def test_turns_are_short_enough_for_all_rounds_in_the_time():
+    assert turn_seconds(3, 1000) == TURN
+    assert turn_seconds(2, 1.2) * 2 * FEWEST == pytest.approx(1.2)
 
 
 def test_a_side_that_fails_leaves_and_the_others_go_on():
