@@ -59,10 +59,10 @@ class Side:
         if not isinstance(ready, Ready):
             return
         self.ready[phase] = ready
-        self.count, taken = ready.unit, self.take(phase)
-        while (
-            taken is not None and taken.seconds < self.turn / 2
-        ):  # the first steps are not typical
+        self.count = ready.unit
+        self.take(phase)  # the first steps are not typical
+        taken = self.take(phase)
+        while taken is not None and taken.seconds < self.turn / 2:
             each = max(taken.seconds / taken.count, 1e-6)
             wanted = min(10 * self.count, self.turn / each)
             self.count = self._whole(phase, max(2 * self.count, round(wanted)), ready.unit)
