@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile, supported_activities
 from lightning_impl.device import Device
 from lightning_impl.training.loop import train
 from lightning_impl.training.step import TrainingModule
-from pipeline.bench.layers import STEPS, Enough, TracedSteps
+from pipeline.bench.recorder import STEPS, Enough, TracedSteps
 from pipeline.errors import RunFailed
 from pipeline.run.backends import LAYERS_REST, LayerTimes
 from pipeline.run.experiment import Experiment

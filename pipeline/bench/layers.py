@@ -1,61 +1,16 @@
-"""Time by layer: a recorder that traces a few steps, and the table of all backends side by side."""
+"""Table of the time by layer, all backends side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pipeline.bench.results import Bench, Measured
-from pipeline.config.experiment import Config
-from pipeline.data.dataset import Data
 from pipeline.formatting import format_number
-from pipeline.run.backends import LAYERS_REST, LAYERS_ROOT, LAYERS_UNNAMED, Device
-from pipeline.run.recording.recorder import Recorder
+from pipeline.run.backends import LAYERS_REST, LAYERS_ROOT, LAYERS_UNNAMED
 
 SHOWN = {
     LAYERS_ROOT: "(model itself)",
     LAYERS_REST: "(batch, loss, update)",
     LAYERS_UNNAMED: "(not named by the compiler)",
 }
-WARMUP, STEPS = 3, 10  # before and in a trace
-
-
-class Enough(Exception):
-    """The steps that were asked for are done."""
-
-
-class TracedSteps(Recorder):
-    """Recorder that calls `start` after `WARMUP` steps, and `stop` after `STEPS` more, which end the loop."""
-
-    def __init__(
-        self, config: Config, data: Data, start: Callable[[], None], stop: Callable[[], None]
-    ) -> None:
-        super().__init__(config, data)
-        self.start_trace, self.stop_trace = start, stop
-        self.device: Device | None = None
-
-    def begin(self, step: int, device: Device) -> None:
-        """Start training."""
-        self.device = device
-        super().begin(step, device)
-
-    def learning_rate(self, step: int) -> float:
-        """Return zero: the weights stay as they are."""
-        del step
-        return 0.0
-
-    def record_step(self, step: int, values: object) -> None:
-        """Record a step; start or stop the trace if due.
-
-        Raises:
-            Enough: the trace is stopped.
-        """
-        super().record_step(step, values)
-        if step in (WARMUP, WARMUP + STEPS):
-            assert self.device is not None
-            self.device.read([values])  # waits for the device
-            if step == WARMUP:
-                self.start_trace()
-            else:
-                self.stop_trace()
-                raise Enough
 
 
 def layers_head(bench: Bench) -> list[str]:

@@ -22,6 +22,7 @@ from pipeline.devices.device_count import usable_gpus
 from pipeline.errors import UserError
 from pipeline.run.resume import overridden_keys
 from pipeline.shipped import CONF
+from pipeline.storage.names_path import is_auto
 
 # Overrides of each precision.
 PRECISIONS = {
@@ -84,8 +85,10 @@ class Plan:
             train, steps=endless, eval_every=f"{endless}steps", stop_after=None, profile=None
         )
         model = config.model
-        if isinstance(model, OwnConfig):
-            model = replace(model, names=None)  # each backend has its own weights
+        if isinstance(model, OwnConfig) and is_auto(model):
+            model = replace(
+                model, names=None
+            )  # each backend has its own weights, and needs no names
         return replace(config, train=train, model=model)
 
     def chosen_backends(self) -> list[str]:

@@ -1,9 +1,7 @@
 """Process of one backend in a benchmark: it trains and infers when it is asked to, and waits in between.
 
 It runs the backend's own training loop, with its batches, steps and recorder; the recorder stops the loop
-after as many steps as were asked for. The learning rate is zero, so that all steps compute with the weights
-at step 0: a model that has learned its data computes with denormal numbers, at which a CPU is slow, and one
-that diverges has none.
+after as many steps as were asked for.
 """
 
 import os
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.bench.recorder import BenchRecorder, Enough
 from pipeline.bench.results import INFER, LAYERS, TRAIN
 from pipeline.config.experiment import Config
 from pipeline.data import sources
@@ -86,11 +85,7 @@ class Failed:
 Answer = Ready | Turn | Layers | Failed
 
 
-class Enough(Exception):
-    """Training has ended: another phase was asked for."""
-
-
-class TurnRecorder(Recorder):
+class TurnRecorder(BenchRecorder):
     """Recorder that reports every turn of training steps, and waits for the next."""
 
     def __init__(self, config: Config, data: Data, connection: Connection, started: float) -> None:
@@ -98,17 +93,6 @@ class TurnRecorder(Recorder):
         self.connection, self.started = connection, started
         self.asked: Asked | None = None
         self.taken, self.turn_started = 0, 0.0
-        self.device: Device | None = None
-
-    def begin(self, step: int, device: Device) -> None:
-        """Start training."""
-        self.device = device
-        super().begin(step, device)
-
-    def learning_rate(self, step: int) -> float:
-        """Return zero: the weights stay as they are."""
-        del step
-        return 0.0
 
     def record_step(self, step: int, values: object) -> None:
         """Record a step as in a run; after the last one of a turn, report it and wait for the next.
@@ -121,7 +105,6 @@ class TurnRecorder(Recorder):
         self.taken += count
         if self.asked and self.taken < self.asked.count:
             return
-        assert self.device is not None
         self.device.read([values])  # waits for the device
         now = time.perf_counter()
         if self.asked is None:
@@ -135,7 +118,6 @@ class TurnRecorder(Recorder):
 
     def ready(self, phase: str, now: float, unit: int = 1) -> Ready:
         """Return the facts of a phase whose first result is there."""
-        assert self.device is not None
         return Ready(
             phase,
             self.device.description,
