@@ -1,5 +1,6 @@
 """The same losses in torch and JAX, as a user brings them with `task=own`."""
 
+import jax
 import jax.numpy as jnp
 import torch
 
@@ -44,6 +45,29 @@ def jax_pairs(outputs, batch, margin=1.0):
     same = batch["label"][:, None] == batch["label"]
     loss = jnp.where(same, distance, (margin - distance).clip(min=0))
     return {"loss": loss.mean(1), "distance": distance.mean()}
+
+
+def torch_simclr(outputs, batch, temperature=0.3):
+    """NT-Xent of two views [batch, 2, width], for each sample, and how many find each other."""
+    views = torch.nn.functional.normalize(outputs.flatten(end_dim=1), dim=-1)
+    scores = views @ views.T / temperature
+    scores = scores.masked_fill(torch.eye(len(views), dtype=torch.bool), -torch.inf)
+    other = torch.arange(len(views)) ^ 1
+    loss = torch.nn.functional.cross_entropy(scores, other, reduction="none")
+    hits = (scores.argmax(1) == other).to(views.dtype)
+    return {"loss": loss.view(-1, 2).mean(1), "accuracy": hits.view(-1, 2).mean(1)}
+
+
+def jax_simclr(outputs, batch, temperature=0.3):
+    """The JAX twin."""
+    views = outputs.reshape(-1, outputs.shape[-1])
+    views = views / jnp.linalg.norm(views, axis=-1, keepdims=True)
+    places = jnp.arange(len(views))
+    scores = jnp.where(places[:, None] == places, -jnp.inf, views @ views.T / temperature)
+    other = places ^ 1
+    loss = jax.nn.logsumexp(scores, axis=1) - scores[places, other]
+    hits = (scores.argmax(1) == other).astype(views.dtype)
+    return {"loss": loss.reshape(-1, 2).mean(1), "accuracy": hits.reshape(-1, 2).mean(1)}
 
 
 def root(means):

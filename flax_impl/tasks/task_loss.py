@@ -39,8 +39,18 @@ class TaskLoss(ABC, Generic[AnyTask]):
     def outputs(
         self, apply_fn: Callable, variables: PyTree, batch: Batch, **options: PyTree
     ) -> PyTree:
-        """Return a model's outputs for a batch."""
-        return self.call(apply_fn, variables, *(batch[name] for name in self.inputs), **options)
+        """Return a model's outputs for a batch; of two views `[batch, 2, …]`."""
+        seconds = {name: second for second, name in self.task.views.items() if second in batch}
+        if not seconds:
+            inputs = (batch[name] for name in self.inputs)
+            return self.call(apply_fn, variables, *inputs, **options)
+        pairs = [jnp.stack([batch[n], batch[seconds.get(n, n)]], axis=1) for n in self.inputs]
+        flat = (pair.reshape(-1, *pair.shape[2:]) for pair in pairs)
+        both = self.call(apply_fn, variables, *flat, **options)
+        found, *changed = both if "mutable" in options else (both,)
+        outputs = jax.tree.map(_in_pairs, found)
+        check_outputs(outputs, {}, self.task, model=self.model.name)
+        return (outputs, *changed) if changed else outputs
 
     def call(
         self, apply_fn: Callable, variables: PyTree, *inputs: jax.Array, **options: PyTree
@@ -122,3 +132,8 @@ class TaskLoss(ABC, Generic[AnyTask]):
     def per_sample(self, outputs: PyTree, batch: Batch) -> Mapping[str, jax.Array]:
         """Return what says most of each sample `[batch, …]`, by name."""
         return {}
+
+
+def _in_pairs(leaf: jax.Array) -> jax.Array:
+    """Return rows of a batch by two, the views of one sample."""
+    return leaf.reshape(-1, 2, *leaf.shape[1:]) if jnp.ndim(leaf) else leaf

@@ -1,29 +1,16 @@
 """Contrastive learning: which two views are of the same image."""
 
 import torch
-from torch import nn
 
 from lightning_impl.tasks.classification import cross_entropies
 from lightning_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.tasks import Contrastive
-from pipeline.training.model_outputs import check_outputs
 
 SMALLEST = 1e-24  # squared length of an embedding that is divided by its length
 
 
 class ContrastiveLoss(TaskLoss[Contrastive]):
     """NT-Xent of embeddings `[batch, 2, width]`, and the views that find the other one."""
-
-    def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Return a model's embeddings of both views, or of one if the batch has no other."""
-        seconds = {name: second for second, name in self.task.views.items() if second in batch}
-        if not seconds:
-            return super().outputs(model, batch)
-        pairs = [torch.stack([batch[n], batch[seconds.get(n, n)]], dim=1) for n in self.inputs]
-        both = self.call(model, *(pair.flatten(end_dim=1) for pair in pairs))
-        embeddings = both.unflatten(0, (-1, 2)) if torch.is_tensor(both) else both
-        check_outputs(embeddings, {}, self.task, model=self.model.name)
-        return embeddings
 
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float

@@ -31,8 +31,15 @@ class TaskLoss(ABC, Generic[AnyTask]):
         self.dtype, self.smoothing, self.classes = device.dtype, smoothing, data.outputs
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Return a model's outputs for a batch."""
-        return self.call(model, *(batch[name] for name in self.inputs))
+        """Return a model's outputs for a batch; of two views `[batch, 2, …]`."""
+        seconds = {name: second for second, name in self.task.views.items() if second in batch}
+        if not seconds:
+            return self.call(model, *(batch[name] for name in self.inputs))
+        pairs = [torch.stack([batch[n], batch[seconds.get(n, n)]], dim=1) for n in self.inputs]
+        both = self.call(model, *(pair.flatten(end_dim=1) for pair in pairs))
+        outputs = pytree.tree_map(_in_pairs, both)
+        check_outputs(outputs, {}, self.task, model=self.model.name)
+        return outputs
 
     def call(self, model: nn.Module, *inputs: torch.Tensor) -> Any:
         """Call a model; of its outputs return the entry that the loss takes."""
@@ -90,3 +97,8 @@ class TaskLoss(ABC, Generic[AnyTask]):
     def per_sample(self, outputs: Any, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Return what says most of each sample `[batch, …]`, by name."""
         return {}
+
+
+def _in_pairs(leaf: Any) -> Any:
+    """Return rows of a batch by two, the views of one sample."""
+    return leaf.unflatten(0, (-1, 2)) if isinstance(leaf, torch.Tensor) and leaf.ndim else leaf

@@ -119,6 +119,10 @@ class OwnTaskConfig(TaskConfig):
         "with task.whole_batch, samples whose loss an evaluation computes together",
         "at least 2",
     )
+    views: dict[str, str] = option(
+        {},
+        "images that are augmented a second time, like {view:image}: outputs are of both, [batch, 2, …]",
+    )
     options: dict[str, Any] = option({}, "arguments of your loss after outputs and batch")
     noise: dict[str, str] = option(
         {},

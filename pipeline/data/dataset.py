@@ -148,8 +148,8 @@ class Data:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the fields that a model takes, in the order of its arguments."""
-        fields = (name for name in self.train.fields if name not in self.task.targets)
-        return self.task.takes or tuple(fields)
+        others = {*self.task.targets, *self.task.views}
+        return self.task.takes or tuple(n for n in self.train.fields if n not in others)
 
     @property
     def call_shapes(self) -> Shapes:

@@ -36,6 +36,7 @@ class OwnTask(Task):
         self.maximized = frozenset(config.maximized)
         self.whole_batch = config.whole_batch
         self.group = config.group if config.whole_batch else 1
+        self.views = dict(config.views)
         self.noise = tuple(config.noise)
         self.draws = {name: OwnNoise(name, path) for name, path in config.noise.items()}
         self.summary: Callable[[dict[str, float]], Mapping[str, float]] | None = None
@@ -45,10 +46,16 @@ class OwnTask(Task):
     def check(self, shapes: Shapes) -> None:
         """Refuse a target that the data set has not, noise that it has, and noise as the first input."""
         super().check(shapes)
-        for name in self.noise:
-            if name in shapes:
-                problem = "the data set has a field of this name"
-                raise UserError("task.noise", name, problem=problem)
+        for key, names in (("task.noise", self.noise), ("task.views", self.views)):
+            for name in names:
+                if name in shapes:
+                    problem = "the data set has a field of this name"
+                    raise UserError(key, name, problem=problem)
+        for name, image in self.views.items():
+            if len(shapes.get(image, ())) != 4:
+                given = ", ".join(f"{n} {list(shape[1:])}" for n, shape in shapes.items())
+                problem = f"the data set has no such images, only {given}"
+                raise UserError("task.views", f"{{{name}:{image}}}", problem=problem)
         if self.takes and self.takes[0] in self.noise:
             allowed = "a field of the data set in the first place, and noise behind it"
             raise UserError("task.inputs", self.takes[0], allowed)

@@ -28,6 +28,9 @@ CASES = {
     "own, of a whole batch": f"model=mlp model.hidden=[5] {DIGITS} task=own task.targets=[label] "
     "task.torch=own_losses:torch_pairs task.jax=own_losses:jax_pairs task.metrics=[distance] "
     "task.whole_batch=true task.group=7 task.options={margin:0.5}",
+    "two views, own": f"model=mlp model.hidden=[5] {DIGITS} dataset.augment=true task=own "
+    "task.torch=own_losses:torch_simclr task.jax=own_losses:jax_simclr task.metrics=[accuracy] "
+    "task.views={view:image} task.outputs=6 task.whole_batch=true task.group=7",
     "unet of scenes": f"{UNET} dataset=scenes dataset.samples=40 dataset.size=12 dataset.cell=8",
 }
 METRICS = {
@@ -37,6 +40,7 @@ METRICS = {
     "two views": {"loss", "accuracy"},
     "two views, in parts": {"loss", "accuracy"},
     "own, of a whole batch": {"loss", "distance"},
+    "two views, own": {"loss", "accuracy"},
     "unet of scenes": {"loss", "accuracy", "mean_iou"},
 }
 FAST = ("encoder_decoder", "two views", "own, of a whole batch")

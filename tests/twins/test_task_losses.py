@@ -398,6 +398,38 @@ def test_an_own_loss_of_the_whole_batch_gets_it_and_in_an_evaluation_its_groups(
     np.testing.assert_allclose(sums(jnp.asarray(outputs)), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_an_own_loss_of_two_views_can_be_that_of_the_built_in_task(training):
+    case, batch = CASES["contrastive"], batch_of("contrastive")
+    config = OwnTaskConfig(
+        torch="own_losses:torch_simclr",
+        jax="own_losses:jax_simclr",
+        views={"view": "image"},
+        outputs=5,
+        metrics=["accuracy"],
+        whole_batch=True,
+        group=3,
+    )
+    data = {"image": case.fields["image"]}
+    pairs = [
+        losses("contrastive", outputs=5, config=case.config, **data),
+        losses("own", outputs=5, config=config, **data),
+    ]
+    in_torch = {name: torch.tensor(field).movedim(-1, 1) for name, field in batch.items()}
+    in_jax = {name: jnp.asarray(field) for name, field in batch.items()}
+    weight = torch.tensor(case.weight)
+    sums = []
+    for ours, theirs in pairs:
+        assert ours.inputs == ("image",)
+        outputs = ours.outputs(lambda x: case.model(weight, x.movedim(1, -1)), in_torch)
+        sums.append([float(value) for value in ours.sums(outputs, in_torch, training=training)])
+        outputs = theirs.outputs(case.model, case.weight, in_jax)
+        sums.append([float(value) for value in theirs.sums(outputs, in_jax, training=training)])
+    built_in = np.array(sums[0]) / [1, 2]  # hits are of both views
+    np.testing.assert_allclose(sums[2], built_in, rtol=1e-12)
+    np.testing.assert_allclose(sums[3], built_in, rtol=1e-12)
+
+
 def test_a_loss_of_the_whole_batch_refuses_outputs_of_several_arrays():
     config = {"whole_batch": True, "outputs": 2, "metrics": ["distance"]}
     for loss, array in zip(

@@ -270,6 +270,16 @@ CASES = [
         "task=contrastive|each sample needs image [height, width, channels]",
     ),
     Case(
+        "views of a field that is not there",
+        "task=own task.torch=math:sqrt task.outputs=2 task.views={view:imag}",
+        "task.views={view:imag}|no such images, only image [8, 8, 1], label []",
+    ),
+    Case(
+        "a scale without a size",
+        "dataset=huggingface dataset.path=there dataset.scale=[0.1,1]",
+        "dataset.size=null|together with dataset.scale|dataset.size=224",
+    ),
+    Case(
         "smoothing without classes",
         "dataset=line model=linear train.batch_size=5 train.label_smoothing=0.1",
         "train.label_smoothing=0.1|task=regression",

@@ -86,7 +86,7 @@ logger.wandb.predictions logger.csv.file logger.tensorboard.folder
 train.clip_value train.randomness train.remat train.frozen train.monitor
 task.name task.inputs task.ignored task.chosen task.masked task.replaced task.levels task.first_beta
 task.last_beta task.torch task.jax task.targets task.outputs task.metrics task.maximized task.summary
-task.options task.noise task.whole_batch task.temperature task.width task.group task.samples
+task.options task.noise task.whole_batch task.views task.temperature task.width task.group task.samples
 task.samples_at_evaluations
 model.weights model.weights_skip dataset.size dataset.cell dataset.most dataset.reversed
 dataset.masks dataset.splits dataset.padding dataset.configuration dataset.revision model.output
