@@ -125,6 +125,16 @@ def test_the_answer_names_factor_memory_and_who_overtakes():
     )
 
 
+def test_who_is_faster_at_one_larger_batch_alone_does_not_overtake():
+    sizes = {8: 0.5, 32: 2.0, 64: 2.0, 128: 0.5, 256: 2.0}  # torch's seconds, beside one of jax
+    pairs = [(measured("torch", n, s), measured("jax", n, 1.0)) for n, s in sizes.items()]
+    text = answer(bench(*(one for pair in pairs for one in pair)), "fp32", TRAIN)
+    assert text == (
+        "fp32: at batch 64 jax trains 2 times as fast as torch and takes as much memory; up to batch 8 torch "
+        "is faster."
+    )
+
+
 def test_no_difference_is_claimed_where_none_is_shown():
     made = bench(measured("torch", 64, [1.0, 2.0] * 3), measured("jax", 64, [2.0, 1.0] * 3))
     text = answer(made, "fp32", INFER)
