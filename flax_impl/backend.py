@@ -19,6 +19,7 @@ from flax_impl.device import Device, PyTree, prepare
 from flax_impl.layers import Layout
 from flax_impl.layout import initial_variables, layout_of
 from flax_impl.models import build_model
+from flax_impl.models.attention import choose_kernel
 from flax_impl.models.trained import TrainedModel, own_device, settings_of
 from flax_impl.sharding import put_on_devices, shardings
 from flax_impl.starting_values import canonical_weights, starting_values
@@ -272,6 +273,7 @@ def _make_model(experiment: Experiment, device: Device) -> tuple[nn.Module, Inpu
         seed_global_generators(config.seed)
     dtypes = {"dtype": device.compute_dtype, "param_dtype": device.dtype}
     fitted = fill_from_data(config.model, data)
+    fitted = choose_kernel(fitted, device, experiment.recorder.observer.watching)
     model = build_model(fitted, data.input_shape, data.outputs, **dtypes)
     loss = build_loss(config, data, device)
     inputs = loss.model_inputs(shapes_of_sample(experiment.plan, device))

@@ -17,7 +17,7 @@ from flax_impl.sharding import shardings
 BLOCK = re.compile(r".+\.\d+")  # name of a member of one of torch's module lists
 
 
-class Blocks:
+class _Blocks:
     """Calls of a model's blocks, the modules that run one after the other.
 
     With `remat` each keeps only its inputs for the gradient. With `gather` it gathers its sharded parameters
@@ -82,6 +82,11 @@ class Blocks:
         # Without this the compiler would gather before the barrier, and keep it for the gradient.
         own = jax.lax.with_sharding_constraint(own, shardings(variables, self.device))
         return jax.lax.with_sharding_constraint(own, self.device.everywhere)
+
+
+def wrap_blocks(model: nn.Module, device: Device, gather: bool, remat: bool) -> _Blocks:
+    """Wrap the calls of a model's blocks while the result is active."""
+    return _Blocks(model, device, gather, remat)
 
 
 def _is_product(primitive: Primitive, *shapes: object, **options: Any) -> bool:

@@ -11,11 +11,8 @@ from torch.utils.checkpoint import checkpoint
 from lightning_impl.sharding import blocks
 
 
-def remat_blocks(model: nn.Module) -> None:
-    """Let each block of a model keep only its inputs for the gradient.
-
-    Only here: in JAX the calls of blocks are wrapped, `flax_impl.remat.Blocks`.
-    """
+def wrap_blocks(model: nn.Module) -> None:
+    """Let each block of a model keep only its inputs for the gradient."""
     for block in blocks(model):
         contexts = partial(_contexts, block)
         block.forward = partial(  # pyrefly: ignore[missing-attribute] any function

@@ -1,14 +1,20 @@
 """Multi-head attention, shared by vision and language transformers."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flax_impl.device import Device
 from flax_impl.layers import TypedModule
 from flax_impl.randomness import Dropout
+from pipeline.config.models import AttentionKernel, ModelConfig, TransformerConfig
+from pipeline.config.train import Precision
+from pipeline.training.model_checks import no_fused_attention
 
 
 class Attention(TypedModule):
@@ -24,6 +30,7 @@ class Attention(TypedModule):
     rates: tuple[float, float]
     causal: bool = False
     bias: bool = True
+    kernel: AttentionKernel = AttentionKernel.written_out
 
     @nn.compact
     def __call__(
@@ -35,8 +42,8 @@ class Attention(TypedModule):
         heads = nn.Dense(3 * width, self.bias, name=packed, **self.types)(x)
         heads = heads.reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = jnp.transpose(heads, (2, 0, 3, 1, 4))
-        drop_weights = partial(Dropout(self.rates[0], name=drop), train=train)
-        mixed = attend(query, key, value, self.causal, seen, drop_weights)
+        dropout = Dropout(self.rates[0], name=drop)
+        mixed = _mix(self.kernel, query, key, value, self.causal, seen, dropout, train)
         mixed = jnp.transpose(mixed, (0, 2, 1, 3)).reshape(batch, length, width)
         x = nn.Dense(width, self.bias, name=out, **self.types)(mixed)
         return Dropout(self.rates[1], name=drop_out)(x, train)
@@ -48,6 +55,7 @@ class CrossAttention(TypedModule):
     heads: int
     dropout: float
     bias: bool = True
+    kernel: AttentionKernel = AttentionKernel.written_out
 
     @nn.compact
     def __call__(
@@ -64,11 +72,60 @@ class CrossAttention(TypedModule):
         packed = nn.Dense(2 * width, self.bias, name="c_attn", **self.types)(memory)
         packed = packed.reshape(batch, memory.shape[1], 2, self.heads, -1)
         key, value = jnp.transpose(packed, (2, 0, 3, 1, 4))
-        drop_weights = partial(Dropout(self.dropout, name="attn_dropout"), train=train)
-        mixed = attend(query, key, value, False, seen, drop_weights)
+        dropout = Dropout(self.dropout, name="attn_dropout")
+        mixed = _mix(self.kernel, query, key, value, False, seen, dropout, train)
         mixed = jnp.transpose(mixed, (0, 2, 1, 3)).reshape(batch, length, width)
         x = nn.Dense(width, self.bias, name="c_proj", **self.types)(mixed)
         return Dropout(self.dropout, name="resid_dropout")(x, train)
+
+
+def _mix(
+    kernel: AttentionKernel,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    causal: bool,
+    seen: jax.Array | None,
+    dropout: Dropout,
+    train: bool,
+) -> jax.Array:
+    """`attend`, by a kernel; auto: cuDNN's if it fits, or else the softmax is computed again."""
+    drop = partial(dropout, train=train)
+    if kernel is AttentionKernel.written_out:
+        return attend(query, key, value, causal, seen, drop)
+    problem = _problem_of_cudnn(query, dropout.rate if train else 0.0)
+    if kernel is AttentionKernel.fused and problem:
+        raise no_fused_attention(problem)
+    is_fused = kernel is AttentionKernel.auto and seen is None and not problem
+    if kernel is AttentionKernel.fused or is_fused:
+        return _fused(query, key, value, causal, seen)
+    again = jax.checkpoint(lambda query, key, value: attend(query, key, value, causal, seen, drop))
+    return again(query, key, value)
+
+
+def _problem_of_cudnn(query: jax.Array, rate: float) -> str:
+    """Why cuDNN has no kernel for such heads; empty if it has. Only here: torch chooses by itself."""
+    width = query.shape[-1]
+    if query.dtype != jnp.bfloat16:
+        return f"cuDNN's is for train.precision=bf16, not {query.dtype}"
+    if rate:
+        return f"JAX's has no dropout, and that of the attention is {rate}"
+    fits = width <= 128 and width % 8 == 0
+    return "" if fits else f"cuDNN's is for heads of up to 128 by eights, not of {width}"
+
+
+def _fused(
+    query: jax.Array, key: jax.Array, value: jax.Array, causal: bool, seen: jax.Array | None
+) -> jax.Array:
+    """`attend` without dropout, by cuDNN."""
+    if seen is not None:
+        batch, _, length, _ = query.shape
+        seen = jnp.broadcast_to(seen, (batch, 1, length, key.shape[2]))
+    by_length = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+    mixed = jax.nn.dot_product_attention(
+        *by_length, mask=seen, is_causal=causal, implementation="cudnn"
+    )
+    return jnp.swapaxes(mixed, 1, 2)
 
 
 def attend(
@@ -94,3 +151,35 @@ def attend(
     if seen is not None:
         scores = jnp.where(seen, scores, -jnp.inf)
     return drop(nn.softmax(scores)).astype(value.dtype) @ value
+
+
+def choose_kernel(config: ModelConfig, device: Device, is_traced: bool) -> ModelConfig:
+    """Return a model's config with the kernel of attention for a device.
+
+    On a CPU, in float64, and where the layers inside are traced, it is written out. Only here: torch's
+    function chooses its kernel by itself.
+
+    Raises:
+        UserError: there is no fused kernel for the device.
+    """
+    if not isinstance(config, TransformerConfig):
+        return config
+    kernel = config.attention
+    is_gpu, precision = device.kind == "gpu", device.precision
+    has_fused = is_gpu and _has_cudnn_s(device.mesh.devices.flat[0])
+    if kernel is AttentionKernel.fused and not has_fused:
+        raise no_fused_attention("JAX's is for NVIDIA GPUs of compute capability 8.0 and more")
+    if kernel is AttentionKernel.auto:
+        if not is_gpu or precision is Precision.fp64:
+            kernel = AttentionKernel.written_out
+        elif not has_fused:
+            kernel = AttentionKernel.recomputed
+    if is_traced:
+        kernel = AttentionKernel.written_out
+    return replace(config, attention=kernel)
+
+
+def _has_cudnn_s(device: jax.Device) -> bool:
+    """Return whether cuDNN has kernels of attention for a GPU."""
+    own = getattr(device, "compute_capability", "")  # such as 9.0; AMD's have names
+    return re.fullmatch(r"\d+\.\d+", own) is not None and float(own) >= 8

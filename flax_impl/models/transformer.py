@@ -59,13 +59,25 @@ class Block(TypedModule):
         rates = (config.dropout, config.dropout)
         norm = partial(LayerNorm, epsilon=config.norm_epsilon, param_dtype=self.param_dtype)
         attention = Attention(
-            config.heads, ATTENTION, rates, self.causal, config.bias, name="attn", **types
+            config.heads,
+            ATTENTION,
+            rates,
+            self.causal,
+            config.bias,
+            config.attention,
+            name="attn",
+            **types,
         )
         own = None if self.cross else seen
         x = residual(norm_first, norm(name="ln_1"), attention, x, train, own)
         if self.cross:
             attention = CrossAttention(
-                config.heads, config.dropout, config.bias, name="crossattention", **types
+                config.heads,
+                config.dropout,
+                config.bias,
+                config.attention,
+                name="crossattention",
+                **types,
             )
             other = norm(name="ln_cross_attn")
             x = residual(norm_first, other, attention, x, memory, train, seen)

@@ -58,7 +58,14 @@ class Block(TypedModule):
         """`[batch, length, width]` to the same."""
         config, types = self.config, self.types
         norm = partial(LayerNorm, epsilon=config.norm_epsilon, param_dtype=self.param_dtype)
-        attention = Attention(config.heads, ATTENTION, (0.0, config.dropout), name="attn", **types)
+        attention = Attention(
+            config.heads,
+            ATTENTION,
+            (0.0, config.dropout),
+            kernel=config.attention,
+            name="attn",
+            **types,
+        )
         y = attention(norm(name="norm1")(x), train)
         x = x + DropPath(self.drop_path, name="drop_path1")(y, train)
         y = MLP(config, name="mlp", **types)(norm(name="norm2")(x), train)

@@ -35,22 +35,22 @@ def cross_entropy(
 def cross_entropies(logits: jax.Array, targets: jax.Array, smoothing: float) -> jax.Array:
     """Return the cross-entropy of each target."""
     if not smoothing:
-        return jax.nn.logsumexp(logits, axis=-1) - chosen(logits, targets)
+        return jax.nn.logsumexp(logits, axis=-1) - _chosen(logits, targets)
     soft = optax.smooth_labels(jax.nn.one_hot(targets, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits, soft.astype(logits.dtype))
 
 
 @jax.custom_vjp
-def chosen(logits: jax.Array, targets: jax.Array) -> jax.Array:
+def _chosen(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Return the logit of each target, in the targets' shape.
 
-    Only here: XLA's own gradient is a scatter, which sorts on a GPU.
+    XLA's own gradient is a scatter, which sorts on a GPU.
     """
     return jnp.take_along_axis(logits, targets[..., None], axis=-1).squeeze(-1)
 
 
 def _forward(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, tuple]:
-    return chosen(logits, targets), (logits, targets)
+    return _chosen(logits, targets), (logits, targets)
 
 
 def _backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, None]:
@@ -59,4 +59,4 @@ def _backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[j
     return jnp.where(classes == targets[..., None], gradient[..., None], 0), None
 
 
-chosen.defvjp(_forward, _backward)
+_chosen.defvjp(_forward, _backward)

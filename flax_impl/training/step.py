@@ -19,7 +19,7 @@ from flax_impl.data.gather import gather_batch_per_device, normalised
 from flax_impl.data.samples import Batch, BatchRows, Samples
 from flax_impl.device import Device, PyTree
 from flax_impl.randomness import step_key
-from flax_impl.remat import Blocks
+from flax_impl.remat import wrap_blocks
 from flax_impl.sharding import shardings
 from flax_impl.tasks import TaskLoss, build_loss
 from pipeline.config.experiment import Config
@@ -91,7 +91,7 @@ def make_apply_fn(
     `groups` has a `ParamGroup` for each leaf of the parameters. With `remat` the activations of blocks are
     computed again for the gradient. Without `by_block`, sharded parameters are gathered all at the start.
     """
-    blocks = Blocks(model, device, gather=by_block, remat=remat)
+    blocks = wrap_blocks(model, device, gather=by_block, remat=remat)
     # A user's own model may lack this argument.
     takes_train = "train" in signature(type(model).__call__).parameters
 

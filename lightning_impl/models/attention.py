@@ -1,10 +1,18 @@
 """Multi-head attention, shared by vision and language transformers."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from lightning_impl.randomness import Dropout
+from pipeline.config.models import AttentionKernel
+from pipeline.training.model_checks import no_fused_attention
+
+FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
 
 
 class Attention(nn.Module):
@@ -23,9 +31,10 @@ class Attention(nn.Module):
         rates: tuple[float, float],
         causal: bool = False,
         bias: bool = True,
+        kernel: AttentionKernel = AttentionKernel.auto,
     ) -> None:
         super().__init__()
-        self.heads, self.names, self.causal = heads, names, causal
+        self.heads, self.names, self.causal, self.kernel = heads, names, causal, kernel
         layers = (
             nn.Linear(width, 3 * width, bias),
             Dropout(rates[0]),
@@ -41,16 +50,23 @@ class Attention(nn.Module):
         batch, length, width = x.shape
         heads = packed(x).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # [batch, heads, length, width of a head]
-        mixed = _mix(query, key, value, self.causal, seen, drop)
+        mixed = _mix(self.kernel, query, key, value, self.causal, seen, drop)
         return drop_out(out(mixed.transpose(1, 2).reshape(batch, length, width)))
 
 
 class CrossAttention(nn.Module):
     """Attention of one sequence to another, with the names of Hugging Face's GPT-2."""
 
-    def __init__(self, width: int, heads: int, dropout: float, bias: bool = True) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float,
+        bias: bool = True,
+        kernel: AttentionKernel = AttentionKernel.auto,
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.kernel = heads, kernel
         self.q_attn = nn.Linear(width, width, bias)
         self.c_attn = nn.Linear(width, 2 * width, bias)
         self.attn_dropout = Dropout(dropout)
@@ -65,12 +81,13 @@ class CrossAttention(nn.Module):
         query = self.q_attn(x).view(batch, length, self.heads, -1).transpose(1, 2)
         packed = self.c_attn(memory).view(batch, memory.shape[1], 2, self.heads, -1)
         key, value = packed.permute(2, 0, 3, 1, 4)
-        mixed = _mix(query, key, value, False, seen, self.attn_dropout)
+        mixed = _mix(self.kernel, query, key, value, False, seen, self.attn_dropout)
         mixed = mixed.transpose(1, 2).reshape(batch, length, width)
         return self.resid_dropout(self.c_proj(mixed))
 
 
 def _mix(
+    kernel: AttentionKernel,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -78,16 +95,26 @@ def _mix(
     seen: torch.Tensor | None,
     drop: Dropout,
 ) -> torch.Tensor:
-    """`attend`, by torch's fused kernel if its dropout may draw masks of its own.
-
-    Only here: JAX has no such kernel for float64.
-    """
+    """`attend`, by a kernel; auto: the one that torch chooses, if its dropout may draw masks of its own."""
     rate = drop.rate if drop.training else 0.0
-    if rate and drop.key is not None:  # the same masks as in the other backend
+    is_shared = bool(rate) and drop.key is not None  # the same masks as in the other backend
+    if kernel is AttentionKernel.fused and is_shared:
+        raise no_fused_attention("none draws the masks of train.randomness=shared")
+    if kernel is AttentionKernel.recomputed:
+        return checkpoint(attend, query, key, value, causal, seen, drop, use_reentrant=False)
+    if kernel is AttentionKernel.written_out or is_shared:
         return attend(query, key, value, causal, seen, drop)
-    return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=seen, dropout_p=rate, is_causal=causal
-    )
+    mix = partial(F.scaled_dot_product_attention, query, key, value, seen, rate, causal)
+    if kernel is AttentionKernel.auto:
+        return mix()
+    try:
+        with sdpa_kernel(FUSED):
+            return mix()
+    except RuntimeError as error:
+        if "No available kernel" not in str(error):
+            raise
+        found = f"{query.dtype} on {query.device.type}, heads of {query.shape[-1]}, dropout {rate}"
+        raise no_fused_attention(f"torch has none for {found}") from error
 
 
 def attend(

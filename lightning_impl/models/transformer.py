@@ -43,11 +43,19 @@ class Block(nn.Module):
         rates = (config.dropout, config.dropout)
         self.norm_first, self.cross = norm_first, cross
         self.ln_1 = LayerNorm(config.width, config.norm_epsilon)
-        self.attn = Attention(config.width, config.heads, ATTENTION, rates, causal, config.bias)
+        self.attn = Attention(
+            config.width,
+            config.heads,
+            ATTENTION,
+            rates,
+            causal,
+            config.bias,
+            config.attention,
+        )
         if cross:
             self.ln_cross_attn = LayerNorm(config.width, config.norm_epsilon)
             self.crossattention = CrossAttention(
-                config.width, config.heads, config.dropout, config.bias
+                config.width, config.heads, config.dropout, config.bias, config.attention
             )
         self.ln_2 = LayerNorm(config.width, config.norm_epsilon)
         self.mlp = MLP(config)

@@ -51,7 +51,8 @@ class Block(nn.Module):
     def __init__(self, config: ViTConfig, drop_path: float) -> None:
         super().__init__()
         self.norm1 = LayerNorm(config.width, config.norm_epsilon)
-        self.attn = Attention(config.width, config.heads, ATTENTION, (0.0, config.dropout))
+        rates = (0.0, config.dropout)
+        self.attn = Attention(config.width, config.heads, ATTENTION, rates, kernel=config.attention)
         self.drop_path1 = DropPath(drop_path)
         self.norm2 = LayerNorm(config.width, config.norm_epsilon)
         self.mlp = MLP(config)

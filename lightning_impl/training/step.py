@@ -21,7 +21,7 @@ from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer, settings_of
 from lightning_impl.optimizers.custom import check_storable
 from lightning_impl.randomness import step_key, use_key
-from lightning_impl.remat import remat_blocks
+from lightning_impl.remat import wrap_blocks
 from lightning_impl.sharding import blocks, gather_rows, shard, whole
 from lightning_impl.tasks import build_loss
 from lightning_impl.training.compiling import compile_parts
@@ -88,7 +88,7 @@ class TrainingModule(LightningModule):
         """
         models = [self.model, *([self.average.module] if self.average else [])]
         if self.config.train.remat and not self.recorder.observer.watching:
-            remat_blocks(self.model)
+            wrap_blocks(self.model)
         if self.run_device.sharded:
             mesh = self.device_mesh["data_parallel"]  # pyrefly: ignore[unsupported-operation] not None
             for model in models:

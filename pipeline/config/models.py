@@ -50,6 +50,15 @@ class Pool(Enum):
     mean = "mean"
 
 
+class AttentionKernel(Enum):
+    """Computation of softmax(QKᵀ / √d) V."""
+
+    auto = "auto"  # the fastest that the device and the precision have
+    written_out = "written_out"  # the softmax is kept for the gradient
+    recomputed = "recomputed"  # the softmax is computed again for the gradient
+    fused = "fused"  # the softmax is never in memory; torch's and cuDNN's flash kernels
+
+
 class ModelConfig(ConfigGroup, key="model"):
     name: str = option(MISSING, "the model's name in both backends' registries")
     init: Initializer = option(Initializer.torch, "distribution of the weights at step 0")
@@ -154,6 +163,10 @@ class TransformerConfig(ModelConfig):
     width: int = option(128, "embedding dimension", "at least 1")
     dropout: float = option(0.0, "dropout probability", "in [0, 1)")
     norm_epsilon: float = option(1e-5, "added to the variance in layer normalisation", "above 0")
+    attention: AttentionKernel = option(
+        AttentionKernel.auto,
+        "kernel: written_out; recomputed and fused keep no softmax; auto: the device's fastest",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

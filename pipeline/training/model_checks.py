@@ -47,6 +47,12 @@ class OwnFromData(models.OwnConfig):
     outputs: int = 0
 
 
+def no_fused_attention(reason: str) -> UserError:
+    """Error of a fused kernel of attention that does not exist."""
+    hint = "Set model.attention=auto, which takes one where there is one, or recomputed."
+    return UserError("model.attention", "fused", problem=f"no fused kernel: {reason}", hint=hint)
+
+
 def check_model(config: Config, data: Data) -> None:
     """Refuse a model that does not fit the data set's shape or task.
 

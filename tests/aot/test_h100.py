@@ -87,3 +87,38 @@ def test_under_fsdp_a_device_holds_the_weights_of_a_few_blocks_at_a_time(compile
     again = [line for line in gathered if "rematted_computation" in line]
     assert len(again) >= 5 * 4  # each weight, for the gradient
     assert compiled(case.replace("fsdp", "ddp"), 8).count("reduce-scatter|all-gather") == 0
+
+
+# In float32 the softmax of a block takes 64 MB, and as much again while it is computed.
+LONG = "model=gpt model.width=256 dataset=text dataset.max_bytes=20_000 dataset.length=512"
+
+
+@pytest.mark.parametrize(
+    ("precision", "most", "calls"),
+    [("bf16", 90, 1), pytest.param("fp32", 135, 0, marks=pytest.mark.slow)],
+)
+def test_attention_keeps_no_softmax_and_is_cudnn_s_in_bf16(compiled, precision, most, calls):
+    case = f"{LONG} train.batch_size=16 train.precision={precision}"
+    one, two = (compiled(f"{case} model.depth={depth}") for depth in (1, 2))
+    assert two.calls("__cudnn$fmhaSoftmaxBackward") == 2 * calls
+    assert two.calls("__cudnn$fmhaSoftmax") == 2 * 2 * calls  # forward and backward
+    # A block's other activations take 80 MB in bf16, 125 in float32; written out it takes 194 or 256.
+    assert two.temporary_mb - one.temporary_mb < most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dropout", "calls"), [(0.0, 1), (0.1, 0)])
+def test_devices_share_the_batch_of_an_attention(compiled, dropout, calls):
+    case = f"{LONG} train.batch_size=16 model.depth=1 model.dropout={dropout} train.precision=bf16"
+    eight = compiled(case, 8)
+    assert eight.calls("__cudnn$fmhaSoftmaxBackward") == calls
+    assert eight.count("all-gather") == 0
+    if calls:
+        assert eight.temporary_mb < 30  # 126 on one device
+
+
+@pytest.mark.slow
+def test_cudnn_s_attention_takes_the_padding_of_a_source(compiled):
+    case = f"model=encoder_decoder {MODELS['encoder_decoder']} train.precision=bf16"
+    program = compiled(f"{case} dataset.length=8 model.attention=fused")
+    assert program.calls("__cudnn$fmha") == 2 * 3

@@ -30,7 +30,6 @@ ONE_SIDED = {
         "select_platform": "torch looks for a GPU without a crash where there is no driver",
         "no_gpu": "torch looks for a GPU in one place",
     },
-    "flax_impl/tasks/classification.py": {"chosen": "the gradient of XLA's own is a scatter"},
     "flax_impl/backend.py": {
         "train_together": MANY,
         "starting_state": "a torch module is made with its arrays",
@@ -40,8 +39,7 @@ ONE_SIDED = {
         "shardings": "the same",
         "put_on_devices": "the same",
     },
-    "lightning_impl/remat.py": {"remat_blocks": "a torch module changes in place"},
-    "flax_impl/remat.py": {"Blocks": "what wraps the calls of linen modules"},
+    "flax_impl/models/attention.py": {"choose_kernel": "torch's function chooses by itself"},
     "lightning_impl/sharding.py": {
         "is_sharded": "all arrays of JAX have a sharding",
         "blocks": "XLA compiles one program for all devices",

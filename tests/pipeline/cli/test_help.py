@@ -83,7 +83,7 @@ schedule.threshold_mode schedule.cooldown schedule.min_factor
 accelerator.threads accelerator.sync_batchnorm accelerator.steps_per_call
 logger.wandb.project logger.wandb.entity logger.wandb.artifacts logger.wandb.checkpoint_mb
 logger.wandb.predictions logger.csv.file logger.tensorboard.folder
-train.clip_value train.randomness train.remat train.frozen train.monitor
+train.clip_value train.randomness train.remat model.attention train.frozen train.monitor
 task.name task.inputs task.ignored task.chosen task.masked task.replaced task.levels task.first_beta
 task.last_beta task.torch task.jax task.targets task.outputs task.metrics task.maximized task.summary
 task.options task.noise task.whole_batch task.views task.temperature task.width task.group task.samples

@@ -1,0 +1,106 @@
+"""`model.attention`: kernels that keep less in memory and give the same numbers; those that are not there."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from asserts import assert_arrays_close
+from model_twins import CASES, DROPPED, Twins
+
+from flax_impl.models.attention import _problem_of_cudnn, choose_kernel
+from lightning_impl import randomness
+from pipeline.config.models import AttentionKernel, GPTConfig, LinearConfig
+from pipeline.config.train import Precision
+from pipeline.errors import UserError
+
+KERNELS = [kernel for kernel in AttentionKernel if kernel is not AttentionKernel.auto]
+
+
+def twins(case, kernel):
+    """A model on both sides; in Flax with a kernel that a CPU has."""
+    in_flax = AttentionKernel.auto if kernel is AttentionKernel.fused else kernel
+    made = Twins(replace(case, config=replace(case.config, attention=in_flax)))
+    layers = [module for module in made.torch.modules() if hasattr(module, "kernel")]
+    assert layers
+    for layer in layers:
+        layer.kernel = kernel
+    return made
+
+
+def gpu(precision="bf16", capability="9.0", kind="gpu"):
+    """A device, as far as the choice of a kernel looks at it."""
+    chip = SimpleNamespace(compute_capability=capability)
+    mesh = SimpleNamespace(devices=np.array([chip], dtype=object))
+    return SimpleNamespace(kind=kind, precision=Precision[precision], mesh=mesh)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["gpt", "encoder_decoder"])
+def test_every_kernel_has_the_same_outputs_and_gradients(name):
+    expected = twins(CASES[name], AttentionKernel.written_out).with_flax(True)
+    recomputed = twins(CASES[name], AttentionKernel.recomputed).with_flax(True)
+    assert_arrays_close(recomputed, expected)
+    for kernel in KERNELS:
+        assert_arrays_close(twins(CASES[name], kernel).with_torch(True), expected)
+
+
+def test_torch_has_no_fused_kernel_for_shared_masks_or_for_dropout_on_a_cpu(configure):
+    model = twins(DROPPED["gpt"], AttentionKernel.fused)
+    key = randomness.step_key(configure("train.randomness=shared"), 0)
+    with pytest.raises(UserError, match=r"attention=fused: no fused kernel: none draws the masks"):
+        model.with_torch(True, key)
+    reason = r"torch has none for torch.float64 on cpu, heads of 4, dropout 0\.3.*attention=auto"
+    with pytest.raises(UserError, match=reason):
+        model.with_torch(True)
+
+
+def test_the_softmax_is_not_kept_where_it_is_recomputed():
+    kept = []
+    for kernel in (AttentionKernel.written_out, AttentionKernel.recomputed):
+        model = twins(CASES["gpt"], kernel).torch
+        shapes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, shapes=shapes: shapes.append(t.shape) or t, lambda t: t
+        ):
+            model(torch.zeros(3, 6, dtype=torch.int64))
+        kept.append(sum(shape == (3, 2, 6, 6) for shape in shapes))
+    assert kept[0] >= 2 > kept[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (gpu(), "auto"),
+        (gpu("fp32"), "auto"),
+        (gpu("fp64"), "written_out"),
+        (gpu(capability="7.5"), "recomputed"),
+        (gpu(capability="gfx942"), "recomputed"),
+        (gpu(kind="cpu"), "written_out"),
+    ],
+)
+def test_jax_chooses_a_kernel_for_the_device(device, expected):
+    chosen = choose_kernel(GPTConfig(), device, is_traced=False)
+    assert chosen.attention is AttentionKernel[expected]
+    assert choose_kernel(GPTConfig(), device, True).attention is AttentionKernel.written_out
+    assert choose_kernel(LinearConfig(), device, False) == LinearConfig()
+
+
+def test_jax_says_why_it_has_no_fused_kernel():
+    fused = GPTConfig(attention=AttentionKernel.fused)
+    assert choose_kernel(fused, gpu(), False).attention is AttentionKernel.fused
+    for device in (gpu(kind="cpu"), gpu(capability="7.5")):
+        with pytest.raises(UserError, match=r"NVIDIA GPUs of compute capability 8\.0.*recomputed"):
+            choose_kernel(fused, device, False)
+    for width, dtype, rate, problem in [
+        (64, jnp.bfloat16, 0.0, ""),
+        (64, jnp.float32, 0.0, "train.precision=bf16, not float32"),
+        (64, jnp.bfloat16, 0.1, "no dropout, and that of the attention is 0.1"),
+        (20, jnp.bfloat16, 0.0, "up to 128 by eights, not of 20"),
+        (136, jnp.bfloat16, 0.0, "up to 128 by eights, not of 136"),
+    ]:
+        found = _problem_of_cudnn(jnp.zeros((1, 1, 2, width), dtype), rate)
+        assert found.endswith(problem)
+        assert bool(found) == bool(problem)
