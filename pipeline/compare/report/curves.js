@@ -104,7 +104,9 @@ function figure(side, element, caption) {
     log = decades >= 2;
   if (log) liftZeros(apart);
   const traces = [];
-  for (const group of groupBy(lines, (line) => JSON.stringify(line.look)).values())
+  // The broad lines first, and the others on top of them.
+  const above = (one, other) => DASHES.indexOf(one[0].look.dash) - DASHES.indexOf(other[0].look.dash);
+  for (const group of [...groupBy(lines, (line) => JSON.stringify(line.look)).values()].sort(above))
     traces.push(joined(group, { line: group[0].look, opacity: opacity(group[0].look) }));
   for (const group of groupBy(apart, (line) => line.look.color).values())
     traces.push(joined(group, { line: group[0].look, yaxis: "y2", meta: "gap" }));

@@ -43,9 +43,9 @@ function conditionsTable(section) {
   const { unlike, keys, rows } = data.speed;
   if (!rows.length) return;
   if (unlike) section.append(make("p", { class: "unlike" }, `${unlike}.`));
-  const cells = rows.map(({ texts, runs }) => row(listRuns(runs), texts.map((text) => make("td", {}, text || "–"))));
+  const cells = rows.map(({ texts, runs }) => row(texts[0], texts.slice(1).map((text) => make("td", {}, text || "–")), make("td", {}, listRuns(runs))));
   hideFiltered(cells, (at) => rows[at].runs);
-  const head = ["runs", ...keys].map((title) => column(title));
+  const head = [...keys, "runs"].map((title) => column(title));
   section.append(make("h3", {}, "What each run used"), table("What each run used", head, cells));
 }
 
