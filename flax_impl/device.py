@@ -13,6 +13,7 @@ from orbax.checkpoint import multihost
 
 from flax_impl.gpu import (
     check_architecture,
+    check_flags,
     no_gpu,
     reason_of_fallback,
     select_platform,
@@ -148,6 +149,7 @@ def prepare(config: Config, world: World = ALONE) -> Device:
         raise no_gpu()
     if gpu:
         check_architecture(jax.local_devices()[0])
+    check_flags(config.backend.xla_flags)
     mesh = _mesh_of(count, world)
     name = jax.devices()[0].device_kind if gpu else f"cpu, {len(os.sched_getaffinity(0))} threads"
     return Device(

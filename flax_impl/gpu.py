@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 import jax
@@ -68,6 +69,22 @@ def reason_of_fallback() -> str:
     if not any(map(find_spec, PLUGINS)):
         return "JAX is installed without CUDA; pip install -e '.[cuda]'"
     return "JAX sees none; its CUDA 13 needs NVIDIA's driver 580 or newer (nvidia-smi shows it)"
+
+
+def check_flags(flags: Mapping[str, object]) -> None:
+    """Refuse flags that XLA does not take for a program. Only here: Inductor's are checked by torch.
+
+    Raises:
+        UserError: a flag is unknown, or has another type.
+    """
+    if not flags:
+        return
+    try:
+        jax.jit(lambda: 0, compiler_options=dict(flags))()
+    except jax.errors.JaxRuntimeError as error:
+        problem = f"XLA refuses it: {str(error).removeprefix('INVALID_ARGUMENT: ')}"
+        hint = "Write it without --, as backend.xla_flags={xla_cpu_enable_fast_math:true}."
+        raise UserError("backend.xla_flags", dict(flags), problem=problem, hint=hint) from error
 
 
 def check_architecture(device: jax.Device) -> None:

@@ -174,6 +174,8 @@ def build(experiment: Experiment, device: Device) -> TrainingModule:
         start = values.fill(experiment.initial, *shapes, lambda: start, config, observer.watching)
     start = start_from(start, experiment.weights, config, names)
     from_portable(observer.begins(start), model.to(device.dtype))
+    if config.backend.channels_last:
+        model.to(memory_format=torch.channels_last)
     kind = Watched if observer.watching else TrainingModule
     return kind(model, config, experiment.plan, experiment.recorder, device)
 

@@ -257,7 +257,7 @@ def make_train_step(context: StepContext, step: Callable = _train_step) -> jax.s
     axis.
     """
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, compiler_options=context.config.backend.xla_flags)
     def steps(
         state: TrainState,
         samples: Samples,
@@ -283,7 +283,9 @@ def make_eval_step(context: StepContext, each: bool = False, lifts: bool = False
     prepare = gather_batch_per_device(context.device, context.plan)
     loss = context.loss
 
-    @partial(jax.jit, out_shardings=context.device.everywhere)
+    flags = context.config.backend.xla_flags
+
+    @partial(jax.jit, out_shardings=context.device.everywhere, compiler_options=flags)
     def step(
         state: TrainState, samples: Samples, rows: BatchRows, draws: Batch, counted: jax.Array
     ) -> tuple[jax.Array, Mapping[str, jax.Array]]:

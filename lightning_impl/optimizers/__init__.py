@@ -29,6 +29,7 @@ def build_optimizer(
     config: OptimizerConfig,
     parameters: Iterable[tuple[str, Parameter]],
     groups: Mapping[str, ParamGroup] | None = None,
+    fused: bool = True,
 ) -> torch.optim.Optimizer:
     """Build an optimizer with one parameter group for each `ParamGroup`.
 
@@ -36,6 +37,7 @@ def build_optimizer(
         config: of the `optimizer` group.
         parameters: by canonical name; frozen ones are left out.
         groups: the `ParamGroup` of each, whose `lr_factor` scales its learning rate; None: all alike.
+        fused: whether to update all parameters in one kernel, where the optimizer has it.
     """
     treated: dict[ParamGroup, list[tuple[str, Parameter]]] = {}
     for name, parameter in parameters:
@@ -43,7 +45,8 @@ def build_optimizer(
         if not group.frozen:
             treated.setdefault(group, []).append((name, parameter))
     sharded = any(is_sharded(tensor) for group in treated.values() for _, tensor in group)
-    options = {"fused": True} if config.name in (FUSED_SHARDED if sharded else FUSED) else {}
+    has_kernel = config.name in (FUSED_SHARDED if sharded else FUSED)
+    options = {"fused": True} if fused and has_kernel else {}
     return OPTIMIZERS[config.name](
         config,
         [

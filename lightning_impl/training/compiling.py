@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from lightning_impl.tasks.task_loss import TaskLoss
-from pipeline.config.experiment import Config
+from pipeline.config.experiment import BackendConfig, Config
 from pipeline.errors import UserError
 from pipeline.run.recording.recorder import Recorder
 from pipeline.user_code import shortened
@@ -21,10 +21,13 @@ T = TypeVar("T")
 PROGRAMS = 64  # of one function: beyond that many torch runs it uncompiled
 
 
-def compile_parts(modules: Sequence[nn.Module], loss: TaskLoss, mode: str) -> None:
+def compile_parts(modules: Sequence[nn.Module], loss: TaskLoss, config: BackendConfig) -> None:
     """Compile the forward passes of some modules and the sums of a loss, in place; names stay.
 
     Hooks of the modules, such as those of FSDP, stay outside of what is compiled.
+
+    Raises:
+        UserError: Inductor has no such option.
     """
     import torch._dynamo  # loads what an uncompiled run does not need
 
@@ -32,17 +35,27 @@ def compile_parts(modules: Sequence[nn.Module], loss: TaskLoss, mode: str) -> No
     # Inductor warns that it does not find CUDA, on every machine without a GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for module in modules:
-        module.forward = _compiled(module.forward, mode)  # pyrefly: ignore[missing-attribute]
-    loss.sum_terms = _compiled(loss.sum_terms, mode)  # pyrefly: ignore[missing-attribute]
+        module.forward = _compiled(module.forward, config)  # pyrefly: ignore[missing-attribute]
+    loss.sum_terms = _compiled(loss.sum_terms, config)  # pyrefly: ignore[missing-attribute]
 
 
-def _compiled(function: Callable[P, T], mode: str) -> Callable[P, T]:
+def _compiled(function: Callable[P, T], config: BackendConfig) -> Callable[P, T]:
     """Compile a function for the shapes that it is called with.
 
     An evaluation's last batch, which is smaller than the others, is computed uncompiled: to compile a program
     for it takes longer.
     """
-    program = torch.compile(function, mode=mode, dynamic=False)
+    how: dict[str, Any] = {"mode": config.mode}
+    if config.inductor:  # torch takes a mode or options
+        from torch._inductor import list_mode_options
+
+        how = {"options": list_mode_options(config.mode) | config.inductor}
+    try:
+        program = torch.compile(function, dynamic=False, **how)
+    except RuntimeError as error:
+        problem = f"Inductor refuses it: {str(error).partition(', known options')[0]}"
+        hint = "torch._inductor.list_options() names all of them."
+        raise UserError("backend.inductor", config.inductor, problem=problem, hint=hint) from error
     evaluated: set[tuple[torch.Size, ...]] = set()  # shapes of the first batch of an evaluation
 
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -54,7 +67,7 @@ def _compiled(function: Callable[P, T], mode: str) -> Callable[P, T]:
         with _reporting_errors():
             found = program(*args, **kwargs)
         # Other modes may write the next batch's result, by a CUDA graph, where this one's is.
-        is_kept = mode != "default" and not torch.is_grad_enabled()
+        is_kept = how != {"mode": "default"} and not torch.is_grad_enabled()
         return tree_map_only(torch.Tensor, torch.clone, found) if is_kept else found
 
     return call

@@ -95,7 +95,7 @@ class TrainingModule(LightningModule):
                 shard(model, mesh)
         if self.config.backend.compile:
             parts = [part for model in models for part in self._compiled_parts(model)]
-            compile_parts(parts, self.loss, self.config.backend.mode)
+            compile_parts(parts, self.loss, self.config.backend)
 
     def _compiled_parts(self, model: nn.Module) -> list[nn.Module]:
         found = list(blocks(model)) if self.run_device.sharded else []
@@ -205,7 +205,9 @@ class TrainingModule(LightningModule):
         """Return the optimizer; the learning rate is set before every step."""
         named = list(self.model.named_parameters())
         self.trained = [parameter for _, parameter in named if parameter.requires_grad]
-        self.optimizer = build_optimizer(self.config.optimizer, named, self.groups)
+        self.optimizer = build_optimizer(
+            self.config.optimizer, named, self.groups, self.config.backend.fused
+        )
         self.settings = settings_of(self.optimizer, self.config.optimizer)
         return self.optimizer
 

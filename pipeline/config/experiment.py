@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.backend_specs import BACKENDS
-from pipeline.config.accelerator import AcceleratorConfig
+from pipeline.config.accelerator import AcceleratorConfig, Strategy
 from pipeline.config.column_datasets import COLUMN_DATASETS
 from pipeline.config.datasets import DATASETS, DatasetConfig
 from pipeline.config.fields import ConfigGroup, option, require
@@ -54,6 +54,14 @@ class BackendConfig(ConfigGroup, key="backend"):
     mode: str = option(
         "default", "mode of torch.compile", "default, reduce-overhead or max-autotune"
     )
+    inductor: dict[str, Any] = option(
+        {}, "torch, compiled: options of Inductor, as {freezing:true}"
+    )
+    fused: bool = option(
+        True, "torch: update all weights in one kernel, where the optimizer has it"
+    )
+    channels_last: bool = option(False, "torch: keep convolutions' weights as images are: NHWC")
+    xla_flags: dict[str, Any] = option({}, "jax: flags of XLA, as {xla_cpu_enable_fast_math:true}")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,6 +107,10 @@ class Config(ConfigGroup):
         super().__post_init__()
         require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number, 0 or more")
         require_name(self.name)
+        if getattr(self.backend, "channels_last", False):
+            allowed = "false under fsdp, which shards contiguous weights alone"
+            is_fsdp = self.accelerator.strategy is Strategy.fsdp
+            require(not is_fsdp, "backend.channels_last", True, allowed)
         shape = self.accelerator.nodes, self.accelerator.devices
         counts = [count for count in shape if isinstance(count, int)]
         if len(counts) == len(shape):
@@ -128,7 +140,7 @@ def register() -> None:
     configs = ConfigStore.instance()
     vars(configs)["__deepcopy__"] = lambda memo: configs
     store("schema", Config)
-    for group, options in SCHEMAS.items():
+    for group, options in (SCHEMAS | {"backend": {"any": BackendConfig}}).items():
         for name, schema in options.items():
             node = OmegaConf.structured(schema)
             for entry in fields(schema):

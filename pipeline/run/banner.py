@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.tree import Tree
 
-from pipeline.config.experiment import Config, plain
+from pipeline.config.experiment import BackendConfig, Config, plain
 from pipeline.console import print_and_log
 from pipeline.errors import Diverged, RunFailed, UserError
 from pipeline.formatting import format_number, format_value
@@ -24,8 +24,9 @@ def announce(config: Config, folder: str, device: str) -> None:
     """Print the composed config as a tree, the device, and the output folder."""
     tree = Tree("[bold]experiment[/]", guide_style="dim")
     values = plain(config)
-    if not config.backend.compile:
-        values["backend"] = {"name": config.backend.name}
+    usual = plain(BackendConfig(name=config.backend.name))
+    set_here = {key: value for key, value in values["backend"].items() if value != usual[key]}
+    values["backend"] = {"name": config.backend.name} | set_here
     for group, node in values.items():
         if isinstance(node, dict) and group != "sweep" and (line := one_line(node)):
             tree.add(f"[bold]{group:<11}[/] {line}")

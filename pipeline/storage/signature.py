@@ -34,9 +34,6 @@ IRRELEVANT = {
     "task.samples", "task.samples_at_evaluations",
 }  # fmt: skip
 
-# Keys that runs of earlier versions do not have, with the values that mean what those did: they do not count.
-LATER: dict[str, object] = {"backend.compile": False, "backend.mode": "default"}
-
 # Keys of files, and of import paths of the user's own code.
 NAMES = "model.names"
 FILES = (NAMES, "model.weights", "dataset.labels", "dataset.tokenizer")
@@ -109,11 +106,7 @@ def signature_of(
 
     `digests` are those of `digests_of`; None reads the files again.
     """
-    relevant = {
-        key: value
-        for key, value in flat(config).items()
-        if not is_irrelevant(key) and (key not in LATER or value != LATER[key])
-    }
+    relevant = {key: value for key, value in flat(config).items() if not is_irrelevant(key)}
     for key, digest in (digests_of(config) if digests is None else digests).items():
         if not _is_auto(key, str(relevant.get(key))):  # what is found follows from the code
             relevant[key] = [relevant.get(key), digest]

@@ -151,3 +151,62 @@ def test_jax_is_not_compiled_once_more(configure):
         UserError, match=r"backend\.mode=fast: must be default, reduce-overhead or "
     ):
         configure("backend=torch_compiled backend.mode=fast")
+
+
+@pytest.mark.parametrize("overrides", ["backend.fused=false", "backend.channels_last=true"])
+def test_an_expert_s_keys_of_torch_change_rounding_alone(train_on, overrides):
+    cnn = RUN.replace("model=mlp model.hidden=[8]", "model=cnn model.channels=[4,4]")
+    usual, other = train_on("torch", cnn, "usual"), train_on("torch", f"{cnn} {overrides}", "other")
+    np.testing.assert_allclose(losses(other), losses(usual), rtol=1e-10)
+    stored = [
+        torch.load(folder / "checkpoints/last-000006.ckpt", weights_only=False)
+        for folder in (usual, other)
+    ]
+    if "fused" in overrides:
+        fused = [one["optimizer_states"][0]["param_groups"][0]["fused"] for one in stored]
+        assert fused == [True, None]
+    else:
+        weights = [one["state_dict"]["model.conv2.weight"] for one in stored]
+        assert [weight.is_contiguous() for weight in weights] == [True, False]
+        assert weights[1].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_flags_of_xla_reach_the_programs_of_training_and_evaluation(train_on, tmp_path):
+    dump = tmp_path / "dump"
+    folder = train_on("jax", f"{RUN} backend.xla_flags.xla_dump_to={dump}")
+    programs = {file.name.split(".")[1] for file in dump.glob("*.txt")}
+    assert {"jit_steps", "jit_step"} <= programs
+    assert RunFolder(folder).result.config["backend"]["xla_flags"] == {"xla_dump_to": str(dump)}
+
+
+@pytest.mark.parametrize(
+    ("backend", "overrides", "told"),
+    [
+        (
+            "jax",
+            "backend.xla_flags={xla_nonsense:true}",
+            "backend.xla_flags={'xla_nonsense': True}: XLA refuses it: No such compile option: "
+            "'xla_nonsense'. Write it without --, as backend.xla_flags={xla_cpu_enable_fast_math:true}.",
+        ),
+        (
+            "torch_compiled",
+            "backend.inductor={nonsense:1}",
+            "backend.inductor={'nonsense': 1}: Inductor refuses it: Unexpected optimization option "
+            "nonsense. torch._inductor.list_options() names all of them.",
+        ),
+        (
+            "torch_compiled",
+            "backend.inductor={max_autotune:much} backend.mode=reduce-overhead",
+            "Inductor refuses it: Unexpected type of attr max_autotune, got str should be bool",
+        ),
+        (
+            "torch",
+            "backend.channels_last=true accelerator.strategy=fsdp",
+            "backend.channels_last=True: must be false under fsdp, which shards contiguous weights alone",
+        ),
+    ],
+)
+def test_flags_that_a_compiler_does_not_take_are_named(train_on, backend, overrides, told):
+    with pytest.raises(UserError) as caught:
+        train_on(backend, f"{RUN} {overrides}")
+    assert told in str(caught.value)

@@ -37,7 +37,8 @@ sweep.retry_failed sweep.dry_run sweep.vectorize
 """
 # Free to grow; what is here is written in README and --help.
 OTHER_KEYS = """
-backend.name backend.compile backend.mode
+backend.name backend.compile backend.mode backend.inductor backend.fused backend.channels_last
+backend.xla_flags
 model.name model.init model.name model.init model.hidden model.activation model.name model.init
 model.channels model.kernel_size model.padding model.hidden model.activation model.input_size
 model.name model.init model.channels model.name model.init model.stem model.width model.name
