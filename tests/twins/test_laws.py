@@ -29,6 +29,7 @@ ONE_SIDED = {
         "set_deterministic_flags": "torch has functions for it",
         "select_platform": "torch looks for a GPU without a crash where there is no driver",
         "no_gpu": "torch looks for a GPU in one place",
+        "check_flags": "torch refuses Inductor's options itself",
     },
     "flax_impl/backend.py": {
         "train_together": MANY,
