@@ -99,7 +99,7 @@ function tables() {
       rows.map(([first, second, ...rest]) => row(first, make("td", {}, second), ...rest.map(numberCell))),
     );
   };
-  byId("speed").append(quiet("Medians with half of their 95 % interval."), built(data.speed, "Measurements"));
+  byId("measurements").append(quiet("Medians with half of their 95 % interval."), built(data.measurements, "Measurements"));
   if (data.growth.rows.length) byId("growth").append(quiet(ABOUT_GROWTH), built(data.growth, "Growth with the batch"));
   else byId("growth").hidden = true;
   if (data.layers.rows.length) byId("layers").append(quiet(ABOUT_LAYERS), built(data.layers, "Time by layer"));

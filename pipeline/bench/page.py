@@ -49,7 +49,7 @@ def page_data(bench: Bench) -> Json:
         "notes": list(bench.notes),
         "precisions": list(bench.precisions),
         "series": series,
-        "speed": {"head": speed_head(bench), "rows": speed_rows(bench)},
+        "measurements": {"head": speed_head(bench), "rows": speed_rows(bench)},
         "growth": {"head": list(GROWTH), "rows": growth_rows(bench)},
         "layers": {"head": layers_head(bench), "rows": layers_rows(bench)},
         "facts": [*devices, machine],
@@ -57,6 +57,7 @@ def page_data(bench: Bench) -> Json:
         "runs": [],
         "metrics": {"shown": []},
         "colours": {"ranked": False},
+        "speed": {"backends": []},
     }
 
 

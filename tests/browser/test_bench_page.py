@@ -1,0 +1,43 @@
+"""The page of a benchmark in a real browser, opened from disk."""
+
+from pipeline.bench.page import page
+from pipeline.bench.results import Bench, Measured
+from pipeline.bench.sentence import sentences
+
+
+def measured(backend, batch, seconds):
+    """A measurement of six equal rounds."""
+    rounds = [seconds] * 6
+    return Measured(
+        backend=backend, precision="fp32", batch=batch, train=rounds, infer=rounds,
+        beside=("torch", "jax"), memory_mb=100.0, first_seconds=1.0, compile_seconds=0.5,
+        layers={"conv1": (seconds, seconds)} if batch == 32 else {},
+    )  # fmt: skip
+
+
+def test_the_page_of_a_benchmark_draws_its_curves_and_tables_without_an_error(browser, tmp_path):
+    made = Bench(
+        title="cnn <on> digits", batch=32, backends=("torch", "jax"), precisions=("fp32",),
+        measured=[measured(name, n, n * s) for n in (32, 64) for name, s in (("torch", 2.0), ("jax", 1.0))],
+        notes=["the machine was busy"],
+    )  # fmt: skip
+    path, troubles, asked = tmp_path / "bench.html", [], []
+    path.write_text(page(made))
+    opened = browser.new_page()
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.on("console", lambda message: troubles.append(message.text))
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(path.as_uri())
+    assert troubles == []
+    opened.evaluate("redrawAll()")
+    assert opened.evaluate("plots.map((plot) => plot.element.data.length)") == [2] * 5
+    assert opened.locator("h1").inner_text() == "cnn <on> digits"
+    assert opened.locator("#summary p").all_inner_texts() == sentences(made)
+    assert opened.locator("#notes li").all_inner_texts() == ["the machine was busy"]
+    rows = {
+        name: opened.locator(f"#{name} tbody tr").count()
+        for name in ("measurements", "growth", "layers")
+    }
+    assert rows == {"measurements": 4, "growth": 2, "layers": 1}
+    assert troubles == []
+    assert asked == [path.as_uri()]
