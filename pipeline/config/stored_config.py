@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
+from functools import cache
 from typing import cast
 
 from omegaconf import MISSING as REQUIRED
@@ -45,7 +46,7 @@ def completed(saved: Mapping[str, object]) -> dict[str, object]:
     So a new key must by default mean what was done before it. A default that changes is no such key: the
     stored config has its old value.
     """
-    today = defaults_of(Config)
+    today = dict(defaults_of(Config))
     for field in fields(Config):
         stored = saved.get(field.name)
         if isinstance(stored, dict):
@@ -55,7 +56,8 @@ def completed(saved: Mapping[str, object]) -> dict[str, object]:
     return _merged(today, saved)
 
 
-def defaults_of(schema: type) -> dict[str, object]:
+@cache  # a sweep asks for each of its jobs
+def defaults_of(schema: type) -> Mapping[str, object]:
     """Return the defaults of a dataclass as plain containers."""
     return {field.name: plain(_default_of(field)) for field in fields(schema)}
 

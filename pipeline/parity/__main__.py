@@ -17,6 +17,7 @@ from pipeline.backend_specs import BACKENDS
 from pipeline.child_command import quoted
 from pipeline.commands import command
 from pipeline.config.checks.hydra_errors import explain
+from pipeline.config.checks.open_keys import check_open_keys
 from pipeline.config.checks.validate import check_arguments, validate_config
 from pipeline.config.experiment import Config, register
 from pipeline.config.fields import require
@@ -122,6 +123,7 @@ def compose_configs(overrides: Sequence[str], folder: str | None = None) -> dict
         search = [f"hydra.searchpath=[{quoted(f'file://{Path(folder).resolve()}')}]"]
     given = [*search, *defaults, *overrides, *ALWAYS]
     with compose_from(CONF):
+        check_open_keys(given)
         configs = {
             option: validate_config(compose("config", [*given, f"backend={option}"]))
             for option in options

@@ -32,7 +32,7 @@ EXPERIMENTS = [
 ]
 # Frozen here on purpose: a key that joins these must be one that cannot change the result.
 IRRELEVANT = {
-    "name", "mode", "resume", "checkpoint", "tags", "sweep.retry_failed", "sweep.dry_run",
+    "name", "mode", "resume", "checkpoint", "tags", "sweep.retry_failed", "sweep.dry_run", "sweep.vectorize",
     "dataset.root", "dataset.download",
     "train.stop_after", "train.profile", "train.log_every", "train.eval_batch_size",
 }  # fmt: skip
@@ -95,7 +95,7 @@ def composed(configure):
     made = []
     for config in [plain(configure(text)) for text in (*overrides, *set_here)]:
         groups = {group: value for group, value in config.items() if isinstance(value, dict)}
-        default = flat(defaults_of(Config) | {"backend": defaults_of(BackendConfig)})
+        default = flat({**defaults_of(Config), "backend": defaults_of(BackendConfig)})
         for group in SCHEMAS:
             default |= flat({group: defaults_of(schema_of(group, config[group]))})
         keys = [key for key in flat(groups) if not key.endswith(".name") and key.count(".") == 1]
@@ -161,10 +161,14 @@ def test_a_run_of_an_earlier_version_is_found_and_resumed(configure, tmp_path, o
         assert job_status(other, run.path).state is JobState.new
 
 
-def test_a_default_that_changed_since_makes_another_experiment(configure, tmp_path, monkeypatch):
+def test_a_default_that_changed_since_makes_another_experiment(
+    request, configure, tmp_path, monkeypatch
+):
     config = configure("model=gpt dataset=text")
     run = write_older_run(tmp_path / "run", config, {"model.bias"})
     monkeypatch.setattr(GPTConfig.__dataclass_fields__["width"], "default", 64)
+    defaults_of.cache_clear()
+    request.addfinalizer(defaults_of.cache_clear)
     assert find_resumable_run(tmp_path, signature(config)) == run.path
     of_today = replace(config, model=replace(config.model, width=64))
     assert find_resumable_run(tmp_path, signature(of_today)) is None
