@@ -22,12 +22,15 @@ def step_key(
     step: jax.Array | int,
     part: jax.Array | int = 0,
     words: jax.Array | None = None,
+    devices: int = 1,
 ) -> jax.Array:
     """Key of one micro-batch after `step` updates; layers fold their names into it.
 
-    `words` are the two of the run's seed, if it is one of several that train at once.
+    `words` are the two of the run's seed, if it is one of several that train at once. On several devices
+    masks are always the shared ones: of the device's own generator each would draw those of all.
     """
-    generator = GENERATORS[config.train.randomness]
+    randomness = config.train.randomness if devices == 1 else Randomness.shared
+    generator = GENERATORS[randomness]
     own = jnp.array(key_words(config.seed, "dropout"), jnp.uint32) if words is None else words
     data = jnp.tile(own, 1 if generator == "threefry2x32" else 2)
     key = jax.random.wrap_key_data(data, impl=generator)

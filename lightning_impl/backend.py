@@ -78,7 +78,9 @@ def train(experiment: Experiment, device: Device) -> None:
         module.load_state_dict(content["state_dict"], strict=True)
         recorder_state = RecorderState.from_json(content["recorder"])
         experiment.recorder.restore(content["global_step"], recorder_state)
-    train_loop(experiment, device, module, content)
+    resumed = CheckpointFiles(content)
+    del content  # only until Lightning has restored it: a whole checkpoint on each process
+    train_loop(experiment, device, module, resumed)
 
 
 def test(

@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import nn
+from torch.optim import Optimizer
 
 from lightning_impl.device import Device
 from lightning_impl.norms import SyncBatchNorm
@@ -148,17 +149,32 @@ class _FSDP2(ModelParallelStrategy):
         _module_of(self).load_state_dict(parts, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        Strategy.load_optimizer_state_dict(self, checkpoint)
-        for optimizer in self.optimizers:
-            for parameter, slots in optimizer.state.items():
-                for name, slot in slots.items():
-                    if isinstance(slot, torch.Tensor) and slot.shape == parameter.shape:
-                        slots[name] = part(slot, parameter)
+        states = zip(self.optimizers, checkpoint["optimizer_states"], strict=True)
+        own = [own_shards(optimizer, state) for optimizer, state in states]
+        Strategy.load_optimizer_state_dict(self, {"optimizer_states": own})
 
     def on_validation_start(self) -> None:
         """Broadcast rank 0's buffers, as DDP does before each forward pass."""
         for buffer in _loose_buffers(_module_of(self)):
             torch.distributed.broadcast(buffer, 0)
+
+
+def own_shards(optimizer: Optimizer, state: State) -> State:
+    """Return an optimizer's whole state with the shards that this device keeps, cut one by one."""
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+
+    def cut(slot: object, parameter: torch.Tensor) -> object:
+        if not isinstance(slot, torch.Tensor) or slot.shape != parameter.shape:
+            return slot
+        return part(slot, parameter)
+
+    slots = {
+        number: {name: cut(slot, one) for name, slot in state["state"][number].items()}
+        for number, one in zip(numbers, parameters, strict=True)
+        if number in state["state"]
+    }
+    return {**state, "state": slots}
 
 
 def _module_of(strategy: Strategy) -> LightningModule:

@@ -119,12 +119,13 @@ def forward(
 ) -> tuple[PyTree, PyTree, PyTree]:
     """Return a model's outputs for one micro-batch, the running statistics after it, nothing to observe."""
     index, batch = part
+    key = step_key(context.config, state.step, index, context.words, context.device.devices)
     outputs, changed = context.loss.outputs(
         state.apply_fn,
         {"params": params, "batch_stats": batch_stats},
         batch,
         train=True,
-        rngs={"dropout": step_key(context.config, state.step, index, context.words)},
+        rngs={"dropout": key},
         mutable=["batch_stats"],
     )
     return outputs, changed.get("batch_stats", {}), {}

@@ -9,6 +9,7 @@ from torch.autograd.profiler import record_function
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, supported_activities
 
+from lightning_impl.checkpoints import CheckpointFiles
 from lightning_impl.device import Device
 from lightning_impl.training.loop import train
 from lightning_impl.training.step import TrainingModule
@@ -38,7 +39,7 @@ def time_layers(experiment: Experiment, device: Device, module: TrainingModule) 
     recorder = TracedSteps(config, experiment.plan.data, trace.start, trace.stop)
     module.recorder = recorder
     with _marked(module.model), suppress(Enough):
-        train(replace(experiment, recorder=recorder), device, module, None)
+        train(replace(experiment, recorder=recorder), device, module, CheckpointFiles())
     own = "self_device_time_total" if device.kind == "gpu" else "self_cpu_time_total"
     # Kernels have events of their own, and count for the operation that starts them.
     events = [event for event in trace.events() or [] if event.device_type.name == "CPU"]

@@ -59,7 +59,7 @@ CALLED = (
 
 
 def train(
-    experiment: Experiment, device: Device, module: TrainingModule, content: dict[str, Any] | None
+    experiment: Experiment, device: Device, module: TrainingModule, resumed: CheckpointFiles
 ) -> None:
     """Run Lightning's Trainer to the end of the run, from a module at step 0 or a checkpoint's content."""
     plan, recorder, config = experiment.plan, experiment.recorder, experiment.config.train
@@ -86,7 +86,7 @@ def train(
             Checkpoints(folder, recorder),
         ],
     )
-    trainer.strategy.checkpoint_io = CheckpointFiles(content)
+    trainer.strategy.checkpoint_io = resumed
     batches = TrainBatches(plan, device, config.accumulate, lambda: trainer.global_step)
     if recorder.step == 0:
         recorder.describe(parameters_of(module.model), batches.digest())
@@ -96,7 +96,7 @@ def train(
             module,
             train_dataloaders=batches,
             val_dataloaders=EvalBatches(plan.data.val, plan, device, config.eval_batch),
-            ckpt_path=folder if content else None,  # any path: `CheckpointFiles` has the content
+            ckpt_path=folder if resumed.content else None,  # any path: `resumed` has the content
         )
 
 

@@ -210,3 +210,13 @@ def test_several_devices_have_one_description(configure):
     describe = [prepare(configure(f"{MLP} accelerator.devices={n}")).description for n in (1, 4)]
     assert re.fullmatch(r"jax on cpu, \d+ threads", describe[0])
     assert describe[1] == describe[0].replace("jax on ", "jax on 4 × ")
+
+
+def test_a_device_draws_only_its_own_part_of_a_dropout_s_mask(laid_out):
+    case = "model=vit model.depth=1 model.width=16 model.dropout=0.1 train.batch_size=16"
+    program, _ = stepped(*laid_out(f"accelerator=cpu {case} accelerator.devices=4"))
+    drawn = [np.prod([*map(int, found.split(","))]) for found in
+             re.findall(r"u32\[([\d,]+)\]", program.as_text())]  # fmt: skip
+    hidden = 16 * 5 * 64  # of the whole batch: four patches and a class token, four times the width
+    assert hidden // 4 in drawn
+    assert max(drawn) < hidden

@@ -8,13 +8,15 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.multiprocessing import spawn
 
 from lightning_impl.data.batches import COUNTED, EvalBatches, TrainBatches
 from lightning_impl.device import Device
 from lightning_impl.norms import SyncBatchNorm, convert_sync_batchnorm
 from lightning_impl.randomness import Dropout, DropPath, step_key, use_key
-from lightning_impl.sharding import blocks
+from lightning_impl.sharding import blocks, shard
+from lightning_impl.strategies import own_shards
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision, Randomness, TrainConfig
 from pipeline.data import sources
@@ -55,7 +57,8 @@ def run_rank(rank, port, folder):
         timeout=timedelta(minutes=2),
     )
     device = device_of(rank)
-    torch.save(collective_results(device) | normalise_shares(device), folder / str(rank))
+    found = collective_results(device) | normalise_shares(device) | {"slots": own_slots()}
+    torch.save(found, folder / str(rank))
     dist.destroy_process_group()
 
 
@@ -107,6 +110,38 @@ def collective_results(device):
     device.wait_for_all()
     values = [torch.tensor([1.0, 10.0]) * (step + device.world.rank) for step in range(2)]
     return {"asked": asked, "read": device.read(values).tolist()}
+
+
+def whole_slots():
+    """State of Adam for a matrix and a bias of six rows."""
+    slots = {"step": torch.tensor(7.0), "exp_avg": torch.arange(24.0).view(6, 4)}
+    bias = {"step": torch.tensor(7.0), "exp_avg": torch.arange(6.0)}
+    state = torch.optim.Adam(nn.Linear(4, 6).parameters()).state_dict()
+    return state | {"state": {0: slots, 1: bias}}
+
+
+def own_slots():
+    """What this rank keeps of the whole state of an optimizer, under fsdp."""
+    layer = nn.Linear(4, 6)
+    shard(layer, init_device_mesh("cpu", (SIZE,)))
+    optimizer = torch.optim.Adam(layer.parameters())
+    cut = own_shards(optimizer, whole_slots())
+    optimizer.load_state_dict(cut)
+    return [
+        (given["exp_avg"].to_local(), loaded["exp_avg"].to_local(), loaded["step"])
+        for given, loaded in zip(cut["state"].values(), optimizer.state.values(), strict=True)
+    ]
+
+
+@pytest.mark.slow
+def test_a_device_is_given_only_its_shards_of_an_optimizer_s_state(ranks):
+    for place, slots in enumerate(whole_slots()["state"].values()):
+        for rank, found in enumerate(ranks):
+            given, loaded, step = found["slots"][place]
+            assert torch.equal(given, slots["exp_avg"].chunk(SIZE)[rank])
+            assert given.untyped_storage().nbytes() == slots["exp_avg"].nbytes // SIZE
+            assert torch.equal(given, loaded)
+            assert step == 7
 
 
 @pytest.mark.slow
