@@ -26,6 +26,7 @@ from flax_impl.starting_values import canonical_weights, starting_values
 from flax_impl.state import from_canonical, initial_state, shapes_of
 from flax_impl.tasks import Inputs, build_loss
 from flax_impl.training.descent import make_descent
+from flax_impl.training.evaluation import make_test
 from flax_impl.training.inference import make_inference
 from flax_impl.training.layer_times import time_layers
 from flax_impl.training.loop import evaluate
@@ -37,7 +38,7 @@ from pipeline.config.models import Initializer, OwnConfig
 from pipeline.config.optimizers import SGDConfig
 from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
-from pipeline.run.backends import LayerTimes, Tested
+from pipeline.run.backends import LayerTimes, Test, Tested
 from pipeline.run.experiment import Experiment
 from pipeline.run.start.pretrained import start_from
 from pipeline.storage.checkpoints import Checkpoint, check_shapes, first_readable
@@ -83,14 +84,18 @@ def train(experiment: Experiment, device: Device) -> None:
     train_loop(experiment, device, *_start_state(experiment, device))
 
 
-def train_together(experiments: Sequence[Experiment], device: Device) -> list[Exception | None]:
-    """Train runs that are alike, all at once; return the error of each, as `train` would raise it."""
+def train_together(experiments: Sequence[Experiment], device: Device) -> list[Exception | Test]:
+    """Train runs that are alike, all at once.
+
+    For each return the error that `train` would raise, or a function that tests a checkpoint.
+    """
     members = [Member(experiment) for experiment in experiments]
     for member in members:
         with member.noting_failure():
             member.state, member.layout = _start_state(member.experiment, device)
     train_members(members, device)
-    return [member.failure for member in members]
+    test = make_test(experiments[0], device, *build(experiments[0], device, is_fresh=False))
+    return [member.failure or test for member in members]
 
 
 def _start_state(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:

@@ -1,6 +1,6 @@
 """The training loop over a Flax TrainState, and the evaluation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
@@ -8,17 +8,16 @@ import jax
 import numpy as np
 
 from flax_impl.checkpoints import Checkpoints
-from flax_impl.data.batches import EvalBatches, TrainBatches
+from flax_impl.data.batches import TrainBatches
 from flax_impl.device import Device, PyTree
 from flax_impl.layers import Layout
 from flax_impl.layout import module_names
 from flax_impl.sharding import shard
 from flax_impl.state import evaluated_weights, parameters_of
+from flax_impl.training.evaluation import make_evaluation
 from flax_impl.training.profiling import Profiler
-from flax_impl.training.step import StepContext, TrainState, make_eval_step, make_train_step
+from flax_impl.training.step import StepContext, TrainState, make_train_step
 from flax_impl.training.step_trace import Watch, Watched, observe_step
-from pipeline.config.train import Precision
-from pipeline.data.dataset import Split
 from pipeline.errors import Interrupted
 from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
@@ -52,7 +51,7 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
     if start == 0:
         recorder.describe(parameters_of(state, layout), batches.digest())
     train_step = _compile_step(experiment, device, layout)
-    evaluate_split = _make_evaluation(experiment, device, plan.data.val)
+    evaluate_split = make_evaluation(experiment, device, plan.data.val)
     train_step.show_start(state)
     recorder.begin(start, device)
     profiler = Profiler(experiment.folder, config.profile if device.world.is_main else None)
@@ -87,7 +86,7 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
 def evaluate(experiment: Experiment, device: Device, state: TrainState, layout: Layout) -> Tested:
     """Test the weights of a state."""
     data = experiment.plan.data
-    found = _make_evaluation(experiment, device, data.test, each=True)(state)
+    found = make_evaluation(experiment, device, data.test, each=True)(state)
     return Tested(*found, evaluated_weights(state, layout) if data.task.samples else {})
 
 
@@ -127,27 +126,3 @@ class _CompiledStep:
 
     def show(self, state: TrainState, learning_rate: float) -> None:
         """Do nothing; see `step_trace.Watched`."""
-
-
-def _make_evaluation(
-    experiment: Experiment, device: Device, split: Split, each: bool = False
-) -> Callable[[TrainState], tuple[Mapping[str, float], Mapping[str, np.ndarray]]]:
-    """Make a function that evaluates a split; it is compiled at its first call.
-
-    It returns the sums over all samples, and with `each` the predictions for each sample, if the task has
-    any.
-    """
-    plan, config = experiment.plan, experiment.config
-    batches = EvalBatches(split, plan, device, config.train.eval_batch)
-    lifts = experiment.recorder.observer.compares and config.train.precision is Precision.fp64
-    step = make_eval_step(StepContext(config, plan, device), each, lifts)
-
-    def evaluate_split(state: TrainState) -> tuple[Mapping[str, float], Mapping[str, np.ndarray]]:
-        done = [step(state, *batch) for batch in batches]
-        totals = device.read([values for values, _ in done]).sum(axis=0).tolist()
-        predictions = jax.device_get([found for _, found in done])
-        whole = jax.tree.map(lambda *parts: np.concatenate(parts).astype(np.float64), *predictions)
-        in_order = {name: batches.in_order(array) for name, array in whole.items()}
-        return dict(zip(plan.data.sums, totals, strict=True)), in_order
-
-    return evaluate_split

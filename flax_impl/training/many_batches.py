@@ -30,14 +30,19 @@ class ManyBatches:
         """Return the arguments of `TrainBatches`, all but the samples with an axis of runs in front."""
         steps, home = range(first, first + count), self.batches.home
         chosen = home.find(self._parts(self._indices(first, count)))
-        drawn = [[plan.draws(step) for step in steps] for plan in self.plans]
-        names = drawn[0][0]
-        draws = {
-            name: self._parts(np.stack([[one[name] for one in own] for own in drawn]))
-            for name in names
-        }
-        terms = [[plan.terms(step) for step in steps] for plan in self.plans]
-        terms = np.array(terms, self.device.dtype)
+        lead, shape = self.plans[0], (len(self.plans), count)
+        draws = {}
+        if lead.augmented or lead.data.task.noise:
+            drawn = [[plan.draws(step) for step in steps] for plan in self.plans]
+            draws = {
+                name: self._parts(np.stack([[one[name] for one in own] for own in drawn]))
+                for name in drawn[0][0]
+            }
+        if lead.data.task.counts_by_content:
+            found = [[plan.terms(step) for step in steps] for plan in self.plans]
+            terms = np.array(found, self.device.dtype)
+        else:
+            terms = np.full(shape, lead.terms(first), self.device.dtype)
         return home.samples, chosen, home.place_draws(draws), terms
 
     def _parts(self, batches: np.ndarray) -> np.ndarray:

@@ -64,6 +64,9 @@ LAYERS_REST = "rest"  # name of all that is no part of the model: batch, loss, u
 LAYERS_UNNAMED = "unnamed"  # name of what the compiler made, and gave no name
 
 
+Test = Callable[[Checkpoint], Tested]
+
+
 class TrainedModel(Protocol):
     """A trained model as the users of its framework know it."""
 
@@ -91,8 +94,11 @@ class Backend(Protocol):
     def train(self, experiment: Any, device: Device) -> None:
         """Train to the last step, from scratch or from `experiment.resume`."""
 
-    def train_together(self, experiments: Sequence[Any], device: Device) -> list[Exception | None]:
-        """Train runs that `run_inputs.shape_of` says are alike, all at once; return the error of each."""
+    def train_together(self, experiments: Sequence[Any], device: Device) -> list[Exception | Test]:
+        """Train runs that `run_inputs.shape_of` says are alike, all at once.
+
+        For each it returns the error that ended it, or a function that tests a checkpoint, as `test` does.
+        """
 
     def test(
         self, experiment: Any, device: Device, checkpoint: Checkpoint | PortableCheckpoint

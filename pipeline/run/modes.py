@@ -1,25 +1,24 @@
 """Modes of a run: training with a test, a test alone, or a preview of the inputs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from pipeline.config.experiment import Mode
 from pipeline.console import say_line
-from pipeline.run.backends import Tested
+from pipeline.run.backends import Test, Tested
 from pipeline.run.experiment import Experiment
 from pipeline.run.prepared import Prepared
 from pipeline.run.preview_inputs import preview_inputs
 from pipeline.run.recording.recorder import Recorder
 from pipeline.run.transfer import export_tested, on_all_ranks
 from pipeline.storage.checkpoints import (
-    Checkpoint,
     candidates,
     checkpoint_of_step,
     checkpoints_of,
     choose_tested,
 )
-from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.predictions import MOST, Outputs, predictions_of, write_outputs
 from pipeline.storage.recorder_state import Best
 from pipeline.storage.run_folder import PREDICTIONS
@@ -31,11 +30,17 @@ def train_and_test(experiment: Experiment, prepared: Prepared, result: RunResult
     """Train, then test the best checkpoint; without an evaluation, the last one."""
     prepared.backend.train(experiment, prepared.device)
     prepared.device.wait_for_all()  # until the first rank has written the last checkpoint
-    return test_trained(experiment, prepared, result)
+    find = partial(prepared.backend.test, experiment, prepared.device)
+    return test_trained(experiment, prepared, result, find)
 
 
-def test_trained(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
-    """Test the best checkpoint of a run that has trained; without an evaluation, the last one."""
+def test_trained(
+    experiment: Experiment, prepared: Prepared, result: RunResult, find: Test
+) -> RunResult:
+    """Test the best checkpoint of a run that has trained; without an evaluation, the last one.
+
+    `find` is the backend's `test` of a checkpoint.
+    """
     recorder = experiment.recorder
     best = recorder.best or Best(None, None, recorder.step)
     checkpoint = checkpoint_of_step(experiment.folder, best.step)
@@ -43,7 +48,7 @@ def test_trained(experiment: Experiment, prepared: Prepared, result: RunResult) 
         checkpoint = checkpoints_of(experiment.folder)[0]
         recorder.progress.message(f"the best checkpoint is gone; testing {checkpoint.path}")
     result = replace(result, best=replace(best, checkpoint=str(checkpoint.path)))
-    return test(experiment, prepared, result, checkpoint, checkpoint.step)
+    return test(experiment, prepared, result, partial(find, checkpoint), checkpoint.step)
 
 
 def test_only(experiment: Experiment, prepared: Prepared, result: RunResult) -> RunResult:
@@ -59,20 +64,21 @@ def test_only(experiment: Experiment, prepared: Prepared, result: RunResult) -> 
     if prepared.world.is_main:
         say_line(f"testing {path} ({why})")
     experiment.recorder.stopwatch.end_setup()
-    return test(experiment, prepared, result, chosen, step)
+    find = partial(prepared.backend.test, experiment, prepared.device, chosen)
+    return test(experiment, prepared, result, find, step)
 
 
 def test(
     experiment: Experiment,
     prepared: Prepared,
     result: RunResult,
-    checkpoint: Checkpoint | PortableCheckpoint,
+    find: Callable[[], Tested],
     step: int,
 ) -> RunResult:
-    """Test a checkpoint of a step; write the predictions, and samples that the model makes."""
+    """Test the checkpoint of a step, as `find` does; write the predictions, and samples of the model."""
     recorder = experiment.recorder
     recorder.pause()
-    tested = prepared.backend.test(experiment, prepared.device, checkpoint)
+    tested = find()
     recorder.resume("eval")
     metrics = recorder.record_test(step, tested.sums)
     if prepared.world.is_main:

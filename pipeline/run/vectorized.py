@@ -8,12 +8,12 @@ from omegaconf import OmegaConf
 from rich.markup import escape
 
 from pipeline.config.experiment import Config, plain
-from pipeline.config.stored_config import structured
 from pipeline.console import print_and_log, say_line
 from pipeline.devices.stop_signals import StopSignal
 from pipeline.devices.world import World
 from pipeline.formatting import format_number
 from pipeline.loggers.shared_progress import MemberProgress, SharedProgress
+from pipeline.run.backends import Test
 from pipeline.run.experiment import Experiment, Job
 from pipeline.run.members import Member
 from pipeline.run.modes import test_trained
@@ -85,24 +85,24 @@ def run_vectorized(members: Sequence[Member], sweep: str | None, world: World) -
 
 def _train_and_test(runs: Sequence[_Run], alike: Prepared) -> int:
     """Train the started runs, and end each."""
-    failures: dict[int, Exception] = {}
+    found: dict[int, Exception | Test] = {}
     for number, own in enumerate(runs):
         try:
             assert own.started
             own.started.open()
         except Exception as error:
-            failures[number] = error
-    going = [number for number in range(len(runs)) if number not in failures]
+            found[number] = error
+    going = [number for number in range(len(runs)) if number not in found]
     experiments = [own.started.experiment for own in runs if own.started]
     try:
-        found = alike.backend.train_together([experiments[n] for n in going], alike.device)
+        trained = alike.backend.train_together([experiments[n] for n in going], alike.device)
     except Exception as error:  # of all: the device is out of memory, or the model cannot be made
-        found = [error] * len(going)
-    failures |= {n: error for n, error in zip(going, found, strict=True) if error}
+        trained = [error] * len(going)
+    found |= zip(going, trained, strict=True)
     codes = [0]
     for number, own in enumerate(runs):
         assert own.started
-        ending = own.started.conclude(partial(_after_training, failures.get(number), len(runs)))
+        ending = own.started.conclude(partial(_after_training, found[number], len(runs)))
         _end(own, ending)
         if ending.failure is None:
             codes.append(ending.exit_code)
@@ -110,16 +110,16 @@ def _train_and_test(runs: Sequence[_Run], alike: Prepared) -> int:
 
 
 def _after_training(
-    failure: Exception | None,
+    found: Exception | Test,
     count: int,
     experiment: Experiment,
     prepared: Prepared,
     result: RunResult,
 ) -> RunResult:
     """Test a run that has trained with others; raise what ended its training before the last step."""
-    if failure is not None:
-        raise failure
-    return test_trained(experiment, prepared, replace(result, vectorized=count))
+    if isinstance(found, Exception):
+        raise found
+    return test_trained(experiment, prepared, replace(result, vectorized=count), found)
 
 
 def _end(own: _Run, ending: Ending) -> None:
@@ -157,5 +157,5 @@ def _write_hydra(member: Member) -> None:
     """Write the config as composed and the overrides, as Hydra does for a single run."""
     folder = member.folder / ".hydra"
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(structured(plain(member.config)), folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(plain(member.config)), folder / "config.yaml")
     OmegaConf.save(list(member.overrides), folder / "overrides.yaml")

@@ -125,6 +125,7 @@ ONE_SIDED_FILES = {
     "flax_impl/layout.py": "canonical names and layouts are torch's own",
     "flax_impl/starting_values.py": "a torch model is made with its values, under the canonical names",
     "flax_impl/training/descent.py": "torch's optimizers take named parameters as they are",
+    "flax_impl/training/evaluation.py": "Lightning's Trainer evaluates",
     "flax_impl/training/many.py": MANY,
     "flax_impl/training/many_batches.py": MANY,
     "flax_impl/training/many_steps.py": MANY,
