@@ -65,9 +65,10 @@ def test_a_page_that_does_not_exist_is_made_with_its_title(tmp_path):
         ("folder.py --rounds=1 --batches=1 --images=100 --size=32", "| DataLoader |"),
         ("folder.py --files=90", "first batch of 90 files, found again"),
         ("tokens.py --rounds=1 --steps=2 --backend=jax", "| jax |"),
+        ("vectorize.py --rounds=1 --jobs=2 --models=linear train.steps=9", "| jax | linear |"),
     ],
 )
-def test_the_benchmark_of_a_data_set_ends_in_its_table(arguments, says):
+def test_a_benchmark_that_compares_two_sides_ends_in_its_table(arguments, says):
     root = Path(__file__).resolve().parent.parent
     file, *options = arguments.split()
     command = [sys.executable, f"benchmarks/{file}", *options]

@@ -84,6 +84,8 @@ class Search:
             if config.sweep.dry_run:
                 return
             note_sweep(self.folder, self.config)
+            if config.sweep.vectorize:
+                print("by itself: each trial: it is chosen by the results of others", flush=True)
             if config.sweep.retry_failed:
                 enqueue_failed(study)
             while (trials := self.next_trials(study, space)) and self.run_trials(study, trials):
