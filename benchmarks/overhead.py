@@ -1,11 +1,15 @@
 """Overhead of Tandem: each backend's training loop beside a bare one by hand in the same framework.
 
-Same model (`cnn`), batch, data and optimizer; the two take turns in one process, and the ratio is of
-each pair, so that a machine whose speed drifts does not decide. Evaluation and compilation are left
-out on both sides. With `--devices 2` they share the batch between two: torch's DDP in as many processes,
-in which again the two loops take turns; JAX's on a mesh.
+Same model, batch, data and optimizer; the two take turns in one process, and the ratio is of each pair,
+so that a machine whose speed drifts does not decide. Its median is given with the lowest and highest, which
+for six rounds are a 97 % interval of the median. Evaluation and compilation are left out on both sides. With
+`--devices 2` they share the batch between two: torch's DDP in as many processes, in which again the two loops
+take turns; JAX's on a mesh.
 
-    python benchmarks/overhead.py [--rounds 5] [--steps 128] [--backend torch,jax] [--devices 1] [OVERRIDE …]
+    python benchmarks/overhead.py [--case cnn] [--rounds 6] [--steps N] [--backend torch,jax] [--devices 1]
+        [OVERRIDE …]
+
+The cases are those of `CASES`, or `all`.
 """
 
 import argparse
@@ -16,70 +20,121 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+import hydra
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-BATCH, WARMUP = 128, 32
+
+from pipeline.config.experiment import Config, register, typed  # noqa: E402
+from pipeline.config.hydra_compat import compose_from  # noqa: E402
+from pipeline.config.own_datasets import TokensConfig  # noqa: E402
+from pipeline.data import sources  # noqa: E402
+from pipeline.devices.world import find_world  # noqa: E402
+from pipeline.run.experiment import Job  # noqa: E402
+from pipeline.run.runner import run  # noqa: E402
+from pipeline.storage.run_folder import RunFolder  # noqa: E402
+
+WARMUP = 32  # steps, or as many as are timed
 ROW = "row: "  # how the line begins that a worker leaves for the table
+TOKENS, VOCABULARY, LENGTH = 1_000_000, 512, 128
 
 
-CNN = ["model=cnn", "dataset=synthetic", f"train.batch_size={BATCH}"]
+@dataclass(frozen=True)
+class Case:
+    """A model and its data."""
+
+    overrides: tuple[str, ...]
+    batch: int
+    steps: int  # timed in a round
+    says: str
 
 
-def ours(backend: str, steps: int, devices: int, overrides: list[str], folder: Path) -> float:
-    """Samples per second of a real run of the backend, as the recorder of its first process says.
+CASES = {
+    "cnn": Case(("model=cnn", "dataset=synthetic"), 128, 128, "of 32×32×3"),
+    "digits": Case(("model=cnn", "dataset=digits"), 32, 1024, "of 8×8, the step of `make run`"),
+    "resnet18": Case(("model=resnet18", "dataset=synthetic"), 16, 16, "of 32×32×3"),
+    "vit_tiny": Case(
+        ("model=vit_tiny", "model.patch=4", "dataset=synthetic"), 16, 16, "of 32×32×3, 64 patches"
+    ),
+    "gpt": Case(
+        ("model=gpt", "model.width=128", "model.depth=2", "model.heads=4", "dataset=tokens",
+         "dataset.path=TOKENS", "dataset.dtype=uint16", f"dataset.length={LENGTH}"),
+        16, 32, f"of {LENGTH} tokens out of a memory-mapped file, width 128",
+    ),
+}  # fmt: skip
 
-    `overrides` name the model, the data set and the batch size.
-    """
-    from hydra import compose
 
-    from pipeline.config.experiment import register, typed
-    from pipeline.config.hydra_compat import compose_from
-    from pipeline.devices.world import find_world
-    from pipeline.run.experiment import Job
-    from pipeline.run.runner import run
-    from pipeline.storage.run_folder import RunFolder
-
+def compose(backend: str, case: Case, overrides: Sequence[str] = ()) -> Config:
+    """Compose the experiment of a case."""
     register()
     with compose_from(ROOT / "conf"):
-        config = compose(
-            "config",
-            [
-                f"backend={backend}", "logger=none", f"train.steps={WARMUP + steps}",
-                "optimizer=adamw", f"train.log_every={WARMUP}",
-                f"train.eval_every={WARMUP + steps}steps",
-                f"accelerator.devices={devices}", *overrides,
-            ],
-        )  # fmt: skip
+        batch = f"train.batch_size={case.batch}"
+        every = [f"backend={backend}", "logger=none", "optimizer=adamw", batch]
+        return typed(hydra.compose("config", [*every, *case.overrides, *overrides]))
+
+
+def ours(
+    backend: str,
+    case: Case,
+    steps: tuple[int, int],
+    devices: int,
+    overrides: Sequence[str],
+    folder: Path,
+) -> float:
+    """Samples per second of a real run of the backend, as the recorder of its first process says.
+
+    `steps` are those of the warm-up, and those that are timed.
+    """
+    length = [
+        f"train.steps={sum(steps)}", f"train.log_every={steps[0]}",
+        f"train.eval_every={sum(steps)}steps", f"accelerator.devices={devices}",
+    ]  # fmt: skip
     world = find_world()
-    run(typed(config), Job(folder, backend), world)
+    run(compose(backend, case, [*length, *overrides]), Job(folder, backend), world)
     return RunFolder(folder).result.throughput if world.is_main else math.nan
 
 
-def bare(backend: str, steps: int, devices: int, gpu: bool) -> float:
-    """Samples per second of the loop by hand, on the same images."""
-    from pipeline.config.datasets import SyntheticConfig
-    from pipeline.data import sources
-
-    data = sources.load(SyntheticConfig())
+def bare(backend: str, case: Case, steps: tuple[int, int], devices: int, gpu: bool) -> float:
+    """Samples per second of the loop by hand, on the same data."""
+    config = compose(backend, case)
+    data = sources.load(config.dataset)
+    hand = importlib.import_module(f"bare_{backend}")
     device = {"torch": "cuda", "jax": "gpu"}[backend] if gpu else "cpu"
-    train = importlib.import_module(f"bare_{backend}").train
-    images, labels = data.train.fields["image"], data.train.fields["label"]
-    return train(images, labels, data.outputs, BATCH, steps, WARMUP, device, devices)
+    if isinstance(config.dataset, TokensConfig):
+        tokens = np.memmap(config.dataset.path, np.uint16, "r")
+        batches = hand.token_batches(tokens, LENGTH, case.batch, device)
+    else:
+        fields = data.train.fields
+        batches = hand.image_batches(fields["image"], fields["label"], case.batch, device, devices)
+    room = {"torch": "lightning_impl", "jax": "flax_impl"}[backend]
+    shape = data.train.fields["image"].shape[1:] if "image" in data.train.fields else (LENGTH,)
+    if config.model.name == "cnn":
+        model = hand.cnn(shape, data.outputs)
+    else:
+        build = importlib.import_module(f"{room}.models").build_model
+        model = build(config.model, shape, data.outputs)
+    return hand.train(model, batches, case.batch, steps, device, devices)
 
 
 def measure(options: argparse.Namespace) -> dict:
     """Throughputs of both loops, taking turns, and their ratio pair by pair."""
-    backend, steps, devices = options.backend, options.steps, options.devices
+    backend, devices, folder = options.backend, options.devices, options.worker
+    case = located(CASES[options.case], folder)
+    steps = options.steps or case.steps
+    warmup = min(WARMUP, steps)
     pairs = []
     for turn in range(options.rounds + 1):
-        hand = bare(backend, steps, devices, options.gpu)
-        folder = options.worker / f"{backend}-{turn}"
-        pair = (hand, ours(backend, steps, devices, CNN + options.override, folder))
+        hand = bare(backend, case, (warmup, steps), devices, options.gpu)
+        run_folder = folder / f"{backend}-{turn}"
+        own = ours(backend, case, (warmup, steps), devices, options.override, run_folder)
         if turn:  # the first pair warms the machine up
-            pairs.append(pair)
+            pairs.append((hand, own))
     ratios = sorted(own / hand for hand, own in pairs)
     return {
         "backend": backend,
@@ -91,13 +146,24 @@ def measure(options: argparse.Namespace) -> dict:
     }
 
 
-def row_of(backend: str, devices: int) -> dict:
-    """Row of `measure` for a backend, run in its own process, or in one per torch device."""
+def located(case: Case, folder: Path) -> Case:
+    """Return a case whose file of tokens is made in a folder."""
+    if "dataset.path=TOKENS" not in case.overrides:
+        return case
+    file = folder / "tokens.bin"
+    if not file.exists():
+        random = np.random.default_rng(0)
+        random.integers(VOCABULARY, size=TOKENS, dtype=np.uint16).tofile(file)
+    return replace(case, overrides=tuple(o.replace("TOKENS", str(file)) for o in case.overrides))
+
+
+def row_of(backend: str, case: str, devices: int) -> dict:
+    """Row of `measure` for a backend and a case, run in its own process, or in one per torch device."""
     python = [sys.executable]
     if backend == "torch" and devices > 1:
         python += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
     with tempfile.TemporaryDirectory() as folder:
-        own = ["--worker", folder, "--backend", backend]
+        own = ["--worker", folder, "--backend", backend, "--case", case]
         command = [*python, __file__, *sys.argv[1:], *own]
         if devices > 1:  # torchrun would give each a single one, however many cores there are
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // devices)))
@@ -110,8 +176,9 @@ def main() -> None:
     """Measure each backend, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backend", default="torch,jax", help="which, with commas between")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=128, help="timed steps in a round")
+    parser.add_argument("--case", default="cnn", help=f"{', '.join(CASES)} or all")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, help="timed in a round, instead of the case's")
     parser.add_argument("--gpu", action="store_true", help="the bare loop on the GPU, too")
     parser.add_argument("--devices", type=int, default=1, help="that share the batch")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)  # where its runs lie
@@ -122,14 +189,15 @@ def main() -> None:
         if os.environ.get("RANK", "0") == "0":
             print(f"\n{ROW}{json.dumps(row)}")
         return
-    devices = f" on {options.devices} devices" if options.devices > 1 else ""
-    print(f"samples/s, cnn, batch 128 of 32×32×3{devices}; ratio = median (lowest … highest)")
-    for backend in options.backend.split(","):
-        row = row_of(backend, options.devices)
-        print(
-            f"{backend:6} by hand {row['bare']:9,.0f}   tandem {row['tandem']:9,.0f}   "
-            f"ratio {row['ratio']:.2f} ({row['lowest']:.2f} … {row['highest']:.2f})"
-        )
+    on = f", on {options.devices} devices" if options.devices > 1 else ""
+    print("samples/s; ratio = median (lowest … highest)")
+    print("| | by hand | tandem | ratio |\n|---|---|---|---|")
+    for name in CASES if options.case == "all" else options.case.split(","):
+        for backend in options.backend.split(","):
+            row = row_of(backend, name, options.devices)
+            ratio = f"{row['ratio']:.2f} ({row['lowest']:.2f} … {row['highest']:.2f})"
+            says = f"`{name}`, batch {CASES[name].batch} {CASES[name].says}{on}: {backend}"
+            print(f"| {says} | {row['bare']:,.0f} | {row['tandem']:,.0f} | {ratio} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,11 @@ def test_a_page_that_does_not_exist_is_made_with_its_title(tmp_path):
     [
         ("folder.py --rounds=1 --batches=1 --images=100 --size=32", "| DataLoader |"),
         ("folder.py --files=90", "first batch of 90 files, found again"),
-        ("tokens.py --rounds=1 --steps=2 --backend=jax", "| jax |"),
         ("vectorize.py --rounds=1 --jobs=2 --models=linear train.steps=9", "| jax | linear |"),
+        (
+            "overhead.py --case=gpt,digits --rounds=1 --steps=2 --backend=jax",
+            "the step of `make run`: jax |",
+        ),
     ],
 )
 def test_a_benchmark_that_compares_two_sides_ends_in_its_table(arguments, says):

@@ -29,7 +29,7 @@ def cross_entropy(
 ) -> list[jax.Array]:
     """Return the sum of the cross-entropies, and the number of right predictions."""
     loss = cross_entropies(logits, targets, smoothing)
-    return [(loss * counted).sum(), ((logits.argmax(axis=-1) == targets) * counted).sum()]
+    return [(loss * counted).sum(), ((likeliest(logits) == targets) * counted).sum()]
 
 
 def cross_entropies(logits: jax.Array, targets: jax.Array, smoothing: float) -> jax.Array:
@@ -38,6 +38,17 @@ def cross_entropies(logits: jax.Array, targets: jax.Array, smoothing: float) -> 
         return jax.nn.logsumexp(logits, axis=-1) - _chosen(logits, targets)
     soft = optax.smooth_labels(jax.nn.one_hot(targets, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits, soft.astype(logits.dtype))
+
+
+def likeliest(logits: jax.Array) -> jax.Array:
+    """Return the first index of the largest value along the last axis, as `argmax`; a NaN is the largest.
+
+    XLA's `argmax` is not vectorised on a CPU: nine times slower, 6 % of a step of a small `gpt`. Only here:
+    torch's is fast.
+    """
+    largest, places = logits.max(axis=-1, keepdims=True), jnp.arange(logits.shape[-1])
+    found = (logits == largest) | jnp.isnan(logits)
+    return jnp.where(found, places, logits.shape[-1]).min(axis=-1)
 
 
 @jax.custom_vjp

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from flax_impl.tasks.classification import cross_entropies
+from flax_impl.tasks.classification import cross_entropies, likeliest
 from flax_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.tasks import Contrastive
 
@@ -26,4 +26,4 @@ class ContrastiveLoss(TaskLoss[Contrastive]):
         cosines = jnp.where(others, cosines, -jnp.inf)
         other = places ^ 1
         loss = jnp.where(counted > 0, cross_entropies(cosines, other, smoothing), 0)
-        return [loss.sum() / 2, ((cosines.argmax(axis=-1) == other) * counted).sum()]
+        return [loss.sum() / 2, ((likeliest(cosines) == other) * counted).sum()]

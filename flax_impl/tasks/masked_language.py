@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_impl.device import PyTree
-from flax_impl.tasks.classification import cross_entropies
+from flax_impl.tasks.classification import cross_entropies, likeliest
 from flax_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.tasks import MaskedLanguage
 
@@ -32,5 +32,5 @@ class MaskedLanguageLoss(TaskLoss[MaskedLanguage]):
         """Return the sums."""
         tokens, chosen = batch["tokens"], (batch["choice"] < self.task.chosen) * counted[:, None]
         loss = cross_entropies(outputs, tokens, smoothing)
-        correct = (outputs.argmax(axis=-1) == tokens) * chosen
+        correct = (likeliest(outputs) == tokens) * chosen
         return [(loss * chosen).sum(), chosen.sum(), correct.sum()]

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from flax_impl.tasks.classification import cross_entropies
+from flax_impl.tasks.classification import cross_entropies, likeliest
 from flax_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.tasks import Segmentation
 
@@ -17,7 +17,7 @@ class SegmentationLoss(TaskLoss[Segmentation]):
         """Return the sums."""
         mask, classes = batch["mask"], outputs.shape[-1]
         weights = (mask != self.task.ignored) * counted[:, None, None]
-        mask, said = jnp.where(mask == self.task.ignored, 0, mask), outputs.argmax(axis=-1)
+        mask, said = jnp.where(mask == self.task.ignored, 0, mask), likeliest(outputs)
         loss = cross_entropies(outputs, mask, smoothing)
         predicted, true = (jax.nn.one_hot(x, classes, dtype=bool) for x in (said, mask))
         return [

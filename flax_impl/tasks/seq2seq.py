@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_impl.device import PyTree
-from flax_impl.tasks.classification import cross_entropies
+from flax_impl.tasks.classification import cross_entropies, likeliest
 from flax_impl.tasks.task_loss import Batch, TaskLoss
 from pipeline.tasks.seq2seq import PADDING
 
@@ -29,7 +29,7 @@ class Seq2SeqLoss(TaskLoss):
         is_token = (later(target) != PADDING).at[:, 0].set(True)
         weights = is_token * counted[:, None]
         loss = cross_entropies(outputs, target, smoothing)
-        right = outputs.argmax(axis=-1) == target
+        right = likeliest(outputs) == target
         return [
             (loss * weights).sum(),
             weights.sum(),

@@ -14,6 +14,7 @@ from pipeline.data.dataset import Split
 from pipeline.data.prefetch import Prefetcher, RowRequest
 
 COUNTED = "counted"
+MOST_STEPS, BLOCK_BYTES = 32, 2**18  # of the training batches that are prepared together
 
 
 class TrainBatches:
@@ -34,17 +35,26 @@ class TrainBatches:
         self.rows = parts[:, device.share(parts.shape[1])].flatten()
         own = partial(plan.row_request, part=self.rows)
         self.stored = Prefetcher(plan.data.train.stored, own)
+        # Small batches of several steps are prepared together; stored fields ahead, step by step.
+        batch = plan.data.train.nbytes * plan.batch_size // len(plan.data.train)
+        self.steps = 1 if plan.data.train.stored else max(1, min(MOST_STEPS, BLOCK_BYTES // batch))
 
     def __len__(self) -> int:
         return self.plan.steps_per_epoch * self.parts
 
     def __iter__(self) -> Iterator[Batch]:
         first, steps_per_epoch, parts = self.step(), self.plan.steps_per_epoch, self.parts
-        for step in range(first, first - first % steps_per_epoch + steps_per_epoch):
-            fields = self.augmented(step, self.rows, self.stored(step))
-            batch = normalised(self.samples, fields)
-            chunks = {name: field.chunk(parts) for name, field in batch.items()}
-            for part in range(parts):
+        end = first - first % steps_per_epoch + steps_per_epoch
+        for step in range(first, end, self.steps):
+            count = min(self.steps, end - step)
+            rows = (np.arange(count)[:, None] * self.plan.batch_size + self.rows).ravel()
+            fields = self.augmented(step, rows, self.stored(step), count)
+            block = normalised(self.samples, fields)
+            if count * parts == 1:
+                yield block
+                continue
+            chunks = {name: field.chunk(count * parts) for name, field in block.items()}
+            for part in range(count * parts):
                 yield {name: fields[part] for name, fields in chunks.items()}
 
     def augmented(
@@ -52,14 +62,15 @@ class TrainBatches:
         step: int,
         rows: np.ndarray | slice = slice(None),
         stored: Mapping[str, np.ndarray] | None = None,
+        steps: int = 1,
     ) -> Batch:
-        """Return rows of the batch after `step` updates, augmented, before normalisation.
+        """Return rows of the batch after `step` updates and of further ones, augmented, before normalisation.
 
         `stored` are the stored fields of these rows; those of the whole batch are prepared here.
         """
-        draws = {name: array[rows] for name, array in self.plan.draws(step).items()}
+        draws = {name: array[rows] for name, array in self.plan.draws(step, steps).items()}
         draws |= self.plan.take_stored(step) if stored is None else stored
-        return gather_batch(self.samples, self.plan.indices(step)[rows], draws)
+        return gather_batch(self.samples, self.plan.indices(step, steps)[rows], draws)
 
     def close(self) -> None:
         """End the preparation of stored fields."""

@@ -29,7 +29,7 @@ class CNN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[batch, channels, height, width]` to `[batch, outputs]`."""
-        x = F.pad(x, self.margins)
+        x = F.pad(x, self.margins) if any(self.margins) else x
         x = F.max_pool2d(self.activation(self.conv1(x)), 2)
         x = F.max_pool2d(self.activation(self.conv2(x)), 2)
         x = x.flatten(1)

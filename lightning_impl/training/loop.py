@@ -18,6 +18,7 @@ from lightning_impl.device import Device
 from lightning_impl.state import evaluated_weights, parameters_of
 from lightning_impl.strategies import trainer_options
 from lightning_impl.training.compiling import compiling
+from lightning_impl.training.epoch_loop import EpochLoop
 from lightning_impl.training.profiling import Profiler
 from lightning_impl.training.step import TrainingModule
 from pipeline.errors import UserError
@@ -226,6 +227,7 @@ def trainer_on(device: Device, module: TrainingModule, **options: Any) -> Traine
             problem = f"lightning {lightning.__version__} has no Trainer.{path}"
             hint = "Install a version that Tandem knows: pip install 'lightning>=2.6,<2.7'."
             raise UserError("backend", "torch", problem=problem, hint=hint) from error
+    trainer.fit_loop.epoch_loop = EpochLoop(trainer, module)
     for path in SWITCHED_OFF:
         owner, _, name = path.rpartition(".")
         setattr(attrgetter(owner)(trainer), name, lambda: None)

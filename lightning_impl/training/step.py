@@ -33,6 +33,9 @@ from pipeline.run.recording.recorder import Recorder
 from pipeline.run.recording.step_observer import LayerDraw
 from pipeline.training.param_groups import param_groups
 
+# Method of torch's optimizers that checks the capture of a CUDA graph.
+CAPTURE_CHECK = "_accelerator_graph_capture_health_check"
+
 
 class TrainingModule(LightningModule):
     """A model with its loss, optimizer and learning-rate schedule.
@@ -209,6 +212,10 @@ class TrainingModule(LightningModule):
             self.config.optimizer, named, self.groups, self.config.backend.fused
         )
         self.settings = settings_of(self.optimizer, self.config.optimizer)
+        if (
+            self.run_device.kind == "cpu"
+        ):  # Adam's looks for a GPU at every step, by loading a library
+            setattr(self.optimizer, CAPTURE_CHECK, lambda: None)
         return self.optimizer
 
     @property
@@ -231,13 +238,36 @@ class TrainingModule(LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Update the weights at the step's learning rate, then their average."""
-        rate = self.recorder.learning_rate(self.trainer.global_step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["lr_factor"]
-        is_first = self.trainer.global_step == 0
+        step = self._set_learning_rates()
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
-            self.average.follow(self.model, is_first)
+            self.average.follow(self.model, is_first=step == 0)
+
+    def _set_learning_rates(self) -> int:
+        """Set the learning rates of the next update; return the number of updates before it."""
+        step = self.trainer.global_step
+        rate = self.recorder.learning_rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_factor"]
+        return step
+
+    @property
+    def takes_short_steps(self) -> bool:
+        """True if `take_step` does all that Lightning does: the optimizer takes no closure."""
+        return not isinstance(self.config.optimizer, OwnOptimizerConfig)
+
+    def take_step(self, batch: Batch, batch_idx: int) -> None:
+        """Take a step on one device, in Lightning's order, without hooks; see `EpochLoop`."""
+        step = self._set_learning_rates()
+        loss = self.trainer.strategy.training_step(batch, batch_idx)  # in its precision
+        assert isinstance(loss, torch.Tensor)
+        for parameter in self.trained:
+            parameter.grad = None
+        loss.backward()
+        self.configure_gradient_clipping()
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.follow(self.model, is_first=step == 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the sums, which stay on the device."""

@@ -78,22 +78,34 @@ class BatchPlan:
                 arrays[f"{name}/{step}"] = array if kept else array.astype(np.float64)
         return digest(arrays)
 
-    def indices(self, step: int) -> np.ndarray:
-        """Sample indices of the batch after `step` updates: int64 `[batch_size]`."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        first = position * self.batch_size
-        size = len(self.data.train)
-        return epoch_order(self.seed, epoch, size, first, first + self.batch_size)
+    def indices(self, step: int, steps: int = 1) -> np.ndarray:
+        """Sample indices of the batch after `step` updates, int64 `[batch_size]`.
 
-    def draws(self, step: int) -> dict[str, np.ndarray]:
+        Those of further steps of the same epoch follow.
+        """
+        epoch, position = divmod(step, self.steps_per_epoch)
+        first, size = position * self.batch_size, len(self.data.train)
+        return epoch_order(self.seed, epoch, size, first, first + steps * self.batch_size)
+
+    def draws(self, step: int, steps: int = 1) -> dict[str, np.ndarray]:
         """Random numbers of the samples of the batch after `step` updates, `[batch_size, …]` each.
 
-        They are the noise of the task, and those of the augmentation; see `augmented`.
+        They are the noise of the task, and those of the augmentation; see `augmented`. Those of further steps
+        of the same epoch follow.
         """
         shapes, task = self.data.train.shapes(self.batch_size), self.data.task
-        drawn = {n: task.draw(n, generator(self.seed, n, step), shapes) for n in task.noise}
+        drawn = {
+            name: np.concatenate(
+                [
+                    task.draw(name, generator(self.seed, name, one), shapes)
+                    for one in range(step, step + steps)
+                ]
+            )
+            for name in task.noise
+        }
         if self.augmented:
-            drawn |= self._placements(self.seed, step // self.steps_per_epoch, self.indices(step))
+            rows = self.indices(step, steps)
+            drawn |= self._placements(self.seed, step // self.steps_per_epoch, rows)
         return drawn
 
     def _placements(self, seed: int, epoch: int | str, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -24,6 +24,7 @@ ONE_SIDED = {
     "flax_impl/data/gather.py": {
         "gather_batch_per_device": "a process of JAX fills several devices, one of torch its own",
     },
+    "flax_impl/tasks/classification.py": {"likeliest": "torch's own argmax is fast on a CPU"},
     "flax_impl/gpu.py": {
         "set_memory_limits": "torch has no limit on the memory that it takes",
         "set_deterministic_flags": "torch has functions for it",
@@ -122,6 +123,7 @@ PROGRAM = (
 ONE_SIDED_FILES = {
     "lightning_impl/training/compiling.py": "torch compiles if it is asked to, JAX always",
     "lightning_impl/strategies.py": "Lightning's Trainer is told of the devices; arrays of JAX know them",
+    "lightning_impl/training/epoch_loop.py": "Lightning's loop; that of Flax is our own",
     "flax_impl/layout.py": "canonical names and layouts are torch's own",
     "flax_impl/starting_values.py": "a torch model is made with its values, under the canonical names",
     "flax_impl/training/descent.py": "torch's optimizers take named parameters as they are",

@@ -89,6 +89,46 @@ def test_a_callback_may_end_the_run(train, tmp_path, monkeypatch):
     assert RunFolder(tmp_path / "run").result.steps == 12
 
 
+class Ways(Callback):
+    """Records the loop's way through a step, and where the loop is, at each evaluation."""
+
+    def __init__(self):
+        self.short, self.places = [], []
+
+    def on_validation_end(self, trainer, module):
+        loop = trainer.fit_loop.epoch_loop
+        self.short.append(loop.is_short)
+        self.places.append(trainer.fit_loop.state_dict())
+
+
+class WaysWithAHook(Ways):
+    """The same, with a hook in each step."""
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.hooked = trainer.global_step
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_without_hooks_is_lightnings_own_step_bit_for_bit(
+    precision, train, tmp_path, monkeypatch
+):
+    run = f"{RUN} train.accumulate=1 train.ema=0.9 train.clip_norm=0.1 train.precision={precision}"
+    ways = {"short": Ways(), "own": WaysWithAHook()}
+    states = {}
+    for name, callback in ways.items():
+        monkeypatch.setattr(Net, "callbacks", [callback])
+        assert train(name, "torch", run) == 0
+        files = (tmp_path / name / "checkpoints").glob("*24.ckpt")
+        states[name] = torch.load(next(files), weights_only=False)["state_dict"]
+    assert ways["short"].short == [True] * 4
+    assert ways["own"].short == [False] * 4
+    assert ways["own"].hooked == 23
+    assert ways["short"].places == ways["own"].places
+    assert states["short"].keys() == states["own"].keys()
+    for name, tensor in states["short"].items():
+        assert torch.equal(tensor, states["own"][name]), name
+
+
 def test_an_incompatible_lightning_is_refused_with_its_version(train, tmp_path, monkeypatch):
     monkeypatch.delattr(_TrainingEpochLoop, "_broadcast_sigterm_tensor")
     with pytest.raises(
