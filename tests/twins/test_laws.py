@@ -24,7 +24,6 @@ ONE_SIDED = {
     "flax_impl/data/gather.py": {
         "gather_batch_per_device": "a process of JAX fills several devices, one of torch its own",
     },
-    "flax_impl/tasks/classification.py": {"likeliest": "torch's own argmax is fast on a CPU"},
     "flax_impl/gpu.py": {
         "set_memory_limits": "torch has no limit on the memory that it takes",
         "set_deterministic_flags": "torch has functions for it",
@@ -32,6 +31,7 @@ ONE_SIDED = {
         "no_gpu": "torch looks for a GPU in one place",
         "check_flags": "torch refuses Inductor's options itself",
     },
+    "flax_impl/tasks/classification.py": {"likeliest": "torch's own argmax is fast on a CPU"},
     "flax_impl/backend.py": {
         "train_together": MANY,
         "starting_state": "a torch module is made with its arrays",
