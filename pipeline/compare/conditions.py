@@ -21,7 +21,10 @@ PHRASES = {
     "algorithms": "with {} algorithms",
     "attention": "with {} attention",
     "devices": "on {}",
+    "together": "trained {}",
 }
+# What a condition that is left out stands for; of all others it is unknown.
+LEFT_OUT = {"together": "one run at a time"}
 # How a line tells of the others, where the value alone would not do.
 WORDS = {
     "products": "{} products",
@@ -53,6 +56,7 @@ def conditions_of(record: Record) -> dict[str, str]:
         "algorithms": ALGORITHMS.get(config.get("accelerator.deterministic") is not False, ""),
         "devices": f"{devices}{not_gpu}",
         "steps per call": _steps_per_call(record, devices),
+        "together": f"{together} runs at once" if (together := record.result.vectorized) else "",
         "attention": next((str(v) for k, v in config.items() if k.endswith(".attention")), ""),
         "options": _options(config),
     }
@@ -77,14 +81,23 @@ def unlike(found: Sequence[Conditions]) -> str:
     for one in found:
         sides.setdefault(one.values["backend"], []).append(one.values)
     told = {name: {key: _listed(sides[name], key) for key in PHRASES} for name in in_order(sides)}
-    differing = [key for key in PHRASES if len({each[key] for each in told.values()} - {""}) > 1]
+    known = {key: {each[key] or LEFT_OUT.get(key, "") for each in told.values()} for key in PHRASES}
+    differing = [key for key in PHRASES if len(known[key] - {""}) > 1]
     last = [each["mode"] for name, each in told.items() if f"{name}{COMPILED}" not in told]
     if "mode" in differing and len({mode == EAGER for mode in last}) < 2:
         differing.remove("mode")  # compiled is compiled, whatever the mode
     if not differing:
         return ""
     parts = [
-        " ".join([name, *(PHRASES[key].format(each[key] or "unknown") for key in differing)])
+        " ".join(
+            [
+                name,
+                *(
+                    PHRASES[key].format(each[key] or LEFT_OUT.get(key, "unknown"))
+                    for key in differing
+                ),
+            ]
+        )
         for name, each in told.items()
     ]
     hint = "; backend=torch_compiled compiles torch, too" * (EAGER in last and "mode" in differing)

@@ -28,14 +28,13 @@ from pipeline.storage.run_result import RunResult
 
 @dataclass
 class _Run:
-    """A member on its way; it has an ending once it is over, and else is started."""
+    """A member on its way; it is not started if it is refused."""
 
     job: Job
     config: Config
     is_new: bool
     stopwatch: Stopwatch
     started: StartedRun | None = None
-    ending: Ending | None = None
 
 
 def run_vectorized(members: Sequence[Member], sweep: str | None, world: World) -> int:
@@ -124,7 +123,6 @@ def _after_training(
 
 def _end(own: _Run, ending: Ending) -> None:
     """Write the result of a run, and print how it ended."""
-    own.ending = ending
     write_ending(ending, own.job, own.is_new)
     result = ending.result
     values = [f"{key} {format_number(value)}" for key, value in result.test.items()]

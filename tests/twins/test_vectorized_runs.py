@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from asserts import assert_rows_close, parts_of
+from image_folders import write_images
 from short_runs import FP64, MLP
 
 from pipeline.config.experiment import BackendConfig
@@ -182,3 +183,15 @@ def test_a_broken_logger_ends_one_run_alone(backend, together, tmp_path):
     (tmp_path / "together1/metrics.jsonl").mkdir()
     found = together(backend, f"{MLP} train.steps=5", "seed=0", "seed=1", "seed=2")
     assert [RunFolder(run).status for run in found] == ["completed", "failed", "completed"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_runs_whose_images_are_decoded_while_they_train_run_one_by_one(
+    backend, together, tmp_path, capsys
+):
+    root = write_images(tmp_path / "images", {"a": 90, "b": 90})
+    images = f"dataset=folder dataset.root={root} dataset.size=8 dataset.cache={tmp_path / 'cache'}"
+    found = together(backend, f"model=linear {images} train.steps=2", "seed=0", "seed=1")
+    assert "2 jobs run one by one: dataset=folder is decoded for each" in capsys.readouterr().out
+    assert [RunFolder(run).status for run in found] == ["completed", "completed"]
+    assert RunFolder(found[0]).result.vectorized is None

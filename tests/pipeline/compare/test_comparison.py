@@ -141,6 +141,15 @@ def test_compiled_torch_and_jax_are_like_with_like(write_run, tmp_path):
     assert told.endswith("jax with highest and tf32 products with any and deterministic algorithms")
 
 
+def test_runs_that_trained_at_once_are_not_like_those_of_the_other_backend_alone(
+    write_run, tmp_path
+):
+    write_run("torch", "backend=torch_compiled")
+    write_run("jax", "backend=jax", result={"vectorized": 4})
+    told = unlike(conditions(comparison([tmp_path]).records))
+    assert told.endswith("torch_compiled trained one run at a time, jax trained 4 runs at once")
+
+
 def write_pair(write_run, ours, theirs, overrides="", **results):
     """Write a run on each backend."""
     for name, losses in (("torch", ours), ("jax", theirs)):
