@@ -11,7 +11,7 @@ AOT := build/aot
 # Tests start hundreds of processes, and pytest rewrites each test file: both keep what they have compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test bench lint aot huggingface slurm chromium clean
+.PHONY: run test bench lint gpu aot huggingface slurm chromium clean
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED)  ## the same experiment on both frameworks, compared; ARGS="..." are overrides
@@ -37,6 +37,9 @@ $(HUGGINGFACE)/installed: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(HUGGINGFACE) \
 		"transformers==4.53.3" "tokenizers>=0.21,<0.22" "huggingface-hub<1" regex
 	@touch $@
+
+gpu: $(INSTALLED)  ## check and measure all that a GPU does otherwise; writes benchmarks/gpu.md
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 aot: $(AOT)/installed  ## what JAX would run on H100s, compiled without one
 	PYTHONPATH=$(AOT) $(BIN)/python -m pytest tests/aot $(ARGS)

@@ -38,18 +38,22 @@ os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 
+GPU_MARKS = ("gpu", "gpus")
+
+
 def pytest_configure(config):
-    """Hide the GPUs of the machine, unless the tests that need one are chosen by `-m gpu`."""
-    if config.option.markexpr != "gpu":
+    """Hide the GPUs of the machine, unless the tests that need them are chosen, by `-m gpu` or `-m gpus`."""
+    if config.option.markexpr not in GPU_MARKS:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(config, items):
     """Skip the tests that need a GPU, unless they are chosen."""
-    if config.option.markexpr != "gpu":
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a GPU: pytest -m gpu"))
+    for mark in GPU_MARKS:
+        if config.option.markexpr != mark:
+            for item in items:
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=f"needs a GPU: pytest -m {mark}"))
 
 
 # On a busy machine any example may wait longer than Hypothesis allows by default.

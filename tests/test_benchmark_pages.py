@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import gpu
 from benchmarks.sections import replace_section, write_section
 
 PAGE = """# Measured
@@ -78,3 +79,42 @@ def test_a_benchmark_that_compares_two_sides_ends_in_its_table(arguments, says):
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert says in done.stdout
+
+
+def test_make_gpu_says_that_there_is_no_gpu(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    monkeypatch.setattr(gpu, "PAGE", Path("never written"))
+    assert gpu.main() == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [gpu.ABSENT]
+    assert "no GPU that CUDA shows" in said.err
+    assert said.out == ""
+
+
+def test_make_gpu_skips_by_name_what_needs_more_gpus_and_reports_what_failed():
+    section = gpu.checks(1)["speed"]
+    two = next(check for check in section if check.gpus == 2)
+    skipped = gpu.outcome_of(two, 1)
+    failing = gpu.Check("fails", (sys.executable, "-c", "print('a | b'); raise SystemExit(1)"))
+    assert gpu.table_of([skipped, gpu.outcome_of(failing, 1)]).splitlines()[2:] == [
+        "| loops by hand on two GPUs | skipped | needs 2 GPUs, and there is 1 |",
+        "| fails | failed | a / b |",
+    ]
+    one = {
+        "backend": "jax",
+        "batch": 8,
+        "train": [0.1],
+        "memory_mb": 5,
+        "samples_per_second": [80.0],
+    }
+    found = gpu.Outcome(gpu.Check("resnet18", ()), "passed", "", {"measured": [one]})
+    # 0.56 GFLOP of products on 32×32, twice for multiply and add, three times for the backward pass.
+    table = gpu.speed_of([found], "NVIDIA H200")
+    assert "of NVIDIA H200's 989" in table
+    assert "| resnet18 | jax | 8 | 80 | 0 | 0 % | 5 |" in table
+    assert gpu.operations(gpu.MODELS["resnet18"]) == pytest.approx(2 * 3 * 0.56e9, rel=0.02)
+
+
+@pytest.mark.parametrize("overrides", [*gpu.MODELS.values(), *gpu.PARITY.values()], ids=" ".join)
+def test_the_experiments_of_make_gpu_compose(configure, overrides):
+    assert configure(" ".join(overrides)).train.epochs
