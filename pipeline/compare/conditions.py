@@ -139,11 +139,12 @@ def _steps_per_call(record: Record, devices: str) -> str:
 
 
 def _options(config: Mapping[str, object]) -> str:
-    """Return the other keys of `backend` that are not at their defaults."""
+    """Return the other keys of `backend` that are not at their defaults, and rematerialisation."""
     defaults = defaults_of(BackendConfig)
     named = {key.removeprefix("backend."): v for key, v in config.items() if "backend." in key}
     known = {key: v for key, v in named.items() if key not in ("name", "compile", "mode")}
-    return ", ".join(f"{key}={v}" for key, v in known.items() if v != defaults.get(key))
+    told = [f"{key}={v}" for key, v in known.items() if v != defaults.get(key)]
+    return ", ".join([*told, *(["remat"] if config.get("train.remat") else [])])
 
 
 def _listed(rows: Sequence[Mapping[str, str]], key: str) -> str:

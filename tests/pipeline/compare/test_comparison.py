@@ -134,6 +134,13 @@ def test_compiled_torch_and_jax_are_like_with_like(write_run, tmp_path):
     assert [one.runs for one in found] == [(at,) for at in range(6)]
     one_alone = [one for one in found if one.values["backend"] == "torch"]
     assert unlike(one_alone) == unlike([]) == ""
+    keys = "backend.fused=false backend.xla_flags.xla_a=1 train.remat=true model.attention=fused"
+    write_run("keys", f"backend=jax model=vit dataset=cifar10 {keys}")
+    [own] = [
+        one.values for one in conditions(comparison([tmp_path]).records) if one.values["options"]
+    ]
+    told = "fused=False, xla_flags.xla_a=1, remat"
+    assert [own["options"], own["attention"]] == [told, "fused"]
     write_run(
         "wild", "backend=jax accelerator.deterministic=false accelerator.matmul_precision=tf32"
     )
