@@ -1,7 +1,7 @@
 """Blocks of a model: what is computed, or gathered, again for the gradient instead of kept."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from jax.extend.core import Primitive
 from flax_impl.adapters.adapted import Adapted
 from flax_impl.device import Device, PyTree
 from flax_impl.sharding import shardings
+from pipeline.errors import UserError
 
 BLOCK = re.compile(r".+\.\d+")  # name of a member of one of torch's module lists
 
@@ -84,9 +85,20 @@ class _Blocks:
         return jax.lax.with_sharding_constraint(own, self.device.everywhere)
 
 
-def wrap_blocks(model: nn.Module, device: Device, gather: bool, remat: bool) -> _Blocks:
-    """Wrap the calls of a model's blocks while the result is active."""
-    return _Blocks(model, device, gather, remat)
+def wrap_blocks(
+    model: nn.Module, names: Iterable[str], device: Device, gather: bool, remat: bool
+) -> _Blocks:
+    """Wrap the calls of a model's blocks while the result is active; `names` are those of its modules.
+
+    Raises:
+        UserError: the model has no blocks to rematerialise.
+    """
+    blocks = _Blocks(model, device, gather, remat)
+    if remat and not (blocks.remat and any(map(BLOCK.fullmatch, names))):
+        allowed = "false for this model: it has no linen modules with names like blocks.0"
+        hint = "Leave it out, or rematerialise inside your own model (nnx.remat, jax.checkpoint)."
+        raise UserError("train.remat", "true", allowed, hint)
+    return blocks
 
 
 def _is_product(primitive: Primitive, *shapes: object, **options: Any) -> bool:

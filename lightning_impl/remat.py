@@ -9,11 +9,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from lightning_impl.sharding import blocks
+from pipeline.errors import UserError
 
 
 def wrap_blocks(model: nn.Module) -> None:
-    """Let each block of a model keep only its inputs for the gradient."""
-    for block in blocks(model):
+    """Let each block of a model keep only its inputs for the gradient.
+
+    Raises:
+        UserError: the model has no blocks to rematerialise.
+    """
+    found = [*blocks(model)]
+    if not found:
+        allowed = "false for this model: it has no nn.Sequential or nn.ModuleList of blocks"
+        hint = "Leave it out, or call torch.utils.checkpoint inside your own model."
+        raise UserError("train.remat", "true", allowed, hint)
+    for block in found:
         contexts = partial(_contexts, block)
         block.forward = partial(  # pyrefly: ignore[missing-attribute] any function
             checkpoint, block.forward, use_reentrant=False, context_fn=contexts

@@ -91,7 +91,7 @@ def make_apply_fn(
     `groups` has a `ParamGroup` for each leaf of the parameters. With `remat` the activations of blocks are
     computed again for the gradient. Without `by_block`, sharded parameters are gathered all at the start.
     """
-    blocks = wrap_blocks(model, device, gather=by_block, remat=remat)
+    blocks = wrap_blocks(model, groups, device, gather=by_block, remat=remat)
     # A user's own model may lack this argument.
     takes_train = "train" in signature(type(model).__call__).parameters
 

@@ -4,6 +4,8 @@ import pytest
 from asserts import assert_rows_close
 from short_runs import lines
 
+from pipeline.errors import UserError
+
 SHORT = (
     "logger=none accelerator=cpu dataset.limit=64 train.batch_size=8 train.steps=3 "
     "train.log_every=1 train.precision=fp64 train.randomness=shared seed=1"
@@ -40,3 +42,14 @@ def test_devices_that_gather_each_block_by_itself_log_the_numbers_of_one(train, 
     assert train("one", "jax", case) == 0
     assert train("two", "jax", f"{case} {fsdp}") == 0
     assert_rows_close(lines(tmp_path / "two"), lines(tmp_path / "one"), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"), [("torch", "no nn.Sequential"), ("jax", "no linen modules with names")]
+)
+def test_a_model_without_blocks_is_refused(train, backend, reason):
+    wanted = (
+        f"train.remat=true: must be false for this model: it has {reason}.*inside your own model"
+    )
+    with pytest.raises(UserError, match=wanted):
+        train("run", backend, f"{SHORT} model=linear train.remat=true")
