@@ -97,11 +97,14 @@ def checked_config(composed: DictConfig, overrides: Sequence[str]) -> tuple[Conf
 
 
 def check_mode(config: Config) -> None:
-    """Check that `mode=test` and `checkpoint` are set together, and that a dry run is of a sweep."""
+    """Check that `mode=test` and `checkpoint` are set together, and that keys of a sweep are of one."""
     if config.sweep.dry_run:
         hint = "Add -m, or see the config of a run with --cfg=job."
         problem = "a dry run shows the jobs of a sweep, and this is no sweep"
         raise UserError("sweep.dry_run", "true", problem=problem, hint=hint)
+    if config.sweep.vectorize and job_context().name is None:
+        problem = "jobs of a sweep train at once, and this is no sweep"
+        raise UserError("sweep.vectorize", "true", problem=problem, hint="Add -m, or leave it out.")
     given = config.checkpoint
     if config.mode is Mode.test:
         allowed = "a run or a checkpoint when mode=test"

@@ -489,6 +489,7 @@ CASES = [
     ),
     Case("only bad values", "-m train.batch_size=0,-1", "train.batch_size=0|at least 1"),
     Case("a dry run of one job", "sweep.dry_run=true", "sweep.dry_run=true|Add -m"),
+    Case("one job at once", "sweep.vectorize=true", "sweep.vectorize=true|Add -m"),
     Case(
         "a launcher that is not there",
         "-m seed=0,1 hydra.launcher._target_=hydra_plugins.none.Launcher",
