@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -24,10 +25,10 @@ def wrap_blocks(model: nn.Module) -> None:
         hint = "Leave it out, or call torch.utils.checkpoint inside your own model."
         raise UserError("train.remat", "true", allowed, hint)
     for block in found:
-        contexts = partial(_contexts, block)
-        block.forward = partial(  # pyrefly: ignore[missing-attribute] any function
-            checkpoint, block.forward, use_reentrant=False, context_fn=contexts
-        )
+        options: dict[str, Any] = {"use_reentrant": False}
+        if any(isinstance(module, _BatchNorm) for module in block.modules()):
+            options["context_fn"] = partial(_contexts, block)  # torch.compile takes none
+        block.forward = partial(checkpoint, block.forward, **options)  # pyrefly: ignore[missing-attribute] any function
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
