@@ -32,7 +32,8 @@ from flax_impl.training.layer_times import time_layers
 from flax_impl.training.loop import evaluate
 from flax_impl.training.loop import train as train_loop
 from flax_impl.training.many import Member, train_members
-from flax_impl.training.step import TrainState, make_apply_fn
+from flax_impl.training.step import make_apply_fn
+from flax_impl.training.train_state import TrainState
 from flax_impl.transfer import export_checkpoint, import_checkpoint
 from pipeline.config.models import Initializer, OwnConfig
 from pipeline.config.optimizers import SGDConfig

@@ -24,7 +24,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from flax_impl.layers import Layout
 from flax_impl.sharding import whole
 from flax_impl.state import place_like, shapes_of
-from flax_impl.training.step import TrainState
+from flax_impl.training.train_state import TrainState
 from pipeline.run.recording.recorder import Recorder
 from pipeline.storage.checkpoints import (
     BrokenCheckpoint,

@@ -11,7 +11,7 @@ from flax_impl.device import PyTree
 from flax_impl.layers import Layout, layer_kinds
 from flax_impl.optimizers import SLOTS
 from flax_impl.sharding import put_on_devices, whole
-from flax_impl.training.step import TrainState
+from flax_impl.training.train_state import TrainState
 from pipeline.config.experiment import Config
 from pipeline.config.models import Initializer
 from pipeline.storage.portable_state import COUNTER, STATISTICS, Arrays, PortableState

@@ -5,7 +5,7 @@ from dataclasses import replace
 from flax_impl.checkpoints import read_checkpoint
 from flax_impl.layers import Layout
 from flax_impl.state import from_portable, shapes_of, to_portable
-from flax_impl.training.step import TrainState
+from flax_impl.training.train_state import TrainState
 from pipeline.storage.checkpoints import Checkpoint, check_shapes
 from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.portable_state import PortableState

@@ -1,12 +1,11 @@
 """Blocks of a model: what is computed again for the gradient instead of kept."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from lightning_impl.sharding import blocks
@@ -25,31 +24,39 @@ def wrap_blocks(model: nn.Module) -> None:
         hint = "Leave it out, or call torch.utils.checkpoint inside your own model."
         raise UserError("train.remat", "true", allowed, hint)
     for block in found:
-        options: dict[str, Any] = {"use_reentrant": False}
-        if any(isinstance(module, _BatchNorm) for module in block.modules()):
-            options["context_fn"] = partial(_contexts, block)  # torch.compile takes none
-        block.forward = partial(checkpoint, block.forward, **options)  # pyrefly: ignore[missing-attribute] any function
+        block.forward = partial(recomputed, block, block.forward)
 
 
-def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """Contexts of a forward pass, and of its second one."""
-    return nullcontext(), _counting_no_batch(block)
+def recomputed(
+    module: nn.Module, call: Callable, *inputs: Any, draws: bool = True, **named: Any
+) -> Any:
+    """Return the result of a call of a module, of which only the inputs are kept for the gradient.
+
+    With `draws` the repetition begins with torch's random state at the first call.
+    """
+    contexts = partial(_contexts, module)
+    return checkpoint(
+        call, *inputs, use_reentrant=False, preserve_rng_state=draws, context_fn=contexts, **named
+    )
 
 
-@contextmanager
-def _counting_no_batch(block: nn.Module) -> Generator[None]:
-    """While active, running statistics stay: they have followed the batch before."""
-    norms = [
-        (m, m.momentum)
-        for m in block.modules()
-        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
-    ]
-    for norm, _ in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in norms:
-            norm.momentum = momentum
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked -= 1
+def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """Return the contexts of a forward pass and of its repetition.
+
+    The second has the values of the buffers before the first, and leaves them as they were, so that running
+    statistics are updated once.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+
+    @contextmanager
+    def repeated() -> Generator[None]:
+        now = [buffer.clone() for buffer, _ in buffers]
+        try:
+            for buffer, before in buffers:
+                buffer.data.copy_(before)  # not as an operation that the backward pass would refuse
+            yield
+        finally:
+            for (buffer, _), after in zip(buffers, now, strict=True):
+                buffer.data.copy_(after)
+
+    return nullcontext(), repeated()

@@ -16,8 +16,9 @@ from flax_impl.sharding import shard
 from flax_impl.state import evaluated_weights, parameters_of
 from flax_impl.training.evaluation import make_evaluation
 from flax_impl.training.profiling import Profiler
-from flax_impl.training.step import StepContext, TrainState, make_train_step
+from flax_impl.training.step import StepContext, make_train_step
 from flax_impl.training.step_trace import Watch, Watched, observe_step
+from flax_impl.training.train_state import TrainState
 from pipeline.errors import Interrupted
 from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment

@@ -19,7 +19,8 @@ from flax_impl.layers import Layout
 from flax_impl.state import evaluated_weights, parameters_of
 from flax_impl.training.many_batches import ManyBatches
 from flax_impl.training.many_steps import ManySteps
-from flax_impl.training.step import StepContext, TrainState, make_eval_step
+from flax_impl.training.step import StepContext, make_eval_step
+from flax_impl.training.train_state import TrainState
 from pipeline.errors import Interrupted
 from pipeline.run.experiment import Experiment
 from pipeline.storage.recorder_state import RecorderState

@@ -12,7 +12,8 @@ from flax_impl.data.samples import Batch, BatchRows, Samples
 from flax_impl.device import Device, PyTree
 from flax_impl.layers import Layout
 from flax_impl.training.descent import make_descent
-from flax_impl.training.step import StepContext, TrainState, make_train_step
+from flax_impl.training.step import StepContext, make_train_step
+from flax_impl.training.train_state import TrainState
 from pipeline.config.experiment import Config
 from pipeline.devices.hardware import free_memory
 from pipeline.rng import key_words

@@ -11,8 +11,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
-from flax.training import train_state
 
 from flax_impl.adapters.dropout import Layers, share_linen
 from flax_impl.data.gather import gather_batch_per_device, normalised
@@ -22,6 +20,7 @@ from flax_impl.randomness import step_key
 from flax_impl.remat import wrap_blocks
 from flax_impl.sharding import shardings
 from flax_impl.tasks import TaskLoss, build_loss
+from flax_impl.training.train_state import TrainState
 from pipeline.config.experiment import Config
 from pipeline.config.train import TrainConfig
 from pipeline.data.batch_plan import BatchPlan
@@ -29,35 +28,6 @@ from pipeline.data.batch_plan import BatchPlan
 MicroBatch = tuple[jax.Array, Batch]  # position in the batch, fields
 # Samples, their draws, terms of the batch's mean loss, learning rate.
 StepInputs = tuple[BatchRows, Batch, jax.Array, jax.Array]
-
-
-class TrainState(train_state.TrainState):
-    """Flax's training state, with running statistics and an average of the weights.
-
-    Only here, with the functions below: Lightning's `TrainingModule` is state and steps in one.
-    """
-
-    tx: optax.GradientTransformationExtraArgs = struct.field(pytree_node=False)  # pyrefly: ignore[bad-override-mutable-attribute] its update takes the learning rate
-    batch_stats: PyTree = struct.field(default_factory=dict)
-    averages: PyTree = None  # None without `train.ema`
-
-    def updated(
-        self, grads: PyTree, learning_rate: jax.Array, ema: float | None, **changes: PyTree
-    ) -> "TrainState":
-        """Update the weights and their average, whose first value is a copy, as in torch."""
-        updates, opt_state = self.tx.update(
-            grads, self.opt_state, self.params, learning_rate=learning_rate
-        )
-        params = optax.apply_updates(self.params, updates)
-        averages = self.averages
-        if ema is not None:
-            share = jnp.where(self.step == 0, 1.0, 1 - ema)
-            averages = jax.tree.map(
-                lambda a, p: a + share.astype(a.dtype) * (p - a), averages, params
-            )
-        return self.replace(
-            step=self.step + 1, params=params, opt_state=opt_state, averages=averages, **changes
-        )
 
 
 @dataclass(frozen=True)

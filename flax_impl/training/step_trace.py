@@ -19,11 +19,11 @@ from flax_impl.training.step import (
     MicroBatch,
     StepContext,
     StepInputs,
-    TrainState,
     accumulate_gradients,
     forward,
     update,
 )
+from flax_impl.training.train_state import TrainState
 from pipeline.config.experiment import Config
 from pipeline.config.train import Precision, Randomness
 from pipeline.data.batch_plan import BatchPlan

@@ -1,8 +1,6 @@
 """One training step and one evaluation step, as a LightningModule."""
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -10,9 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
-from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_map
-from torch.utils.checkpoint import checkpoint
 
 from lightning_impl.data.batches import COUNTED
 from lightning_impl.data.samples import Batch
@@ -21,9 +17,10 @@ from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer, settings_of
 from lightning_impl.optimizers.custom import check_storable
 from lightning_impl.randomness import step_key, use_key
-from lightning_impl.remat import wrap_blocks
+from lightning_impl.remat import recomputed, wrap_blocks
 from lightning_impl.sharding import blocks, gather_rows, shard, whole
 from lightning_impl.tasks import build_loss
+from lightning_impl.training.average import Average
 from lightning_impl.training.compiling import compile_parts
 from pipeline.config.experiment import Config
 from pipeline.config.optimizers import OwnOptimizerConfig
@@ -57,10 +54,10 @@ class TrainingModule(LightningModule):
         self.groups = param_groups(shapes, layer_kinds(model), config)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not self.groups[name].frozen)
-        self.average: _Average | None = None
+        self.average: Average | None = None
         self.checks_gradients = device.devices > 1 and not device.sharded  # of the first step
         if (decay := config.train.ema) is not None:
-            self.average = _Average(model, decay)
+            self.average = Average(model, decay)
             self.average.requires_grad_(False)
         self.register_buffer("norm", torch.zeros((), dtype=device.dtype), persistent=False)
         self.names_masks = True  # torch's own dropout draws by its name, if masks are shared
@@ -127,12 +124,7 @@ class TrainingModule(LightningModule):
 
     def recomputed_outputs(self, batch: Batch, part: int) -> torch.Tensor:
         """Return the model's outputs for one micro-batch, which are computed again for their gradient."""
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        contexts = partial(_recomputing, buffers)
-        outputs = checkpoint(
-            self.outputs, batch, part,
-            use_reentrant=False, preserve_rng_state=False, context_fn=contexts,
-        )  # fmt: skip
+        outputs = recomputed(self.model, self.outputs, batch, part, draws=False)
         assert isinstance(outputs, torch.Tensor)
         return outputs
 
@@ -294,54 +286,6 @@ class TrainingModule(LightningModule):
         totals = self.run_device.read(self.evaluated).sum(axis=0).tolist()
         self.evaluated = []
         return dict(zip(self.plan.data.sums, totals, strict=True))
-
-
-class _Average(AveragedModel):
-    """Exponential moving average of the weights; the buffers are the model's.
-
-    torch's `update_parameters` reads its count of updates from the GPU twice a step.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        super().__init__(model)
-        self.decay = decay
-
-    @torch.no_grad()
-    def follow(self, model: nn.Module, is_first: bool) -> None:
-        """Take the weights after an update; those of the first are copied."""
-        own = [value.detach() for value in self.module.parameters()]
-        new = [value.detach() for value in model.parameters()]
-        if is_first:
-            for average, value in zip(own, new, strict=True):
-                average.copy_(value)
-        else:
-            torch._foreach_lerp_(own, new, 1 - self.decay)
-        for buffer, source in zip(self.module.buffers(), model.buffers(), strict=True):
-            buffer.copy_(source)
-        self.n_averaged += 1
-
-
-def _recomputing(
-    buffers: Sequence[tuple[torch.Tensor, torch.Tensor]],
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Return the contexts of a forward pass and of its repetition.
-
-    The second has the values of the buffers before the first, and leaves them as they were, so that running
-    statistics are updated once.
-    """
-
-    @contextmanager
-    def repeated() -> Generator[None]:
-        now = [buffer.clone() for buffer, _ in buffers]
-        try:
-            for buffer, before in buffers:
-                buffer.data.copy_(before)  # not as an operation that the backward pass would refuse
-            yield
-        finally:
-            for (buffer, _), after in zip(buffers, now, strict=True):
-                buffer.data.copy_(after)
-
-    return nullcontext(), repeated()
 
 
 def _check_gradients(model: nn.Module, config: Config) -> None:

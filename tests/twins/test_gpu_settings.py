@@ -17,7 +17,7 @@ import lightning_impl.device
 import lightning_impl.gpu
 from flax_impl.data.batches import TrainBatches as FlaxBatches
 from lightning_impl.data.batches import EvalBatches, TrainBatches
-from lightning_impl.training.step import _Average
+from lightning_impl.training.average import Average
 from pipeline.compare.columns import columns
 from pipeline.compare.comparison import comparison
 from pipeline.compare.report.page_data import page_data
@@ -217,7 +217,7 @@ def test_the_average_of_the_weights_is_torchs_and_reads_nothing_from_the_gpu():
 
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
-    own = _Average(model, 0.9)
+    own = Average(model, 0.9)
     expected = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     for step in range(3):
         for value in (*model.parameters(), model[1].running_mean):

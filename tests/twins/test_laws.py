@@ -32,6 +32,7 @@ ONE_SIDED = {
         "check_flags": "torch refuses Inductor's options itself",
     },
     "flax_impl/tasks/classification.py": {"likeliest": "torch's own argmax is fast on a CPU"},
+    "lightning_impl/remat.py": {"recomputed": "JAX has it as jax.checkpoint"},
     "flax_impl/backend.py": {
         "train_together": MANY,
         "starting_state": "a torch module is made with its arrays",
@@ -98,7 +99,6 @@ ONE_SIDED = {
         "TrainingModule": "Lightning's steps are methods of a module, Flax's functions of a state",
     },
     "flax_impl/training/step.py": {
-        "TrainState": "twin of TrainingModule",
         "StepContext": "the attributes of TrainingModule that do not change",
         "make_apply_fn": "torch's parameters know whether they are frozen, its modules whether they train",
         "forward": "twin of TrainingModule.outputs",
@@ -123,6 +123,8 @@ PROGRAM = (
 ONE_SIDED_FILES = {
     "lightning_impl/training/compiling.py": "torch compiles if it is asked to, JAX always",
     "lightning_impl/strategies.py": "Lightning's Trainer is told of the devices; arrays of JAX know them",
+    "flax_impl/training/train_state.py": "twin of TrainingModule, which is state and steps in one",
+    "lightning_impl/training/average.py": "an average of Flax is a part of its state",
     "lightning_impl/training/epoch_loop.py": "Lightning's loop; that of Flax is our own",
     "flax_impl/layout.py": "canonical names and layouts are torch's own",
     "flax_impl/starting_values.py": "a torch model is made with its values, under the canonical names",

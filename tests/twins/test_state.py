@@ -25,7 +25,7 @@ from flax_impl import models as flax_models
 from flax_impl import norms as flax_norms
 from flax_impl import optimizers as flax_optimizers
 from flax_impl import state as flax_state
-from flax_impl.training.step import TrainState
+from flax_impl.training.train_state import TrainState
 from lightning_impl import layers as torch_layers
 from lightning_impl import models as torch_models
 from lightning_impl import norms as torch_norms
