@@ -14,6 +14,7 @@ JOBS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_sweep_in_one_process_stops_resumes_and_ends_as_its_jobs_alone(workspace):
     command = ("-m", *QUICK, "name=at_once", "logger=wandb", "sweep.vectorize=true")
     stopped = workspace.run(*command, "train.stop_after=25", code=130)

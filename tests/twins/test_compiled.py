@@ -58,6 +58,7 @@ def losses(folder: Path) -> np.ndarray:
     return np.array([row[k] for row in rows for k in ("train/loss", "val/loss") if k in row])
 
 
+@pytest.mark.slow
 def test_compiled_torch_has_the_curve_of_torch_and_its_compilation_is_timed_apart(
     train_on, tmp_path
 ):

@@ -35,7 +35,8 @@ def test_a_run_that_computes_activations_again_logs_the_same_numbers(
     assert_rows_close(found, wanted, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("remat", ["false", pytest.param("true", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["false", "true"])
 def test_devices_that_gather_each_block_by_itself_log_the_numbers_of_one(train, tmp_path, remat):
     case = f"{SHORT} model=vit model.depth=2 model.width=32 model.dropout=0.1"
     fsdp = f"accelerator.devices=2 accelerator.strategy=fsdp train.remat={remat}"

@@ -120,7 +120,7 @@ CASES = {
 }
 
 
-SLOW = ("noise of a task", "shared dropout", "batch norm", "momentum")
+SLOW = ("noise of a task", "dropout", "shared dropout", "batch norm", "momentum")
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,7 @@ def test_runs_that_train_at_once_are_those_of_each_alone(backend, case, alone, t
         assert_same_run(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_interrupted_runs_resume_together(backend, alone, together):
     seeds = ("seed=0", "seed=1", "seed=2")
