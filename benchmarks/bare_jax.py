@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import flax.linen as nn
@@ -12,6 +13,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from flax_impl.device import DType
+from flax_impl.models import build_model
+from pipeline.config.models import AttentionKernel, ModelConfig, TransformerConfig
 
 STEPS_PER_CALL = 32  # on a GPU: a call costs more than a step
 
@@ -24,21 +29,31 @@ class CNN(nn.Module):
     """The `cnn`."""
 
     classes: int
+    dtype: DType = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images `[batch, height, width, channels]` to logits."""
         for channels in (6, 16):
-            x = nn.max_pool(nn.relu(nn.Conv(channels, (5, 5), padding=2)(x)), (2, 2), (2, 2))
+            x = nn.relu(nn.Conv(channels, (5, 5), padding=2, dtype=self.dtype)(x))
+            x = nn.max_pool(x, (2, 2), (2, 2))
         x = x.reshape(len(x), -1)
         for width in (120, 84):
-            x = nn.relu(nn.Dense(width)(x))
-        return nn.Dense(self.classes)(x)
+            x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
+        return nn.Dense(self.classes, dtype=self.dtype)(x)
 
 
-def cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
+def cnn(shape: tuple[int, ...], classes: int, bf16: bool) -> nn.Module:
     """The `cnn` for images `[height, width, channels]`."""
-    return CNN(classes)
+    return CNN(classes, jnp.bfloat16 if bf16 else jnp.float32)
+
+
+def ours(config: ModelConfig, shape: tuple[int, ...], classes: int, bf16: bool) -> nn.Module:
+    """A model of Tandem: what is compared is the loop."""
+    types = {"dtype": jnp.bfloat16, "param_dtype": jnp.float32} if bf16 else {}
+    if jax.default_backend() == "cpu" and isinstance(config, TransformerConfig):
+        config = replace(config, attention=AttentionKernel.written_out)  # as Tandem chooses there
+    return build_model(config, shape, classes, **types)
 
 
 def shardings(devices: int) -> tuple[NamedSharding, NamedSharding]:
@@ -89,6 +104,7 @@ def train(
     steps: tuple[int, int],
     device: str,
     devices: int = 1,
+    bf16: bool = False,
 ) -> float:
     """Samples per second with AdamW, over the second of `steps` after the first, which warms up.
 
@@ -118,7 +134,9 @@ def train(
                 train=True,
                 mutable=["batch_stats"],
             )
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+            losses = optax.softmax_cross_entropy_with_integer_labels(
+                logits.astype(jnp.float32), targets
+            )
             return losses.mean(), changed.get("batch_stats", {})
 
         (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params)

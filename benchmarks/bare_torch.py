@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lightning_impl.models import build_model
+from pipeline.config.models import ModelConfig
+
 Batches = Callable[[int], tuple[torch.Tensor, torch.Tensor]]  # of a step: inputs, targets
 
 
@@ -23,7 +26,7 @@ def join(device: str) -> int:
     return dist.get_rank()
 
 
-def cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
+def cnn(shape: tuple[int, ...], classes: int, bf16: bool) -> nn.Module:
     """The `cnn` for images `[height, width, channels]`."""
     height, width, channels = shape
     return nn.Sequential(
@@ -34,6 +37,11 @@ def cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
         nn.Linear(120, 84), nn.ReLU(),
         nn.Linear(84, classes),
     )  # fmt: skip
+
+
+def ours(config: ModelConfig, shape: tuple[int, ...], classes: int, bf16: bool) -> nn.Module:
+    """A model of Tandem: what is compared is the loop."""
+    return build_model(config, shape, classes)
 
 
 def image_batches(
@@ -74,6 +82,7 @@ def train(
     steps: tuple[int, int],
     device: str,
     devices: int = 1,
+    bf16: bool = False,
 ) -> float:
     """Samples per second with AdamW, over the second of `steps` after the first, which warms up.
 
@@ -87,7 +96,9 @@ def train(
     def step(index: int) -> torch.Tensor:
         inputs, targets = batches(index)
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(inputs).flatten(end_dim=-2), targets.flatten())
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            logits = model(inputs)
+        loss = F.cross_entropy(logits.float().flatten(end_dim=-2), targets.flatten())
         loss.backward()
         optimizer.step()
         return loss

@@ -71,18 +71,16 @@ def checks(seconds: float) -> dict[str, list[Check]]:
     """Return all checks, by section of the page."""
     python, name = sys.executable, "gpu-{}"
     tests = (python, "-m", "pytest", "-m", "gpu", "-n", "0", "-q", "tests/end_to_end/test_gpu.py")
-    several = (
-        python,
-        "-m",
-        "pytest",
-        "-m",
-        "gpus",
-        "-n",
-        "0",
-        "-q",
-        "tests/end_to_end/test_gpu.py",
-    )
-    overhead = (python, "benchmarks/overhead.py", "--gpu", "accelerator=gpu")
+    several = (*tests[:4], "gpus", *tests[5:])
+    hand = (python, "benchmarks/overhead.py", "--gpu")
+    large = [
+        Check(
+            f"loops by hand, {case} in bf16",
+            (*hand, f"--case={case}", "accelerator=gpu", "train.precision=bf16"),
+        )
+        for case in ("resnet18_large", "vit_small", "gpt2")
+    ]
+    overhead = (*hand, "accelerator=gpu")
     parity = [
         Check(
             f"{model} in {precision}",
@@ -110,6 +108,7 @@ def checks(seconds: float) -> dict[str, list[Check]]:
         "parity": parity,
         "speed": [
             Check("loops by hand", overhead),
+            *large,
             Check("loops by hand on two GPUs", (*overhead, "--devices", "2"), gpus=2),
             *speed,
         ],
@@ -125,7 +124,8 @@ def outcome_of(check: Check, gpus: int) -> Outcome:
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     has_result = check.result is not None and check.result.is_file()
     found = json.loads(check.result.read_text()) if check.result and has_result else None
-    said = (found or {}).get("sentence") or (lines[-1] if lines else "")
+    rows = [line.strip("| ") for line in lines if line.startswith("| `")]  # of loops by hand
+    said = (found or {}).get("sentence") or "; ".join(rows or lines[-1:])
     return Outcome(check, "failed" if done.returncode else "passed", str(said), found)
 
 

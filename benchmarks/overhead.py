@@ -9,7 +9,7 @@ take turns; JAX's on a mesh.
     python benchmarks/overhead.py [--case cnn] [--rounds 6] [--steps N] [--backend torch,jax] [--devices 1]
         [OVERRIDE …]
 
-The cases are those of `CASES`, or `all`.
+The cases are those of `CASES`, or `all` of them; on a GPU (`--gpu accelerator=gpu`) also those of `LARGE`.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +35,7 @@ sys.path.insert(0, str(ROOT))
 from pipeline.config.experiment import Config, register, typed  # noqa: E402
 from pipeline.config.hydra_compat import compose_from  # noqa: E402
 from pipeline.config.own_datasets import TokensConfig  # noqa: E402
+from pipeline.config.train import Precision  # noqa: E402
 from pipeline.data import sources  # noqa: E402
 from pipeline.devices.world import find_world  # noqa: E402
 from pipeline.run.experiment import Job  # noqa: E402
@@ -68,6 +70,20 @@ CASES = {
         16, 32, f"of {LENGTH} tokens out of a memory-mapped file, width 128",
     ),
 }  # fmt: skip
+# For `--gpu`, of the sizes that fill one.
+LARGE = {
+    "resnet18_large": Case(("model=resnet18", "dataset=synthetic"), 512, 128, "of 32×32×3"),
+    "vit_small": Case(
+        ("model=vit_small", "dataset=synthetic", "dataset.shape=[224,224,3]",
+         "dataset.samples=2048"),
+        64, 64, "of 224×224×3",
+    ),
+    "gpt2": Case(
+        ("model=gpt2", "dataset=tokens", "dataset.path=TOKENS", "dataset.dtype=uint16",
+         "dataset.length=1024"),
+        16, 32, "of 1,024 tokens out of a memory-mapped file",
+    ),
+}  # fmt: skip
 
 
 def compose(backend: str, case: Case, overrides: Sequence[str] = ()) -> Config:
@@ -100,37 +116,40 @@ def ours(
     return RunFolder(folder).result.throughput if world.is_main else math.nan
 
 
-def bare(backend: str, case: Case, steps: tuple[int, int], devices: int, gpu: bool) -> float:
-    """Samples per second of the loop by hand, on the same data."""
-    config = compose(backend, case)
+def bare(
+    backend: str,
+    case: Case,
+    steps: tuple[int, int],
+    devices: int,
+    overrides: Sequence[str],
+    gpu: bool,
+) -> float:
+    """Samples per second of the loop by hand, on the same data, in the same precision."""
+    config = compose(backend, case, overrides)
     data = sources.load(config.dataset)
     hand = importlib.import_module(f"bare_{backend}")
     device = {"torch": "cuda", "jax": "gpu"}[backend] if gpu else "cpu"
     if isinstance(config.dataset, TokensConfig):
         tokens = np.memmap(config.dataset.path, np.uint16, "r")
-        batches = hand.token_batches(tokens, LENGTH, case.batch, device)
+        batches = hand.token_batches(tokens, config.dataset.length, case.batch, device)
     else:
         fields = data.train.fields
         batches = hand.image_batches(fields["image"], fields["label"], case.batch, device, devices)
-    room = {"torch": "lightning_impl", "jax": "flax_impl"}[backend]
-    shape = data.train.fields["image"].shape[1:] if "image" in data.train.fields else (LENGTH,)
-    if config.model.name == "cnn":
-        model = hand.cnn(shape, data.outputs)
-    else:
-        build = importlib.import_module(f"{room}.models").build_model
-        model = build(config.model, shape, data.outputs)
-    return hand.train(model, batches, case.batch, steps, device, devices)
+    shape, bf16 = data.input_shape, config.train.precision is Precision.bf16
+    make = hand.cnn if config.model.name == "cnn" else partial(hand.ours, config.model)
+    model = make(shape, data.outputs, bf16)
+    return hand.train(model, batches, case.batch, steps, device, devices, bf16)
 
 
 def measure(options: argparse.Namespace) -> dict:
     """Throughputs of both loops, taking turns, and their ratio pair by pair."""
     backend, devices, folder = options.backend, options.devices, options.worker
-    case = located(CASES[options.case], folder)
+    case = located((CASES | LARGE)[options.case], folder)
     steps = options.steps or case.steps
     warmup = min(WARMUP, steps)
     pairs = []
     for turn in range(options.rounds + 1):
-        hand = bare(backend, case, (warmup, steps), devices, options.gpu)
+        hand = bare(backend, case, (warmup, steps), devices, options.override, options.gpu)
         run_folder = folder / f"{backend}-{turn}"
         own = ours(backend, case, (warmup, steps), devices, options.override, run_folder)
         if turn:  # the first pair warms the machine up
@@ -176,7 +195,7 @@ def main() -> None:
     """Measure each backend, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backend", default="torch,jax", help="which, with commas between")
-    parser.add_argument("--case", default="cnn", help=f"{', '.join(CASES)} or all")
+    parser.add_argument("--case", default="cnn", help=f"{', '.join(CASES | LARGE)}, all or large")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, help="timed in a round, instead of the case's")
     parser.add_argument("--gpu", action="store_true", help="the bare loop on the GPU, too")
@@ -192,11 +211,13 @@ def main() -> None:
     on = f", on {options.devices} devices" if options.devices > 1 else ""
     print("samples/s; ratio = median (lowest … highest)")
     print("| | by hand | tandem | ratio |\n|---|---|---|---|")
-    for name in CASES if options.case == "all" else options.case.split(","):
+    named = {"all": CASES, "large": LARGE}.get(options.case, options.case.split(","))
+    for name in named:
         for backend in options.backend.split(","):
             row = row_of(backend, name, options.devices)
             ratio = f"{row['ratio']:.2f} ({row['lowest']:.2f} … {row['highest']:.2f})"
-            says = f"`{name}`, batch {CASES[name].batch} {CASES[name].says}{on}: {backend}"
+            case = (CASES | LARGE)[name]
+            says = f"`{name}`, batch {case.batch} {case.says}{on}: {backend}"
             print(f"| {says} | {row['bare']:,.0f} | {row['tandem']:,.0f} | {ratio} |", flush=True)
 
 
