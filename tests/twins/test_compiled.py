@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._inductor import config as inductor
 
 from lightning_impl import CACHE
 from pipeline.errors import UserError
@@ -80,8 +81,9 @@ def test_compiled_torch_has_the_curve_of_torch_and_its_compilation_is_timed_apar
 
 def test_without_a_compiler_one_message_tells_the_way_out(train_on, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "empty"))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no_such_compiler",))
-    with pytest.raises(UserError) as caught:
+    # Not by monkeypatch, which takes an option of Inductor away at the end.
+    no_compiler = inductor.patch({"cpp.cxx": ("no_such_compiler",)})
+    with no_compiler, pytest.raises(UserError) as caught:
         train_on("torch_compiled", RUN.replace("[8]", "[7]"))
     assert str(caught.value) == (
         "backend.compile=true: torch.compile fails: it finds no C++ compiler. Install one, such as g++, "
