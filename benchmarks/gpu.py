@@ -59,7 +59,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a check: `passed`, `failed` or `skipped`, and its last line or its reason."""
+    """The result of a check: `passed`, `failed` or `skipped`, and its last line or its reason."""
 
     check: Check
     state: str

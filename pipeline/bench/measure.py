@@ -71,7 +71,7 @@ def empty_cache() -> Generator[None]:
 
 
 class Measurement:
-    """What has been measured of a plan so far."""
+    """The measurements of a plan so far."""
 
     def __init__(self, plan: Plan, report: Report) -> None:
         self.plan, self.report = plan, report

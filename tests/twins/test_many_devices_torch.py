@@ -121,7 +121,7 @@ def whole_slots():
 
 
 def own_slots():
-    """What this rank keeps of the whole state of an optimizer, under fsdp."""
+    """Return the part of the whole state of an optimizer that this rank keeps under fsdp."""
     layer = nn.Linear(4, 6)
     shard(layer, init_device_mesh("cpu", (SIZE,)))
     optimizer = torch.optim.Adam(layer.parameters())
