@@ -106,24 +106,3 @@ function tables() {
   else byId("layers").hidden = true;
   byId("machine").append(make("ul", {}, data.facts.map((fact) => make("li", {}, fact))));
 }
-
-function repaint() {
-  setTheme();
-  paintSwatches();
-  refresh();
-}
-
-/** Draw everything in light colours for paper. */
-function print(on) {
-  if (printing === on) return;
-  printing = on;
-  setTheme();
-  paintSwatches();
-  if (on) redrawAll();
-  else refresh();
-}
-
-darkness.addEventListener("change", repaint);
-matchMedia("print").addEventListener("change", (media) => print(media.matches));
-addEventListener("beforeprint", () => print(true));
-addEventListener("afterprint", () => print(false));

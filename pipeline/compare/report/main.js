@@ -17,27 +17,6 @@ paintSwatches();
 byId("filter").addEventListener("input", () => filter(byId("filter").value));
 filter(state.filter);
 
-function repaint() {
-  setTheme();
-  paintSwatches();
-  refresh();
-}
-
-/** Draw everything in light colours for paper. */
-function print(on) {
-  if (printing === on) return;
-  printing = on;
-  setTheme();
-  paintSwatches();
-  if (on) redrawAll();
-  else refresh();
-}
-
-darkness.addEventListener("change", repaint);
-matchMedia("print").addEventListener("change", (media) => print(media.matches));
-addEventListener("beforeprint", () => print(true));
-addEventListener("afterprint", () => print(false));
-
 // A reloaded page continues where it was.
 addEventListener("pagehide", () => {
   panels.forEach((_, side) => noteZoom(side));

@@ -132,3 +132,24 @@ function look(run) {
 
 /** The opacity of a line. */
 const opacity = (line) => (line.width === 4 ? 0.5 : 1);
+
+function repaint() {
+  setTheme();
+  paintSwatches();
+  refresh();
+}
+
+/** Draw everything in light colours for paper. */
+function print(on) {
+  if (printing === on) return;
+  printing = on;
+  setTheme();
+  paintSwatches();
+  if (on) redrawAll();
+  else refresh();
+}
+
+darkness.addEventListener("change", repaint);
+matchMedia("print").addEventListener("change", (media) => print(media.matches));
+addEventListener("beforeprint", () => print(true));
+addEventListener("afterprint", () => print(false));
