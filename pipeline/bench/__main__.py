@@ -11,11 +11,12 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from pipeline.bench.fairness import unfairness
 from pipeline.bench.measure import measure
 from pipeline.bench.page import write
 from pipeline.bench.plan import make_plan
 from pipeline.bench.sentence import sentences
-from pipeline.bench.table import growth_table, layers_table, speed_table
+from pipeline.bench.table import growth_table, layers_table, speed_table, used_table
 from pipeline.commands import command
 from pipeline.compare import WIDE
 from pipeline.config.checks.hydra_errors import explain
@@ -67,16 +68,16 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE
-    console.print(speed_table(bench))
-    if (growth := growth_table(bench)).row_count:
-        console.print(growth)
-    if (layers := layers_table(bench)).row_count:
-        console.print(layers)
+    for make_table in (speed_table, growth_table, layers_table, used_table):
+        if (made := make_table(bench)).row_count:
+            console.print(made)
     for sentence in sentences(bench):
         print_and_log(f"[bold]{sentence}[/]", soft_wrap=True)
+    for sentence in unfairness(bench):
+        print_and_log(f"[yellow]{sentence}[/]", soft_wrap=True)
     for path in write(bench, Path("outputs") / name):
         say_line(f"→  {path}")
-    return 0
+    return 130 if bench.interrupted else 0
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ function heading() {
   const date = new Date(data.made).toLocaleString("en-GB", { dateStyle: "long", timeStyle: "short" });
   byId("when").textContent = `made ${date}`;
   byId("summary").append(...data.sentences.map((sentence) => make("p", {}, sentence)));
+  byId("fairness").append(...data.unlike.map((sentence) => make("p", { class: "unlike" }, sentence)));
   const notes = data.notes.map((note) => make("li", {}, note));
   if (notes.length) byId("notes").append(make("ul", { class: "notes", "aria-label": "Notes" }, notes));
 }
@@ -104,5 +105,8 @@ function tables() {
   else byId("growth").hidden = true;
   if (data.layers.rows.length) byId("layers").append(quiet(ABOUT_LAYERS), built(data.layers, "Time by layer"));
   else byId("layers").hidden = true;
+  const used = data.used.rows.map(([first, ...rest]) => row(first, rest.map((text) => make("td", {}, text))));
+  const titles = data.used.head.map((title) => column(title));
+  byId("used").append(table("What each backend used", titles, used));
   byId("machine").append(make("ul", {}, data.facts.map((fact) => make("li", {}, fact))));
 }

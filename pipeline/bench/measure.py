@@ -13,6 +13,7 @@ from pipeline.bench.results import INFER, TRAIN, Bench, Measured
 from pipeline.bench.side import keep_no_programs
 from pipeline.bench.statistics import FEWEST, growth
 from pipeline.bench.turns import Side, take_turns, turn_seconds
+from pipeline.compare.conditions import conditions_of
 from pipeline.config.experiment import Config, plain
 from pipeline.config.models import OwnConfig
 from pipeline.data import sources
@@ -49,6 +50,7 @@ def measure(plan: Plan, report: Report) -> Bench:
             for precision in made.precisions:
                 made.measure_sizes(precision)
         except KeyboardInterrupt:
+            made.interrupted = True
             made.note("interrupted: what was not measured by then is missing")
     bench = made.bench
     if not any(one.train for one in bench.measured):
@@ -77,6 +79,7 @@ class Measurement:
         self.plan, self.report = plan, report
         self.measured: list[Measured] = []
         self.notes: list[str] = []
+        self.interrupted = False
         self.backends = self.fitting(plan.chosen_backends())
         self.config = plan.config(self.backends[0])
         train = self.config.train
@@ -117,6 +120,7 @@ class Measurement:
             notes=self.notes,
             config=plain(config),
             hardware=hardware(),
+            interrupted=self.interrupted,
         )
 
     def note(self, text: str) -> None:
@@ -184,25 +188,40 @@ class Measurement:
     def take_turns(
         self, precision: str, batch: int, configs: dict[str, Config]
     ) -> tuple[list[Measured], float]:
-        """Start the backends one after the other, and have them take turns at training and inference."""
+        """Start the backends one after the other, and have them take turns at training and inference.
+
+        What has been measured when Ctrl-C ends it is kept.
+        """
+        sides: list[Side] = []
+        layers: dict[str, LayerTimes] = {}
         with ExitStack() as stack:
-            sides: list[Side] = []
             turn = turn_seconds(len(configs), self.plan.seconds)
-            for name, config in configs.items():
-                sides.append(stack.enter_context(Side(name, config, turn)))
-                sides[-1].begin(TRAIN)
-            seconds = take_turns(sides, TRAIN, self.plan.seconds)
-            for side in sides:
-                side.begin(INFER)
-            take_turns(sides, INFER, self.plan.seconds / 2)
-            layers = self.time_layers(sides) if batch == self.layers_at else {}
-        beside = [side.name for side in sides if side.seconds[TRAIN]]
-        found = [measured_of(side, precision, batch, beside, layers) for side in sides]
-        for side, one in zip(sides, found, strict=True):
+            try:
+                for name, config in configs.items():
+                    sides.append(stack.enter_context(Side(name, config, turn)))
+                    sides[-1].begin(TRAIN)
+                seconds = take_turns(sides, TRAIN, self.plan.seconds)
+                for side in sides:
+                    side.begin(INFER)
+                take_turns(sides, INFER, self.plan.seconds / 2)
+                layers = self.time_layers(sides) if batch == self.layers_at else {}
+            except KeyboardInterrupt:
+                self.measured += self.findings(sides, precision, batch, layers)
+                raise
+        return self.findings(sides, precision, batch, layers), seconds
+
+    def findings(
+        self, sides: Sequence[Side], precision: str, batch: int, layers: Mapping[str, LayerTimes]
+    ) -> list[Measured]:
+        """Return and report what the sides have answered; one that has not begun its turns is left out."""
+        begun = [side for side in sides if side.seconds[TRAIN] or side.failed]
+        beside = [side.name for side in begun if side.seconds[TRAIN]]
+        found = [measured_of(side, precision, batch, beside, layers) for side in begun]
+        for side, one in zip(begun, found, strict=True):
             self.report(line_of(one))
             if (ready := side.ready.get(TRAIN)) and ready.fallback:
                 self.note(f"{side.name} is on the CPU of a machine with a GPU: {ready.fallback}")
-        return found, seconds
+        return found
 
     def time_layers(self, sides: Sequence[Side]) -> dict[str, LayerTimes]:
         """Return the times of layers of each backend that can tell them; note the others."""
@@ -231,7 +250,7 @@ def measured_of(
     """Return what a side has answered; one that failed keeps no times."""
     known = {"backend": side.name, "precision": precision, "batch": batch}
     start, ready = side.ready.get(TRAIN), side.ready.get(INFER)
-    if side.failed or start is None or ready is None:
+    if side.failed or start is None:
         reason = side.failed.reason if side.failed else "no answer"
         return Measured(**known, error=reason)
     return Measured(
@@ -241,10 +260,13 @@ def measured_of(
         beside=beside,
         first_seconds=start.first_seconds,
         compile_seconds=start.compile_seconds,
-        memory_mb=ready.memory_mb,
+        memory_mb=ready.memory_mb if ready else None,  # None: interrupted before training was over
         parameters=start.parameters,
         layers=layers.get(side.name, {}),
         device=start.device,
+        conditions=conditions_of(
+            side.name, plain(side.config), start.device, is_fallback=bool(start.fallback)
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.atomic_files import write_json, write_text
+from pipeline.bench.fairness import unfairness, used_head, used_rows
 from pipeline.bench.layers import layers_head, layers_rows
 from pipeline.bench.results import INFER, Bench, Measured
 from pipeline.bench.sentence import sentences
@@ -21,7 +22,9 @@ def write(bench: Bench, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     shown, numbers = folder / "bench.html", folder / "bench.json"
     write_text(shown, page(bench))
-    write_json(numbers, bench.to_json() | {"sentences": sentences(bench)})
+    write_json(
+        numbers, bench.to_json() | {"sentences": sentences(bench), "unlike": unfairness(bench)}
+    )
     return [shown, numbers]
 
 
@@ -46,11 +49,13 @@ def page_data(bench: Bench) -> Json:
         "title": bench.title,
         "made": datetime.now().astimezone().isoformat(timespec="seconds"),
         "sentences": sentences(bench),
+        "unlike": unfairness(bench),
         "notes": list(bench.notes),
         "precisions": list(bench.precisions),
         "series": series,
         "measurements": {"head": speed_head(bench), "rows": speed_rows(bench)},
         "growth": {"head": list(GROWTH), "rows": growth_rows(bench)},
+        "used": {"head": used_head(bench), "rows": used_rows(bench)},
         "layers": {"head": layers_head(bench), "rows": layers_rows(bench)},
         "facts": [*devices, machine],
         # What the report's scripts read: there are no curves and no runs to filter.

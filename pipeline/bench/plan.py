@@ -13,6 +13,7 @@ from pipeline.backend_specs import BACKENDS
 from pipeline.bench.machine import compute_capability, cpu_has_bf16
 from pipeline.child_command import quoted
 from pipeline.config.checks.keys import options_of
+from pipeline.config.checks.open_keys import check_open_keys
 from pipeline.config.checks.validate import check_arguments, validate_config
 from pipeline.config.experiment import Config, register
 from pipeline.config.fields import require
@@ -73,8 +74,10 @@ class Plan:
             search = [f"hydra.searchpath=[{quoted(f'file://{Path(self.folder).resolve()}')}]"]
         chosen = [f"backend={backend}", "logger=none", *PRECISIONS[precision]]
         register()
+        given = [*search, *self.overrides, *chosen]
         with compose_from(CONF):
-            config = validate_config(compose("config", [*search, *self.overrides, *chosen]))
+            check_open_keys(given)
+            config = validate_config(compose("config", given))
         for key in ("devices", "nodes"):
             value = getattr(config.accelerator, key)
             allowed = "1: a benchmark measures one device of each backend"

@@ -31,6 +31,7 @@ class Measured:
     parameters: int | None = None
     layers: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # see `LayerTimes`
     device: str = ""
+    conditions: Mapping[str, str] = field(default_factory=dict)  # see `compare.conditions_of`
     error: str = ""
 
     def seconds(self, phase: str) -> Sequence[float]:
@@ -64,6 +65,7 @@ class Bench:
     notes: Sequence[str] = ()
     config: Mapping[str, object] = field(default_factory=dict)
     hardware: Mapping[str, object] = field(default_factory=dict)
+    interrupted: bool = False  # by Ctrl-C
 
     def at(self, precision: str, batch: int) -> dict[str, Measured]:
         """Return what was measured at a batch size, by backend, without what has failed."""
@@ -105,8 +107,12 @@ def summed_up(one: Measured) -> dict[str, Any]:
 
 
 def times_as_fast(first: Measured, second: Measured, phase: str) -> Interval | None:
-    """Return how many times as fast the first is; None unless they took turns."""
-    ours, theirs = first.seconds(phase), second.seconds(phase)
-    if not ours or len(ours) != len(theirs) or second.backend not in first.beside:
+    """Return how many times as fast the first is; None unless they took turns.
+
+    Where one has more rounds, the other was interrupted in the last, or has failed in it.
+    """
+    both = list(zip(first.seconds(phase), second.seconds(phase), strict=False))
+    if not both or second.backend not in first.beside:
         return None
+    ours, theirs = zip(*both, strict=True)
     return ratio(ours, theirs)

@@ -5,7 +5,6 @@ after as many steps as were asked for.
 """
 
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -136,7 +135,6 @@ def serve(config: Config, connection: Connection, started: float) -> None:
     `started` is the time of `time.perf_counter` at which this process was started.
     """
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     code = 1
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.bench.fairness import used_head, used_rows
 from pipeline.bench.layers import layers_head, layers_rows
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.statistics import Growth, Interval, growth
@@ -38,6 +39,11 @@ def layers_table(bench: Bench) -> Table:
     return filled(
         framed("time by layer in a training step", layers_head(bench)), layers_rows(bench)
     )
+
+
+def used_table(bench: Bench) -> Table:
+    """Return a row for each backend and precision: what it used."""
+    return filled(framed("what each backend used", used_head(bench)), used_rows(bench))
 
 
 def filled(output: Table, rows: Sequence[Sequence[str]]) -> Table:
@@ -96,7 +102,7 @@ def growth_rows(bench: Bench) -> list[list[str]]:
 
 def growths(bench: Bench, precision: str, backend: str) -> list[Growth]:
     """Return the growth of seconds of a step, of an inference, and of memory; empty for one batch size."""
-    series = bench.series(precision, backend)
+    series = [one for one in bench.series(precision, backend) if one.infer]
     if len(series) < 2:
         return []
     batches = [one.batch for one in series]

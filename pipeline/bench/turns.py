@@ -5,6 +5,7 @@ that a machine that gets slower, or another program that disturbs, hits all alik
 """
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -27,7 +28,7 @@ class Side:
     """
 
     def __init__(self, name: str, config: Config, turn: float = TURN) -> None:
-        self.name, self.turn, self.log_every = name, turn, config.train.log_every
+        self.name, self.config, self.turn = name, config, turn
         self.seconds: dict[str, list[float]] = {TRAIN: [], INFER: []}
         self.ready: dict[str, Ready] = {}
         self.failed: Failed | None = None
@@ -37,7 +38,12 @@ class Side:
         self.process = context.Process(
             target=serve, args=(config, theirs, time.perf_counter()), daemon=True
         )
-        self.process.start()
+        # Ctrl-C is the parent's matter, also while the child imports; it inherits what is blocked.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
 
     def __enter__(self) -> Self:
@@ -85,8 +91,9 @@ class Side:
 
     def _whole(self, phase: str, count: int, unit: int) -> int:
         """Round a number of steps up to whole calls, and if there are many to whole lines of metrics."""
-        if phase == TRAIN and count > self.log_every and self.log_every % unit == 0:
-            unit = self.log_every
+        log_every = self.config.train.log_every
+        if phase == TRAIN and count > log_every and log_every % unit == 0:
+            unit = log_every
         return -(-count // unit) * unit
 
     def _ask(self, asked: Asked) -> None:

@@ -1,4 +1,4 @@
-"""Conditions under which the speed of a run was measured, and how those of two backends differ."""
+"""Conditions under which a speed was measured, and how those of two backends differ."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from pipeline.compare.records import Record
 from pipeline.config.experiment import BackendConfig
 from pipeline.config.stored_config import defaults_of
 from pipeline.formatting import counted
+from pipeline.storage.signature import flat
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
 ALGORITHMS = {True: "deterministic", False: "any"}
@@ -42,40 +43,70 @@ class Conditions:
     runs: tuple[int, ...]
 
 
-def conditions_of(record: Record) -> dict[str, str]:
-    """Return the conditions of a run by the columns of the table."""
-    config = record.config
-    precision = str(config.get("train.precision", ""))
-    devices = (record.result.devices or "").partition(" on ")[2]
-    not_gpu = ", not on the GPU" if record.result.fallback else ""
-    found = {
-        "backend": str(record.backend),
-        "mode": _mode(record),
+def conditions_of_run(record: Record) -> dict[str, str]:
+    """Return the conditions of a run by the columns of the table; none for a refused job."""
+    result = record.result
+    return conditions_of(
+        str(record.backend),
+        result.config,
+        result.devices or "",
+        is_fallback=bool(result.fallback),
+        together=result.vectorized or 1,
+    )
+
+
+def conditions_of(
+    label: str,
+    config: Mapping[str, object],
+    devices: str,
+    *,
+    is_fallback: bool = False,
+    together: int = 1,
+) -> dict[str, str]:
+    """Return the conditions of a speed by the columns of the table; none for an empty config.
+
+    `devices` is how a backend describes them; `is_fallback` if they are a CPU beside an unused GPU. So many
+    runs trained `together`.
+    """
+    if not config:
+        return {}
+    flattened = flat(dict(config))
+    precision = str(flattened.get("train.precision", ""))
+    devices = devices.partition(" on ")[2]
+    not_gpu = ", not on the GPU" if is_fallback else ""
+    return {
+        "backend": label,
+        "mode": _mode(flattened),
         "precision": PRECISIONS.get(precision, precision),
-        "products": str(config.get("accelerator.matmul_precision", "")),
-        "algorithms": ALGORITHMS.get(config.get("accelerator.deterministic") is not False, ""),
+        "products": str(flattened.get("accelerator.matmul_precision", "")),
+        "algorithms": ALGORITHMS.get(flattened.get("accelerator.deterministic") is not False, ""),
         "devices": f"{devices}{not_gpu}",
-        "steps per call": _steps_per_call(record, devices),
-        "together": f"{together} runs at once" if (together := record.result.vectorized) else "",
-        "attention": next((str(v) for k, v in config.items() if k.endswith(".attention")), ""),
-        "options": _options(config),
+        "steps per call": _steps_per_call(flattened, devices),
+        "together": f"{together} runs at once" if together > 1 else "",
+        "attention": next((str(v) for k, v in flattened.items() if k.endswith(".attention")), ""),
+        "options": _options(flattened),
     }
-    return found if config else {}
 
 
 def conditions(records: Sequence[Record]) -> list[Conditions]:
     """Group the runs that have a speed by their conditions."""
-    found: dict[tuple[tuple[str, str], ...], list[int]] = {}
-    for position, record in enumerate(records):
-        if record.result.throughput and (known := conditions_of(record)):
-            found.setdefault(tuple(known.items()), []).append(position)
-    return [Conditions(dict(values), tuple(runs)) for values, runs in found.items()]
+    return grouped([conditions_of_run(one) if one.result.throughput else {} for one in records])
 
 
-def unlike(found: Sequence[Conditions]) -> str:
+def grouped(found: Sequence[Mapping[str, str]]) -> list[Conditions]:
+    """Group the positions of speeds by their conditions; those without any are left out."""
+    places: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    for position, values in enumerate(found):
+        if values:
+            places.setdefault(tuple(values.items()), []).append(position)
+    return [Conditions(dict(values), tuple(runs)) for values, runs in places.items()]
+
+
+def unlike(found: Sequence[Conditions], group: str = "backend") -> str:
     """Return a sentence if the speeds of the backends are not like with like; else nothing.
 
-    Eager torch beside compiled torch is no such case: that is what is compared.
+    Eager torch beside compiled torch is no such case: that is what is compared. `group` is the key
+    that chooses a backend.
     """
     sides: dict[str, list[Mapping[str, str]]] = {}
     for one in found:
@@ -100,7 +131,7 @@ def unlike(found: Sequence[Conditions]) -> str:
         )
         for name, each in told.items()
     ]
-    hint = "; backend=torch_compiled compiles torch, too" * (EAGER in last and "mode" in differing)
+    hint = f"; {group}=torch_compiled compiles torch, too" * (EAGER in last and "mode" in differing)
     sentence = f"not like with like: {', '.join(parts)}{hint}"
     return sentence.replace("ran eager", "ran in eager mode")
 
@@ -108,33 +139,35 @@ def unlike(found: Sequence[Conditions]) -> str:
 def lines(found: Sequence[Conditions]) -> list[str]:
     """Return a line for each group of runs: what they used."""
     return [
-        ": ".join(
-            [
-                f"{one.values['backend']} ({counted(len(one.runs), 'run')})",
-                ", ".join(
-                    WORDS.get(key, "{}").format(value)
-                    for key, value in one.values.items()
-                    if value and key != "backend"
-                ),
-            ]
-        )
+        f"{one.values['backend']} ({counted(len(one.runs), 'run')}): {described(one.values)}"
         for one in found
     ]
 
 
-def _mode(record: Record) -> str:
-    backend = record.result.config.get("backend") or {}
-    spec = BACKENDS.get(str(backend.get("name")))
-    if backend.get("compile"):
-        mode = backend.get("mode", "default")
+def described(values: Mapping[str, str]) -> str:
+    """Return conditions in words, without the backend."""
+    told = {key: value for key, value in values.items() if value and key != "backend"}
+    return ", ".join(WORDS.get(key, "{}").format(value) for key, value in told.items())
+
+
+def columns_of(found: Sequence[Conditions]) -> list[str]:
+    """Return the columns of a table of conditions: those that any has a value for."""
+    keys = found[0].values if found else ()
+    return [key for key in keys if any(one.values[key] for one in found)]
+
+
+def _mode(config: Mapping[str, object]) -> str:
+    spec = BACKENDS.get(str(config.get("backend.name")))
+    if config.get("backend.compile"):
+        mode = config.get("backend.mode", "default")
         return "compiled" if mode == "default" else f"compiled ({mode})"
     return EAGER if spec and spec.compiles else "compiled"
 
 
-def _steps_per_call(record: Record, devices: str) -> str:
-    if given := record.config.get("accelerator.steps_per_call"):
+def _steps_per_call(config: Mapping[str, object], devices: str) -> str:
+    if given := config.get("accelerator.steps_per_call"):
         return str(given)
-    many = record.result.backend == "jax" and devices and not devices.startswith("cpu")
+    many = config.get("backend.name") == "jax" and devices and not devices.startswith("cpu")
     return "up to 32" if many else "1"
 
 

@@ -3,6 +3,7 @@
 from pipeline.bench.page import page
 from pipeline.bench.results import Bench, Measured
 from pipeline.bench.sentence import sentences
+from pipeline.compare.conditions import PHRASES
 
 
 def measured(backend, batch, seconds):
@@ -12,6 +13,8 @@ def measured(backend, batch, seconds):
         backend=backend, precision="fp32", batch=batch, train=rounds, infer=rounds,
         beside=("torch", "jax"), memory_mb=100.0, first_seconds=1.0, compile_seconds=0.5,
         layers={"conv1": (seconds, seconds)} if batch == 32 else {},
+        conditions={"backend": backend, "mode": "eager" if backend == "torch" else "compiled"}
+        | dict.fromkeys([*PHRASES][1:], "the same"),
     )  # fmt: skip
 
 
@@ -34,10 +37,12 @@ def test_the_page_of_a_benchmark_draws_its_curves_and_tables_without_an_error(br
     assert opened.locator("h1").inner_text() == "cnn <on> digits"
     assert opened.locator("#summary p").all_inner_texts() == sentences(made)
     assert opened.locator("#notes li").all_inner_texts() == ["the machine was busy"]
+    [unlike] = opened.locator("#fairness .unlike").all_inner_texts()
+    assert unlike.startswith("not like with like: torch ran in eager mode, jax ran compiled;")
     rows = {
         name: opened.locator(f"#{name} tbody tr").count()
-        for name in ("measurements", "growth", "layers")
+        for name in ("measurements", "growth", "used", "layers")
     }
-    assert rows == {"measurements": 4, "growth": 2, "layers": 1}
+    assert rows == {"measurements": 4, "growth": 2, "used": 2, "layers": 1}
     assert troubles == []
     assert asked == [path.as_uri()]

@@ -44,6 +44,9 @@ def test_a_benchmark_prints_tables_and_an_answer_and_writes_a_page_and_its_numbe
         assert len(both[0][phase]) == len(both[1][phase]) >= FEWEST
     assert len(found["sentences"]) == 2
     assert all(sentence in re.sub(r"\s+", " ", output) for sentence in found["sentences"])
+    [unlike] = found["unlike"]
+    assert unlike.startswith("not like with like: torch ran in eager mode, jax ran compiled; ")
+    assert unlike in re.sub(r"\s+", " ", output)
     page = (folder / "bench.html").read_text()
     assert all(sentence.replace("<", "\\u003c") in page for sentence in found["sentences"])
 

@@ -13,7 +13,7 @@ from pipeline.backend_specs import in_order
 from pipeline.compare.colours import Colours, colours
 from pipeline.compare.columns import columns
 from pipeline.compare.comparison import Comparison, config_differences
-from pipeline.compare.conditions import conditions, unlike
+from pipeline.compare.conditions import columns_of, conditions, unlike
 from pipeline.compare.curves import Curve
 from pipeline.compare.headline import cards, sentences
 from pipeline.compare.naming import short
@@ -148,9 +148,7 @@ def pairs(made: Comparison) -> list[Json]:
 def speed(made: Comparison) -> Json:
     """Return the backends in their order, the conditions of the speeds, and a sentence if they are unlike."""
     found = conditions(made.records)
-    keys = [
-        key for key in (found[0].values if found else ()) if any(one.values[key] for one in found)
-    ]
+    keys = columns_of(found)
     rows = [{"texts": [one.values[key] for key in keys], "runs": one.runs} for one in found]
     backends = in_order(record.backend for record in made.records if record.backend)
     return {"backends": backends, "unlike": unlike(found), "keys": keys, "rows": rows}

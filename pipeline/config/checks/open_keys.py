@@ -21,6 +21,7 @@ def check_open_keys(overrides: Sequence[str], loader: ConfigLoader | None = None
     """Refuse a key that a chosen preset leaves open, and that no later one and no override sets."""
     loader = loader or GlobalHydra.instance().config_loader()
     folders = [Path(source.path) for source in loader.get_sources() if source.scheme() == "file"]
+    folders += searched_folders(overrides)
     if not any(holds_open_keys(folder) for folder in folders):
         return
     open_keys: dict[str, Path] = {}
@@ -38,6 +39,14 @@ def check_open_keys(overrides: Sequence[str], loader: ConfigLoader | None = None
         if not given & {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}:
             problem = f"{shown(file)} leaves it open"
             raise UserError(key, OPEN, problem=problem, hint=f"Set {key}=VALUE.")
+
+
+def searched_folders(overrides: Sequence[str]) -> list[Path]:
+    """Return the folders of presets that `hydra.searchpath` names; Hydra's loader does not tell them."""
+    given = [one for one in overrides if one.startswith("hydra.searchpath=")]
+    parsed = OverridesParser.create().parse_overrides(given)
+    named = [place for one in parsed if isinstance(one.value(), list) for place in one.value()]
+    return [Path(str(place).removeprefix("file://")) for place in named]
 
 
 def holds_open_keys(folder: Path) -> bool:

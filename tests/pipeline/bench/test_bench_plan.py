@@ -63,6 +63,16 @@ def test_bad_arguments_are_refused_with_the_way_out(argument, message):
     assert message in str(refused.value)
 
 
+def test_a_preset_that_leaves_a_key_open_is_refused_until_the_key_is_set(tmp_path):
+    preset = tmp_path / "model" / "open.yaml"
+    preset.parent.mkdir()
+    preset.write_text("defaults: [/schema/model/mlp@_here_]\nname: mlp\nhidden: ???\n")
+    with pytest.raises(UserError, match=r"model.hidden=\?\?\?: .*leaves it open"):
+        make_plan(["model=open"], str(tmp_path)).config("torch")
+    config = make_plan(["model=open", "model.hidden=[8]"], str(tmp_path)).config("torch")
+    assert config.model.hidden == [8]
+
+
 def test_every_refused_key_names_a_way_out():
     assert all(hint.endswith(".") for hint in IGNORED.values())
 

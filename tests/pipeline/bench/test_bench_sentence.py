@@ -8,11 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.bench.fairness import unfairness, used_head, used_rows
 from pipeline.bench.layers import layers_head, layers_rows
 from pipeline.bench.page import page
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.sentence import answer, reference, sentences
 from pipeline.bench.statistics import FEWEST
+from pipeline.bench.table import growth_rows
+from pipeline.compare.conditions import conditions_of
+from pipeline.config.experiment import plain
 
 NAMES = ("torch", "torch_compiled", "jax")
 
@@ -185,3 +189,45 @@ def test_the_page_escapes_what_could_end_its_data():
 @pytest.mark.parametrize("phase", [TRAIN, INFER])
 def test_nothing_is_said_of_a_precision_without_measurements(phase):
     assert answer(bench(), "fp32", phase) == ""
+
+
+def test_a_comparison_that_is_not_like_with_like_says_so_by_precision(configure):
+    def under(backend, precision, option="", devices="cpu, 2 threads"):
+        config = plain(configure(f"backend={backend} train.precision={precision} {option}"))
+        told = conditions_of(backend, config, f"any on {devices}")
+        return replace(measured(backend, 64, 1.0, precision=precision), conditions=told)
+
+    like = [under(name, "fp32") for name in ("torch_compiled", "jax")]
+    assert unfairness(bench(*like)) == []
+    assert (
+        unfairness(bench(under("torch", "fp32"), *like)) == []
+    )  # eager beside compiled is asked for
+    assert unfairness(bench(under("torch", "fp32"), like[1])) == [
+        "not like with like: torch ran in eager mode, jax ran compiled; backends=torch_compiled compiles "
+        "torch, too."
+    ]
+    attention = "model=vit dataset=cifar10 model.attention=written_out"
+    other = [
+        under("torch_compiled", "bf16", f"{attention} backend.channels_last=true"),
+        under("jax", "bf16", "accelerator.deterministic=false", devices="NVIDIA H200"),
+    ]
+    made = bench(*like, *other, precisions=("fp32", "bf16"))
+    assert unfairness(made) == [
+        "bf16: not like with like: torch_compiled with deterministic algorithms on cpu, 2 threads, jax with "
+        "any algorithms on NVIDIA H200."
+    ]
+    assert used_head(made)[-2:] == ["attention", "options"]
+    torch, jax = used_rows(made)[-2:]
+    assert (torch[2], torch[-2:]) == ("bfloat16", ["written_out", "channels_last=True"])
+    assert (jax[2], jax[-2:]) == ("bfloat16", ["–", "–"])
+
+
+def test_rounds_without_a_partner_after_an_interruption_count_for_no_ratio():
+    torch, jax = measured("torch", 64, [2.0] * 7), measured("jax", 64, [1.0] * 6)
+    assert times_as_fast(jax, torch, TRAIN).count == 6
+    larger = [replace(measured(name, 128, 2.0), infer=(), memory_mb=None) for name in NAMES[::2]]
+    made = bench(torch, jax, *larger)
+    assert growth_rows(made) == []  # one batch size is whole
+    assert answer(made, "fp32", INFER).startswith("fp32: at batch 64 jax infers 2 times as fast")
+    assert answer(replace(made, batch=128), "fp32", INFER) == ""
+    assert "samples per second" in page(made)

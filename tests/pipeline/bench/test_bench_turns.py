@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.bench.measure import Measurement, with_batch
 from pipeline.bench.plan import make_plan
-from pipeline.bench.results import INFER, TRAIN, Measured
-from pipeline.bench.side import Failed, Turn
+from pipeline.bench.results import INFER, TRAIN, Measured, times_as_fast
+from pipeline.bench.side import Failed, Ready, Turn
 from pipeline.bench.statistics import FEWEST, ratio
 from pipeline.bench.turns import MOST_ROUNDS, TURN, Side, take_turns, turn_seconds
 
@@ -114,3 +114,20 @@ def test_a_note_is_kept_once(measurement):
     made.note("torch is left out")
     assert made.notes == ["torch is left out"]
     assert lines == ["[yellow]torch is left out[/]"]
+
+
+def test_turns_before_an_interruption_are_kept(measurement):
+    made, lines = measurement
+    ready = Ready(TRAIN, "torch on cpu, 1 thread", "", 3.0, 1.0, 100.0, 650, 1)
+    sides = [Clockwork(name, lambda _: 0.5, []) for name in ("torch", "jax")]
+    for side, rounds in zip(sides, (4, 3), strict=True):
+        side.config, side.ready = made.config, {TRAIN: ready}
+        side.seconds[TRAIN] = [0.5] * rounds
+    waiting = Clockwork("torch_compiled", lambda _: 0.5, [])
+    waiting.ready = {TRAIN: ready}  # it has begun no turn
+    torch, jax = made.findings([*sides, waiting], "fp32", 32, {})
+    assert (len(torch.train), torch.infer, torch.memory_mb) == (4, [], None)
+    assert (torch.first_seconds, torch.beside) == (3.0, ["torch", "jax"])
+    assert torch.conditions["devices"] == "cpu, 1 thread"
+    assert times_as_fast(torch, jax, TRAIN).count == 3
+    assert "4 rounds" in lines[0]
