@@ -44,8 +44,8 @@ def check_open_keys(overrides: Sequence[str], loader: ConfigLoader | None = None
 def searched_folders(overrides: Sequence[str]) -> list[Path]:
     """Return the folders of presets that `hydra.searchpath` names; Hydra's loader does not tell them."""
     given = [one for one in overrides if one.startswith("hydra.searchpath=")]
-    parsed = OverridesParser.create().parse_overrides(given)
-    named = [place for one in parsed if isinstance(one.value(), list) for place in one.value()]
+    values = [one.value() for one in OverridesParser.create().parse_overrides(given)]
+    named = [place for value in values if isinstance(value, list) for place in value]
     return [Path(str(place).removeprefix("file://")) for place in named]
 
 
