@@ -17,16 +17,18 @@ from lightning_impl.models import build_model
 from lightning_impl.models.trained import TrainedModel, own_device
 from lightning_impl.norms import convert_sync_batchnorm
 from lightning_impl.state import from_portable, initial_state, shapes_of
+from lightning_impl.training.evaluation import make_test
 from lightning_impl.training.inference import make_inference
 from lightning_impl.training.layer_times import time_layers
 from lightning_impl.training.loop import evaluate
 from lightning_impl.training.loop import train as train_loop
+from lightning_impl.training.many import Member, train_members
 from lightning_impl.training.step import TrainingModule
 from lightning_impl.training.step_trace import Watched
 from lightning_impl.transfer import export_checkpoint, fill_module, import_checkpoint
 from pipeline.config.models import Initializer
 from pipeline.rng import key_words, seed_global_generators
-from pipeline.run.backends import LayerTimes, Tested
+from pipeline.run.backends import LayerTimes, Test, Tested
 from pipeline.run.experiment import Experiment
 from pipeline.run.start import initial_values as values
 from pipeline.run.start.pretrained import start_from
@@ -49,6 +51,7 @@ __all__ = [
     "read_best",
     "test",
     "train",
+    "train_together",
     "trained_model",
     "versions",
 ]  # fmt: skip
@@ -66,6 +69,30 @@ def train(experiment: Experiment, device: Device) -> None:
         Interrupted: a signal or `train.stop_after` ended the run; the state is saved.
         Diverged: the loss is not finite.
     """
+    train_loop(experiment, device, *_start_state(experiment, device))
+
+
+def train_together(experiments: Sequence[Experiment], device: Device) -> list[Exception | Test]:
+    """Train runs that are alike, all at once.
+
+    For each return the error that `train` would raise, or a function that tests a checkpoint.
+    """
+    members = [Member(experiment) for experiment in experiments]
+    for member in members:
+        with member.noting_failure():
+            member.start(*_start_state(member.experiment, device))
+    train_members(members, device)
+    test = make_test(experiments[0], device, build(experiments[0], device))
+    return [member.failure or test for member in members]
+
+
+def _start_state(
+    experiment: Experiment, device: Device
+) -> tuple[TrainingModule, CheckpointFiles]:
+    """Return the module to start from, and a checkpoint's content, if any; the recorder continues there.
+
+    A whole checkpoint on each process: it is kept only until Lightning has restored it.
+    """
     module = build(experiment, device)
     content = None
     if experiment.imported:
@@ -78,9 +105,7 @@ def train(experiment: Experiment, device: Device) -> None:
         module.load_state_dict(content["state_dict"], strict=True)
         recorder_state = RecorderState.from_json(content["recorder"])
         experiment.recorder.restore(content["global_step"], recorder_state)
-    resumed = CheckpointFiles(content)
-    del content  # only until Lightning has restored it: a whole checkpoint on each process
-    train_loop(experiment, device, module, resumed)
+    return module, CheckpointFiles(content)
 
 
 def test(

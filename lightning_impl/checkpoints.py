@@ -135,17 +135,20 @@ class Checkpoints(_AtEvaluation):
 
         Lightning removes neither the checkpoint that a run resumed from nor those of earlier processes.
         """
-        if not trainer.is_global_zero:
-            return
-        found = checkpoints_of(self.folder.parent)
-        last = [checkpoint for checkpoint in found if checkpoint.path.name.startswith("last-")]
-        outdated = [other for other in last if other.step > trainer.global_step]  # broken ones
-        outdated += [other for other in last if other not in outdated][KEPT:]
-        best = self.recorder.best
-        if best and any(other.step == best.step for other in found if other not in last):
-            outdated += [other for other in found if other not in last and other.step != best.step]
-        for checkpoint in outdated:
-            checkpoint.path.unlink(missing_ok=True)
+        if trainer.is_global_zero:
+            remove_outdated(self.folder.parent, trainer.global_step, self.recorder.best)
+
+
+def remove_outdated(run: Path, step: int, best: Best | None) -> None:
+    """Remove all checkpoints of a run but the newest up to `step`, and that of the best evaluation."""
+    found = checkpoints_of(run)
+    last = [checkpoint for checkpoint in found if checkpoint.path.name.startswith("last-")]
+    outdated = [other for other in last if other.step > step]  # broken ones
+    outdated += [other for other in last if other not in outdated][KEPT:]
+    if best and any(other.step == best.step for other in found if other not in last):
+        outdated += [other for other in found if other not in last and other.step != best.step]
+    for checkpoint in outdated:
+        checkpoint.path.unlink(missing_ok=True)
 
 
 def read_checkpoint(checkpoint: Checkpoint, template: TrainingModule) -> dict[str, Any]:

@@ -24,7 +24,6 @@ def step_key(config: Config, step: int, part: int = 0, rank: int = 0) -> Key | N
     None with `train.randomness=native`: torch's own generator is seeded instead. Its masks depend on the
     step alone, and with several devices also on the rank.
     """
-    words = key_words(config.seed, "dropout")
     if config.train.randomness is Randomness.native:
         seed = key_words(config.seed, "dropout", step, part, *([rank] if rank else []))
         seed = seed[0] << 32 | seed[1]
@@ -32,7 +31,18 @@ def step_key(config: Config, step: int, part: int = 0, rank: int = 0) -> Key | N
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed)
         return None
-    return _fold_in(_fold_in((_word(words[0]), _word(words[1])), step), part)
+    return key_of_step(key_of_seed(config.seed), step, part)
+
+
+def key_of_seed(seed: int) -> Key:
+    """Key of a run's shared masks, of which `key_of_step` makes those of its micro-batches."""
+    high, low = key_words(seed, "dropout")
+    return _word(high), _word(low)
+
+
+def key_of_step(key: Key, step: int, part: int) -> Key:
+    """Key of a micro-batch after `step` updates; the words of many runs' keys may be stacked."""
+    return _fold_in(_fold_in(key, step), part)
 
 
 def draw_mask(

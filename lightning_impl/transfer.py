@@ -39,26 +39,48 @@ def import_checkpoint(
     portable: PortableCheckpoint, experiment: Experiment, device: Device, module: TrainingModule
 ) -> dict[str, Any]:
     """Fill `module` with a portable checkpoint; return it as the content of a Lightning checkpoint."""
+    module.configure_optimizers()
+    fill_module(module, portable, experiment.config.train.accumulate)
+    step, memory = portable.state.step, portable.recorder_state or RecorderState()
+    return content_of(module, step, memory, experiment, loops_at(step, experiment, device, module))
+
+
+def loops_at(
+    step: int, experiment: Experiment, device: Device, module: TrainingModule
+) -> dict[str, Any]:
+    """Return the state of Lightning's loops after `step` updates, as in a checkpoint."""
     config, intervals = experiment.config.train, experiment.recorder.intervals
-    step = portable.state.step
-    optimizer = module.configure_optimizers()
-    fill_module(module, portable, config.accumulate)
     loop = trainer_on(device, module, max_steps=intervals.total, max_epochs=-1).fit_loop
     data, parts = experiment.plan.data, experiment.plan.data.task.summed_parts(config.accumulate)
     batches = -(-len(data.val) // data.task.whole_groups(config.eval_batch))
     loop.load_state_dict(_progress_at(step, intervals, parts, batches))
     progress = loop.state_dict()
     progress["state_dict"]["combined_loader"] = [{"step": step}]
+    return progress
+
+
+def content_of(
+    module: TrainingModule,
+    step: int,
+    memory: RecorderState,
+    experiment: Experiment,
+    loops: dict[str, Any],
+) -> dict[str, Any]:
+    """Return a module and its optimizer after `step` updates as the content of a Lightning checkpoint.
+
+    `memory` is the recorder's state, and `loops` are those of Lightning; see `loops_at`.
+    """
+    steps_per_epoch = experiment.recorder.intervals.steps_per_epoch
     return {
-        "epoch": max(0, step - 1) // intervals.steps_per_epoch,  # Lightning does not read it
+        "epoch": max(0, step - 1) // steps_per_epoch,  # Lightning does not read it
         "global_step": step,
         "pytorch-lightning_version": lightning.__version__,
         "state_dict": module.state_dict(),
-        "loops": {"fit_loop": progress},
+        "loops": {"fit_loop": loops},
         "callbacks": {},
-        "optimizer_states": [optimizer.state_dict()],
+        "optimizer_states": [module.optimizer.state_dict()],
         "lr_schedulers": [],
-        "recorder": (portable.recorder_state or RecorderState()).to_json(),
+        "recorder": memory.to_json(),
         "signature": run_signature(experiment.folder),
     }
 

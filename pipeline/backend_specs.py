@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import is_zipfile
 
@@ -24,6 +24,9 @@ class BackendSpec:
     takes_functions: bool = False  # a pair of functions (init, apply) is a model, too
     compiles: bool = False  # compiles the model if `backend.compile` is set
     vectorizes: bool = False  # trains several runs at once: `Backend.train_together`
+    # Values of a key with which a run trains by itself, even so, each with the reason.
+    trains_alone: Mapping[str, Mapping[object, str]] = field(default_factory=dict)
+    maps_native_draws: bool = False  # of runs that train at once each draws its own
 
 
 BACKENDS = {
@@ -36,6 +39,23 @@ BACKENDS = {
         weights=(".pt", ".pth", ".bin", ".ckpt", ".safetensors"),
         callback="lightning.pytorch.callbacks.callback.Callback",
         compiles=True,
+        vectorizes=True,
+        trains_alone={
+            "optimizer.name": {
+                "lamb": "it takes the norm of each weight, not of each number",
+                "muon": "it takes each weight as a matrix",
+                "own": "torch.func may not map a user's own code",
+            },
+            "model.name": {"own": "torch.func may not map a user's own code"},
+            "task.name": {
+                "own": "torch.func may not map a user's own code",
+                "contrastive": "its loss takes a whole batch",
+            },
+            "train.remat": {True: "torch.func maps no model that computes activations again"},
+            "train.precision": {"bf16": "torch.func maps no model under autocast"},
+            "backend.compile": {True: "a compiled model is of one run"},
+            "backend.channels_last": {True: "a stack of weights has no such layout"},
+        },
     ),
     "jax": BackendSpec(
         "flax_impl",
@@ -45,6 +65,7 @@ BACKENDS = {
         weights=(".msgpack",),
         takes_functions=True,
         vectorizes=True,
+        maps_native_draws=True,
     ),
 }
 

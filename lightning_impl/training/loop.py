@@ -128,6 +128,7 @@ def evaluate(experiment: Experiment, device: Device, module: TrainingModule) -> 
     sums, predictions = module.evaluation_sums(), {}
     for name, parts in module.predictions.items():
         predictions[name] = device.read([batches.in_order(torch.cat(parts))])[0]
+    module.predictions = {}
     return Tested(sums, predictions, copied.weights)
 
 

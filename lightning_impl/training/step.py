@@ -111,7 +111,7 @@ class TrainingModule(LightningModule):
         else:
             outputs = self.outputs(batch, len(self.parts))
             part = self.loss.sums(outputs, batch, training=True)
-        self.parts.append(self._stacked(part))
+        self.parts.append(self.stacked(part))
         return part[0] / self._terms()
 
     def outputs(self, batch: Batch, part: int) -> torch.Tensor:
@@ -158,7 +158,8 @@ class TrainingModule(LightningModule):
         shares = parts * self.run_device.devices
         return self.plan.terms(self.trainer.global_step) / shares
 
-    def _stacked(self, sums: Sequence[torch.Tensor]) -> torch.Tensor:
+    def stacked(self, sums: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the sums over a batch in one tensor `[values]`, without their gradients."""
         return torch.cat([value.detach().to(self.norm.dtype).reshape(-1) for value in sums])
 
     def zero_loss(self) -> torch.Tensor:
@@ -278,7 +279,7 @@ class TrainingModule(LightningModule):
         batch = {name: field[:samples] for name, field in batch.items() if name != COUNTED}
         if not samples:
             outputs = tree_map(itemgetter(slice(0)), outputs)
-        self.evaluated.append(self._stacked(self.loss.sums(outputs, batch)))
+        self.evaluated.append(self.stacked(self.loss.sums(outputs, batch)))
         return outputs, batch
 
     def evaluation_sums(self) -> Mapping[str, float]:

@@ -20,6 +20,8 @@ NUMBERS = (
     "train.clip_value",
 )  # fmt: skip
 
+DRAWING = ("model.dropout", "model.drop_path")  # rates of layers that draw random numbers
+
 
 def numbers_of(config: Config) -> dict[str, float]:
     """Return the numbers of a run that a step takes as inputs, by key, without null and 0."""
@@ -46,7 +48,8 @@ def shape_of(config: Config) -> str:
 def obstacle(config: Config) -> str | None:
     """Return why a run cannot be trained at once with others, as a clause; None if it can."""
     accelerator, backend = config.accelerator, config.backend.name
-    if not (backend in BACKENDS and BACKENDS[backend].vectorizes):
+    spec = BACKENDS.get(backend)
+    if spec is None or not spec.vectorizes:
         return f"backend={backend} trains one run at a time"
     if config.mode is not Mode.train:
         return f"mode={config.mode.name} trains nothing"
@@ -60,6 +63,18 @@ def obstacle(config: Config) -> str | None:
         return (
             "layers of model=own may draw numbers that would be shared; set train.randomness=shared"
         )
+    keys = flat(plain(config))
+    for key, reasons in spec.trains_alone.items():
+        if reason := reasons.get(keys.get(key)):
+            return f"{key.removesuffix('.name')}={str(keys[key]).lower()}: {reason}"
+    is_native = config.train.randomness is Randomness.native
+    if is_native and not spec.maps_native_draws:
+        drawing = [key for key in DRAWING if keys.get(key)]
+        if drawing:
+            return (
+                f"{drawing[0]}={keys[drawing[0]]} draws native random numbers, which "
+                f"{backend} draws for one run at a time; set train.randomness=shared"
+            )
     return None
 
 

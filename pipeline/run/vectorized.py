@@ -136,6 +136,9 @@ def _obstacle(prepared: Prepared) -> str | None:
     """Return why runs on this data cannot train at once, as a clause; None if they can."""
     if prepared.plan.data.train.stored:
         return f"dataset={prepared.config.dataset.name} is decoded for each run while it trains"
+    if prepared.callbacks.native:
+        path, _ = prepared.callbacks.native[0]
+        return f"callbacks={path} is called by the loop of a single run"
     return None
 
 

@@ -19,7 +19,8 @@ from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.predictions import read_predictions
 from pipeline.storage.run_folder import RunFolder
 
-BACKENDS = ["jax"]
+BACKENDS = ["jax", "torch"]
+PACKAGES = {"jax": "flax_impl", "torch": "lightning_impl"}
 
 
 @pytest.fixture
@@ -171,7 +172,8 @@ def test_runs_that_do_not_fit_into_memory_train_in_parts(
 ):
     seeds = ("seed=0", "seed=1", "seed=2")
     monkeypatch.setenv("TANDEM_PROGRESS", "plain")
-    monkeypatch.setattr("flax_impl.training.many_steps.free_memory", lambda: 0)
+    memory = f"{PACKAGES[backend]}.training.many_steps.free_memory"
+    monkeypatch.setattr(memory, lambda: 0)
     found = together(backend, f"{MLP} train.steps=5", *seeds)
     assert "memory is enough for 1 of 3 runs at once" in capsys.readouterr().out
     for one, other in zip(found, alone(backend, f"{MLP} train.steps=5", *seeds), strict=True):

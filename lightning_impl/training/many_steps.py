@@ -1,0 +1,188 @@
+"""The training step of several runs at once: that of one run, mapped over a stack of states."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call, vmap
+
+from lightning_impl.data.batches import COUNTED, EvalBatches
+from lightning_impl.data.samples import Batch
+from lightning_impl.device import Device
+from lightning_impl.randomness import Key, key_of_seed, key_of_step, use_key
+from lightning_impl.training.many_state import Row, Stack, Tensors
+from lightning_impl.training.step import TrainingModule
+from pipeline.config.experiment import Config
+from pipeline.config.schedules import PlateauConfig
+from pipeline.config.train import Randomness
+from pipeline.devices.hardware import free_memory
+from pipeline.run.experiment import Experiment
+from pipeline.run.run_inputs import numbers_of
+
+FREE_PART = 0.9  # of the free memory that the runs may take
+SLOTS = 2  # tensors of an optimizer for each parameter, before it has made them
+
+
+def settings_key(experiment: Experiment) -> str:
+    """Return a text that is the same for runs whose updates have the same numbers at every step."""
+    config = experiment.config
+    numbers = sorted(numbers_of(config).items()), config.optimizer.lr, config.schedule
+    # The rate of a plateau follows from the run's own evaluations.
+    own = experiment.folder if isinstance(config.schedule, PlateauConfig) else ""
+    return f"{numbers} {own}"
+
+
+class ManySteps:
+    """A step for several runs, and what else is computed for a stack of states.
+
+    `module` is one run's, which gives the model's functions; a checkpoint of any run is made with it.
+    """
+
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        module: TrainingModule,
+        rows: Sequence[Row],
+        device: Device,
+    ) -> None:
+        self.module, self.device = module, device
+        self._take(experiments, rows)
+
+    def _take(self, experiments: Sequence[Experiment], rows: Sequence[Row]) -> None:
+        self.experiments = list(experiments)
+        configs = [experiment.config for experiment in experiments]
+        self.config, device = configs[0], self.device.torch_device
+        self.stack = Stack(self.module, rows, configs, [settings_key(one) for one in experiments])
+        self.words: Key | None = None
+        if self.config.train.randomness is Randomness.shared:
+            words = [key_of_seed(config.seed) for config in configs]
+            self.words = (
+                torch.stack([one[0] for one in words]).to(device),
+                torch.stack([one[1] for one in words]).to(device),
+            )
+        self.clip_norm = self._numbers([config.train.clip_norm for config in configs])
+        self.clip_value = self._numbers([config.train.clip_value for config in configs])
+        self.norm = torch.zeros(len(configs), dtype=self.device.dtype, device=device)
+
+    def _numbers(self, numbers: Sequence[float | None]) -> Tensor | None:
+        if numbers[0] is None:
+            return None
+        dtype, device = self.device.dtype, self.device.torch_device
+        return torch.tensor(numbers, dtype=dtype, device=device)[:, None]
+
+    def take(self, rows: Sequence[int]) -> None:
+        """Leave the runs of all other rows out from now on."""
+        states = [self.stack.row(row) for row in rows]
+        self._take([self.experiments[row] for row in rows], states)
+
+    def __call__(
+        self, step: int, batches: Sequence[Batch], terms: Tensor, rates: Sequence[float]
+    ) -> Tensor:
+        """Take a step; return the values of each run `[runs, values]`, on the device.
+
+        `batches` are micro-batches `[runs, samples, …]`.
+        """
+        self.module.model.train()
+        total, gradients = None, None
+        for part, batch in enumerate(batches):
+            losses, sums = self._forward(self.stack.tensors(), batch, self._key(step, part))
+            # The runs share no number, so the gradient of a sum of their losses is that of each.
+            own = torch.autograd.grad((losses / terms).sum(), self.stack.values)
+            total = sums if total is None else total + sums
+            if gradients is None:
+                gradients = list(own)
+            else:
+                torch._foreach_add_(gradients, own)
+        assert gradients is not None
+        assert total is not None
+        self._clip(step, gradients)
+        self.stack.update(gradients, rates, is_first=step == 0)
+        return torch.cat([total, self.norm[:, None]], dim=1)
+
+    def _key(self, step: int, part: int) -> Key | None:
+        return None if self.words is None else key_of_step(self.words, step, part)
+
+    def _forward(self, tensors: Tensors, batch: Batch, key: Key | None) -> tuple[Tensor, Tensor]:
+        """Return the summed losses `[runs]` and all sums `[runs, values]` of a micro-batch."""
+        module = self.module
+
+        def one(own: Tensors, batch: Batch, key: Key | None) -> tuple[Tensor, Tensor]:
+            if key is not None:
+                use_key(module.model, key)
+            outputs = module.loss.outputs(_with(own, module.model), batch)
+            sums = module.loss.sums(outputs, batch, training=True)
+            return sums[0], module.stacked(sums)
+
+        try:
+            return vmap(one, in_dims=(0, 0, None if key is None else 0))(tensors, batch, key)
+        finally:
+            if key is not None:
+                use_key(module.model, None)  # it is of the mapping that has ended
+
+    def _clip(self, step: int, gradients: list[Tensor]) -> None:
+        """Clip the gradients of each run as `TrainingModule` does; compute norms if they are needed."""
+        intervals = self.experiments[0].recorder.intervals
+        if self.clip_norm is not None or intervals.logs(step + 1):
+            norms = torch.stack([torch.linalg.vector_norm(one, dim=1) for one in gradients])
+            self.norm = torch.linalg.vector_norm(norms, dim=0)
+        if self.clip_norm is not None:
+            factors = (self.clip_norm / (self.norm[:, None] + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(gradients, [factors] * len(gradients))
+        if self.clip_value is not None:
+            for gradient in gradients:
+                gradient.clamp_(-self.clip_value, self.clip_value)
+
+    @torch.no_grad()
+    def evaluate(self, batches: EvalBatches) -> list[dict[str, float]]:
+        """Return the sums of each run over the batches of a split."""
+        module, tensors = self.module, self.stack.tensors(averaged=True)
+        module.model.eval()
+
+        def one(own: Tensors, batch: Batch) -> Tensor:
+            outputs = module.loss.outputs(_with(own, module.model), batch)
+            return module.stacked(module.loss.sums(outputs, batch))
+
+        done = []
+        for batch in batches:
+            fields = {name: field for name, field in batch.items() if name != COUNTED}
+            done.append(vmap(one, in_dims=(0, None))(tensors, fields))
+        totals = torch.stack(done).double().sum(dim=0).tolist()
+        names = module.plan.data.sums
+        return [dict(zip(names, row, strict=True)) for row in totals]
+
+    def count_that_fits(self, batch: Batch) -> int:
+        """Return how many of the runs the memory is enough for, at least 1; `batch` is a micro-batch."""
+        runs, row = len(self.experiments), self.stack.row(0)
+        weights = sum(tensor.nbytes for tensor in row.parameters.values())
+        slots = 0 if any(row.slots.values()) else SLOTS * weights
+        # The state is there twice, in the stack and of the best evaluation; gradients, and their sum.
+        each = 2 * (row.nbytes + slots) + 2 * weights + 2 * self._activations(batch)
+        free = self.device.free_bytes() or free_memory()
+        fitting = runs
+        while fitting > 1 and each * fitting > FREE_PART * free:
+            fitting = -(-fitting // 2)
+        return fitting
+
+    def _activations(self, batch: Batch) -> int:
+        """Return the bytes that the pass of one run keeps for its gradient."""
+        kept: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        words, self.words = self.words, self.words and (self.words[0][:1], self.words[1][:1])
+        first = {name: tensor[:1].clone() for name, tensor in self.stack.tensors().items()}
+        self.module.model.train()
+        with saved_tensors_hooks(note, lambda tensor: tensor):
+            self._forward(first, {n: field[:1] for n, field in batch.items()}, self._key(0, 0))
+        self.words = words
+        return sum(kept.values())
+
+
+def _with(tensors: Tensors, model: nn.Module) -> nn.Module:
+    """Return a model, as far as it is called, with other parameters and buffers."""
+    return cast("nn.Module", lambda *inputs: functional_call(model, tensors, inputs))
