@@ -4,18 +4,18 @@ Only here: a state of Flax is one tree, which `jax.vmap` maps by itself.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import prod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer
 from lightning_impl.training.step import CAPTURE_CHECK, TrainingModule
 from pipeline.config.experiment import Config
-from pipeline.training.param_groups import ParamGroup
 
 Tensors = dict[str, Tensor]  # by canonical name
+COUNT = "step"  # slot of torch's optimizers with the number of updates
 
 
 @dataclass
@@ -63,84 +63,59 @@ def fill(module: TrainingModule, row: Row, step: int) -> None:
             module.optimizer.state[parameter] = dict(row.slots[name])
 
 
-@dataclass
-class _Segment:
-    """Parameters of one `ParamGroup`, side by side in one tensor `[runs, numbers]`."""
-
-    group: ParamGroup
-    shapes: dict[str, torch.Size] = field(default_factory=dict)
-
-    @property
-    def sizes(self) -> list[int]:
-        return [prod(shape) for shape in self.shapes.values()]
-
-    def joined(self, tensors: Sequence[Tensors]) -> Tensor:
-        """Return tensors of runs in one: `[runs, numbers]`."""
-        return torch.stack([torch.cat([one[n].reshape(-1) for n in self.shapes]) for one in tensors])
-
-    def parts(self, joined: Tensor) -> Tensors:
-        """Return views of a tensor `[…, numbers]`, of each parameter."""
-        pieces = zip(self.shapes.items(), joined.split(self.sizes, dim=-1), strict=True)
-        return {name: one.reshape(*joined.shape[:-1], *shape) for (name, shape), one in pieces}
-
-
 class _Block:
-    """Adjacent runs whose updates have the same numbers, with an optimizer for the rows of each segment."""
+    """Adjacent runs whose updates have the same numbers, with an optimizer for their rows of the stack."""
 
-    def __init__(self, rows: slice, config: Config, stack: "Stack") -> None:
-        self.rows, self.segments = rows, stack.segments
-        self.parameters = [nn.Parameter(values.detach()[rows]) for values in stack.values]
-        numbers = [str(number) for number in range(len(stack.segments))]
+    def __init__(self, rows: slice, config: Config, stack: "Stack", module: TrainingModule) -> None:
+        self.rows, self.turned = rows, stack.turned
+        self.parameters = {
+            name: nn.Parameter(stacked.detach()[rows]) for name, stacked in stack.values.items()
+        }
         self.optimizer = build_optimizer(
-            config.optimizer,
-            list(zip(numbers, self.parameters, strict=True)),
-            dict(zip(numbers, (segment.group for segment in stack.segments), strict=True)),
-            config.backend.fused,
+            config.optimizer, self.parameters.items(), module.groups, config.backend.fused
         )
-        if stack.values[0].device.type == "cpu":  # see `TrainingModule.configure_optimizers`
+        if module.run_device.kind == "cpu":  # see `TrainingModule.configure_optimizers`
             setattr(self.optimizer, CAPTURE_CHECK, lambda: None)
 
     def restore(self, slots: Sequence[Mapping[str, Tensors]]) -> None:
-        """Take the slots of the rows."""
-        for segment, parameter in zip(self.segments, self.parameters, strict=True):
-            first = next(iter(segment.shapes))
-            for slot, lead in slots[0][first].items():
-                if _is_slot(slot, lead, segment.shapes[first]):
-                    own = [{name: one[name][slot] for name in segment.shapes} for one in slots]
-                    value = segment.joined(own).to(parameter.device)
-                else:
-                    value = lead.clone() if isinstance(lead, Tensor) else lead
+        """Take the slots of the rows; the count of updates is the same for all."""
+        for name, parameter in self.parameters.items():
+            for slot, lead in slots[0][name].items():
+                value = lead.clone()
+                if slot != COUNT:
+                    own = [self.turned(name, one[name][slot]) for one in slots]
+                    value = torch.stack(own).to(parameter.device)
                 self.optimizer.state[parameter][slot] = value
 
     def slots(self, row: int) -> dict[str, Tensors]:
         """Return copies of the slots of a row, by parameter."""
-        found: dict[str, Tensors] = {}
-        for segment, parameter in zip(self.segments, self.parameters, strict=True):
-            for slot, value in self.optimizer.state.get(parameter, {}).items():
-                if _is_slot(slot, value, parameter.shape):
-                    parts = segment.parts(value[row - self.rows.start].clone())
-                else:
-                    parts = {name: value.clone() for name in segment.shapes}
-                for name, part in parts.items():
-                    found.setdefault(name, {})[slot] = part
-        return found
+        own = row - self.rows.start
+        return {
+            name: {
+                slot: value.clone() if slot == COUNT else _copied(self.turned(name, value[own]))
+                for slot, value in self.optimizer.state.get(parameter, {}).items()
+                if isinstance(value, Tensor)
+            }
+            for name, parameter in self.parameters.items()
+        }
 
-    def update(self, gradients: Sequence[Tensor], rate: float) -> None:
+    def update(self, gradients: Tensors, rate: float) -> None:
         """Update the rows at a learning rate."""
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient[self.rows]
+        for name, parameter in self.parameters.items():
+            # torch's fused kernels on a CPU mix up the numbers of a gradient that is not contiguous.
+            parameter.grad = gradients[name][self.rows].contiguous()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_factor"]
         self.optimizer.step()
 
 
-def _is_slot(name: str, value: object, shape: torch.Size) -> bool:
-    """Return whether an optimizer's value has a number for each of a parameter's."""
-    return name != "step" and isinstance(value, Tensor) and value.shape == shape
-
-
 class Stack:
-    """States of runs; rows with the same numbers in their updates, as `alike` says, are adjacent."""
+    """States of runs, each tensor `[runs, …]`, by name.
+
+    Rows with the same numbers in their updates, as `alike` says, are adjacent. `values` are the parameters
+    that are trained, and `fixed` all others. Values and averages of linear layers are kept transposed, as the
+    gradients of a mapped layer come.
+    """
 
     def __init__(
         self,
@@ -150,59 +125,69 @@ class Stack:
         alike: Sequence[object],
     ) -> None:
         self.decay = configs[0].train.ema
-        segments: dict[ParamGroup, _Segment] = {}
-        fixed = []
-        for name, parameter in module.model.named_parameters():
-            group = module.groups[name]
-            if group.frozen:
-                fixed.append(name)
-            else:
-                segments.setdefault(group, _Segment(group)).shapes[name] = parameter.shape
-        self.segments = list(segments.values())
-        parameters, averages = [row.parameters for row in rows], [row.averages for row in rows]
-        self.values = [one.joined(parameters).requires_grad_() for one in self.segments]
-        self.averages = [one.joined(averages) for one in self.segments] if averages[0] else []
-        self.fixed = {name: torch.stack([one[name] for one in parameters]) for name in fixed}
-        self.buffers = {
-            name: torch.stack([row.buffers[name] for row in rows]) for name in rows[0].buffers
+        kinds = layer_kinds(module.model)
+        self._linear = {
+            name
+            for name, parameter in module.model.named_parameters()
+            if kinds[name.rpartition(".")[0]] == "linear" and parameter.ndim == 2
         }
+        parameters = self._stacked([row.parameters for row in rows])
+        self.values = {
+            name: stacked.requires_grad_()
+            for name, stacked in parameters.items()
+            if not module.groups[name].frozen
+        }
+        self.fixed = {name: one for name, one in parameters.items() if name not in self.values}
+        self.buffers = self._stacked([row.buffers for row in rows])
+        self.averages = self._stacked([row.averages for row in rows])
         starts = [row for row in range(len(rows)) if row == 0 or alike[row] != alike[row - 1]]
         self.blocks = [
-            _Block(slice(start, end), configs[start], self)
+            _Block(slice(start, end), configs[start], self, module)
             for start, end in zip(starts, [*starts[1:], len(rows)], strict=True)
         ]
         for block in self.blocks:
             block.restore([row.slots for row in rows[block.rows]])
 
     def tensors(self, averaged: bool = False) -> Tensors:
-        """Return parameters, or their averages, and buffers by name, each `[runs, …]`."""
-        values = self.averages if averaged and self.averages else self.values
-        found = dict(self.fixed)
-        for segment, joined in zip(self.segments, values, strict=True):
-            found |= segment.parts(joined)
-        return found | self.buffers
+        """Return parameters, or their averages, and buffers."""
+        found = self.values | self.fixed | (self.averages if averaged else {}) | self.buffers
+        return {name: self.turned(name, stacked) for name, stacked in found.items()}
 
-    def update(self, gradients: Sequence[Tensor], rates: Sequence[float], is_first: bool) -> None:
+    def turned(self, name: str, tensor: Tensor) -> Tensor:
+        """Return a tensor of the stack as the model has it, or the other way round."""
+        return tensor.mT if name in self._linear else tensor
+
+    def _stacked(self, tensors: Sequence[Tensors]) -> Tensors:
+        """Return tensors of runs in one for each name, which is contiguous."""
+        return {
+            name: torch.stack([self.turned(name, one[name]) for one in tensors])
+            for name in tensors[0]
+        }
+
+    @torch.no_grad()
+    def update(self, gradients: Tensors, rates: Sequence[float], is_first: bool) -> None:
         """Update all runs at their learning rates, then the averages; those of the first are copied."""
         for block in self.blocks:
             block.update(gradients, rates[block.rows.start])
-        for average, values in zip(self.averages, self.values, strict=False):
-            if is_first:
-                average.copy_(values.detach())
-            else:
-                assert self.decay is not None
-                average.lerp_(values.detach(), 1 - self.decay)
+        averages = [self.averages[name] for name in self.values if name in self.averages]
+        if not averages or self.decay is None:
+            return
+        values = [value.detach() for value in self.values.values()]
+        torch._foreach_lerp_(averages, values, 1.0 if is_first else 1 - self.decay)
 
     def row(self, row: int) -> Row:
         """Return a copy of the state of a run."""
 
-        def parts(joined: Sequence[Tensor]) -> Tensors:
-            found = {name: values[row].clone() for name, values in self.fixed.items()}
-            for segment, values in zip(self.segments, joined, strict=True):
-                found |= segment.parts(values[row].detach().clone())
-            return found
+        def own(tensors: Tensors) -> Tensors:
+            return {
+                name: _copied(self.turned(name, stacked.detach()[row]))
+                for name, stacked in tensors.items()
+            }
 
         [block] = [one for one in self.blocks if one.rows.start <= row < one.rows.stop]
-        buffers = {name: values[row].clone() for name, values in self.buffers.items()}
-        averages = parts(self.averages) if self.averages else {}
-        return Row(parts(self.values), buffers, averages, block.slots(row))
+        parameters = own(self.values | self.fixed)
+        return Row(parameters, own(self.buffers), own(self.averages), block.slots(row))
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)

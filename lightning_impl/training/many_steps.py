@@ -70,7 +70,7 @@ class ManySteps:
         if numbers[0] is None:
             return None
         dtype, device = self.device.dtype, self.device.torch_device
-        return torch.tensor(numbers, dtype=dtype, device=device)[:, None]
+        return torch.tensor(numbers, dtype=dtype, device=device)
 
     def take(self, rows: Sequence[int]) -> None:
         """Leave the runs of all other rows out from now on."""
@@ -85,21 +85,21 @@ class ManySteps:
         `batches` are micro-batches `[runs, samples, …]`.
         """
         self.module.model.train()
-        total, gradients = None, None
+        values = list(self.stack.values.values())
+        parts, gradients = [], []
         for part, batch in enumerate(batches):
             losses, sums = self._forward(self.stack.tensors(), batch, self._key(step, part))
+            parts.append(sums)
             # The runs share no number, so the gradient of a sum of their losses is that of each.
-            own = torch.autograd.grad((losses / terms).sum(), self.stack.values)
-            total = sums if total is None else total + sums
-            if gradients is None:
-                gradients = list(own)
-            else:
+            own = torch.autograd.grad((losses / terms).sum(), values)
+            if gradients:
                 torch._foreach_add_(gradients, own)
-        assert gradients is not None
-        assert total is not None
+            else:
+                gradients = list(own)
         self._clip(step, gradients)
-        self.stack.update(gradients, rates, is_first=step == 0)
-        return torch.cat([total, self.norm[:, None]], dim=1)
+        named = dict(zip(self.stack.values, gradients, strict=True))
+        self.stack.update(named, rates, is_first=step == 0)
+        return torch.cat([torch.stack(parts).sum(dim=0), self.norm[:, None]], dim=1)
 
     def _key(self, step: int, part: int) -> Key | None:
         return None if self.words is None else key_of_step(self.words, step, part)
@@ -125,14 +125,15 @@ class ManySteps:
         """Clip the gradients of each run as `TrainingModule` does; compute norms if they are needed."""
         intervals = self.experiments[0].recorder.intervals
         if self.clip_norm is not None or intervals.logs(step + 1):
-            norms = torch.stack([torch.linalg.vector_norm(one, dim=1) for one in gradients])
+            norms = torch.stack([torch.linalg.vector_norm(one.flatten(1), dim=1) for one in gradients])
             self.norm = torch.linalg.vector_norm(norms, dim=0)
         if self.clip_norm is not None:
-            factors = (self.clip_norm / (self.norm[:, None] + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(gradients, [factors] * len(gradients))
+            factors = (self.clip_norm / (self.norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(gradients, [_beside(factors, one) for one in gradients])
         if self.clip_value is not None:
             for gradient in gradients:
-                gradient.clamp_(-self.clip_value, self.clip_value)
+                largest = _beside(self.clip_value, gradient)
+                gradient.clamp_(-largest, largest)
 
     @torch.no_grad()
     def evaluate(self, batches: EvalBatches) -> list[dict[str, float]]:
@@ -181,6 +182,11 @@ class ManySteps:
             self._forward(first, {n: field[:1] for n, field in batch.items()}, self._key(0, 0))
         self.words = words
         return sum(kept.values())
+
+
+def _beside(numbers: Tensor, tensor: Tensor) -> Tensor:
+    """Return numbers `[runs]` in a shape that fits a tensor `[runs, …]`."""
+    return numbers.view(-1, *[1] * (tensor.ndim - 1))
 
 
 def _with(tensors: Tensors, model: nn.Module) -> nn.Module:
