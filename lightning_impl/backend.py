@@ -86,9 +86,7 @@ def train_together(experiments: Sequence[Experiment], device: Device) -> list[Ex
     return [member.failure or test for member in members]
 
 
-def _start_state(
-    experiment: Experiment, device: Device
-) -> tuple[TrainingModule, CheckpointFiles]:
+def _start_state(experiment: Experiment, device: Device) -> tuple[TrainingModule, CheckpointFiles]:
     """Return the module to start from, and a checkpoint's content, if any; the recorder continues there.
 
     A whole checkpoint on each process: it is kept only until Lightning has restored it.

@@ -103,7 +103,9 @@ class _Loop:
         self.steps = ManySteps(runs, self.module, [row_of(one) for one in modules], device)
         self.batches = ManyBatches([run.plan for run in runs], device, self.config.train.accumulate)
         opened.callback(self.batches.close)
-        self.evaluated = EvalBatches(self.plan.data.val, self.plan, device, self.config.train.eval_batch)
+        self.evaluated = EvalBatches(
+            self.plan.data.val, self.plan, device, self.config.train.eval_batch
+        )
         self.waiting: list[torch.Tensor] = []  # values of steps on the device, `[runs, values]`
         self.loops: tuple[int, dict[str, object]] = (-1, {})  # Lightning's, at the step of a save
 

@@ -1,12 +1,14 @@
 """The training step of several runs at once: that of one run, mapped over a stack of states."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_impl.data.batches import COUNTED, EvalBatches
 from lightning_impl.data.samples import Batch
@@ -14,7 +16,6 @@ from lightning_impl.device import Device
 from lightning_impl.randomness import Key, key_of_seed, key_of_step, use_key
 from lightning_impl.training.many_state import Row, Stack, Tensors
 from lightning_impl.training.step import TrainingModule
-from pipeline.config.experiment import Config
 from pipeline.config.schedules import PlateauConfig
 from pipeline.config.train import Randomness
 from pipeline.devices.hardware import free_memory
@@ -101,6 +102,11 @@ class ManySteps:
         self.stack.update(named, rates, is_first=step == 0)
         return torch.cat([torch.stack(parts).sum(dim=0), self.norm[:, None]], dim=1)
 
+    def _kernels(self) -> AbstractContextManager[None]:
+        """Let attention be computed by a kernel that torch.func maps; on a CPU it takes the runs in turn."""
+        is_cpu = self.device.kind == "cpu"
+        return sdpa_kernel(SDPBackend.MATH) if is_cpu else nullcontext()
+
     def _key(self, step: int, part: int) -> Key | None:
         return None if self.words is None else key_of_step(self.words, step, part)
 
@@ -116,7 +122,8 @@ class ManySteps:
             return sums[0], module.stacked(sums)
 
         try:
-            return vmap(one, in_dims=(0, 0, None if key is None else 0))(tensors, batch, key)
+            with self._kernels():
+                return vmap(one, in_dims=(0, 0, None if key is None else 0))(tensors, batch, key)
         finally:
             if key is not None:
                 use_key(module.model, None)  # it is of the mapping that has ended
@@ -125,7 +132,9 @@ class ManySteps:
         """Clip the gradients of each run as `TrainingModule` does; compute norms if they are needed."""
         intervals = self.experiments[0].recorder.intervals
         if self.clip_norm is not None or intervals.logs(step + 1):
-            norms = torch.stack([torch.linalg.vector_norm(one.flatten(1), dim=1) for one in gradients])
+            norms = torch.stack(
+                [torch.linalg.vector_norm(one.flatten(1), dim=1) for one in gradients]
+            )
             self.norm = torch.linalg.vector_norm(norms, dim=0)
         if self.clip_norm is not None:
             factors = (self.clip_norm / (self.norm + 1e-6)).clamp(max=1.0)
@@ -148,7 +157,8 @@ class ManySteps:
         done = []
         for batch in batches:
             fields = {name: field for name, field in batch.items() if name != COUNTED}
-            done.append(vmap(one, in_dims=(0, None))(tensors, fields))
+            with self._kernels():
+                done.append(vmap(one, in_dims=(0, None))(tensors, fields))
         totals = torch.stack(done).double().sum(dim=0).tolist()
         names = module.plan.data.sums
         return [dict(zip(names, row, strict=True)) for row in totals]

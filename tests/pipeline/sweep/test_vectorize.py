@@ -22,14 +22,33 @@ REASONS = {
 }
 
 
+OF_TORCH = {
+    "model=vit model.dropout=0.1": "model.dropout=0.1 draws native random numbers",
+    "model=vit model.drop_path=0.1": "set train.randomness=shared",
+    "model=own model.torch=mine:Net train.randomness=shared": "model=own: torch.func may not map",
+    "optimizer=lamb": "optimizer=lamb: it takes the norm of each weight",
+    "optimizer=muon": "optimizer=muon: it takes each weight as a matrix",
+    "train.precision=bf16": "train.precision=bf16: torch.func maps no model under autocast",
+    "backend=torch_compiled": "backend.compile=true: a compiled model is of one run",
+    "train.remat=true model=vit": "train.remat=true: torch.func maps nothing",
+    "task=contrastive": "task=contrastive: its loss takes a whole batch",
+}
+
+
+@pytest.mark.parametrize("overrides", OF_TORCH)
+def test_a_job_that_torch_trains_alone_says_why(configure, overrides):
+    assert OF_TORCH[overrides] in obstacle(configure(f"accelerator=cpu {overrides}"))
+
+
 @pytest.mark.parametrize("overrides", REASONS)
 def test_a_job_that_cannot_train_with_others_says_why(configure, overrides):
     assert REASONS[overrides] in obstacle(configure(f"{JAX} {overrides}"))
 
 
-def test_every_built_in_model_can_train_with_others_on_jax(configure):
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_every_built_in_model_can_train_with_others(configure, backend):
     for model in ("mlp", "resnet18", "vit"):
-        assert obstacle(configure(f"{JAX} model={model}")) is None
+        assert obstacle(configure(f"{JAX} backend={backend} model={model}")) is None
 
 
 SAME = ("seed=1", "optimizer.lr=0.1", "optimizer.weight_decay=0.3", "schedule=step", "tags=[a]",
@@ -57,8 +76,8 @@ def test_a_sweep_groups_its_jobs_and_prints_why_the_others_run_alone(
     groups = []
     monkeypatch.setattr(vectorize, "run_group", lambda group, sweep: groups.append(group))
     asked = [
-        "backend=jax seed=0", "backend=torch seed=0", "backend=jax seed=1", "backend=jax model=mlp",
-        "backend=torch seed=1",
+        "backend=jax seed=0", "optimizer=muon seed=0", "backend=jax seed=1", "backend=jax model=mlp",
+        "optimizer=muon seed=1",
     ]  # fmt: skip
     new = JobStatus(JobState.new)
     jobs = [
@@ -71,7 +90,7 @@ def test_a_sweep_groups_its_jobs_and_prints_why_the_others_run_alone(
     assert [[job.number for job in group] for group in groups] == [[0, 2]]
     assert [job.number for job in left] == [1, 3, 4]
     output = capsys.readouterr().out
-    assert "by itself: job 1, 4: backend=torch trains one run at a time" in output
+    assert "by itself: job 1, 4: optimizer=muon: it takes each weight as a matrix" in output
     assert "by itself: job 3: no other job has its shape" in output
 
     running = [replace(job, status=JobStatus(JobState.running)) for job in jobs[:1]]
