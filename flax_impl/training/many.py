@@ -1,7 +1,4 @@
-"""Training of several runs at once: the loop over a stack of their states.
-
-Only here until torch does it, too.
-"""
+"""Training of several runs at once: the loop over a stack of their states."""
 
 import time
 from collections.abc import Iterator, Sequence

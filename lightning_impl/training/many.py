@@ -98,8 +98,8 @@ class _Loop:
         self.stack, self.device = list(members), device
         lead, runs = members[0].experiment, [member.experiment for member in members]
         self.config, self.plan, self.intervals = lead.config, lead.plan, lead.recorder.intervals
-        modules = [one.module.to(device.torch_device) for one in members if one.module is not None]
-        self.module = modules[0]
+        modules = [member.module for member in members if member.module is not None]
+        self.module = modules[0].to(device.torch_device)
         self.steps = ManySteps(runs, self.module, [row_of(one) for one in modules], device)
         self.batches = ManyBatches([run.plan for run in runs], device, self.config.train.accumulate)
         opened.callback(self.batches.close)

@@ -84,7 +84,7 @@ class _Block:
                 value = lead.clone()
                 if slot != COUNT:
                     own = [self.turned(name, one[name][slot]) for one in slots]
-                    value = torch.stack(own).to(parameter.device)
+                    value = torch.stack([one.to(parameter.device) for one in own])
                 self.optimizer.state[parameter][slot] = value
 
     def slots(self, row: int) -> dict[str, Tensors]:
@@ -124,7 +124,7 @@ class Stack:
         configs: Sequence[Config],
         alike: Sequence[object],
     ) -> None:
-        self.decay = configs[0].train.ema
+        self.decay, self.device = configs[0].train.ema, module.run_device.torch_device
         kinds = layer_kinds(module.model)
         self._linear = {
             name
@@ -160,7 +160,7 @@ class Stack:
     def _stacked(self, tensors: Sequence[Tensors]) -> Tensors:
         """Return tensors of runs in one for each name, which is contiguous."""
         return {
-            name: torch.stack([self.turned(name, one[name]) for one in tensors])
+            name: torch.stack([self.turned(name, one[name]).to(self.device) for one in tensors])
             for name in tensors[0]
         }
 

@@ -102,7 +102,7 @@ class ManySteps:
         self.stack.update(named, rates, is_first=step == 0)
         return torch.cat([torch.stack(parts).sum(dim=0), self.norm[:, None]], dim=1)
 
-    def _kernels(self) -> AbstractContextManager[None]:
+    def _kernels(self) -> AbstractContextManager[object]:
         """Let attention be computed by a kernel that torch.func maps; on a CPU it takes the runs in turn."""
         is_cpu = self.device.kind == "cpu"
         return sdpa_kernel(SDPBackend.MATH) if is_cpu else nullcontext()

@@ -5,7 +5,7 @@ from asserts import assert_rows_close
 from offline_wandb import read_run
 
 QUICK = (
-    "backend=jax", "model=linear", "accelerator=cpu", "train.precision=fp64", "train.epochs=2",
+    "model=linear", "accelerator=cpu", "train.precision=fp64", "train.epochs=2",
     "train.log_every=15", "seed=0,1", "optimizer.weight_decay=0.01,0.1",
 )  # fmt: skip
 JOBS = [
@@ -15,8 +15,10 @@ JOBS = [
 
 
 @pytest.mark.slow
-def test_a_sweep_in_one_process_stops_resumes_and_ends_as_its_jobs_alone(workspace):
-    command = ("-m", *QUICK, "name=at_once", "logger=wandb", "sweep.vectorize=true")
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_sweep_in_one_process_stops_resumes_and_ends_as_its_jobs_alone(workspace, backend):
+    quick = (f"backend={backend}", *QUICK)
+    command = ("-m", *quick, "name=at_once", "logger=wandb", "sweep.vectorize=true")
     stopped = workspace.run(*command, "train.stop_after=25", code=130)
     assert "4 jobs train at once: 0, 1, 2, 3" in stopped.output
     folders = [f"outputs/at_once/{job}" for job in JOBS]
@@ -26,7 +28,7 @@ def test_a_sweep_in_one_process_stops_resumes_and_ends_as_its_jobs_alone(workspa
 
     resumed = workspace.run(*command, code=0)
     assert resumed.output.count("resumes at step 25") == 4
-    workspace.run("-m", *QUICK, "name=one_by_one", "logger=none", code=0)
+    workspace.run("-m", *quick, "name=one_by_one", "logger=none", code=0)
     for job, folder, identity in zip(JOBS, folders, ids, strict=True):
         rows, alone = workspace.rows(folder), workspace.rows(f"outputs/one_by_one/{job}")
         assert_rows_close(rows, alone, atol=1e-13)

@@ -14,7 +14,6 @@ JAX = {"jax", "flax", "optax", "orbax"}
 LOGGERS = ("wandb", "tensorboard")  # each in its own place below pipeline/loggers alone
 FRAMEWORKS = TORCH | JAX | {"tensorflow", "tensorflow_datasets", *LOGGERS}
 
-MANY = "torch trains one run at a time"
 # What a twin has alone, and why. Short by intent: a name that both sides could have is renamed.
 ONE_SIDED = {
     "flax_impl/data/samples.py": {
@@ -34,7 +33,6 @@ ONE_SIDED = {
     "flax_impl/tasks/classification.py": {"likeliest": "torch's own argmax is fast on a CPU"},
     "lightning_impl/remat.py": {"recomputed": "JAX has it as jax.checkpoint"},
     "flax_impl/backend.py": {
-        "train_together": MANY,
         "starting_state": "a torch module is made with its arrays",
     },
     "flax_impl/sharding.py": {
@@ -129,10 +127,7 @@ ONE_SIDED_FILES = {
     "flax_impl/layout.py": "canonical names and layouts are torch's own",
     "flax_impl/starting_values.py": "a torch model is made with its values, under the canonical names",
     "flax_impl/training/descent.py": "torch's optimizers take named parameters as they are",
-    "flax_impl/training/evaluation.py": "Lightning's Trainer evaluates",
-    "flax_impl/training/many.py": MANY,
-    "flax_impl/training/many_batches.py": MANY,
-    "flax_impl/training/many_steps.py": MANY,
+    "lightning_impl/training/many_state.py": "a state of Flax is a tree that jax.vmap maps by itself",
     "flax_impl/adapters/__init__.py": KINDS,
     "flax_impl/adapters/adapted.py": KINDS,
     "flax_impl/adapters/keywords.py": KINDS,
