@@ -37,8 +37,8 @@ class ManyBatches:
         lead = self.plans[0]
         counts = lead.data.task.counts_by_content
         found = [plan.terms(step) for plan in self.plans] if counts else [lead.terms(step)]
-        terms = torch.tensor(found, dtype=self.device.dtype).expand(len(self.plans))
-        return terms.to(self.device.torch_device)
+        terms = self.device.send(torch.tensor(found, dtype=self.device.dtype))
+        return terms.expand(len(self.plans))
 
     def _prepared(self, step: int) -> list[list[Batch]]:
         """Return the micro-batches of a few steps; small batches are prepared together."""

@@ -1,7 +1,7 @@
 """The training step of several runs at once: that of one run, mapped over a stack of states."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -14,6 +14,7 @@ from lightning_impl.data.batches import COUNTED, EvalBatches
 from lightning_impl.data.samples import Batch
 from lightning_impl.device import Device
 from lightning_impl.randomness import Key, key_of_seed, key_of_step, use_key
+from lightning_impl.training.many_images import ChannelsLast
 from lightning_impl.training.many_state import Row, Stack, Tensors
 from lightning_impl.training.step import TrainingModule
 from pipeline.config.schedules import PlateauConfig
@@ -102,10 +103,14 @@ class ManySteps:
         self.stack.update(named, rates, is_first=step == 0)
         return torch.cat([torch.stack(parts).sum(dim=0), self.norm[:, None]], dim=1)
 
-    def _kernels(self) -> AbstractContextManager[object]:
-        """Let attention be computed by a kernel that torch.func maps; on a CPU it takes the runs in turn."""
-        is_cpu = self.device.kind == "cpu"
-        return sdpa_kernel(SDPBackend.MATH) if is_cpu else nullcontext()
+    @contextmanager
+    def _kernels(self) -> Generator[None]:
+        """Choose what torch.func maps well on a CPU: it takes the runs of its fused attention in turn."""
+        if self.device.kind != "cpu":
+            yield
+            return
+        with sdpa_kernel(SDPBackend.MATH), ChannelsLast():
+            yield
 
     def _key(self, step: int, part: int) -> Key | None:
         return None if self.words is None else key_of_step(self.words, step, part)

@@ -127,6 +127,7 @@ ONE_SIDED_FILES = {
     "flax_impl/layout.py": "canonical names and layouts are torch's own",
     "flax_impl/starting_values.py": "a torch model is made with its values, under the canonical names",
     "flax_impl/training/descent.py": "torch's optimizers take named parameters as they are",
+    "lightning_impl/training/many_images.py": "XLA chooses the layouts of images itself",
     "lightning_impl/training/many_state.py": "a state of Flax is a tree that jax.vmap maps by itself",
     "flax_impl/adapters/__init__.py": KINDS,
     "flax_impl/adapters/adapted.py": KINDS,
