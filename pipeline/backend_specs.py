@@ -55,7 +55,7 @@ BACKENDS = {
             "model.attention": {"recomputed": "torch.func maps nothing that is computed again"},
             "train.precision": {"bf16": "torch.func maps no model under autocast"},
             "backend.compile": {True: "a compiled model is of one run"},
-            "backend.channels_last": {True: "a stack of weights has no such layout"},
+            "backend.channels_last": {True: "a stack of runs has a layout of its own"},
         },
     ),
     "jax": BackendSpec(

@@ -17,8 +17,8 @@ from lightning_impl.data.batches import EvalBatches
 from lightning_impl.device import Device
 from lightning_impl.state import evaluated_weights, parameters_of
 from lightning_impl.training.many_batches import ManyBatches
-from lightning_impl.training.many_state import Row, fill, row_of
-from lightning_impl.training.many_steps import ManySteps, settings_key
+from lightning_impl.training.many_state import Row
+from lightning_impl.training.many_steps import ManySteps
 from lightning_impl.training.step import TrainingModule
 from lightning_impl.transfer import content_of, loops_at
 from pipeline.errors import Interrupted
@@ -74,7 +74,7 @@ def train_members(members: Sequence[Member], device: Device) -> None:
         start, group = groups.pop(0)
         if start >= group[0].experiment.recorder.intervals.total:
             continue
-        group.sort(key=lambda member: settings_key(member.experiment))
+        group.sort(key=lambda member: ManySteps.settings(member.experiment))
         with ExitStack() as opened:
             loop = _Loop(group, device, opened)
             fitting = loop.count_that_fits(start)
@@ -100,7 +100,7 @@ class _Loop:
         self.config, self.plan, self.intervals = lead.config, lead.plan, lead.recorder.intervals
         modules = [member.module for member in members if member.module is not None]
         self.module = modules[0].to(device.torch_device)
-        self.steps = ManySteps(runs, self.module, [row_of(one) for one in modules], device)
+        self.steps = ManySteps(runs, self.module, [Row.of(one) for one in modules], device)
         self.batches = ManyBatches([run.plan for run in runs], device, self.config.train.accumulate)
         opened.callback(self.batches.close)
         self.evaluated = EvalBatches(
@@ -141,8 +141,7 @@ class _Loop:
     def _step(self, step: int) -> None:
         done = step - 1
         rates = [member.experiment.recorder.learning_rate(done) for member in self.stack]
-        values = self.steps(done, self.batches(done), self.batches.terms(done), rates)
-        self.waiting.append(values)
+        self.waiting.append(self.steps(done, self.batches(done), self.batches.terms(done), rates))
 
     def _each(self, method: str) -> None:
         for _, member in self.live:
@@ -188,7 +187,7 @@ class _Loop:
                 self._save_best(member)
 
     def _weights(self, row: int, step: int) -> dict[str, np.ndarray]:
-        fill(self.module, self.steps.stack.row(row), step)
+        self.steps.stack.row(row).fill(self.module, step)
         average = self.module.average
         return evaluated_weights(self.module.model, average and average.module)
 
@@ -224,7 +223,7 @@ class _Loop:
         experiment = member.experiment
         if self.loops[0] != step:
             self.loops = step, loops_at(step, experiment, self.device, self.module)
-        fill(self.module, state, step)
+        state.fill(self.module, step)
         content = content_of(self.module, step, memory, experiment, self.loops[1])
         path = experiment.folder / CHECKPOINTS / f"{kind}-{step:06d}.ckpt"
         CheckpointFiles().save_checkpoint(content, path)

@@ -33,34 +33,33 @@ class Row:
         groups = self.parameters, self.buffers, self.averages, *self.slots.values()
         return sum(tensor.nbytes for group in groups for tensor in group.values())
 
+    @classmethod
+    def of(cls, module: TrainingModule) -> "Row":
+        """Return the state of a module and of its optimizer, which it keeps."""
+        saved = set(module.model.state_dict())
+        model, average, optimizer = module.model, module.average, module.optimizer
+        named = dict(model.named_parameters())
+        return cls(
+            {name: parameter.detach() for name, parameter in named.items()},
+            {name: buffer for name, buffer in model.named_buffers() if name in saved},
+            dict(average.module.named_parameters()) if average else {},
+            {name: dict(optimizer.state.get(parameter, {})) for name, parameter in named.items()},
+        )
 
-def row_of(module: TrainingModule) -> Row:
-    """Return the state of a module and of its optimizer, which it keeps."""
-    saved = set(module.model.state_dict())
-    model, average, optimizer = module.model, module.average, module.optimizer
-    named = dict(model.named_parameters())
-    return Row(
-        {name: parameter.detach() for name, parameter in named.items()},
-        {name: buffer for name, buffer in model.named_buffers() if name in saved},
-        dict(average.module.named_parameters()) if average else {},
-        {name: dict(optimizer.state.get(parameter, {})) for name, parameter in named.items()},
-    )
-
-
-@torch.no_grad()
-def fill(module: TrainingModule, row: Row, step: int) -> None:
-    """Copy the state of a run after `step` updates into a module and its optimizer."""
-    filled = [(module.model, row.parameters | row.buffers)]
-    if module.average is not None:
-        filled.append((module.average.module, row.averages | row.buffers))
-        module.average.n_averaged.fill_(step)
-    for model, tensors in filled:
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if name in tensors:
-                tensor.copy_(tensors[name])
-    for name, parameter in module.model.named_parameters():
-        if row.slots.get(name):
-            module.optimizer.state[parameter] = dict(row.slots[name])
+    @torch.no_grad()
+    def fill(self, module: TrainingModule, step: int) -> None:
+        """Copy the state after `step` updates into a module and its optimizer."""
+        filled = [(module.model, self.parameters | self.buffers)]
+        if module.average is not None:
+            filled.append((module.average.module, self.averages | self.buffers))
+            module.average.n_averaged.fill_(step)
+        for model, tensors in filled:
+            for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+                if name in tensors:
+                    tensor.copy_(tensors[name])
+        for name, parameter in module.model.named_parameters():
+            if self.slots.get(name):
+                module.optimizer.state[parameter] = dict(self.slots[name])
 
 
 class _Block:

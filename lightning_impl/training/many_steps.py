@@ -27,15 +27,6 @@ FREE_PART = 0.9  # of the free memory that the runs may take
 SLOTS = 2  # tensors of an optimizer for each parameter, before it has made them
 
 
-def settings_key(experiment: Experiment) -> str:
-    """Return a text that is the same for runs whose updates have the same numbers at every step."""
-    config = experiment.config
-    numbers = sorted(numbers_of(config).items()), config.optimizer.lr, config.schedule
-    # The rate of a plateau follows from the run's own evaluations.
-    own = experiment.folder if isinstance(config.schedule, PlateauConfig) else ""
-    return f"{numbers} {own}"
-
-
 class ManySteps:
     """A step for several runs, and what else is computed for a stack of states.
 
@@ -52,11 +43,20 @@ class ManySteps:
         self.module, self.device = module, device
         self._take(experiments, rows)
 
+    @staticmethod
+    def settings(experiment: Experiment) -> str:
+        """Return a text that is the same for runs whose updates have the same numbers at every step."""
+        config = experiment.config
+        numbers = sorted(numbers_of(config).items()), config.optimizer.lr, config.schedule
+        # The rate of a plateau follows from the run's own evaluations.
+        own = experiment.folder if isinstance(config.schedule, PlateauConfig) else ""
+        return f"{numbers} {own}"
+
     def _take(self, experiments: Sequence[Experiment], rows: Sequence[Row]) -> None:
         self.experiments = list(experiments)
         configs = [experiment.config for experiment in experiments]
         self.config, device = configs[0], self.device.torch_device
-        self.stack = Stack(self.module, rows, configs, [settings_key(one) for one in experiments])
+        self.stack = Stack(self.module, rows, configs, [self.settings(one) for one in experiments])
         self.words: Key | None = None
         if self.config.train.randomness is Randomness.shared:
             words = [key_of_seed(config.seed) for config in configs]

@@ -57,8 +57,13 @@ ONE_SIDED = {
     },
     "lightning_impl/transfer.py": {
         "fill_module": "TrainState is replaced as a whole",
+        "loops_at": "the Flax loop counts steps only",
+        "content_of": "a state of Flax is a checkpoint's content",
     },
-    "lightning_impl/checkpoints.py": {"CheckpointFiles": "Orbax writes whole or not at all by itself"},
+    "lightning_impl/checkpoints.py": {
+        "CheckpointFiles": "Orbax writes whole or not at all by itself",
+        "remove_outdated": "Orbax removes them itself",
+    },
     "lightning_impl/training/loop.py": {
         "trainer_on": "Lightning's Trainer is the loop",
     },
@@ -91,8 +96,11 @@ ONE_SIDED = {
     "lightning_impl/randomness.py": {
         "NamedDropout": "Flax has several kinds of layers, whose calls are replaced",
         "use_key": "Flax hands keys down itself",
+        "key_of_seed": "jax.vmap maps step_key",
+        "key_of_step": "the same",
         "number_of": "jax.random folds numbers into keys, Flax names",
     },
+    "flax_impl/training/evaluation.py": {"make_evaluation": "Lightning's Trainer evaluates"},
     "lightning_impl/training/step.py": {
         "TrainingModule": "Lightning's steps are methods of a module, Flax's functions of a state",
     },

@@ -216,3 +216,11 @@ def test_runs_whose_images_are_decoded_while_they_train_run_one_by_one(
     assert "2 jobs run one by one: dataset=folder is decoded for each" in capsys.readouterr().out
     assert [RunFolder(run).status for run in found] == ["completed", "completed"]
     assert RunFolder(found[0]).result.vectorized is None
+
+
+def test_runs_with_a_callback_of_lightning_run_one_by_one(together, capsys):
+    timed = f"{MLP} train.steps=2 callbacks=[lightning.pytorch.callbacks:Timer]"
+    found = together("torch", timed, "seed=0", "seed=1")
+    reason = "callbacks=lightning.pytorch.callbacks:Timer is called by the loop of a single run"
+    assert f"2 jobs run one by one: {reason}" in capsys.readouterr().out
+    assert [RunFolder(run).status for run in found] == ["completed", "completed"]
