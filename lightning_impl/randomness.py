@@ -31,17 +31,12 @@ def step_key(config: Config, step: int, part: int = 0, rank: int = 0) -> Key | N
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed)
         return None
-    return key_of_step(key_of_seed(config.seed), step, part)
-
-
-def key_of_seed(seed: int) -> Key:
-    """Key of a run's shared masks, of which `key_of_step` makes those of its micro-batches."""
-    high, low = key_words(seed, "dropout")
-    return _word(high), _word(low)
+    high, low = key_words(config.seed, "dropout")
+    return key_of_step((_word(high), _word(low)), step, part)
 
 
 def key_of_step(key: Key, step: int, part: int) -> Key:
-    """Key of a micro-batch after `step` updates; the words of many runs' keys may be stacked."""
+    """Key of a micro-batch after `step` updates, of the key of a run; those of many runs may be stacked."""
     return _fold_in(_fold_in(key, step), part)
 
 

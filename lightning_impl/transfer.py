@@ -42,10 +42,10 @@ def import_checkpoint(
     module.configure_optimizers()
     fill_module(module, portable, experiment.config.train.accumulate)
     step, memory = portable.state.step, portable.recorder_state or RecorderState()
-    return content_of(module, step, memory, experiment, loops_at(step, experiment, device, module))
+    return content_of(module, step, memory, experiment, device)
 
 
-def loops_at(
+def _loops_at(
     step: int, experiment: Experiment, device: Device, module: TrainingModule
 ) -> dict[str, Any]:
     """Return the state of Lightning's loops after `step` updates, as in a checkpoint."""
@@ -64,11 +64,12 @@ def content_of(
     step: int,
     memory: RecorderState,
     experiment: Experiment,
-    loops: dict[str, Any],
+    device: Device,
+    loops: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a module and its optimizer after `step` updates as the content of a Lightning checkpoint.
 
-    `memory` is the recorder's state, and `loops` are those of Lightning; see `loops_at`.
+    `memory` is the recorder's state; `loops` are those of another run's content at this step, if there is one.
     """
     steps_per_epoch = experiment.recorder.intervals.steps_per_epoch
     return {
@@ -76,7 +77,7 @@ def content_of(
         "global_step": step,
         "pytorch-lightning_version": lightning.__version__,
         "state_dict": module.state_dict(),
-        "loops": {"fit_loop": loops},
+        "loops": loops or {"fit_loop": _loops_at(step, experiment, device, module)},
         "callbacks": {},
         "optimizer_states": [module.optimizer.state_dict()],
         "lr_schedulers": [],

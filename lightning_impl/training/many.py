@@ -20,7 +20,7 @@ from lightning_impl.training.many_batches import ManyBatches
 from lightning_impl.training.many_state import Row
 from lightning_impl.training.many_steps import ManySteps
 from lightning_impl.training.step import TrainingModule
-from lightning_impl.transfer import content_of, loops_at
+from lightning_impl.transfer import content_of
 from pipeline.errors import Interrupted
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import remove_unfinished_saves
@@ -106,8 +106,10 @@ class _Loop:
         self.evaluated = EvalBatches(
             self.plan.data.val, self.plan, device, self.config.train.eval_batch
         )
+        self.loops: dict[
+            int, dict[str, object]
+        ] = {}  # Lightning's, in the last checkpoint's content
         self.waiting: list[torch.Tensor] = []  # values of steps on the device, `[runs, values]`
-        self.loops: tuple[int, dict[str, object]] = (-1, {})  # Lightning's, at the step of a save
 
     def count_that_fits(self, start: int) -> int:
         """Return how many of the runs the memory is enough for."""
@@ -221,10 +223,10 @@ class _Loop:
     ) -> None:
         """Write a state as the checkpoint that a run alone writes."""
         experiment = member.experiment
-        if self.loops[0] != step:
-            self.loops = step, loops_at(step, experiment, self.device, self.module)
         state.fill(self.module, step)
-        content = content_of(self.module, step, memory, experiment, self.loops[1])
+        loops = self.loops.get(step)  # a Trainer takes 10 ms to make
+        content = content_of(self.module, step, memory, experiment, self.device, loops)
+        self.loops = {step: content["loops"]}
         path = experiment.folder / CHECKPOINTS / f"{kind}-{step:06d}.ckpt"
         CheckpointFiles().save_checkpoint(content, path)
 

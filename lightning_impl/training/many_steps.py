@@ -4,6 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -13,13 +14,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lightning_impl.data.batches import COUNTED, EvalBatches
 from lightning_impl.data.samples import Batch
 from lightning_impl.device import Device
-from lightning_impl.randomness import Key, key_of_seed, key_of_step, use_key
+from lightning_impl.randomness import Key, key_of_step, use_key
 from lightning_impl.training.many_images import ChannelsLast
 from lightning_impl.training.many_state import Row, Stack, Tensors
 from lightning_impl.training.step import TrainingModule
 from pipeline.config.schedules import PlateauConfig
 from pipeline.config.train import Randomness
 from pipeline.devices.hardware import free_memory
+from pipeline.rng import key_words
 from pipeline.run.experiment import Experiment
 from pipeline.run.run_inputs import numbers_of
 
@@ -59,11 +61,9 @@ class ManySteps:
         self.stack = Stack(self.module, rows, configs, [self.settings(one) for one in experiments])
         self.words: Key | None = None
         if self.config.train.randomness is Randomness.shared:
-            words = [key_of_seed(config.seed) for config in configs]
-            self.words = (
-                torch.stack([one[0] for one in words]).to(device),
-                torch.stack([one[1] for one in words]).to(device),
-            )
+            words = [key_words(config.seed, "dropout") for config in configs]
+            stored = torch.from_numpy(np.array(words, np.uint32).view(np.int32)).to(device)
+            self.words = stored[:, 0], stored[:, 1]
         self.clip_norm = self._numbers([config.train.clip_norm for config in configs])
         self.clip_value = self._numbers([config.train.clip_value for config in configs])
         self.norm = torch.zeros(len(configs), dtype=self.device.dtype, device=device)

@@ -57,7 +57,6 @@ ONE_SIDED = {
     },
     "lightning_impl/transfer.py": {
         "fill_module": "TrainState is replaced as a whole",
-        "loops_at": "the Flax loop counts steps only",
         "content_of": "a state of Flax is a checkpoint's content",
     },
     "lightning_impl/checkpoints.py": {
@@ -96,8 +95,7 @@ ONE_SIDED = {
     "lightning_impl/randomness.py": {
         "NamedDropout": "Flax has several kinds of layers, whose calls are replaced",
         "use_key": "Flax hands keys down itself",
-        "key_of_seed": "jax.vmap maps step_key",
-        "key_of_step": "the same",
+        "key_of_step": "jax.vmap maps step_key",
         "number_of": "jax.random folds numbers into keys, Flax names",
     },
     "flax_impl/training/evaluation.py": {"make_evaluation": "Lightning's Trainer evaluates"},
