@@ -69,7 +69,7 @@ def content_of(
 ) -> dict[str, Any]:
     """Return a module and its optimizer after `step` updates as the content of a Lightning checkpoint.
 
-    `memory` is the recorder's state; `loops` are those of another run's content at this step, if there is one.
+    `memory` is the recorder's state; `loops` are those of another content of this step.
     """
     steps_per_epoch = experiment.recorder.intervals.steps_per_epoch
     return {
