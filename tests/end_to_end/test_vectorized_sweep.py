@@ -18,24 +18,25 @@ JOBS = [
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_sweep_in_one_process_stops_resumes_and_ends_as_its_jobs_alone(workspace, backend):
     quick = (f"backend={backend}", *QUICK)
-    command = ("-m", *quick, "name=at_once", "logger=wandb", "sweep.vectorize=true")
+    at_once, one_by_one = f"{backend}_at_once", f"{backend}_one_by_one"
+    command = ("-m", *quick, f"name={at_once}", "logger=wandb", "sweep.vectorize=true")
     stopped = workspace.run(*command, "train.stop_after=25", code=130)
     assert "4 jobs train at once: 0, 1, 2, 3" in stopped.output
-    folders = [f"outputs/at_once/{job}" for job in JOBS]
+    folders = [f"outputs/{at_once}/{job}" for job in JOBS]
     assert {workspace.result(folder)["status"] for folder in folders} == {"interrupted"}
     ids = [read_run(workspace.path / folder / "wandb").id for folder in folders]
     assert len({*ids}) == 4
 
     resumed = workspace.run(*command, code=0)
     assert resumed.output.count("resumes at step 25") == 4
-    workspace.run("-m", *quick, "name=one_by_one", "logger=none", code=0)
+    workspace.run("-m", *quick, f"name={one_by_one}", "logger=none", code=0)
     for job, folder, identity in zip(JOBS, folders, ids, strict=True):
-        rows, alone = workspace.rows(folder), workspace.rows(f"outputs/one_by_one/{job}")
+        rows, alone = workspace.rows(folder), workspace.rows(f"outputs/{one_by_one}/{job}")
         assert_rows_close(rows, alone, atol=1e-13)
         result = workspace.result(folder)
         assert (result["status"], result["vectorized"]) == ("completed", 4)
         assert result["test"] == pytest.approx(
-            workspace.result(f"outputs/one_by_one/{job}")["test"]
+            workspace.result(f"outputs/{one_by_one}/{job}")["test"]
         )
         run = read_run(workspace.path / folder / "wandb")
         assert run.id == identity
