@@ -1,16 +1,22 @@
-"""Assertions that compare metrics, predictions, states and arrays of runs."""
+"""Assertions that compare metrics, predictions, states and arrays of runs, and the growth of work."""
 
+import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
+import pipeline
 from pipeline.digest import digest
 from pipeline.storage.portable_state import PortableState
 from pipeline.storage.predictions import Predictions
 
 Rows = Sequence[Mapping[str, Any]]
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 def without_perf(rows: Rows) -> list[dict[str, Any]]:
@@ -119,3 +125,34 @@ def assert_identical(found: Any, expected: Any, path: str = "") -> None:
         assert repr(found) == repr(expected), path
     else:
         assert found == expected, path
+
+
+def assert_work_is_linear(work: Callable[[int], object], count: int) -> None:
+    """Assert that the work of a call grows linearly with its argument, from `count` on.
+
+    Work is counted in executed lines of `pipeline/`, each time that a loop comes by; from 2·`count` to
+    4·`count` there may be twice as many more as from `count` to 2·`count`, and a tenth.
+    """
+    first, second, third = (lines_executed(partial(work, count * n)) for n in (1, 2, 4))
+    growth = (third - second) / (second - first)
+    assert growth < 2.2, f"{first:,}, {second:,}, {third:,} lines: {growth:.2f} times as many more"
+
+
+def lines_executed(work: Callable[[], object]) -> int:
+    """Count the lines of `pipeline/` that a call executes in this thread."""
+    package = str(Path(pipeline.__file__).parent)
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> TraceFunction | None:
+        nonlocal count
+        del argument
+        count += event == "line"
+        return trace if frame.f_code.co_filename.startswith(package) else None
+
+    earlier = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(earlier)
+    return count

@@ -48,5 +48,6 @@ def by_rank(made: Comparison) -> Colours:
         for position in pair.runs:
             values[position] = max(known, key=lambda value: sign * value, default=None)
     order = sorted({value for value in values if value is not None}, key=lambda value: sign * value)
-    of = [None if value is None else order.index(value) * COLOURS // len(order) for value in values]
+    ranks = {value: rank * COLOURS // len(order) for rank, value in enumerate(order)}
+    of = [None if value is None else ranks[value] for value in values]
     return Colours(of, [f"worst {metric}", *[""] * (COLOURS - 2), f"best {metric}"], ranked=True)

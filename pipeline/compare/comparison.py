@@ -205,14 +205,14 @@ def quantities(record: Record) -> dict[str, float]:
 
 def seeds_of(made: Comparison) -> list[Seeds]:
     """Group the completed runs that differ in seed or fold only, if any group has several."""
-    found = []
+    found, keys = [], (*made.tests, *RATIOS)
     for positions in alike(made.records, but=[*REPEATS]):
         if done := [p for p in positions if made.records[p].status == "completed"]:
             records = [made.records[p] for p in done]
             values = [quantities(record) for record in records]
             estimates = {
                 key: estimate([of_run[key] for of_run in values], overlap(records, key))
-                for key in (*made.tests, *RATIOS)
+                for key in keys
                 if all(key in of_run for of_run in values)
             }
             found.append(Seeds(made.label(done, [*REPEATS]), tuple(done), estimates))
@@ -238,15 +238,16 @@ def effects_of(made: Comparison) -> list[Effect]:
         if first.status == second.status == "completed":
             label = made.label(pair.runs, ["backend", *REPEATS])
             settings.setdefault((label, made.backends(pair.runs)), []).append((first, second))
+    keys = (*made.tests, *RATIOS)
+    maximized = {key: direction(made.records, key) == "max" for key in keys}  # asks every run
     effects = []
     for (label, backends), runs in settings.items():
         values = [(quantities(first), quantities(second)) for first, second in runs]
-        for key in (*made.tests, *RATIOS):
+        for key, more in maximized.items():
             known = [(one[key], other[key]) for one, other in values if key in one and key in other]
             if known:
                 ours, theirs = zip(*known, strict=True)
                 shared = overlap([first for first, _ in runs], key)
-                more = direction(made.records, key) == "max"
                 found = effect(label, key, backends, ours, theirs, key in RATIOS, more, shared)
                 effects.append(replace(found, repeats=made.repeats))
     return corrected(effects)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,9 +36,12 @@ class Record:
     reading: Reading = field(default_factory=Reading)
     notes: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def config(self) -> dict[str, object]:
-        """Config with dotted keys, the backend by its label; empty for a refused job."""
+        """Config with dotted keys, the backend by its label; empty for a refused job.
+
+        A comparison asks for it many times.
+        """
         config = flat(dict(self.result.config))
         if self.backend:
             config["backend.name"] = self.backend

@@ -4,7 +4,7 @@ import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +13,9 @@ from pipeline.commands import command
 from pipeline.config.checks.hydra_errors import to_user_error
 from pipeline.job_context import job_context
 from pipeline.sweep.stop_sweep import stop
+
+if TYPE_CHECKING:
+    from pipeline.compare.comparison import Comparison
 
 
 class CompareAtEnd(Callback):
@@ -25,28 +28,27 @@ class CompareAtEnd(Callback):
         """
         if config.sweep.dry_run or sys.exc_info()[0]:  # Hydra 1.4 calls this after an error, too
             return
-        from pipeline.compare.records import collect
         from pipeline.formatting import format_number
         from pipeline.sweep.objective import BEST
 
         folder = Path(config.hydra.sweep.dir)
-        compared = self.compare(folder)
+        made = self.compare(folder)
         if stop.exit_code is not None:
             raise SystemExit(stop.exit_code)
-        statuses = {record.status for record in collect([folder])}
+        statuses = {record.status for record in made.records} if made else set()
         if (folder / BEST).exists():
             best = OmegaConf.load(folder / BEST)
             words = " ".join(f"{name}={value}" for name, value in best.best_params.items())
             value = format_number(best.best_value)
             print(f"best: {best.metric} {value} of trial {best.trial}: {words}")
             statuses.discard("failed")  # a search continues after failed trials
-        if statuses & {"failed", "lost"} or not compared:
+        if statuses & {"failed", "lost"} or made is None:
             raise SystemExit(1)
         if statuses - {"completed"}:
             raise SystemExit(130)
 
-    def compare(self, folder: Path) -> bool:
-        """Compare the jobs; return False after an error, which Hydra would turn into a warning."""
+    def compare(self, folder: Path) -> "Comparison | None":
+        """Compare the jobs; return None after an error, which Hydra would turn into a warning."""
         from pipeline.compare import Files, compare
         from pipeline.loggers.wandb.report import log_report
 
@@ -63,5 +65,5 @@ class CompareAtEnd(Callback):
                 f"The runs are whole. Once more: {command('compare')} {folder}",
                 file=sys.stderr,
             )
-            return False
-        return True
+            return None
+        return made

@@ -18,28 +18,34 @@ def mistakes(made: Comparison) -> dict[str, object]:
 
     For each pair also return the number of samples on which its runs disagree.
     """
-    found: dict[int, dict[str, object]] = {}
-    room, left_out = ROOM, 0
-    # Pair by pair: both of a pair fit on the page, or neither.
-    paired = [position for pair in made.pairs for position in pair.runs]
-    order = dict.fromkeys([*paired, *range(len(made.records))])
-    read = {position: read_predictions(made.records[position].folder) for position in order}
-    for position, known in read.items():
-        if known is None or not len(known.target):
-            continue
-        run = mistakes_of(known)
-        room -= sum(len(str(part)) for part in run.values())
-        if room > 0:
-            found[position] = run
-        else:
-            left_out += 1
+    found: dict[int, dict[str, object] | None] = {}  # None of a run that is left out
+    room = ROOM
     pairs = []
-    for pair in made.pairs:
-        first, second = (read[position] for position in pair.runs)
-        if first and second and np.array_equal(first.target, second.target):
-            samples = int((first.predicted != second.predicted).sum())
-            pairs.append({"runs": pair.runs, "samples": samples, "count": len(first.target)})
-    return {"runs": found, "pairs": pairs, "left_out": left_out}
+    # Pair by pair: both of a pair fit on the page, or neither; and no more than two are in memory.
+    for together in dict.fromkeys([*(pair.runs for pair in made.pairs), *alone(made)]):
+        read = [read_predictions(made.records[position].folder) for position in together]
+        for position, known in zip(together, read, strict=True):
+            if known is None or not len(known.target) or position in found:
+                continue
+            run = mistakes_of(known) if room > 0 else None
+            room -= sum(len(str(part)) for part in run.values()) if run else 0
+            found[position] = run if room > 0 else None
+        if (
+            len(read) == 2
+            and read[0]
+            and read[1]
+            and np.array_equal(read[0].target, read[1].target)
+        ):
+            samples = int((read[0].predicted != read[1].predicted).sum())
+            pairs.append({"runs": together, "samples": samples, "count": len(read[0].target)})
+    shown = {position: run for position, run in found.items() if run}
+    return {"runs": shown, "pairs": pairs, "left_out": len(found) - len(shown)}
+
+
+def alone(made: Comparison) -> list[tuple[int]]:
+    """Return the positions of the runs that are in no pair."""
+    paired = {position for pair in made.pairs for position in pair.runs}
+    return [(position,) for position in range(len(made.records)) if position not in paired]
 
 
 def mistakes_of(known: Predictions) -> dict[str, object]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.backend_specs import in_order
-from pipeline.compare.colours import Colours, colours
+from pipeline.compare.colours import colours
 from pipeline.compare.columns import columns
 from pipeline.compare.comparison import Comparison, config_differences
 from pipeline.compare.conditions import columns_of, conditions, unlike
@@ -31,7 +31,7 @@ def page_data(made: Comparison) -> Json:
     """Return all data of the page."""
     # The folder of all runs; the run itself if there is one.
     folder = Path(os.path.commonpath([record.folder.absolute() for record in made.records]))
-    coloured = colours(made)
+    coloured, partner = colours(made), partners(made)
     return {
         "title": folder.name or str(folder),
         "folder": str(folder),
@@ -39,7 +39,10 @@ def page_data(made: Comparison) -> Json:
         "sentences": sentences(made),
         "cards": cards(made),
         "notes": notes(made),
-        "runs": [run(made, position, coloured) for position in range(len(made.records))],
+        "runs": [
+            run(record, coloured.of[position], partner.get(position))
+            for position, record in enumerate(made.records)
+        ],
         "colours": {"ranked": coloured.ranked, "labels": coloured.labels},
         "columns": table(made),
         "metrics": metrics(made),
@@ -63,18 +66,25 @@ def notes(made: Comparison) -> list[Json]:
     return found
 
 
-def run(made: Comparison, position: int, coloured: Colours) -> Json:
-    """Return a run: its name, colour, times and curves."""
-    record = made.records[position]
-    partners = [p for pair in made.pairs if position in pair.runs for p in pair.runs]
+def partners(made: Comparison) -> dict[int, int]:
+    """Return for each run in a pair the position of the other; of its first pair, if it is in several."""
+    found: dict[int, int] = {}
+    for first, second in (pair.runs for pair in made.pairs):
+        found.setdefault(first, second)
+        found.setdefault(second, first)
+    return found
+
+
+def run(record: Record, colour: int | None, partner: int | None) -> Json:
+    """Return a run: its name, times and curves, the index of its colour and the position of its partner."""
     return {
         "name": record.name,
         "status": record.status,
         "backend": record.backend,
         "folder": str(record.folder),
         "words": f"{record.name} {record.status} {record.backend} {record.folder.name}".split(),
-        "colour": coloured.of[position],
-        "partner": next((p for p in partners if p != position), None),
+        "colour": colour,
+        "partner": partner,
         "batch": record.config.get("train.batch_size"),
         "throughput": short_number(record.result.throughput),
         "memory": short_number(record.result.peak_memory_mb),
