@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+
+from pipeline.storage.file_stamp import Stamp, stamp_of
 
 KEY = "dataset.path"
 
@@ -32,16 +35,21 @@ def fingerprint_of(config: Mapping[str, object]) -> str | None:
     path = Path(str(config[KEY])).expanduser()
     try:
         files = data_files(path, config) if path.is_dir() else [path]
-        hashed = sha256()
-        for number, file in enumerate(files):
-            name = file.relative_to(path).as_posix()
-            hashed.update(f"{name}\0{file.stat().st_size}\n".encode())
-            if number % -(-len(files) // FILES) == 0:
-                for block in blocks_of(file):
-                    hashed.update(block)
+        return _hash_of(path, tuple((file, stamp_of(file)) for file in files)) if files else None
     except (OSError, ValueError):
         return None
-    return hashed.hexdigest() if files else None
+
+
+@lru_cache(maxsize=64)  # a sweep asks for each of its jobs
+def _hash_of(path: Path, files: tuple[tuple[Path, Stamp], ...]) -> str:
+    hashed = sha256()
+    for number, (file, (_, size, *_)) in enumerate(files):
+        name = file.relative_to(path).as_posix()
+        hashed.update(f"{name}\0{size}\n".encode())
+        if number % -(-len(files) // FILES) == 0:
+            for block in blocks_of(file):
+                hashed.update(block)
+    return hashed.hexdigest()
 
 
 def data_files(folder: Path, config: Mapping[str, object]) -> list[Path]:

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pipeline.config.stored_config import completed
 from pipeline.errors import UserError
 from pipeline.storage.data_fingerprint import KEY as DATA
 from pipeline.storage.data_fingerprint import fingerprint_of
+from pipeline.storage.file_stamp import Stamp, stamp_of
 from pipeline.storage.names_path import NAMES as FOUND_NAMES
 from pipeline.storage.run_identity import RESULT
 from pipeline.storage.weights_path import weight_files, weights_in
@@ -71,11 +73,30 @@ def is_same_experiment(
     """
     if stored is None or stored == wanted:
         return stored == wanted
+    return signature_with_added_keys(stored, config, files) == wanted
+
+
+def signature_with_added_keys(
+    stored: str, config: Mapping[str, object], files: Mapping[str, str | None] | None
+) -> str | None:
+    """Return the signature of a stored run by this version; None if it is not another.
+
+    The arguments are those of `is_same_experiment`.
+    """
     now, digests = completed(config), digests_stored(config, files)
     added = _digests_added(now, digests)
     if (now == config and not added) or stored != signature_of(config, digests=digests):
-        return False  # of this version; or of another meaning, or edited
-    return signature_of(now, digests=digests | added) == wanted
+        return None  # of this version; or of another meaning, or edited
+    return signature_of(now, digests=digests | added)
+
+
+def is_of_earlier_version(
+    config: Mapping[str, object], files: Mapping[str, str | None] | None
+) -> bool:
+    """Return whether a stored run lacks keys or digests of this version."""
+    given = flat(config)
+    lacks = files is None or any(given.get(key) and key not in files for key in ADDED_FILES)
+    return lacks or completed(config) != config
 
 
 def digests_stored(
@@ -165,13 +186,16 @@ def digest_of(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        digests = [_digest_of_file(file) for file in weight_files(path, "model.weights")]
+        files = weight_files(path, "model.weights")
+        digests = [_digest_of_file(file, stamp_of(file)) for file in files]
     except (OSError, UserError):
         return None
     return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
 
 
-def _digest_of_file(path: Path) -> str:
+@lru_cache(maxsize=1024)  # a sweep asks for each of its jobs
+def _digest_of_file(path: Path, stamp: Stamp) -> str:
+    del stamp
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
 

@@ -11,9 +11,8 @@ from pipeline.config.experiment import Config, Mode
 from pipeline.devices.world import find_world
 from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
-from pipeline.storage.run_identity import RunIdentity
-from pipeline.storage.run_result import RunResult
-from pipeline.storage.signature import is_same_experiment, signature
+from pipeline.storage.signature import signature
+from pipeline.sweep.run_index import RunIndex, signatures_in, training_run_in
 
 
 class JobState(Enum):
@@ -53,7 +52,7 @@ class JobStatus:
 
 def job_status(config: Config, folder: Path) -> JobStatus:
     """Derive the status of a job from its folder, which `job_folder_for` has found."""
-    if not is_identifiable(config) or not is_run_of(folder, signature(config)):
+    if not is_identifiable(config) or signature(config) not in signatures_in(folder):
         return JobStatus(JobState.new)
     run = RunFolder(folder)
     status = run.status
@@ -69,10 +68,12 @@ def job_status(config: Config, folder: Path) -> JobStatus:
     return JobStatus(JobState.restarted)
 
 
-def job_folder_for(sweep: Path, name: str, config: Config | None) -> Path:
+def job_folder_for(
+    sweep: Path, name: str, config: Config | None, runs: RunIndex | None = None
+) -> Path:
     """Find the folder of a job by its signature, or return a new one below `sweep`, called `name`.
 
-    `config` is None if it was refused.
+    `config` is None if it was refused. `runs` are those of the sweep, if many jobs are looked for at once.
     """
     folder = sweep / name
     if config is None:
@@ -80,38 +81,17 @@ def job_folder_for(sweep: Path, name: str, config: Config | None) -> Path:
     if not is_identifiable(config):
         return folder
     wanted = signature(config)
-    if is_run_of(folder, wanted):
+    if wanted in signatures_in(folder):
         return folder
-    others = sorted(path for path in sweep.iterdir() if path.is_dir()) if sweep.is_dir() else []
-    for other in others:
-        if is_run_of(other, wanted):
-            return other
+    found = (runs or RunIndex(sweep)).find(wanted) if sweep.is_dir() else None
+    if found is not None:
+        return found
     return folder if is_vacant(folder) else sweep / f"{name}_{wanted[:8]}"
 
 
 def is_identifiable(config: Config) -> bool:
     """Return whether the signature identifies a job: it trains, from its own checkpoints."""
     return config.mode is Mode.train and not config.checkpoint and config.resume in (None, "auto")
-
-
-def is_run_of(folder: Path, wanted: str) -> bool:
-    """Return whether a folder holds a training run of the experiment with the signature `wanted`."""
-    run = training_run_in(folder)
-    return run is not None and is_same_experiment(
-        run.signature, run.config, run.files if isinstance(run, RunIdentity) else None, wanted
-    )
-
-
-def training_run_in(folder: Path) -> RunIdentity | RunResult | None:
-    """Read the training run in a folder; None if there is none.
-
-    A job that was killed early has its signature in its result only.
-    """
-    run = RunFolder(folder)
-    for known in (run.identity, run.result):
-        if known and known.config.get("mode", "train") == "train":
-            return known
-    return None
 
 
 def is_vacant(folder: Path) -> bool:

@@ -38,6 +38,7 @@ from pipeline.sweep.job_status import (
     job_status,
 )
 from pipeline.sweep.planned_job import PlannedJob
+from pipeline.sweep.run_index import RunIndex
 from pipeline.sweep.run_job import note_sweep, write_refusal
 from pipeline.sweep.stop_sweep import stop
 from pipeline.sweep.vectorize import run_vectorized_jobs
@@ -88,7 +89,7 @@ def plan(loader: ConfigLoader, sweep: DictConfig, arguments: Sequence[str]) -> I
     """Compose and check the jobs, in order."""
     sweep_folder = Path(sweep.hydra.sweep.dir)
     overrides = OverridesParser.create(loader).parse_overrides(list(arguments))
-    composer = Composer(loader, sweep)
+    composer, runs = Composer(loader, sweep), RunIndex(sweep_folder)
     first_with: dict[str, int] = {}
     for number, job in enumerate(combinations(overrides)):
         name = job_folder(number, job)
@@ -101,7 +102,7 @@ def plan(loader: ConfigLoader, sweep: DictConfig, arguments: Sequence[str]) -> I
             folder = job_folder_for(sweep_folder, name, None)
             yield PlannedJob(number, job, folder, JobStatus(JobState.refused), error)
             continue
-        folder = job_folder_for(sweep_folder, name, config)
+        folder = job_folder_for(sweep_folder, name, config, runs)
         first = number
         if is_identifiable(config):
             first = first_with.setdefault(signature(config), number)
