@@ -1,7 +1,6 @@
-"""The work before a sweep's first job grows linearly with its jobs, and large files are read once."""
+"""Before the first of many jobs each folder of the sweep and each large file is read once."""
 
 import pytest
-from asserts import assert_work_is_linear
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
@@ -11,6 +10,7 @@ from pipeline.config.hydra_compat import compose_from
 from pipeline.storage import data_fingerprint, file_stamp, signature
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_result import RunResult
+from pipeline.sweep import run_index
 from pipeline.sweep.job_status import JobState, job_folder_for
 from pipeline.sweep.sweeper import plan
 
@@ -36,23 +36,19 @@ def seeds(first, count):
     return f"seed={','.join(map(str, range(first, first + count)))}"
 
 
-def test_a_plan_takes_work_in_proportion_to_its_jobs_wherever_their_runs_are(plan_of):
-    states = []
-
-    def plan_with_others_first(count):
-        # Every job has another number than before; half of them are new.
-        jobs = plan_of(count, seeds(0, count))
-        states.append([job.status.state for job in jobs])
-
-    for count in (8, 16, 32):
-        for job in plan_of(count, seeds(count // 2, count // 2)):
-            run = RunFolder(job.folder)
-            run.identify(job.config)
-            run.write_result(RunResult(status="completed"))
-    plan_of("once", seeds(0, 1))  # what is computed once
-    assert_work_is_linear(plan_with_others_first, 8)
-    for count, found in zip((8, 16, 32), states, strict=True):
-        assert found == [JobState.new] * (count // 2) + [JobState.finished] * (count // 2)
+def test_a_plan_looks_into_each_folder_once_however_many_jobs_there_are(plan_of, monkeypatch):
+    count, looked, known = 12, [], run_index.signatures_in
+    for job in plan_of("sweep", seeds(count // 2, count // 2)):
+        run = RunFolder(job.folder)
+        run.identify(job.config)
+        run.write_result(RunResult(status="completed"))
+    monkeypatch.setattr(
+        run_index, "signatures_in", lambda folder: looked.append(folder) or known(folder)
+    )
+    jobs = plan_of("sweep", seeds(0, count))  # half are new; the others have another number
+    states = [job.status.state for job in jobs]
+    assert states == [JobState.new] * (count // 2) + [JobState.finished] * (count // 2)
+    assert len(looked) == count // 2
 
 
 def test_a_trial_reads_no_run_again_that_stays_the_same(plan_of, tmp_path, monkeypatch):
