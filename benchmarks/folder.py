@@ -3,9 +3,10 @@
 Both take a random-resized crop and a random flip of every image, prepare batches ahead, and end in a
 normalised batch on the CPU. The DataLoader has torchvision's `ImageFolder` and 2 worker processes, and
 decodes each JPEG in every epoch; `folder` has 2 threads, and decodes once, which is timed apart. The three
-take turns; ratios are of each round. Without `--root` JPEGs are made, half as large as ImageNet's.
+take turns in alternating order until their ratios are known within 2 %, or `--rounds` are over. Without
+`--root` JPEGs are made, half as large as ImageNet's.
 
-    python benchmarks/folder.py [--rounds 5] [--batches 20] [--root FOLDER] [--images 1500] [--size 224]
+    python benchmarks/folder.py [--rounds 20] [--batches 20] [--root FOLDER] [--images 1500] [--size 224]
 
 `--files N` instead times the first step of a run on N small files, when they are decoded and when the next
 run finds them (N = 1000000 takes some GB and half an hour):
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -27,6 +29,10 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from pipeline.bench.rounds import rounds_of  # noqa: E402
+from pipeline.bench.statistics import ratio  # noqa: E402
+
 BATCH, WORKERS = 64, 2
 READY = 5  # batches that any of the loaders may have prepared while the others had their turn
 BACKENDS = ("lightning_impl", "flax_impl")
@@ -149,17 +155,14 @@ def compare(options: argparse.Namespace, root: Path, cache: Path) -> None:
     loaders = {BESIDE: by_dataloader(root, options.size)} | loaders
     next(loaders[BESIDE])  # starts its processes, before JAX has threads
     loaders["jax"] = by_folder(BACKENDS[1], root, cache, options.size)
-    found: dict[str, list[float]] = {name: [] for name in loaders}
-    for turn in range(options.rounds + 1):
-        for name, batches in loaders.items():
-            measured = rate(batches, options.batches)
-            if turn:  # the first round warms the machine up
-                found[name].append(measured)
+    turns = {name: partial(rate, batches, options.batches) for name, batches in loaders.items()}
+    for take in turns.values():  # the first turns warm the machine up
+        take()
+    found = rounds_of(turns, options.rounds)
     print("| loader | images/s | ratio |\n|---|---|---|")
     for name, rates in found.items():
-        ratios = sorted(own / other for own, other in zip(rates, found[BESIDE], strict=True))
-        row = f"{median(ratios):.2f} ({ratios[0]:.2f} … {ratios[-1]:.2f})"
-        print(f"| {name} | {median(rates):,.0f} | {row if name != BESIDE else ''} |")
+        gain = "" if name == BESIDE else ratio(found[BESIDE], rates).in_words
+        print(f"| {name} | {median(rates):,.0f} | {gain} |")
 
 
 def first_step(options: argparse.Namespace, root: Path, cache: Path) -> None:
@@ -176,7 +179,7 @@ def first_step(options: argparse.Namespace, root: Path, cache: Path) -> None:
 def main() -> None:
     """Measure, in a folder that is removed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=20, help="at most")
     parser.add_argument("--batches", type=int, default=20, help=f"of {BATCH} images, in each round")
     parser.add_argument("--root", type=Path, help="a folder of JPEGs in sub-folders by class")
     parser.add_argument("--images", type=int, default=1500, help="that are made without --root")

@@ -1,12 +1,12 @@
 """Overhead of Tandem: each backend's training loop beside a bare one by hand in the same framework.
 
-Same model, batch, data and optimizer; the two take turns in one process, and the ratio is of each pair,
-so that a machine whose speed drifts does not decide. Its median is given with the lowest and highest, which
-for six rounds are a 97 % interval of the median. Evaluation and compilation are left out on both sides. With
-`--devices 2` they share the batch between two: torch's DDP in as many processes, in which again the two loops
-take turns; JAX's on a mesh.
+Same model, batch, data and optimizer; the two take turns in one process, in alternating order, until their
+ratio is known within 2 %, or `--rounds` are over. It is the median of those of the rounds, with its 95 %
+interval, as in `pipeline.bench`. Evaluation and compilation are left out on both sides. With `--devices 2`
+they share the batch between two: torch's DDP in as many processes, in which again the two loops take turns;
+JAX's on a mesh.
 
-    python benchmarks/overhead.py [--case cnn] [--rounds 6] [--steps N] [--backend torch,jax] [--devices 1]
+    python benchmarks/overhead.py [--case cnn] [--rounds 30] [--steps N] [--backend torch,jax] [--devices 1]
         [OVERRIDE …]
 
 The cases are those of `CASES`, or `all` of them; on a GPU (`--gpu accelerator=gpu`) also those of `LARGE`.
@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import median
 
@@ -32,6 +33,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from pipeline.bench.rounds import Known, rounds_of  # noqa: E402
+from pipeline.bench.statistics import ratio  # noqa: E402
 from pipeline.config.experiment import Config, register, typed  # noqa: E402
 from pipeline.config.hydra_compat import compose_from  # noqa: E402
 from pipeline.config.own_datasets import TokensConfig  # noqa: E402
@@ -43,6 +46,7 @@ from pipeline.run.runner import run  # noqa: E402
 from pipeline.storage.run_folder import RunFolder  # noqa: E402
 
 WARMUP = 32  # steps, or as many as are timed
+HAND, TANDEM = "by hand", "tandem"
 ROW = "row: "  # how the line begins that a worker leaves for the table
 TOKENS, VOCABULARY, LENGTH = 1_000_000, 512, 128
 
@@ -141,28 +145,37 @@ def bare(
     return hand.train(model, batches, case.batch, steps, device, devices, bf16)
 
 
-def measure(options: argparse.Namespace) -> dict:
-    """Throughputs of both loops, taking turns, and their ratio pair by pair."""
+def measure(options: argparse.Namespace) -> Known:
+    """Throughputs of both loops by round: they take turns until their ratio is known."""
     backend, devices, folder = options.backend, options.devices, options.worker
     case = located((CASES | LARGE)[options.case], folder)
     steps = options.steps or case.steps
-    warmup = min(WARMUP, steps)
-    pairs = []
-    for turn in range(options.rounds + 1):
-        hand = bare(backend, case, (warmup, steps), devices, options.override, options.gpu)
-        run_folder = folder / f"{backend}-{turn}"
-        own = ours(backend, case, (warmup, steps), devices, options.override, run_folder)
-        if turn:  # the first pair warms the machine up
-            pairs.append((hand, own))
-    ratios = sorted(own / hand for hand, own in pairs)
-    return {
-        "backend": backend,
-        "bare": median(hand for hand, _ in pairs),
-        "tandem": median(own for _, own in pairs),
-        "ratio": median(ratios),
-        "lowest": ratios[0],
-        "highest": ratios[-1],
-    }
+    lengths, numbers = (min(WARMUP, steps), steps), count()
+
+    def hand() -> float:
+        return bare(backend, case, lengths, devices, options.override, options.gpu)
+
+    def own() -> float:
+        run_folder = folder / f"{backend}-{next(numbers)}"
+        return ours(backend, case, lengths, devices, options.override, run_folder)
+
+    turns = {HAND: hand, TANDEM: own}
+    for take in turns.values():  # the first turns warm the machine up
+        take()
+    alone = backend != "torch" or devices == 1
+    return rounds_of(turns, options.rounds, bool if alone else first_decides)
+
+
+def first_decides(answer: bool) -> bool:
+    """Give all processes of torch the answer of the first."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():  # before the first turn
+        return answer
+    sent = torch.tensor([int(answer)])
+    dist.broadcast(sent, src=0)
+    return bool(sent)
 
 
 def located(case: Case, folder: Path) -> Case:
@@ -176,8 +189,8 @@ def located(case: Case, folder: Path) -> Case:
     return replace(case, overrides=tuple(o.replace("TOKENS", str(file)) for o in case.overrides))
 
 
-def row_of(backend: str, case: str, devices: int) -> dict:
-    """Row of `measure` for a backend and a case, run in its own process, or in one per torch device."""
+def rates_of(backend: str, case: str, devices: int) -> Known:
+    """Rates of `measure` for a backend and a case, run in its own process, or in one per torch device."""
     python = [sys.executable]
     if backend == "torch" and devices > 1:
         python += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
@@ -185,7 +198,7 @@ def row_of(backend: str, case: str, devices: int) -> dict:
         own = ["--worker", folder, "--backend", backend, "--case", case]
         command = [*python, __file__, *sys.argv[1:], *own]
         if devices > 1:  # torchrun would give each a single one, however many cores there are
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // devices)))
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     [row] = [line for line in output.splitlines() if line.startswith(ROW)]
     return json.loads(row.removeprefix(ROW))
@@ -196,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backend", default="torch,jax", help="which, with commas between")
     parser.add_argument("--case", default="cnn", help=f"{', '.join(CASES | LARGE)}, all or large")
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=30, help="at most")
     parser.add_argument("--steps", type=int, help="timed in a round, instead of the case's")
     parser.add_argument("--gpu", action="store_true", help="the bare loop on the GPU, too")
     parser.add_argument("--devices", type=int, default=1, help="that share the batch")
@@ -204,21 +217,22 @@ def main() -> None:
     parser.add_argument("override", nargs="*", help="for the run, such as accelerator=gpu")
     options = parser.parse_args()
     if options.worker:
-        row = measure(options)
+        rates = measure(options)
         if os.environ.get("RANK", "0") == "0":
-            print(f"\n{ROW}{json.dumps(row)}")
+            print(f"\n{ROW}{json.dumps(rates)}")
         return
     on = f", on {options.devices} devices" if options.devices > 1 else ""
-    print("samples/s; ratio = median (lowest … highest)")
+    print("samples/s; ratio = median (95 % interval, rounds)")
     print("| | by hand | tandem | ratio |\n|---|---|---|---|")
     named = {"all": CASES, "large": LARGE}.get(options.case, options.case.split(","))
     for name in named:
         for backend in options.backend.split(","):
-            row = row_of(backend, name, options.devices)
-            ratio = f"{row['ratio']:.2f} ({row['lowest']:.2f} … {row['highest']:.2f})"
+            rates = rates_of(backend, name, options.devices)
             case = (CASES | LARGE)[name]
             says = f"`{name}`, batch {case.batch} {case.says}{on}: {backend}"
-            print(f"| {says} | {row['bare']:,.0f} | {row['tandem']:,.0f} | {ratio} |", flush=True)
+            medians = [f"{median(rates[side]):,.0f}" for side in (HAND, TANDEM)]
+            gain = ratio(rates[HAND], rates[TANDEM]).in_words
+            print("| " + " | ".join([says, *medians, gain]) + " |", flush=True)
 
 
 if __name__ == "__main__":

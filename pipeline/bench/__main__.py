@@ -13,8 +13,8 @@ from rich.console import Console
 
 from pipeline.bench.fairness import unfairness
 from pipeline.bench.measure import measure
-from pipeline.bench.page import write
 from pipeline.bench.plan import make_plan
+from pipeline.bench.report.page import write
 from pipeline.bench.sentence import sentences
 from pipeline.bench.table import growth_table, layers_table, speed_table, used_table
 from pipeline.commands import command

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.formatting import counted
+
 LEVEL = 0.95  # of an interval
 FEWEST = 6  # values of which the smallest and the largest are an interval of that level
 
@@ -37,6 +39,15 @@ class Interval:
     def inverse(self) -> "Interval":
         """The interval of the inverse values."""
         return Interval(1 / self.median, 1 / self.high, 1 / self.low, self.count)
+
+    @property
+    def in_words(self) -> str:
+        """The median, and in brackets the interval, if it is known, and the number of values."""
+        median, low, high = (
+            f"{end:#.3g}".rstrip(".") for end in (self.median, self.low, self.high)
+        )
+        ends = "" if math.isnan(self.low) else f"{low} … {high}, "
+        return f"{median} ({ends}{counted(self.count, 'round')})"
 
 
 def median_interval(values: Sequence[float]) -> Interval:

@@ -1,22 +1,18 @@
-"""Turns: the backends' processes take them in alternating order until their ratios are known well enough.
-
-Each round gives every backend one turn of about the same length. The order is reversed every other round, so
-that a machine that gets slower, or another program that disturbs, hits all alike.
-"""
+"""Turns: each backend has a process of its own, and they take them in rounds; see `rounds`."""
 
 import multiprocessing
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 from pipeline.bench.results import INFER, LAYERS, TRAIN
+from pipeline.bench.rounds import Known, TakeTurn, alternate, are_precise
 from pipeline.bench.side import END, Answer, Asked, Failed, Layers, Ready, Turn, serve
-from pipeline.bench.statistics import FEWEST, median_interval, ratio
+from pipeline.bench.statistics import FEWEST
 from pipeline.config.experiment import Config
 
 TURN = 0.2  # seconds of a turn, at most, unless one step takes longer
-PRECISE = 0.02  # half of an interval, relative to its median, at which no more rounds are needed
 MOST_ROUNDS = 50
 
 
@@ -134,28 +130,20 @@ def take_turns(sides: Sequence[Side], phase: str, seconds: float) -> float:
 
     There are at least `FEWEST` rounds. A side that fails leaves.
     """
-    started, rounds = time.perf_counter(), 0
-    while rounds < MOST_ROUNDS:
-        active = [side for side in sides if side.failed is None]
-        if not active:
-            break
-        for side in active if rounds % 2 == 0 else reversed(active):
-            if turn := side.take(phase):
-                side.seconds[phase].append(turn.seconds / turn.count)
-        rounds += 1
-        known = {side.name: side.seconds[phase] for side in active if side.failed is None}
-        over = time.perf_counter() - started >= seconds
-        if rounds >= FEWEST and (over or are_precise(known)):
-            break
+    started = time.perf_counter()
+
+    def is_over(rounds: int, known: Known) -> bool:
+        is_late = time.perf_counter() - started >= seconds
+        return rounds >= MOST_ROUNDS or (rounds >= FEWEST and (is_late or are_precise(known)))
+
+    def turn_of(side: Side) -> TakeTurn:
+        def take() -> float | None:
+            turn = side.take(phase)
+            return turn.seconds / turn.count if turn else None
+
+        return take
+
+    active = [side for side in sides if side.failed is None]
+    turns = {side.name: turn_of(side) for side in active}
+    rounds = alternate(turns, {side.name: side.seconds[phase] for side in active}, is_over)
     return (time.perf_counter() - started) / max(1, rounds)
-
-
-def are_precise(seconds: Mapping[str, Sequence[float]]) -> bool:
-    """Return whether the ratios of all pairs are known well enough; of a single side its median."""
-    names = list(seconds)
-    if len(names) < 2:
-        found = [median_interval(values) for values in seconds.values()]
-    else:
-        pairs = [(a, b) for at, a in enumerate(names) for b in names[at + 1 :]]
-        found = [ratio(seconds[a], seconds[b]) for a, b in pairs]
-    return all(interval.half <= PRECISE * interval.median for interval in found)

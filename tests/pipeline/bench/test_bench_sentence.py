@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.bench.fairness import unfairness, used_head, used_rows
 from pipeline.bench.layers import layers_head, layers_rows
-from pipeline.bench.page import page
+from pipeline.bench.report.page import page
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.sentence import answer, reference, sentences
 from pipeline.bench.statistics import FEWEST

@@ -1,14 +1,14 @@
 """Laws of the statistics of a benchmark: intervals of medians, ratios, growth with the batch."""
 
 import math
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.bench.rounds import are_precise, rounds_of
 from pipeline.bench.statistics import FEWEST, growth, lowest_place, median_interval, ratio
-from pipeline.bench.turns import are_precise
 
 seconds = st.floats(1e-6, 1e3)
 rounds = st.lists(seconds, min_size=FEWEST, max_size=60)
@@ -80,6 +80,30 @@ def test_rounds_are_precise_only_if_every_pair_is():
     assert not are_precise({"torch": noisy, "jax": noisy, "other": [1.0] * 6})
     assert not are_precise({"torch": noisy})
     assert are_precise({"torch": [1.0] * 6})
+
+
+def test_rounds_go_on_until_the_ratio_is_known_or_all_processes_agree_that_it_is_enough():
+    asked = []
+
+    def agree(answer):
+        asked.append(answer)
+        return len(asked) > 8  # another process is not content yet
+
+    steady = {"by hand": lambda: 2.0, "tandem": lambda: 1.0}
+    assert rounds_of(steady, 20) == {"by hand": [2.0] * FEWEST, "tandem": [1.0] * FEWEST}
+    found = rounds_of(steady, 20, agree)
+    assert [len(values) for values in found.values()] == [8, 8]
+    assert asked == [False] * FEWEST + [True] * 3
+    noise = count()
+    assert len(rounds_of(steady | {"noisy": lambda: 1.0 + next(noise) % 3}, 20)["noisy"]) == 20
+    assert len(rounds_of(steady, 1)["tandem"]) == 1
+
+
+def test_a_ratio_is_told_with_its_interval_and_rounds():
+    assert (
+        ratio([2.0] * 6, [2.0, 2.0, 1.9, 2.0, 2.0, 2.1]).in_words == "1.00 (0.950 … 1.05, 6 rounds)"
+    )
+    assert ratio([1.0], [123.4]).in_words == "123 (1 round)"
 
 
 lines = st.tuples(st.floats(0, 1e3), st.floats(0, 1e2)).filter(lambda line: sum(line) > 1e-3)

@@ -1,0 +1,1 @@
+"""The page of a benchmark, in the style of the report."""
