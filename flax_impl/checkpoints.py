@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from flax_impl.device import PyTree
 from flax_impl.layers import Layout
 from flax_impl.sharding import whole
 from flax_impl.state import place_like, shapes_of
@@ -106,7 +107,7 @@ class Checkpoints:
             "recorder": (recorder_state or self.recorder.state(step)).to_json(),
             "shapes": shapes_of(self.layout),
             "dtype": jax.tree.leaves(state.params)[0].dtype.name,
-            "checksum": _checksum(state),
+            **_checksums(state),
             "signature": run_signature(self.run),
         }
         memory["memory_checksum"] = _json_checksum(memory)
@@ -127,7 +128,7 @@ def read_checkpoint(checkpoint: Checkpoint, template: TrainState, layout: Layout
         check_shapes(checkpoint.path, memory["shapes"], shapes_of(layout))
         saved = jax.tree.map(partial(_as_saved, memory.get("dtype")), template)
         state = _restore(manager, checkpoint, state=ocp.args.StandardRestore(saved))["state"]
-    if _checksum(state) != memory["checksum"]:
+    if any(memory[name] != CHECKSUMS[name](state) for name in CHECKSUMS if name in memory):
         raise BrokenCheckpoint("its arrays are not those that were saved")
     return {"state": jax.tree.map(place_like, state, template), "recorder": memory["recorder"]}
 
@@ -148,7 +149,8 @@ def _read_memory(manager: ocp.CheckpointManager, checkpoint: Checkpoint) -> dict
     """Read the metadata beside the arrays."""
     memory = _restore(manager, checkpoint, memory=ocp.args.JsonRestore())["memory"]
     # Checkpoints of earlier versions have no checksum of the metadata.
-    is_whole = isinstance(memory, dict) and {"recorder", "shapes", "checksum"} <= memory.keys()
+    is_whole = isinstance(memory, dict) and {"recorder", "shapes"} <= memory.keys()
+    is_whole = is_whole and any(name in memory for name in CHECKSUMS)
     checksum = memory.get("memory_checksum") if is_whole else None
     if not is_whole or checksum not in (None, _json_checksum(memory)):
         raise BrokenCheckpoint("what lies beside its arrays is not what was saved")
@@ -176,9 +178,58 @@ def _json_checksum(memory: dict[str, Any]) -> int:
     return crc32(json.dumps(rest, sort_keys=True).encode())
 
 
-def _checksum(state: TrainState) -> int:
-    """CRC-32 of all arrays; Orbax does not notice a flipped bit in its files."""
+def _checksums(state: TrainState) -> dict[str, int]:
+    """Checksum of all arrays; Orbax does not notice a flipped bit in its files.
+
+    A GPU's arrays are summed where they are: to copy them to the host would take a second for each GB.
+    """
+    platform = next(iter(state.step.devices())).platform
+    name = "checksum" if platform == "cpu" else "device_checksum"
+    return {name: CHECKSUMS[name](state)}
+
+
+def _crc(state: PyTree) -> int:
+    """CRC-32 of all arrays, on the host."""
     total = 0
     for leaf in jax.tree.leaves(state):  # one by one: sharded arrays are gathered for it
         total = crc32(np.ascontiguousarray(whole(leaf)).data, total)
     return total
+
+
+def _device_checksum(state: PyTree) -> int:
+    """CRC-32 of a sum for each array, modulo 2³², of its words, each times an odd number of its own.
+
+    No flipped bit leaves such a sum as it was. Computed where the arrays are; collective if they are sharded.
+    """
+    sums = [_sum_words(_words(leaf)) for leaf in jax.tree.leaves(state)]
+    return crc32(np.array(jax.device_get(sums), np.uint32).data)
+
+
+def _words(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """Return an array of the host as unsigned integers of at most 32 bits, others as they are.
+
+    JAX would read float64 as float32 in a run of that precision.
+    """
+    if isinstance(leaf, jax.Array):
+        return leaf
+    size = leaf.dtype.itemsize
+    flat = np.ascontiguousarray(leaf).reshape(-1).view(f"uint{8 * min(4, size)}")
+    return flat.reshape((*leaf.shape, *[size // 4] * (size > 4)))
+
+
+@jax.jit
+def _sum_words(array: jax.Array) -> jax.Array:
+    """Sum the words of an array; those of one that is sharded where they are."""
+    if array.dtype == bool:
+        array = array.astype(jnp.uint8)
+    word = jnp.dtype(f"uint{8 * min(4, array.dtype.itemsize)}")
+    words = jax.lax.bitcast_convert_type(array, word).astype(jnp.uint32)
+    factor = jnp.ones((), jnp.uint32)
+    for axis, length in enumerate(words.shape):
+        places = jnp.arange(length, dtype=jnp.uint32).reshape(-1, *[1] * (words.ndim - axis - 1))
+        factor = factor * jnp.uint32(0x9E3779B1) + 2 * places
+    return jnp.sum(words * (2 * factor + 1), dtype=jnp.uint32)
+
+
+# By the key in a checkpoint; those of earlier versions and of a CPU have a CRC-32.
+CHECKSUMS = {"checksum": _crc, "device_checksum": _device_checksum}

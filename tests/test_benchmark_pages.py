@@ -1,12 +1,17 @@
 """Benchmarks: pages that several commands write, each its own section; and one that needs no idle machine."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from benchmarks import gpu
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu.checks import MODELS, PARITY, TESTS, Check, cases_marked, checks
+from benchmarks.gpu.page import operations, speed_of, write_outcomes
+from benchmarks.gpu.schedule import Outcome, run_all
 from benchmarks.sections import replace_section, write_section
 
 PAGE = """# Measured
@@ -81,25 +86,71 @@ def test_a_benchmark_that_compares_two_sides_ends_in_its_table(arguments, says):
     assert says in done.stdout
 
 
-def test_make_gpu_says_that_there_is_no_gpu(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["gpu.py"])
-    monkeypatch.setattr(gpu, "PAGE", Path("never written"))
+def test_make_gpu_says_that_there_is_no_gpu(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["gpu", "--page", str(tmp_path / "gpu.md")])
     assert gpu.main() == 1
     said = capsys.readouterr()
     assert said.err.splitlines() == [gpu.ABSENT]
     assert "no GPU that CUDA shows" in said.err
     assert said.out == ""
+    assert not any(tmp_path.iterdir())
 
 
-def test_make_gpu_skips_by_name_what_needs_more_gpus_and_reports_what_failed():
-    section = gpu.checks(1)["speed"]
-    two = next(check for check in section if check.gpus == 2)
-    skipped = gpu.outcome_of(two, 1)
-    failing = gpu.Check("fails", (sys.executable, "-c", "print('a | b'); raise SystemExit(1)"))
-    assert gpu.table_of([skipped, gpu.outcome_of(failing, 1)]).splitlines()[2:] == [
-        "| loops by hand on two GPUs | skipped | needs 2 GPUs, and there is 1 |",
-        "| fails | failed | a / b |",
+def command(code, name="check", **keys):
+    return Check("checks", name, (sys.executable, "-c", code), **{"seconds": 60, **keys})
+
+
+def test_make_gpu_goes_on_after_each_failure_and_lists_it_with_its_message(tmp_path):
+    left_behind = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid)"
+    asked = [
+        command("print('E   assert 1 == 2'); print('last'); raise SystemExit(1)", "fails"),
+        command("print('on'); import time; time.sleep(60)", "hangs", seconds=2),
+        command("import os; os.kill(os.getpid(), 9)", "dies"),
+        command(left_behind, "leaves"),
+        command("", "needs two", gpus=2),
+        command("print('a | b')", "alone", alone=True),
     ]
+    outcomes = [*run_all(asked, gpus=1, minutes=1, cores=8)]
+    outcomes.sort(key=lambda one: asked.index(one.check))
+    page = tmp_path / "gpu.md"
+    write_outcomes(page, outcomes, "NVIDIA H200")
+    rows = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
+    left = outcomes[3].said
+    assert [(row[0].strip("| "), row[1], row[3].strip(" |")) for row in rows[1:]] == [
+        ("fails", "failed", "assert 1 == 2"),
+        ("hangs", "failed", "not done after 2 s"),
+        ("dies", "failed", "exit code -9"),
+        ("leaves", "passed", left),
+        ("needs two", "skipped", "needs 2 GPUs, and there is 1"),
+        ("alone", "passed", "a / b"),
+    ]
+    assert "### fails\n\nassert 1 == 2\n\n```\npython -c" in page.read_text()
+    assert not psutil.pid_exists(int(left)) or psutil.Process(int(left)).status() == "zombie"
+
+
+def test_make_gpu_leaves_out_by_name_what_time_does_not_suffice_for():
+    slow = [command("import time; time.sleep(60)", alone=alone) for alone in (False, False, True)]
+    outcomes = [*run_all(slow, gpus=1, minutes=11 / 60, cores=1)]
+    assert [(one.state, one.said) for one in outcomes] == [
+        ("failed", "not done after 11 s"),
+        *[("left out", "the time of all checks is over")] * 2,
+    ]
+
+
+def test_make_gpu_begins_with_the_most_valuable_and_names_every_test():
+    asked = checks("gpu", 8)
+    assert [check.section for check in asked] == sorted(check.section for check in asked)
+    assert len({check.name for check in asked}) == len(asked)
+    source = TESTS.read_text()
+    named = {name for mark in ("gpu", "gpus") for name, _ in cases_marked(mark)}
+    assert named == set(re.findall(r"^def (test_\w+)", source, re.MULTILINE))
+    expected = sum(len(cases) for mark in ("gpu", "gpus") for _, cases in cases_marked(mark))
+    assert source.count("pytest.mark.parametrize") + len(named) == expected
+    # Side by side on 16 cores, half of the limits suffices for what does not measure speed.
+    assert sum(check.seconds for check in asked if not check.alone) / 8 / 2 < 5 * 60
+
+
+def test_make_gpu_puts_the_speed_beside_the_peak_of_the_card():
     one = {
         "backend": "jax",
         "batch": 8,
@@ -107,14 +158,30 @@ def test_make_gpu_skips_by_name_what_needs_more_gpus_and_reports_what_failed():
         "memory_mb": 5,
         "samples_per_second": [80.0],
     }
-    found = gpu.Outcome(gpu.Check("resnet18", ()), "passed", "", {"measured": [one]})
+    found = Outcome(Check("speed", "resnet18", (), 1), "passed", "", found={"measured": [one]})
     # 0.56 GFLOP of products on 32×32, twice for multiply and add, three times for the backward pass.
-    table = gpu.speed_of([found], "NVIDIA H200")
+    table = speed_of([found], "NVIDIA H200")
     assert "of NVIDIA H200's 989" in table
     assert "| resnet18 | jax | 8 | 80 | 0 | 0 % | 5 |" in table
-    assert gpu.operations(gpu.MODELS["resnet18"]) == pytest.approx(2 * 3 * 0.56e9, rel=0.02)
+    assert operations(MODELS["resnet18"][0]) == pytest.approx(2 * 3 * 0.56e9, rel=0.02)
 
 
-@pytest.mark.parametrize("overrides", [*gpu.MODELS.values(), *gpu.PARITY.values()], ids=" ".join)
+@pytest.mark.parametrize(
+    "overrides", [*(keys for keys, _ in MODELS.values()), *PARITY.values()], ids=" ".join
+)
 def test_the_experiments_of_make_gpu_compose(configure, overrides):
     assert configure(" ".join(overrides)).train.epochs
+
+
+@pytest.mark.slow
+def test_make_gpu_is_rehearsed_on_a_cpu(monkeypatch, tmp_path, capsys):
+    """One check of each kind; all of them: python -m benchmarks.gpu --on cpu --minutes 60."""
+    kinds = "computes on it|hold the gpu|cnn in fp64|^vit_small$|vit_small by hand in jax"
+    page = tmp_path / "gpu.md"
+    keys = ["--on", "cpu", "--named", kinds, "--minutes", "9", "--page", str(page)]
+    monkeypatch.setattr(sys, "argv", ["gpu", *keys])
+    assert gpu.main() == 0, capsys.readouterr().out
+    text = page.read_text()
+    assert text.count("| passed |") == 6
+    assert "## Failures\n\nNone." in text
+    assert "| vit_small | torch_compiled | 4 |" in text

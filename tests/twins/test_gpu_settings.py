@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import flax_impl.checkpoints
 import flax_impl.data.samples
 import flax_impl.device
 import flax_impl.gpu
@@ -210,6 +211,38 @@ def test_a_call_sends_few_batches_of_data_that_are_not_resident(configure, monke
     sample = plan.data.train.nbytes // len(plan.data.train)
     monkeypatch.setattr(flax_impl.data.batches, "CALL_BYTES", 5 * 16 * sample)
     assert FlaxBatches(plan, device, 1).steps_per_call == 5
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "int32", "uint8", "bool"])
+def test_the_checksum_of_a_gpu_finds_every_flipped_bit_and_any_other_order(dtype):
+    with jax.enable_x64(True):
+        array = jax.numpy.arange(30).reshape(5, 6).astype(dtype)
+        checksum = flax_impl.checkpoints.CHECKSUMS["device_checksum"]
+        on_host = jax.device_get(array)
+        expected = checksum([array])
+    assert checksum([on_host]) == expected  # without float64, too
+    for byte in range(0, on_host.nbytes, 7):
+        flipped = on_host.copy()
+        flipped.view("uint8").reshape(-1)[byte] ^= 1 if dtype == "bool" else 64
+        assert checksum([flipped]) != expected
+    assert checksum([on_host.T.copy()]) != expected
+    assert checksum([on_host[::-1].copy()]) != expected
+
+
+def test_a_run_with_the_checksum_of_a_gpu_resumes_and_finds_damage(train, tmp_path, monkeypatch):
+    kinds = flax_impl.checkpoints.CHECKSUMS
+    by_device = {"device_checksum": kinds["device_checksum"]}
+    monkeypatch.setattr(
+        flax_impl.checkpoints,
+        "_checksums",
+        lambda state: {name: checksum(state) for name, checksum in by_device.items()},
+    )
+    keys = "model=linear dataset.limit=64 train.steps=4 train.precision=fp64"
+    assert train("first", "jax", f"{keys} train.stop_after=2") == 130
+    assert train("first", "jax", f"{keys} resume={tmp_path / 'first'}") == 0
+    monkeypatch.setitem(kinds, "device_checksum", lambda state: 0)
+    with pytest.raises(UserError, match="its arrays are not those that were saved"):
+        train("tested", "jax", f"{keys} mode=test checkpoint={tmp_path / 'first'}")
 
 
 def test_the_average_of_the_weights_is_torchs_and_reads_nothing_from_the_gpu():

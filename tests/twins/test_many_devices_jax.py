@@ -13,7 +13,7 @@ from short_runs import lines
 
 import flax_impl.data.samples
 from flax_impl.backend import build
-from flax_impl.checkpoints import _checksum
+from flax_impl.checkpoints import CHECKSUMS
 from flax_impl.data.batches import EvalBatches, TrainBatches
 from flax_impl.data.gather import gather_batch
 from flax_impl.data.samples import _LazyRows
@@ -88,8 +88,9 @@ def test_under_fsdp_no_device_ever_holds_more_than_its_share(laid_out):
 def test_a_sharded_state_equals_the_state_of_one_device(laid_out):
     one, four = laid_out(MLP)[2], laid_out(f"{MLP} {FSDP}")[2]
     jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(whole(one)), jax.tree.leaves(four))
-    assert _checksum(one) == _checksum(four)
-    assert _checksum(one) != _checksum(one.replace(step=one.step + 1))
+    for checksum in CHECKSUMS.values():
+        assert checksum(one) == checksum(four) == checksum(whole(four))
+        assert checksum(one) != checksum(one.replace(step=one.step + 1))
 
 
 @pytest.mark.parametrize(
