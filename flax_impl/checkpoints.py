@@ -183,7 +183,7 @@ def _checksums(state: TrainState) -> dict[str, int]:
 
     A GPU's arrays are summed where they are: to copy them to the host would take a second for each GB.
     """
-    platform = next(iter(state.step.devices())).platform
+    platform = next(iter(jax.tree.leaves(state.params)[0].devices())).platform
     name = "checksum" if platform == "cpu" else "device_checksum"
     return {name: CHECKSUMS[name](state)}
 
