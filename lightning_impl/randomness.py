@@ -179,7 +179,9 @@ def _bits(key: Key, shape: torch.Size, device: torch.device, first: int = 0) -> 
     """Random bits, int32 of the given shape, as `jax.random.bits` in uint32, from counter `first` on."""
     counters = torch.arange(first, first + shape.numel(), device=device)
     high, low = (counters >> 32).int(), counters.int()
-    left, right = _threefry((key[0].to(device), key[1].to(device)), high, low)
+    # A copy of so few bytes need not wait for the GPU, though their memory is not pinned.
+    first_word, second_word = (word.to(device, non_blocking=True) for word in key)
+    left, right = _threefry((first_word, second_word), high, low)
     return (left ^ right).reshape(shape)
 
 

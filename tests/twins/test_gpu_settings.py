@@ -1,13 +1,13 @@
 """Settings and transfers of a GPU, as far as a machine without one shows them."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from shapes_only import ShapesOnly
 
 import flax_impl.checkpoints
 import flax_impl.data.samples
@@ -17,7 +17,6 @@ import lightning_impl.data.samples
 import lightning_impl.device
 import lightning_impl.gpu
 from flax_impl.data.batches import TrainBatches as FlaxBatches
-from lightning_impl.data.batches import EvalBatches, TrainBatches
 from lightning_impl.training.average import Average
 from pipeline.compare.columns import columns
 from pipeline.compare.comparison import comparison
@@ -128,61 +127,6 @@ def test_deterministic_products_on_a_gpu_are_those_of_cublas(monkeypatch):
 def test_bf16_products_of_torch_are_summed_in_float32(configure):
     lightning_impl.device.prepare(configure("accelerator=cpu"))
     assert not torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
-
-
-@dataclass
-class ShapesOnly(lightning_impl.device.Device):
-    """A device that holds no values: torch's `meta`, in the place of a GPU."""
-
-    free: int = 2**30
-
-    @property
-    def torch_device(self) -> torch.device:
-        return torch.device("meta")
-
-    def free_bytes(self) -> int:
-        return self.free
-
-
-class Copies(TorchDispatchMode):
-    """Counts copies from the CPU to the device: those that wait for it, and those that do not."""
-
-    def __init__(self):
-        super().__init__()
-        self.waiting, self.others = 0, 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        names = ("aten::_to_copy", "aten::copy_")
-        if (
-            function.name() in names
-            and made.device.type == "meta"
-            and args[-1].device.type == "cpu"
-        ):
-            if (kwargs or {}).get("non_blocking"):
-                self.others += 1
-            else:
-                self.waiting += 1
-        return made
-
-
-@pytest.mark.parametrize("free", [2**30, 0], ids=["resident", "memory-mapped"])
-def test_no_step_of_torch_waits_for_a_copy_to_the_gpu(configure, monkeypatch, free):
-    pinned = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
-    config = configure(DATA)
-    plan = make_batch_plan(config, load(config.dataset, config.task))
-    device = ShapesOnly("gpu", Precision.fp32, "shapes", free=free)
-    with Copies() as at_start:
-        training = TrainBatches(plan, device, 2, lambda: 0)
-        evaluation = EvalBatches(plan.data.val, plan, device, 16)
-    assert at_start.waiting
-    assert not pinned  # whole splits would stay pinned
-    with Copies() as copies:
-        batches = [*training, *evaluation]
-    assert all(field.device.type == "meta" for batch in batches for field in batch.values())
-    assert copies.waiting == 0
-    assert copies.others == len(pinned) > 0
 
 
 def test_data_are_resident_if_all_splits_fit_into_a_quarter_of_the_memory(configure):
