@@ -57,8 +57,9 @@ def layout_of(
         return Leaf(path[-1]).piece(path[:-1], "own", path, shape)
 
     with within or nullcontext(), nn.intercept_methods(note):
-        make = partial(jax.eval_shape, model.init, jax.random.key(0))
-        variables = _in_its_types(make, inputs)
+        init = lambda *inputs: model.init(jax.random.key(0), *inputs)  # noqa: E731
+        # With the key in it, since a key outside compiles two programs.
+        variables = _in_its_types(partial(jax.eval_shape, init), inputs)
     if isinstance(model, Adapted):
         kinds |= model.kinds()
     _refuse_complex(variables)

@@ -18,7 +18,8 @@ def _metric() -> object:
     return import_module("torchmetrics.metric").Metric
 
 
-# Lightning imports two classes of torchmetrics, whose __init__ imports SciPy and torchvision: a second.
+# Lightning imports two classes of torchmetrics, whose __init__ imports SciPy and torchvision: a quarter of a
+# start.
 defer(
     "torchmetrics",
     {

@@ -25,8 +25,10 @@ from pathlib import Path
 from traceback import print_exc
 from typing import Any, NoReturn
 
+from hydra.core.plugins import Plugins
 from setproctitle import setproctitle
 
+from pipeline.config.experiment import register
 from pipeline.devices.hardware import limit_threads
 from pipeline.devices.process_exit import bind_to_parent_and_cores, fast_exit
 
@@ -182,6 +184,14 @@ def become(
     fast_exit(code if isinstance(code, int) else 1)
 
 
+def load_what_jobs_need() -> None:
+    """Import the rest of what a job imports, Hydra's plugins included, and register the schema."""
+    import_module("pipeline.run.runner")
+    import_module("pipeline.cli.main")
+    register()
+    Plugins.instance()
+
+
 def main() -> None:
     """Run the fork server, and in its children the jobs."""
     backend, descriptor = sys.argv[1:]
@@ -190,7 +200,7 @@ def main() -> None:
     from pipeline.run import backends  # loads NumPy, which the sweep does not need
 
     backends.load(backend)
-    import_module("pipeline.run.runner")  # every job needs it
+    load_what_jobs_need()
     gc.freeze()  # garbage collection in a job must not copy the memory shared with the server
     connection.send(0)
     asked = serve(connection)

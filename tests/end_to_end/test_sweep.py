@@ -127,17 +127,29 @@ def test_the_comparison_of_a_sweep_is_logged_as_a_wandb_run(workspace, both):
     assert run.files[0].is_relative_to(workspace.path / "outputs" / "both" / "wandb")
 
 
-def test_wandb_is_not_imported_without_its_logger(workspace):
+@pytest.mark.parametrize(
+    ("backend", "heavy"),
+    [
+        ("torch", "jax flax orbax torchvision torchmetrics.functional scipy"),
+        ("jax", "torch lightning matplotlib scipy.stats jax.experimental.pallas"),
+    ],
+)
+def test_a_command_does_not_import_what_it_does_not_use(workspace, backend, heavy):
+    heavy += (
+        " wandb pandas plotly sklearn tensorboard tensorflow tensorflow_datasets requests optuna"
+    )
     code = (
         "import atexit, runpy, sys\n"
-        "atexit.register(lambda: print('loaded:', 'wandb' in sys.modules))\n"
-        f"sys.argv = ['run.py', 'backend=jax', 'name=quiet', *{QUICK}]\n"
+        f"heavy = {heavy.split()}\n"
+        "atexit.register(lambda: print('loaded:', [name for name in heavy if name in sys.modules]))\n"
+        f"sys.path.insert(0, {str(RUN.parent)!r})\n"
+        f"sys.argv = ['run.py', 'backend={backend}', 'name=quiet-{backend}', *{QUICK}]\n"
         f"runpy.run_path({str(RUN)!r}, run_name='__main__')\n"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=workspace.path, capture_output=True, text=True, timeout=120)
-    assert "loaded: False" in done.stdout, done.stdout + done.stderr
-    assert workspace.result("outputs/quiet")["status"] == "completed"
+    assert "loaded: []" in done.stdout, done.stdout + done.stderr
+    assert workspace.result(f"outputs/quiet-{backend}")["status"] == "completed"
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ Path(sys.argv[1]).write_text(json.dumps({
     "environment": dict(os.environ), "session": os.getsid(0), "pid": os.getpid(),
     "cores": sorted(os.sched_getaffinity(0)), "devices": list(xla_bridge._backends),
     "mark": hasattr(sys, "mark"),
+    "modules": [name for name in sys.modules if name.startswith(("pipeline", "hydra"))],
 }))
 sys.mark = True
 """
@@ -68,6 +69,12 @@ def test_a_job_sees_no_state_of_the_job_before_and_no_device_in_use(start, tmp_p
     assert one["pid"] != two["pid"]
     assert (one["mark"], two["mark"]) == (False, False)
     assert (one["devices"], two["devices"]) == ([], [])
+
+
+def test_a_job_finds_what_it_needs_imported(start, tmp_path):
+    assert start(TELL, "told.json").wait(60) == 0
+    modules = json.loads((tmp_path / "told.json").read_text())["modules"]
+    assert {"pipeline.cli.main", "pipeline.run.runner", "hydra_plugins.tandem_grid"} <= set(modules)
 
 
 @pytest.mark.parametrize(
