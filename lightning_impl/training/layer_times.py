@@ -1,7 +1,7 @@
 """Time of layers in training steps, from a trace of torch's profiler."""
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 from torch import nn
@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile, supported_activities
 
 from lightning_impl.checkpoints import CheckpointFiles
 from lightning_impl.device import Device
+from lightning_impl.training.compiled_layers import named_kernels
 from lightning_impl.training.loop import train
 from lightning_impl.training.step import TrainingModule
 from pipeline.bench.recorder import STEPS, Enough, TracedSteps
@@ -28,18 +29,28 @@ def time_layers(experiment: Experiment, device: Device, module: TrainingModule) 
     On a CPU they are those of the operations and of Python between them, on a GPU those of its kernels.
 
     Raises:
-        RunFailed: the model is compiled.
+        RunFailed: the kernels of the compiled model cannot be told apart.
     """
-    config = experiment.config
-    if config.backend.compile:
-        raise RunFailed("compiled torch fuses its layers: they have no times of their own")
+    config, model = experiment.config, module.model
+    is_compiled = config.backend.compile
+    if is_compiled and device.kind == "gpu" and config.backend.mode != "default":
+        raise RunFailed("CUDA graphs of compiled torch call all kernels at once")
     trace = profile(
         activities={ProfilerActivity.CPU, ProfilerActivity.CUDA} & supported_activities()
     )
-    recorder = TracedSteps(config, experiment.plan.data, trace.start, trace.stop)
-    module.recorder = recorder
-    with _marked(module.model), suppress(Enough):
-        train(replace(experiment, recorder=recorder), device, module, CheckpointFiles())
+    naming = named_kernels(model, LAYER) if is_compiled else nullcontext(lambda: None)
+    with naming as name_kernels:
+
+        def start() -> None:
+            name_kernels()
+            trace.start()
+
+        recorder = TracedSteps(config, experiment.plan.data, start, trace.stop)
+        module.recorder = recorder
+        # A hook of a module inside would be compiled with it.
+        modules = {"": model} if is_compiled else dict(model.named_modules())
+        with _marked(modules), suppress(Enough):
+            train(replace(experiment, recorder=recorder), device, module, CheckpointFiles())
     own = "self_device_time_total" if device.kind == "gpu" else "self_cpu_time_total"
     # Kernels have events of their own, and count for the operation that starts them.
     events = [event for event in trace.events() or [] if event.device_type.name == "CPU"]
@@ -47,8 +58,8 @@ def time_layers(experiment: Experiment, device: Device, module: TrainingModule) 
 
 
 @contextmanager
-def _marked(model: nn.Module) -> Generator[None]:
-    """Put the call of each module that has parameters into a range of the trace."""
+def _marked(modules: Mapping[str, nn.Module]) -> Generator[None]:
+    """Put the calls of modules that have parameters into ranges of the trace."""
     open_ranges: list[record_function] = []
     handles = []
 
@@ -63,7 +74,7 @@ def _marked(model: nn.Module) -> Generator[None]:
         handles.append(module.register_forward_pre_hook(begin))
         handles.append(module.register_forward_hook(end))
 
-    for name, module in model.named_modules():
+    for name, module in modules.items():
         if any(True for _ in module.parameters()):
             mark(name, module)
     try:

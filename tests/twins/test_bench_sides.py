@@ -1,12 +1,15 @@
 """A benchmark's side: it trains and infers as many steps as asked, the same ones on both backends."""
 
+from dataclasses import replace
 from multiprocessing import Pipe
 from threading import Thread
 from time import perf_counter
 
 import pytest
+from torch import nn
 
 from flax_impl.training import layer_times
+from lightning_impl.training.compiled_layers import named_kernels
 from pipeline.bench.results import INFER, TRAIN
 from pipeline.bench.side import END, Asked, Ready, Turn, failed, work
 from pipeline.data import sources
@@ -97,13 +100,34 @@ def test_both_backends_time_the_same_layers_by_canonical_name(configure, tmp_pat
         assert sum(times[LAYERS_REST]) > 0
 
 
-def test_compiled_torch_has_no_layers_to_time(configure, tmp_path):
-    config = configure(f"{SMALL} backend=torch_compiled")
+@pytest.mark.slow  # compiles
+def test_kernels_of_compiled_torch_count_for_the_layers_that_they_compute(configure, tmp_path):
+    model = (
+        "model=vit model.depth=2 model.width=16 model.heads=2 dataset=synthetic dataset.samples=64"
+    )
+    small = SMALL.replace("model=mlp model.hidden=[32] ", "")
+    config = configure(f"{small} {model} train.batch_size=8 backend=torch_compiled")
     plan = make_batch_plan(config, sources.load(config.dataset, config.task))
     backend = backends.load("torch")
+    device = backend.prepare(config, ALONE)
     experiment = Experiment(config, plan, Recorder(config, plan.data), tmp_path)
-    with pytest.raises(RunFailed, match="compiled torch fuses its layers"):
-        backend.layer_times(experiment, backend.prepare(config, ALONE))
+    found = backend.layer_times(experiment, device)
+    eager = replace(config, backend=replace(config.backend, compile=False))
+    whole = backend.layer_times(replace(experiment, config=eager), device)
+    products = {name for name in whole if name.endswith(("qkv", "proj", "fc1", "fc2", "head"))}
+    assert len(products) > 8
+    assert products <= set(found) <= set(whole) | {LAYERS_UNNAMED}
+    for forward, backward in (found[name] for name in products):
+        assert 0 < forward < 1
+        assert 0 < backward < 1
+
+
+def test_compiled_torch_that_tells_no_kernels_has_no_layers_to_time():
+    with (
+        pytest.raises(RunFailed, match="does not tell which kernel computes which layer"),
+        named_kernels(nn.Linear(2, 2), "layer:") as name_kernels,
+    ):
+        name_kernels()
 
 
 PROGRAM = """

@@ -126,6 +126,7 @@ PROGRAM = (
 )
 ONE_SIDED_FILES = {
     "lightning_impl/training/compiling.py": "torch compiles if it is asked to, JAX always",
+    "lightning_impl/training/compiled_layers.py": "XLA's instructions have the names of their layers",
     "lightning_impl/strategies.py": "Lightning's Trainer is told of the devices; arrays of JAX know them",
     "flax_impl/training/train_state.py": "twin of TrainingModule, which is state and steps in one",
     "lightning_impl/training/average.py": "an average of Flax is a part of its state",

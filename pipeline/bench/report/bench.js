@@ -17,8 +17,8 @@ const ABOUT_MEMORY =
   "Programs were compiled without a cache.";
 const ABOUT_LAYERS =
   "One training step, the mean of a few that each framework's own profiler traced, which slows them down. A layer is a " +
-  "module without those in it. In torch on a CPU the Python between its operations counts; in JAX a fusion counts for " +
-  "the layer of its last operation.";
+  "module without those in it. In torch on a CPU the Python between its operations counts, if it is compiled for the " +
+  "model itself; in compiled torch and in JAX what was fused counts for the layer of its last operation.";
 const ABOUT_GROWTH = "A line through the medians, whose relative errors are least: the fixed part, and that of each sample.";
 
 setTheme();
