@@ -34,6 +34,15 @@ def test_the_page_of_a_benchmark_draws_its_curves_and_tables_without_an_error(br
     assert troubles == []
     opened.evaluate("redrawAll()")
     assert opened.evaluate("plots.map((plot) => plot.element.data.length)") == [2] * 5
+    lines = opened.evaluate(
+        "plots[0].element.data.map(({ line, opacity }) => [line.dash, line.width, opacity])"
+    )
+    assert lines == [["solid", 4, 0.5], ["6px,4px", 1.7, 1]]  # as in the report
+    strokes = opened.locator(".swatch line").evaluate_all(
+        "all => all.map((one) => one.style.stroke)"
+    )
+    assert len({*strokes}) == len(strokes) == 2
+    assert opened.locator(".swatch line[stroke-dasharray='6,4']").count() == 1
     assert opened.locator("h1").inner_text() == "cnn <on> digits"
     assert opened.locator("#summary p").all_inner_texts() == sentences(made)
     assert opened.locator("#notes li").all_inner_texts() == ["the machine was busy"]

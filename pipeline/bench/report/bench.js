@@ -21,6 +21,8 @@ const ABOUT_LAYERS =
   "model itself; in compiled torch and in JAX what was fused counts for the layer of its last operation.";
 const ABOUT_GROWTH = "A line through the medians, whose relative errors are least: the fixed part, and that of each sample.";
 
+const { swatch, paintSwatches, look } = lineStyles(data.backends);
+
 setTheme();
 heading();
 curves();
@@ -67,7 +69,7 @@ function figure(lines, key) {
   const traces = lines.map((line) => {
     const values = line[key].map((value) => (Array.isArray(value) ? value : [value, null, null]));
     const ends = (from) => values.map(([middle, ...rest]) => (rest[from] === null ? 0 : Math.abs(rest[from] - middle)));
-    const color = palette()[line.colour % palette().length];
+    const { color, dash, width } = look(line);
     return {
       type: "scatter",
       mode: "lines+markers",
@@ -75,7 +77,8 @@ function figure(lines, key) {
       x: line.batch,
       y: values.map(([middle]) => middle || null), // a logarithmic axis has no zero
       error_y: { type: "data", symmetric: false, arrayminus: ends(0), array: ends(1), color, thickness: 1 },
-      line: { color, width: 2 },
+      line: { color, dash, width },
+      opacity: opacity({ width }),
       marker: { color, size: 6 },
       hovertemplate: `${line.backend}, batch %{x}: %{y:.4~g}<extra></extra>`,
     };

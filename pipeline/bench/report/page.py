@@ -51,6 +51,7 @@ def page_data(bench: Bench) -> Json:
         "sentences": sentences(bench),
         "unlike": unfairness(bench),
         "notes": list(bench.notes),
+        "backends": list(bench.backends),
         "precisions": list(bench.precisions),
         "series": series,
         "measurements": {"head": speed_head(bench), "rows": speed_rows(bench)},
@@ -58,11 +59,6 @@ def page_data(bench: Bench) -> Json:
         "used": {"head": used_head(bench), "rows": used_rows(bench)},
         "layers": {"head": layers_head(bench), "rows": layers_rows(bench)},
         "facts": [*devices, machine],
-        # What the report's scripts read: there are no curves and no runs to filter.
-        "runs": [],
-        "metrics": {"shown": []},
-        "colours": {"ranked": False},
-        "speed": {"backends": []},
     }
 
 

@@ -1,32 +1,8 @@
-// Shared by all sections: the data, the state of the controls, elements, numbers, and the filter.
+// Shared by all sections, and by the page of a benchmark: the data, elements, numbers, and the styles of lines.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const root = document.documentElement;
 const darkness = matchMedia("(prefers-color-scheme: dark)");
-const KEPT = `tandem ${location.pathname}`;
-
-// The state of the controls, kept when the page reloads.
-const state = {
-  filter: "",
-  x: "step",
-  log: false,
-  metrics: data.metrics.shown,
-  sort: null,
-  down: false,
-  run: null,
-  zooms: [], // of the panels of curves
-  pinned: null, // the folder of a run
-  scroll: 0,
-  ...kept(),
-};
-
-function kept() {
-  try {
-    return JSON.parse(sessionStorage.getItem(KEPT) || "{}");
-  } catch {
-    return {}; // the browser has no storage for files
-  }
-}
 
 const byId = (id) => document.getElementById(id);
 
@@ -95,68 +71,40 @@ function setTheme() {
 
 /** A colour of the style sheet, or a list of them. */
 const style = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
-const palette = () => style(data.colours.ranked ? "ranks" : "colours").split(/\s+/);
 
-// The line of the first backend is broad and pale, so that the second one stays visible on top of it.
-const { backends } = data.speed;
 const DASHES = ["solid", "6px,4px", "2px,3px"];
-const dashOf = (backend) => DASHES[Math.max(0, backends.indexOf(backend)) % DASHES.length];
-const under = (backend) => backends.length > 1 && backend === backends[0];
 
-/** A piece of a run's line, for tables and legends; its colour follows the theme. */
-function swatch(colour, backend) {
-  const kind = under(backend) ? "under" : "";
-  const line = draw("line", { x1: 0, x2: 26, y1: 4, y2: 4, "data-colour": colour ?? "", class: kind });
-  if (dashOf(backend) !== "solid")
-    line.setAttribute("stroke-dasharray", dashOf(backend).replaceAll("px", ""));
-  return draw("svg", { class: "swatch", viewBox: "0 0 26 8", "aria-hidden": "true" }, line);
-}
+/**
+ * The styles of lines by backend, and of runs by colour, which are ranks or kinds. The line of the first backend
+ * is broad and pale, so that the second one stays visible on top of it.
+ */
+function lineStyles(backends, ranked = false) {
+  const palette = () => style(ranked ? "ranks" : "colours").split(/\s+/);
+  const dashOf = (backend) => DASHES[Math.max(0, backends.indexOf(backend)) % DASHES.length];
+  const under = (backend) => backends.length > 1 && backend === backends[0];
 
-function paintSwatches() {
-  const colours = palette();
-  for (const line of document.querySelectorAll("[data-colour]")) {
-    line.style.stroke = line.dataset.colour === "" ? style("grey") : colours[line.dataset.colour];
+  /** A piece of a run's line, for tables and legends; its colour follows the theme. */
+  function swatch(colour, backend) {
+    const kind = under(backend) ? "under" : "";
+    const line = draw("line", { x1: 0, x2: 26, y1: 4, y2: 4, "data-colour": colour ?? "", class: kind });
+    if (dashOf(backend) !== "solid")
+      line.setAttribute("stroke-dasharray", dashOf(backend).replaceAll("px", ""));
+    return draw("svg", { class: "swatch", viewBox: "0 0 26 8", "aria-hidden": "true" }, line);
   }
-}
 
-// The filter --------------------------------------------------------------------------------------
+  function paintSwatches() {
+    const colours = palette();
+    for (const line of document.querySelectorAll("[data-colour]")) {
+      const { colour } = line.dataset;
+      line.style.stroke = colour === "" ? style("grey") : colours[colour % colours.length];
+    }
+  }
 
-const everyWord = new Set(data.runs.flatMap((run) => run.words));
+  /** The colour, dash and width of a line. */
+  function look({ colour, backend }) {
+    const color = colour === null ? style("grey") : palette()[colour % palette().length];
+    return { color, dash: dashOf(backend), width: under(backend) ? 4 : 1.7 };
+  }
 
-/** Return whether a run has all words; a word that no run has as a whole also matches a part of one. */
-function matches(run, words) {
-  return words.every((word) =>
-    everyWord.has(word)
-      ? run.words.includes(word)
-      : run.words.some((own) => own.toLowerCase().includes(word.toLowerCase())),
-  );
-}
-
-/** The positions of the runs that match the filter. */
-function visible() {
-  const words = state.filter.split(/\s+/).filter(Boolean);
-  return data.runs.map((_, at) => at).filter((at) => matches(data.runs[at], words));
-}
-
-const listeners = [];
-
-/** Call a function with the positions of the matching runs, and their set, when the filter changes. */
-function onFilter(listener) {
-  listeners.push(listener);
-}
-
-/** Hide the rows of filtered runs; `runsOf` gives the runs of a row, by default the run of its position. */
-function hideFiltered(rows, runsOf = (at) => [at]) {
-  onFilter((_, set) =>
-    rows.forEach((one, at) => (one.hidden = !runsOf(at).some((run) => set.has(run)))),
-  );
-}
-
-function filter(text) {
-  state.filter = text;
-  byId("filter").value = text;
-  const shown = visible();
-  byId("count").textContent = `${shown.length} of ${counted(data.runs.length, "run")}`;
-  const set = new Set(shown);
-  for (const listener of listeners) listener(shown, set);
+  return { swatch, paintSwatches, look };
 }

@@ -19,8 +19,8 @@ FOLDER = Path(__file__).parent
 
 # In the order of their dependencies.
 SCRIPTS = (
-    "core", "plots", "summary", "runs", "answer", "zoom", "curves", "speed", "parallel", "pictures",
-    "mistakes", "settings", "main",
+    "core", "plots", "filter", "summary", "runs", "answer", "zoom", "curves", "speed", "parallel",
+    "pictures", "mistakes", "settings", "main",
 )  # fmt: skip
 
 # Plotly writes style attributes, so these are allowed; its one style element is empty, and a script inserts

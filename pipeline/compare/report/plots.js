@@ -1,4 +1,5 @@
-// Plots: drawn when they come into view, and redrawn when the filter, a control or the theme changes.
+// Plots: drawn when they come into view, and redrawn when the filter, a control or the theme changes. A page has
+// the function `paintSwatches`, of its line styles.
 
 const plots = [];
 
@@ -122,12 +123,6 @@ function groupBy(list, key) {
     groups.get(at).push(one);
   }
   return groups;
-}
-
-/** The colour and dash of a run's line. */
-function look(run) {
-  const color = run.colour === null ? style("grey") : palette()[run.colour];
-  return { color, dash: dashOf(run.backend), width: under(run.backend) ? 4 : 1.7 };
 }
 
 /** The opacity of a line. */
