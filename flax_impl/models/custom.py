@@ -6,11 +6,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from flax import nnx
 
 from flax_impl.adapters.equinox_module import is_equinox, is_pair
 from flax_impl.adapters.from_equinox import FromEquinox, Template
-from flax_impl.adapters.from_nnx import FromNNX
 from flax_impl.device import PyTree
 from pipeline.config.models import OwnConfig
 from pipeline.training.model_calls import calling
@@ -30,6 +28,10 @@ def import_model(
     Raises:
         UserError: there is none at `model.jax`, or it does not take these arguments.
     """
+    from flax import nnx  # a tenth of a start, and for a user's own model alone
+
+    from flax_impl.adapters.from_nnx import FromNNX
+
     make = partial(_make, config, input_shape, outputs)
     made = make(jax.random.key(0))
     if isinstance(made, nnx.Module):
@@ -49,6 +51,8 @@ def _make(config: OwnConfig, input_shape: tuple[int, ...], outputs: int, key: ja
         named = import_attribute(config.jax, "model.jax")
         taken = _parameters(named)
         if "rngs" in taken:
+            from flax import nnx
+
             options["rngs"] = nnx.Rngs(key)
         if "key" in taken and not (isinstance(named, type) and issubclass(named, nn.Module)):
             options["key"] = key

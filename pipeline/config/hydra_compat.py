@@ -9,10 +9,12 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 try:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.hydra import Hydra
     from hydra._internal.utils import get_args_parser
 except ImportError as error:
     raise ImportError(
@@ -37,6 +39,19 @@ BUILDABLE = (
 main: Callable[..., Callable[..., Any]] = partial(
     hydra.main, **VERSION_BASE, **({} if IS_1_3 else {"execution_whitelist": BUILDABLE})
 )
+
+
+_compose_mode = Hydra.get_mode
+MODES = {f"hydra.mode={mode.name}": mode for mode in RunMode}
+
+
+def _get_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
+    """Return the mode that an override sets; without one, compose the config to see, as Hydra does."""
+    given = [MODES[override] for override in overrides if override in MODES]
+    return given[-1] if given else _compose_mode(self, config_name, overrides)
+
+
+Hydra.get_mode = _get_mode  # each job of a sweep has one, and would compose its config twice
 
 
 @contextmanager

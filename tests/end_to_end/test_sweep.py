@@ -131,7 +131,7 @@ def test_the_comparison_of_a_sweep_is_logged_as_a_wandb_run(workspace, both):
     ("backend", "heavy"),
     [
         ("torch", "jax flax orbax torchvision torchmetrics.functional scipy"),
-        ("jax", "torch lightning matplotlib scipy.stats jax.experimental.pallas"),
+        ("jax", "torch lightning matplotlib scipy.stats flax.nnx jax.experimental.pallas"),
     ],
 )
 def test_a_command_does_not_import_what_it_does_not_use(workspace, backend, heavy):

@@ -89,3 +89,12 @@ def test_hydra_loads_once_what_many_jobs_share(hydra, composer, monkeypatch):
     ]
     assert [(job.seed, job.model.name) for job in jobs[-2:]] == [(19, "cnn"), (19, "mlp")]
     assert loaded == [["model=cnn"], ["model=mlp"]]
+
+
+def test_a_mode_given_as_an_override_is_known_without_composing(hydra):
+    unknown = "no_such_key=1"
+    assert hydra.get_mode("config", [unknown]) is None, "composing fails, which Hydra reports later"
+    given = ["hydra.mode=MULTIRUN", unknown, "hydra.mode=RUN"]
+    assert hydra.get_mode("config", given) is RunMode.RUN
+    assert hydra.get_mode("config", ["++hydra.mode=MULTIRUN"]) is RunMode.MULTIRUN
+    assert hydra.get_mode("config", ["seed=1"]) is None
