@@ -7,20 +7,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.bench.answers import line_of, measured_of
 from pipeline.bench.machine import free_memory_mb
 from pipeline.bench.plan import Plan
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured
 from pipeline.bench.side import keep_no_programs
 from pipeline.bench.statistics import FEWEST, growth
 from pipeline.bench.turns import Side, take_turns, turn_seconds
-from pipeline.compare.conditions import conditions_of
 from pipeline.config.experiment import Config, plain
 from pipeline.config.models import OwnConfig
 from pipeline.data import sources
 from pipeline.devices.device_count import usable_gpus
 from pipeline.devices.hardware import hardware
 from pipeline.errors import RunFailed, UserError
-from pipeline.formatting import format_number
 from pipeline.run.backends import LayerTimes
 from pipeline.training.model_checks import check_model, no_side
 
@@ -219,6 +218,8 @@ class Measurement:
         found = [measured_of(side, precision, batch, beside, layers) for side in begun]
         for side, one in zip(begun, found, strict=True):
             self.report(line_of(one))
+            if one.error:
+                self.notes.append(f"{precision}, batch {batch}: {one.backend}: {one.error}")
             if (ready := side.ready.get(TRAIN)) and ready.fallback:
                 self.note(f"{side.name} is on the CPU of a machine with a GPU: {ready.fallback}")
         return found
@@ -238,42 +239,3 @@ class Measurement:
 def with_batch(config: Config, batch: int) -> Config:
     """Return the config with another batch size."""
     return replace(config, train=replace(config.train, batch_size=batch))
-
-
-def measured_of(
-    side: Side,
-    precision: str,
-    batch: int,
-    beside: Sequence[str],
-    layers: Mapping[str, LayerTimes],
-) -> Measured:
-    """Return what a side has answered; one that failed keeps no times."""
-    known = {"backend": side.name, "precision": precision, "batch": batch}
-    start, ready = side.ready.get(TRAIN), side.ready.get(INFER)
-    if side.failed or start is None:
-        reason = side.failed.reason if side.failed else "no answer"
-        return Measured(**known, error=reason)
-    return Measured(
-        **known,
-        train=side.seconds[TRAIN],
-        infer=side.seconds[INFER],
-        beside=beside,
-        first_seconds=start.first_seconds,
-        compile_seconds=start.compile_seconds,
-        memory_mb=ready.memory_mb if ready else None,  # None: interrupted before training was over
-        parameters=start.parameters,
-        layers=layers.get(side.name, {}),
-        device=start.device,
-        conditions=conditions_of(
-            side.name, plain(side.config), start.device, is_fallback=bool(start.fallback)
-        ),
-    )
-
-
-def line_of(one: Measured) -> str:
-    """Return a line of progress."""
-    start = f"{one.precision} batch {one.batch:<6} {one.backend:<15}"
-    if one.throughput is None:
-        return f"{start} [red]{one.error}[/]"
-    per_second = format_number(one.throughput.median)
-    return f"{start} {per_second:>9} samples/s, {len(one.train)} rounds"

@@ -8,6 +8,7 @@ from math import inf
 from pathlib import Path
 
 from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from pipeline.backend_specs import BACKENDS
 from pipeline.bench.machine import compute_capability, cpu_has_bf16
@@ -140,6 +141,10 @@ def make_plan(arguments: Sequence[str], folder: str | None = None, layers: bool 
         for ignored, hint in IGNORED.items():
             if key == ignored or key.startswith(f"{ignored}."):
                 raise UserError(key, "…", hint=hint, problem="has no effect on a benchmark")
+    for one in OverridesParser.create().parse_overrides(overrides):
+        if one.is_sweep_override():
+            hint = "A benchmark is of one experiment; a list is [A,B]."
+            raise UserError(str(one.key_or_group), one.get_value_string(), "one value", hint)
     named = [one for one in overrides if one.startswith("name=")]
     given = {key: value.strip("[]") for key, _, value in (one.partition("=") for one in own)}
     seconds = number(given.get("seconds", "20"))

@@ -1,7 +1,7 @@
 """The answer of a benchmark in sentences: which backend is faster, by how much, and from which batch size."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.statistics import Interval
@@ -24,10 +24,10 @@ def sentences(bench: Bench) -> list[str]:
 
 
 def answer(bench: Bench, precision: str, phase: str) -> str:
-    """Return the answer for a precision; empty unless two backends took turns at some batch size."""
+    """Return the answer for a precision; empty if several were measured, but none took turns."""
     batch = reference(bench, precision)
     if batch is None:
-        return ""
+        return alone(bench, precision) if phase == TRAIN else ""
     at = bench.at(precision, batch)
     best = fastest(at, phase)
     others = {name: one for name, one in at.items() if name != best}
@@ -64,7 +64,27 @@ def grouped(sizes: Mapping[str, int]) -> dict[int, list[str]]:
 def reference(bench: Bench, precision: str) -> int | None:
     """Return the batch size that is compared: the experiment's own, or the nearest with two backends."""
     several = [n for n in bench.batches(precision) if len(bench.at(precision, n)) > 1]
-    return min(several, key=lambda n: (abs(math.log(n / bench.batch)), n), default=None)
+    return nearest(several, bench.batch)
+
+
+def nearest(sizes: Sequence[int], batch: int) -> int | None:
+    """Return the batch size that is nearest to another; the smaller of two, None of none."""
+    return min(sizes, key=lambda size: (abs(math.log(size / batch)), size), default=None)
+
+
+def alone(bench: Bench, precision: str) -> str:
+    """Return the speed of the only backend that was measured; empty if there are none or several."""
+    found = [name for name in bench.backends if bench.series(precision, name)]
+    batch = nearest(bench.batches(precision), bench.batch)
+    if len(found) != 1 or batch is None:
+        return ""
+    rate = bench.at(precision, batch)[found[0]].throughput
+    number = format_number(float(f"{rate.median if rate else math.nan:.3g}"))
+    others = joined([name for name in bench.backends if name not in found])
+    beside = f", and {others} {'was' if len(bench.backends) == 2 else 'were'} not measured" * bool(
+        others
+    )
+    return f"{precision}: at batch {batch} {found[0]} trains {number} samples per second{beside}."
 
 
 def fastest(at: Mapping[str, Measured], phase: str) -> str:
@@ -149,4 +169,4 @@ def noun(phase: str) -> str:
 
 def joined(words: list[str]) -> str:
     """Join words as a list in a sentence."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

@@ -21,6 +21,7 @@ GROWTH = (
     "precision", "backend", "step: fixed ms", "+ ms a sample", "inference: fixed ms", "+ ms a sample",
     "memory: fixed MB", "+ MB a sample",
 )  # fmt: skip
+SHORT = 20  # characters of a reason that fits into a cell
 
 
 def speed_table(bench: Bench) -> Table:
@@ -72,7 +73,8 @@ def speed_rows(bench: Bench) -> list[list[str]]:
 def cells(one: Measured) -> list[str]:
     """Return the cells of a measurement, from the backend on."""
     if one.throughput is None:
-        return [one.backend, one.error, *["–"] * (len(SPEED) - 3)]
+        told = one.error if len(one.error) <= SHORT else "failed"  # a note has the reason
+        return [one.backend, told, *["–"] * (len(SPEED) - 3)]
     step, inference = one.interval(TRAIN), one.interval(INFER)
     return [
         one.backend,

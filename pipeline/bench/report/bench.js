@@ -89,7 +89,7 @@ function figure(lines, key) {
     data: traces,
     layout: layout({
       xaxis: { type: "log", title: { text: "batch" }, tickvals: sizes, ticktext: sizes.map(String) },
-      yaxis: { type: "log", exponentformat: "SI", dtick: "D2" },
+      yaxis: { type: "log", dtick: "D2", tickformat: ",~g" },
     }),
   };
 }

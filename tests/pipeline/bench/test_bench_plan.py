@@ -54,6 +54,7 @@ def test_by_default_all_backends_are_measured_torch_first_at_powers_of_two():
         ("train.steps=9", "Set seconds=NUMBER, of each measurement."),
         ("logger=csv", "Leave it out: a benchmark logs nothing."),
         ("resume=auto", "Leave it out: a benchmark trains."),
+        ("seed=0,1", "seed=0,1: must be one value. A benchmark is of one experiment; a list is [A,B]."),
         ("accelerator.devices=2", "accelerator.devices=2: must be 1: a benchmark measures one device"),
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ from pipeline.bench.report.page import page
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.sentence import answer, reference, sentences
 from pipeline.bench.statistics import FEWEST
-from pipeline.bench.table import growth_rows
+from pipeline.bench.table import growth_rows, speed_rows
 from pipeline.compare.conditions import conditions_of
 from pipeline.config.experiment import plain
 
@@ -231,3 +231,21 @@ def test_rounds_without_a_partner_after_an_interruption_count_for_no_ratio():
     assert answer(made, "fp32", INFER).startswith("fp32: at batch 64 jax infers 2 times as fast")
     assert answer(replace(made, batch=128), "fp32", INFER) == ""
     assert "samples per second" in page(made)
+
+
+def test_a_backend_that_was_measured_alone_has_its_speed_as_the_answer():
+    failed = [
+        Measured(backend=name, precision="fp32", batch=32, error="it fails: " + "why " * 30)
+        for name in NAMES[1:]
+    ]
+    made = bench(measured("torch", 32, 0.5), measured("torch", 256, 2.0), *failed)
+    assert sentences(made) == [
+        "fp32: at batch 32 torch trains 64 samples per second, and torch_compiled and jax were not measured."
+    ]
+    assert sentences(replace(made, backends=("torch",))) == [
+        "fp32: at batch 32 torch trains 64 samples per second."
+    ]
+    assert [row[2] for row in speed_rows(made) if row[1] != "torch"] == ["failed"] * 2
+    short = replace(made, measured=[replace(one, error="out of memory") for one in failed])
+    assert [row[2] for row in speed_rows(short)] == ["out of memory"] * 2
+    assert sentences(short) == []

@@ -131,3 +131,6 @@ def test_turns_before_an_interruption_are_kept(measurement):
     assert torch.conditions["devices"] == "cpu, 1 thread"
     assert times_as_fast(torch, jax, TRAIN).count == 3
     assert "4 rounds" in lines[0]
+    waiting.failed = Failed("model.torch=my:Net: it fails")
+    made.findings([waiting], "fp32", 32, {})
+    assert made.notes == ["fp32, batch 32: torch_compiled: model.torch=my:Net: it fails"]
