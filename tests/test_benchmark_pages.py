@@ -12,6 +12,7 @@ from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu.checks import MODELS, PARITY, TESTS, Check, cases_marked, checks
 from benchmarks.gpu.page import operations, speed_of, write_outcomes
 from benchmarks.gpu.schedule import Outcome, run_all
+from benchmarks.scaling_probes.growth import growth
 from benchmarks.sections import replace_section, write_section
 
 PAGE = """# Measured
@@ -84,6 +85,45 @@ def test_a_benchmark_that_compares_two_sides_ends_in_its_table(arguments, says):
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert says in done.stdout
+
+
+def test_the_cost_of_growing_work_is_measured_and_judged_by_its_exponent(tmp_path):
+    root, page = Path(__file__).resolve().parent.parent, tmp_path / "scaling.md"
+    command = [sys.executable, "benchmarks/scaling.py", "--quick", f"--to={page}"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    tables = page.read_text().partition("## ")[2].split("\n## ")
+    assert [table.partition("\n")[0] for table in tables] == [
+        "Samples without data",
+        "Jobs of a new sweep",
+    ]
+    for table in tables:
+        head, _, *sizes, exponents, verdicts = (
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in table.splitlines()
+            if line.startswith("|")
+        )
+        assert "CPU s" in head
+        assert all(float(cell.replace(",", "")) > 0 for row in sizes for cell in row)
+        assert all(0 <= float(cell) < 3 for cell in exponents[1:])
+        assert set(verdicts[1:]) <= {"does not grow", "linear or better", "worse than linear"}
+
+
+@pytest.mark.parametrize(
+    ("cost", "exponent", "verdict"),
+    [
+        (lambda n: 3.0, 0, "does not grow"),
+        (lambda n: 5 + 0.01 * n, 1, "linear or better"),
+        (lambda n: 0.1 + 2 * n**0.5, 0.5, "linear or better"),
+        (lambda n: 2 + 1e-5 * n**2, 2, "worse than linear"),
+        (lambda n: 100 * n if n > 500 else n, None, "a cliff"),
+    ],
+)
+def test_growth_is_judged_beyond_a_constant(cost, exponent, verdict):
+    sizes = (10, 30, 100, 300, 1000, 3000)
+    found = growth(sizes, [cost(size) for size in sizes])
+    assert found.verdict == verdict
+    assert exponent is None or found.exponent == pytest.approx(exponent, abs=0.01)
 
 
 def test_make_gpu_says_that_there_is_no_gpu(capsys, monkeypatch, tmp_path):

@@ -31,11 +31,16 @@ class SampleOrder:
     seed: int
     purpose: tuple[str | int, ...]
     part: range | None = None  # positions; None for all
+    left_out: range = range(0)  # positions of the whole permutation that are not counted
 
     @property
     def positions(self) -> range:
-        """Positions in the whole permutation."""
-        return range(self.size) if self.part is None else self.part
+        """Positions in the permutation without what is left out."""
+        return range(self.size - len(self.left_out)) if self.part is None else self.part
+
+    def without(self, positions: range) -> "SampleOrder":
+        """Return a whole permutation without some of its samples, which follow one another."""
+        return replace(self, left_out=positions)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -51,6 +56,8 @@ class SampleOrder:
         if self.size < 2:
             return np.zeros_like(positions, np.int64)
         shifted = positions.astype(np.uint64).ravel() + np.uint64(self.positions.start)
+        skipped = np.uint64(len(self.left_out))
+        shifted += skipped * (shifted >= np.uint64(self.left_out.start))
         samples = self._mapped(shifted)
         while (outside := np.flatnonzero(samples >= np.uint64(self.size))).size:
             samples[outside] = self._mapped(samples[outside])

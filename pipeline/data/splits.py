@@ -4,7 +4,7 @@ They depend on the data and on `dataset`, never on the seed of the run, so that 
 evaluated on the same samples.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ def make_splits(
     test_fraction: float = 0.0,
     order: np.ndarray | SampleOrder | None = None,
     labels: np.ndarray | None = None,
+    stratify: Callable[[np.ndarray], np.ndarray] = stratified_order,
 ) -> Splits:
     """Make the splits of a run.
 
@@ -48,6 +49,7 @@ def make_splits(
         order: permutation of the training samples of which any part stands for the whole;
             None if they are in such an order, or to be cut in the order of a text.
         labels: classes of the training samples, int64 [n], which every split is to hold in their proportion.
+        stratify: the function that orders samples by their classes.
 
     Raises:
         UserError: a fraction, limit or number of folds asks for more samples than there are.
@@ -55,7 +57,7 @@ def make_splits(
     train, val, test = (given.get(name) for name in ("train", "val", "test"))
     assert train is not None
     if order is None and labels is not None:
-        order = stratified_order(labels)
+        order = stratify(labels)
     rows: Rows = range(len(train)) if order is None else order
     if config.folds is not None:
         rows, fold = cut_fold(rows, config)
@@ -67,7 +69,7 @@ def make_splits(
         rows, test = rows[:rest], train.select(rows[rest:])
     if labels is not None and len(rows) < len(train):  # what is left has other proportions
         rows = np.asarray(rows)
-        rows = rows[stratified_order(labels[rows])]
+        rows = rows[stratify(labels[rows])]
     training = train.select(rows)
     used = training
     if val is None and config.val_fraction > 0:
@@ -85,8 +87,11 @@ def cut_fold(rows: Rows, config: DatasetConfig) -> tuple[Rows, Rows]:
         allowed = f"at most {len(rows)}, the samples of {config.name}"
         raise UserError("dataset.folds", config.folds, allowed)
     first, last = (len(rows) * fold // config.folds for fold in (config.fold, config.fold + 1))
+    fold = rows[first:last]
+    if isinstance(rows, SampleOrder):  # of any size
+        return rows.without(range(first, last)), fold
     others = np.concatenate([np.array(part, np.int64) for part in (rows[:first], rows[last:])])
-    return others, rows[first:last]
+    return others, fold
 
 
 def rest_of(count: int, fraction: float, key: str, config: DatasetConfig) -> int:

@@ -49,6 +49,15 @@ def test_a_part_of_an_order_is_that_of_the_whole():
     np.testing.assert_array_equal(order[100:][np.array([[3], [0]])], [[whole[103]], [whole[100]]])
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 70), (140, 210), (630, 700), (5, 5)])
+def test_an_order_without_a_part_goes_on_behind_it(first, last):
+    order = SampleOrder(700, 1, ("split",))
+    whole, rest = np.asarray(order), order.without(range(first, last))
+    kept = np.concatenate([whole[:first], whole[last:]])
+    np.testing.assert_array_equal(np.asarray(rest), kept)
+    np.testing.assert_array_equal(np.asarray(rest[100:][:300]), kept[100:400])
+
+
 def test_the_order_is_the_same_on_every_machine():
     orders = [epoch_order(seed, 3, size, 0, min(size, 9000)) for seed, size in ((0, 5), (7, 10**6))]
     assert orders[0].tolist() == [1, 4, 0, 2, 3]

@@ -116,11 +116,13 @@ def test_a_billion_samples_are_split_without_an_array_of_their_places(tmp_path):
     order = SampleOrder(10**9, 0, ("split",))
     tracemalloc.start()
     made = make_splits({"train": vast}, config(), test_fraction=0.1, order=order)
-    for split in made:
+    folds = make_splits({"train": vast}, config(folds=5, fold=2), order=order)
+    for split in (*made, *folds):
         assert split.fields["place"][np.array([0, len(split) - 1])].tolist() == [0, 0]
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
     assert [len(split) for split in made[:3]] == [810_000_000, 90_000_000, 100_000_000]
+    assert [len(split) for split in folds[:3]] == [720_000_000, 80_000_000, 200_000_000]
 
 
 def test_samples_are_split_in_an_order_that_is_given():

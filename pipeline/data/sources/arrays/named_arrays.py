@@ -1,6 +1,7 @@
 """A data set made of named arrays: default task, sizes of integer fields, splits and moments."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import NoReturn
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.data.sources.arrays.field_checks import (
     limits_of,
     refused,
 )
-from pipeline.data.sources.arrays.scans import scanned
+from pipeline.data.sources.arrays.scans import kept_order, scanned
 from pipeline.data.sources.channel_stats import channel_moments, float_moments, stored_moments
 from pipeline.data.splits import make_splits
 from pipeline.data.stored_images import CHANNELS, StoredImages
@@ -87,8 +88,14 @@ def data_of(
             labels = np.asarray(train["label"])
         else:
             order = SampleOrder(count, KEY, ("split",))
+    stratify = partial(kept_order, root=config.root)
     made = make_splits(
-        given, config, test_fraction=config.test_fraction, order=order, labels=labels
+        given,
+        config,
+        test_fraction=config.test_fraction,
+        order=order,
+        labels=labels,
+        stratify=stratify,
     )
     moments = moments_of(made.training, config)
     own = TASKS[default]() if default else UNKNOWN

@@ -9,9 +9,12 @@ import numpy as np
 from pipeline.data.sources.array_cache import load_or_build
 from pipeline.data.sources.file_digest import digest_of
 from pipeline.data.stored_rows import StoredRows
+from pipeline.data.stratified_order import stratified_order
 
 SMALL = 2**26  # bytes that are read again in each run
 
+
+MANY = 10**6  # labels whose order takes seconds
 
 Scanned = np.ndarray | StoredRows
 Scan = Callable[..., np.ndarray]  # of a field
@@ -33,3 +36,12 @@ def scanned(field: Scanned, purpose: str, root: str, scan: Scan) -> np.ndarray:
     label = f"scan-{digest_of([Path(file)], purpose, shape, rows)}-v1"
     cache = Path(root).expanduser().absolute()
     return load_or_build(cache, label, lambda _: {"found": scan(field)})["found"]
+
+
+def kept_order(labels: np.ndarray, root: str) -> np.ndarray:
+    """Return the stratified order of labels; that of many is kept in the array cache below `root`."""
+    if len(labels) < MANY:
+        return stratified_order(labels)
+    digest = hashlib.sha256(labels.tobytes()).hexdigest()[:16]
+    label, cache = f"order-{labels.dtype}-{digest}-v1", Path(root).expanduser().absolute()
+    return load_or_build(cache, label, lambda _: {"order": stratified_order(labels)})["order"]

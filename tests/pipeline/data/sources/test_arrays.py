@@ -12,6 +12,7 @@ from pipeline.config.own_datasets import ArraysConfig
 from pipeline.config.tasks import TASKS
 from pipeline.data import sources
 from pipeline.data.dataset import Form
+from pipeline.data.stratified_order import stratified_order
 from pipeline.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -354,3 +355,20 @@ def test_a_file_that_is_no_array_is_refused(tmp_path, file, content, words):
     with pytest.raises(UserError, match=words):
         sources.load(ArraysConfig(path=path, root=str(tmp_path / "root")))
     assert not list(Path(tmp_path).glob("root/cache/npz*v1"))
+
+
+@pytest.mark.parametrize("keys", [{"test_fraction": 0.2}, {"folds": 4, "fold": 1}], ids=str)
+def test_the_order_of_many_labels_is_computed_once_and_kept(load, monkeypatch, keys):
+    scans, computed = pipeline.data.sources.arrays.scans, []
+    arrays = {"features": np.arange(300.0), "label": np.arange(300) * 7 % 4}
+    expected = load(arrays, **keys)
+    monkeypatch.setattr(scans, "MANY", 100)
+    monkeypatch.setattr(
+        scans, "stratified_order", lambda labels: computed.append(1) or stratified_order(labels)
+    )
+    for _ in range(3):
+        made = load(arrays, **keys)
+        assert len(computed) == 2  # of all, and of those that are left
+        for split in ("train", "val", "test"):
+            found, wanted = (getattr(data, split).fields["features"] for data in (made, expected))
+            np.testing.assert_array_equal(found, wanted)
