@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import flax
@@ -31,12 +31,12 @@ from flax_impl.training.inference import make_inference
 from flax_impl.training.layer_times import time_layers
 from flax_impl.training.loop import evaluate
 from flax_impl.training.loop import train as train_loop
-from flax_impl.training.many import Member, train_members
 from flax_impl.training.step import make_apply_fn
 from flax_impl.training.train_state import TrainState
 from flax_impl.transfer import export_checkpoint, import_checkpoint
+from flax_impl.vectorized.loop import Member, train_members
 from pipeline.config.models import Initializer, OwnConfig
-from pipeline.config.optimizers import SGDConfig
+from pipeline.config.optimizers import OwnOptimizerConfig, SGDConfig
 from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
 from pipeline.run.backends import LayerTimes, Test, Tested
@@ -90,18 +90,31 @@ def train_together(experiments: Sequence[Experiment], device: Device) -> list[Ex
 
     For each return the error that `train` would raise, or a function that tests a checkpoint.
     """
-    members = [Member(experiment) for experiment in experiments]
+    members, alike = [Member(experiment) for experiment in experiments], _Alike()
     for member in members:
         with member.noting_failure():
-            member.state, member.layout = _start_state(member.experiment, device)
+            member.state, member.layout = _start_state(member.experiment, device, alike)
     train_members(members, device)
     test = make_test(experiments[0], device, *build(experiments[0], device, is_fresh=False))
     return [member.failure or test for member in members]
 
 
-def _start_state(experiment: Experiment, device: Device) -> tuple[TrainState, Layout]:
+@dataclass
+class _Alike:
+    """What the first of runs that are alike makes for all of them: the model, and the program to start."""
+
+    made: tuple[nn.Module, Inputs, Layout] | None = None
+    begin: Callable[..., TrainState] | None = None
+
+
+def _start_state(
+    experiment: Experiment, device: Device, alike: _Alike | None = None
+) -> tuple[TrainState, Layout]:
     """Return the state to start from, of a checkpoint or at step 0; the recorder continues from there."""
-    state, layout = build(experiment, device)
+    config = experiment.config
+    if isinstance(config.model, OwnConfig) or isinstance(config.optimizer, OwnOptimizerConfig):
+        alike = None  # a user's own may differ with the seed
+    state, layout = build(experiment, device, alike=alike)
     if experiment.imported:
         state = _import_all(experiment, experiment.imported, state, layout)
         last = experiment.imported[-1]
@@ -206,21 +219,27 @@ def versions() -> dict[str, str]:
 
 
 def build(
-    experiment: Experiment, device: Device, is_fresh: bool = True
+    experiment: Experiment, device: Device, is_fresh: bool = True, alike: _Alike | None = None
 ) -> tuple[TrainState, Layout]:
     """Build the state at step 0, in the run's dtype, and the canonical layout of its arrays.
 
-    Unless `is_fresh`, a checkpoint takes its place.
+    Unless `is_fresh`, a checkpoint takes its place. With `alike` its functions are those of the first run.
     """
-    begin, arrays, layout = starting_state(experiment, device, is_fresh)
+    alike = alike or _Alike()
+    begin, arrays, layout = starting_state(experiment, device, is_fresh, alike)
     # Shapes first, then shardings, then arrays, so that no device ever holds a whole sharded array.
-    places = shardings(jax.eval_shape(begin, *arrays), device)
+    if alike.begin is None:
+        places = shardings(jax.eval_shape(begin, *arrays), device)
+        alike.begin = jax.jit(begin, out_shardings=places)
     placed = jax.tree.map(put_on_devices, arrays, shardings(arrays, device))
-    return jax.jit(begin, out_shardings=places)(*placed), layout
+    return alike.begin(*placed), layout
 
 
 def starting_state(
-    experiment: Experiment, device: Device, is_fresh: bool = True
+    experiment: Experiment,
+    device: Device,
+    is_fresh: bool = True,
+    alike: _Alike | None = None,
 ) -> tuple[Callable[..., TrainState], tuple[PyTree, PyTree], Layout]:
     """Return a function that makes the state at step 0, its arguments, and the layout, as `build` does.
 
@@ -228,7 +247,10 @@ def starting_state(
     with its arrays.
     """
     config = experiment.config
-    model, inputs, layout = _make_model(experiment, device)
+    alike = alike or _Alike()
+    if alike.made is None:
+        alike.made = _make_model(experiment, device)
+    model, inputs, layout = alike.made
     parameters = [place for place in layout.values() if place.collection == "params"]
     has_statistics = len(parameters) < len(layout)
     if has_statistics and device.devices > 1 and not config.accelerator.sync_batchnorm:

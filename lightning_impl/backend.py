@@ -22,10 +22,10 @@ from lightning_impl.training.inference import make_inference
 from lightning_impl.training.layer_times import time_layers
 from lightning_impl.training.loop import evaluate
 from lightning_impl.training.loop import train as train_loop
-from lightning_impl.training.many import Member, train_members
 from lightning_impl.training.step import TrainingModule
 from lightning_impl.training.step_trace import Watched
 from lightning_impl.transfer import export_checkpoint, fill_module, import_checkpoint
+from lightning_impl.vectorized.loop import Member, train_members
 from pipeline.config.models import Initializer
 from pipeline.rng import key_words, seed_global_generators
 from pipeline.run.backends import LayerTimes, Test, Tested

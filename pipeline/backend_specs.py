@@ -46,7 +46,6 @@ BACKENDS = {
                 "muon": "it takes each weight as a matrix",
                 "own": "torch.func may not map a user's own code",
             },
-            "model.name": {"own": "torch.func may not map a user's own code"},
             "task.name": {
                 "own": "torch.func may not map a user's own code",
                 "contrastive": "its loss takes a whole batch",

@@ -1,6 +1,8 @@
 """The same small network in torch and Flax, as a user brings it with `model=own`."""
 
 import flax.linen
+import jax
+import numpy as np
 import torch
 
 
@@ -161,3 +163,20 @@ class TorchNorm(torch.nn.Module):
         for layer in self.hidden:
             x = layer(x).tanh()
         return self.head(x)
+
+
+class TorchBranching(TorchNet):
+    """A network that looks at its numbers, which `torch.func.vmap` refuses."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * (1.0 if x.mean() > -1.0 and self.scale.mean() > -9.0 else 0.0)
+
+
+class FlaxBranching(FlaxNet):
+    """A network that calls NumPy, which `jax.vmap` refuses."""
+
+    def __call__(self, x):
+        outputs = super().__call__(x)
+        shape = jax.ShapeDtypeStruct((), outputs.dtype)
+        mean = jax.lax.stop_gradient(outputs).mean()
+        return outputs + jax.pure_callback(np.zeros_like, shape, mean)

@@ -62,6 +62,12 @@ class StartedRun:
         if self.opens:
             self.experiment.recorder.start(self.resumed_step)
 
+    def leave(self) -> None:
+        """Close the loggers of a run that goes on in another way; it has no result yet."""
+        recorder = self.experiment.recorder
+        if recorder.has_started:
+            recorder.tracker.finish(1, {})
+
     def conclude(self, work: Callable[[Experiment, Prepared, RunResult], RunResult]) -> Ending:
         """Do the work of the run, which completes its result, and close the loggers."""
         config, job, recorder = self.prepared.config, self.prepared.job, self.experiment.recorder

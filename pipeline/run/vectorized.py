@@ -1,8 +1,9 @@
 """Several runs in one process that train at once, each with its own folder, loggers and result."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 from omegaconf import OmegaConf
 from rich.markup import escape
@@ -22,14 +23,17 @@ from pipeline.run.recording.stopwatch import Stopwatch
 from pipeline.run.resume import check_folder_is_free
 from pipeline.run.runner import refused, run, write_ending
 from pipeline.run.started import Ending, StartedRun, begin
+from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_result import RunResult
+from pipeline.user_code import is_out_of_memory, shortened
 
 
 @dataclass
 class _Run:
     """A member on its way; it is not started if it is refused."""
 
+    member: Member
     job: Job
     config: Config
     is_new: bool
@@ -50,6 +54,7 @@ def run_vectorized(members: Sequence[Member], sweep: str | None, world: World) -
     stop_signal = StopSignal()
     for member in members:
         own = _Run(
+            member,
             Job(member.folder, member.name, sweep, member.setting),
             member.config,
             RunFolder(member.folder).identity is None,
@@ -79,11 +84,43 @@ def run_vectorized(members: Sequence[Member], sweep: str | None, world: World) -
         except Exception as error:
             _end(own, refused(own.config, own.job, own.stopwatch, error))
     with stop_signal, progress:
-        return _train_and_test([own for own, _ in runs if own.started], alike)
+        code, parting = _train_and_test([own for own, _ in runs if own.started], alike)
+    return max(code, _run_parted(parting, sweep, world)) if parting else code
 
 
-def _train_and_test(runs: Sequence[_Run], alike: Prepared) -> int:
-    """Train the started runs, and end each."""
+@dataclass(frozen=True)
+class _Parting:
+    """Runs that cannot go on at once, and the error that says why."""
+
+    members: Sequence[Member]
+    reason: str
+    is_out_of_memory: bool
+
+
+def _run_parted(parting: _Parting, sweep: str | None, world: World) -> int:
+    """Run each half at once if the memory is too small for all, else one by one; each run goes on."""
+    members = [_continued(member) for member in parting.members]
+    middle = len(members) // 2
+    if not parting.is_out_of_memory or middle == 1:
+        say_line(f"{len(members)} jobs run one by one: {parting.reason}")
+        return _run_one_by_one(members, sweep, world)
+    say_line(f"{len(members)} jobs train in two parts: {parting.reason}")
+    for part in (members[:middle], members[middle:]):
+        if code := run_vectorized(part, sweep, world):
+            return code
+    return 0
+
+
+def _continued(member: Member) -> Member:
+    """Return a member that goes on from its checkpoints, if there are any."""
+    if not checkpoints_of(member.folder):
+        return member
+    return replace(member, config=replace(member.config, resume=str(member.folder)))
+
+
+def _train_and_test(runs: Sequence[_Run], alike: Prepared) -> tuple[int, _Parting | None]:
+    """Train the started runs, and end each, unless they must go on in another way."""
+    parting = None
     found: dict[int, Exception | Test] = {}
     for number, own in enumerate(runs):
         try:
@@ -95,17 +132,23 @@ def _train_and_test(runs: Sequence[_Run], alike: Prepared) -> int:
     experiments = [own.started.experiment for own in runs if own.started]
     try:
         trained = alike.backend.train_together([experiments[n] for n in going], alike.device)
-    except Exception as error:  # of all: the device is out of memory, or the model cannot be made
+    except Exception as error:  # of all: a model that cannot be mapped, or too little memory
         trained = [error] * len(going)
+        if len(going) > 1:
+            members = [runs[number].member for number in going]
+            parting = _Parting(members, shortened(error), is_out_of_memory(error))
     found |= zip(going, trained, strict=True)
     codes = [0]
     for number, own in enumerate(runs):
         assert own.started
+        if parting and number in going:
+            own.started.leave()
+            continue
         ending = own.started.conclude(partial(_after_training, found[number], len(runs)))
         _end(own, ending)
         if ending.failure is None:
             codes.append(ending.exit_code)
-    return max(codes)
+    return max(codes), parting
 
 
 def _after_training(
@@ -154,9 +197,16 @@ def _run_one_by_one(members: Sequence[Member], sweep: str | None, world: World) 
     return 0
 
 
+@cache  # most groups are those of the member before
+def _as_yaml(group: str) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(json.loads(group)))
+
+
 def _write_hydra(member: Member) -> None:
     """Write the config as composed and the overrides, as Hydra does for a single run."""
     folder = member.folder / ".hydra"
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(plain(member.config)), folder / "config.yaml")
+    keys = plain(member.config).items()
+    text = "".join(_as_yaml(json.dumps({key: value})) for key, value in keys)
+    (folder / "config.yaml").write_text(text)
     OmegaConf.save(list(member.overrides), folder / "overrides.yaml")

@@ -190,7 +190,7 @@ def test_runs_that_do_not_fit_into_memory_train_in_parts(
 ):
     seeds = ("seed=0", "seed=1", "seed=2")
     monkeypatch.setenv("TANDEM_PROGRESS", "plain")
-    memory = f"{PACKAGES[backend]}.training.many_steps.free_memory"
+    memory = f"{PACKAGES[backend]}.vectorized.steps.free_memory"
     monkeypatch.setattr(memory, lambda: 0)
     found = together(backend, f"{MLP} train.steps=5", *seeds)
     assert "memory is enough for 1 of 3 runs at once" in capsys.readouterr().out
@@ -224,3 +224,27 @@ def test_runs_with_a_callback_of_lightning_run_one_by_one(together, capsys):
     reason = "callbacks=lightning.pytorch.callbacks:Timer is called by the loop of a single run"
     assert f"2 jobs run one by one: {reason}" in capsys.readouterr().out
     assert [RunFolder(run).status for run in found] == ["completed", "completed"]
+
+
+OWN = {"torch": "model.torch=own_models:Torch", "jax": "model.jax=own_models:Flax"}
+REFUSALS = {"torch": "data-dependent control flow", "jax": "vmap"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_own_models_train_at_once_unless_they_refuse_to_be_mapped(
+    backend, together, alone, capsys, monkeypatch
+):
+    monkeypatch.setenv("TANDEM_PROGRESS", "plain")
+    common = "model=own train.randomness=shared train.steps=4"
+    mapped = f"{common} {OWN[backend]}Net"
+    found = together(backend, mapped, "seed=0", "seed=1")
+    for one, other in zip(found, alone(backend, mapped, "seed=0", "seed=1"), strict=True):
+        assert_same_run(one, other)
+        assert RunFolder(one).result.vectorized == 2
+        shutil.rmtree(one)
+    found = together(backend, f"{common} {OWN[backend]}Branching", "seed=0", "seed=1")
+    said = capsys.readouterr().out
+    assert "2 jobs run one by one: " in said
+    assert REFUSALS[backend] in said.partition("2 jobs run one by one: ")[2]
+    assert [RunFolder(run).status for run in found] == ["completed", "completed"]
+    assert [RunFolder(run).result.vectorized for run in found] == [None, None]

@@ -25,7 +25,6 @@ REASONS = {
 OF_TORCH = {
     "model=vit model.dropout=0.1": "model.dropout=0.1 draws native random numbers",
     "model=vit model.drop_path=0.1": "set train.randomness=shared",
-    "model=own model.torch=mine:Net train.randomness=shared": "model=own: torch.func may not map",
     "optimizer=lamb": "optimizer=lamb: it takes the norm of each weight",
     "optimizer=muon": "optimizer=muon: it takes each weight as a matrix",
     "train.precision=bf16": "train.precision=bf16: torch.func maps no model under autocast",

@@ -15,9 +15,9 @@ from lightning_impl.data.batches import COUNTED, EvalBatches
 from lightning_impl.data.samples import Batch
 from lightning_impl.device import Device
 from lightning_impl.randomness import Key, key_of_step, use_key
-from lightning_impl.training.many_images import ChannelsLast
-from lightning_impl.training.many_state import Row, Stack, Tensors
 from lightning_impl.training.step import TrainingModule
+from lightning_impl.vectorized.images import ChannelsLast
+from lightning_impl.vectorized.stack import Row, Stack, Tensors
 from pipeline.config.schedules import PlateauConfig
 from pipeline.config.train import Randomness
 from pipeline.devices.hardware import free_memory

@@ -62,8 +62,7 @@ class ManySteps:
         """Take the steps of one run, with its own numbers."""
         config, tx = _with_numbers(self.context.config, inputs["numbers"]), state.tx
         context = replace(self.context, config=config, words=inputs["words"])
-        if inputs["numbers"]:
-            state = state.replace(tx=make_descent(self.layout, config)[1])
+        state = state.replace(tx=make_descent(self.layout, config)[1])
         state, values = make_train_step(context)(state, samples, rows, draws, terms, rates)
         return state.replace(tx=tx), values
 

@@ -14,12 +14,13 @@ from flax_impl.data.batches import EvalBatches
 from flax_impl.device import Device, PyTree
 from flax_impl.layers import Layout
 from flax_impl.state import evaluated_weights, parameters_of
-from flax_impl.training.many_batches import ManyBatches
-from flax_impl.training.many_steps import ManySteps
 from flax_impl.training.step import StepContext, make_eval_step
 from flax_impl.training.train_state import TrainState
+from flax_impl.vectorized.batches import ManyBatches
+from flax_impl.vectorized.steps import ManySteps
 from pipeline.errors import Interrupted
 from pipeline.run.experiment import Experiment
+from pipeline.run.recording.learning_rates import LearningRates
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
 
@@ -89,6 +90,7 @@ class _Loop:
         plans = [experiment.plan for experiment in runs]
         self.batches = ManyBatches(plans, device, self.config.train.accumulate)
         opened.callback(self.batches.close)
+        self.rates = LearningRates(runs)
         self.evaluation = _Evaluation(self)
         self.waiting: list[jax.Array] = []  # values of steps on the device, `[runs, steps, values]`
         self.compiling = 0.0  # seconds, before the first step
@@ -149,9 +151,7 @@ class _Loop:
 
     def _arguments(self, first: int, count: int) -> tuple:
         """Return the arguments of a call of the step after the states."""
-        recorders = [member.experiment.recorder for member in self.stack]
-        steps = range(first, first + count)
-        rates = np.array([[one.learning_rate(done) for done in steps] for one in recorders])
+        rates = np.array([self.rates(done) for done in range(first, first + count)]).T
         return (*self.batches(first, count), rates.astype(self.device.dtype))
 
     def _each(self, method: str, *arguments: str) -> None:
@@ -244,6 +244,7 @@ class _Loop:
             self.states, self.kept = self.steps.take(rows, self.states, self.kept)
             self.batches.keep(rows)
             self.stack = [self.stack[row] for row in rows]
+            self.rates = LearningRates([member.experiment for member in self.stack])
 
 
 class _Evaluation:

@@ -61,8 +61,8 @@ class ManyBatches:
             plan = self.plans[0]
             epoch = plan.steps_per_epoch - first % plan.steps_per_epoch
             fitting = AHEAD // (plan.batch_size * len(self.plans))
-            steps = range(first, first + max(count, min(epoch, fitting)))
-            own = [[plan.indices(step) for step in steps] for plan in self.plans]
+            steps = max(count, min(epoch, fitting))
+            own = [plan.indices(first, steps).reshape(steps, -1) for plan in self.plans]
             self._first, self._ahead, begin = first, np.array(own), 0
         return self._ahead[:, begin : begin + count]
 

@@ -16,13 +16,14 @@ from lightning_impl.checkpoints import CheckpointFiles, remove_outdated
 from lightning_impl.data.batches import EvalBatches
 from lightning_impl.device import Device
 from lightning_impl.state import evaluated_weights, parameters_of
-from lightning_impl.training.many_batches import ManyBatches
-from lightning_impl.training.many_state import Row
-from lightning_impl.training.many_steps import ManySteps
 from lightning_impl.training.step import TrainingModule
 from lightning_impl.transfer import content_of
+from lightning_impl.vectorized.batches import ManyBatches
+from lightning_impl.vectorized.stack import Row
+from lightning_impl.vectorized.steps import ManySteps
 from pipeline.errors import Interrupted
 from pipeline.run.experiment import Experiment
+from pipeline.run.recording.learning_rates import LearningRates
 from pipeline.storage.checkpoints import remove_unfinished_saves
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
@@ -103,6 +104,7 @@ class _Loop:
         self.steps = ManySteps(runs, self.module, [Row.of(one) for one in modules], device)
         self.batches = ManyBatches([run.plan for run in runs], device, self.config.train.accumulate)
         opened.callback(self.batches.close)
+        self.rates = LearningRates(runs)
         self.evaluated = EvalBatches(
             self.plan.data.val, self.plan, device, self.config.train.eval_batch
         )
@@ -142,8 +144,8 @@ class _Loop:
 
     def _step(self, step: int) -> None:
         done = step - 1
-        rates = [member.experiment.recorder.learning_rate(done) for member in self.stack]
-        self.waiting.append(self.steps(done, self.batches(done), self.batches.terms(done), rates))
+        batches, terms = self.batches(done), self.batches.terms(done)
+        self.waiting.append(self.steps(done, batches, terms, self.rates(done)))
 
     def _each(self, method: str) -> None:
         for _, member in self.live:
@@ -250,3 +252,4 @@ class _Loop:
             self.steps.take(rows)
             self.batches.keep(rows)
             self.stack = [self.stack[row] for row in rows]
+            self.rates = LearningRates([member.experiment for member in self.stack])
