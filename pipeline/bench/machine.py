@@ -26,6 +26,15 @@ def compute_capability() -> float:
         return inf
 
 
+def lacks(precision: str, on_gpu: bool) -> bool:
+    """Return whether the device has no instructions for the products of a precision."""
+    if precision not in ("tf32", "bf16"):
+        return False
+    if on_gpu:
+        return compute_capability() < 8
+    return precision == "tf32" or not cpu_has_bf16()
+
+
 def free_memory_mb(meminfo: Path = Path("/proc/meminfo")) -> float:
     """Return the memory of this machine that processes may still take, in MB; infinity if not known."""
     text = meminfo.read_text() if meminfo.exists() else ""

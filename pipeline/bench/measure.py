@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.bench.answers import line_of, measured_of
-from pipeline.bench.machine import free_memory_mb
+from pipeline.bench.machine import free_memory_mb, lacks
 from pipeline.bench.plan import Plan
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured
 from pipeline.bench.side import keep_no_programs
@@ -84,6 +84,10 @@ class Measurement:
         train = self.config.train
         self.layers_at = plan.layers_at(train.batch_size, train.accumulate)
         self.precisions = plan.chosen_precisions(self.config)
+        for precision in self.precisions:
+            if lacks(precision, bool(usable_gpus(self.config))):
+                instead = "computes as in fp32" if precision == "tf32" else "emulates it"
+                self.note(f"{precision}: this device has no instructions for it, and {instead}")
 
     def fitting(self, backends: Sequence[str]) -> list[str]:
         """Return the backends for which there is a model; note the others.

@@ -11,7 +11,7 @@ from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from pipeline.backend_specs import BACKENDS
-from pipeline.bench.machine import compute_capability, cpu_has_bf16
+from pipeline.bench.machine import lacks
 from pipeline.child_command import quoted
 from pipeline.config.checks.keys import options_of
 from pipeline.config.checks.open_keys import check_open_keys
@@ -111,9 +111,8 @@ class Plan:
         """Return the precisions: those that were named, or those that the device is good at."""
         if self.precisions is not None:
             return list(self.precisions)
-        if usable_gpus(config):
-            return ["fp32", "tf32", "bf16"] if compute_capability() >= 8 else ["fp32"]
-        return ["fp32", "bf16"] if cpu_has_bf16() else ["fp32"]
+        on_gpu = bool(usable_gpus(config))
+        return [name for name in ("fp32", "tf32", "bf16") if not lacks(name, on_gpu)]
 
     def sizes(self, accumulate: int) -> Iterator[int]:
         """Yield the batch sizes: those that were set, or the powers of two that `accumulate` divides."""

@@ -108,6 +108,15 @@ def test_batches_that_would_not_fit_into_the_memory_are_left_out(measurement):
     assert made.fits("fp32", 2**20, ["torch", "jax"])  # it was asked for
 
 
+def test_a_precision_that_the_device_has_not_is_measured_with_a_note():
+    lines = []
+    plan = make_plan(["model=linear", "accelerator=cpu", "precisions=fp32,tf32", "backends=torch"])
+    made = Measurement(plan, lines.append)
+    assert made.precisions == ["fp32", "tf32"]
+    assert made.notes == ["tf32: this device has no instructions for it, and computes as in fp32"]
+    assert made.notes[0] in lines[0]
+
+
 def test_a_note_is_kept_once(measurement):
     made, lines = measurement
     made.note("torch is left out")
