@@ -1,5 +1,7 @@
 """Dropout and drop-path with masks that depend only on the seed, step, micro-batch and layer."""
 
+from collections.abc import Callable, Sequence
+from functools import cache
 from zlib import crc32
 
 import torch
@@ -40,17 +42,71 @@ def key_of_step(key: Key, step: int, part: int) -> Key:
     return _fold_in(_fold_in(key, step), part)
 
 
-def draw_mask(
-    key: Key, number: int, rate: float, x: torch.Tensor, shape: torch.Size, rank: int
-) -> torch.Tensor:
+def draw_mask(key: Key, rate: float, x: torch.Tensor, shape: torch.Size, rank: int) -> torch.Tensor:
     """Draw what a layer keeps: each number with probability 1 - `rate`, on the device of its input.
 
-    `number` is that of the layer's name.
+    `key` is that of the layer.
     """
-    first = rank * shape.numel()
-    drawn = _bits(_fold_in(key, number), shape, x.device, first)
-    # Unsigned numbers stored as signed ones: flipping the sign bit gives them the same order.
-    return drawn ^ _SIGN >= round(rate * (2**32 - 1)) - 2**31
+    first, least = rank * shape.numel(), _least(rate)
+    if torch.compiler.is_compiling():
+        return _draw_in_program(*key, shape, x.device, first, least)
+    return _bits(key, shape, x.device, first) ^ _SIGN >= least
+
+
+def _least(rate: float) -> int:
+    """Return the smallest bits that are kept, as a signed number.
+
+    Unsigned numbers stored as signed ones: flipping the sign bit gives them the same order.
+    """
+    return round(rate * (2**32 - 1)) - 2**31
+
+
+@torch.library.custom_op(
+    "tandem::draw_mask", mutates_args=(), tags=torch.Tag.cudagraph_unsafe
+)  # the key is on the CPU
+def _draw_in_program(
+    high: torch.Tensor,
+    low: torch.Tensor,
+    shape: Sequence[int],
+    device: torch.device,
+    first: int,
+    least: int,
+) -> torch.Tensor:
+    """Draw a mask in a compiled program, which calls this instead of compiling a generator for each layer.
+
+    The generator is compiled once, for all shapes. `high` and `low` are the layer's key.
+    """
+    shape = torch.Size(shape)
+    if first + (count := shape.numel()) > 2**31:  # counters of 64 bits
+        return _bits((high, low), shape, device, first) ^ _SIGN >= least
+    words = torch.tensor([int(high), int(low), first, least], dtype=torch.int32)
+    with torch.no_grad():
+        return _compiled_generator()(words.to(device), count).view(shape)
+
+
+@_draw_in_program.register_fake
+def _(
+    high: torch.Tensor,
+    low: torch.Tensor,
+    shape: Sequence[int],
+    device: torch.device,
+    first: int,
+    least: int,
+) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.bool, device=device)
+
+
+@cache
+def _compiled_generator() -> Callable[[torch.Tensor, int], torch.Tensor]:
+    return torch.compile(_draw_flat, dynamic=True)
+
+
+def _draw_flat(words: torch.Tensor, count: int) -> torch.Tensor:
+    """Draw a mask of one axis; `words` are the key, the first counter, and the smallest bits kept."""
+    high, low, first, least = words.unbind()
+    counters = first + torch.arange(count, dtype=torch.int32, device=words.device)
+    left, right = _threefry((high, low), torch.zeros_like(first), counters)
+    return left ^ right ^ _SIGN >= least
 
 
 def number_of(name: str) -> int:
@@ -68,10 +124,7 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.number = (
-            0  # of the canonical name, the step's key, and the device's rank: see `use_key`
-        )
-        self.key: Key | None = None
+        self.key: Key | None = None  # of the step and the layer; with the device's rank: `use_key`
         self.rank = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -82,7 +135,7 @@ class Dropout(nn.Module):
         if self.key is None:
             whole = shape == x.shape
             return F.dropout(x, self.rate) if whole else x * F.dropout(x.new_ones(shape), self.rate)
-        kept = draw_mask(self.key, self.number, self.rate, x, shape, self.rank)
+        kept = draw_mask(self.key, self.rate, x, shape, self.rank)
         return torch.where(kept, x / (1 - self.rate), torch.zeros_like(x))
 
     def mask_shape(self, x: torch.Tensor) -> torch.Size:
@@ -125,8 +178,8 @@ class NamedDropout(nn.Dropout):
         called = self.path if self.calls == 1 else f"{self.path}#{self.calls}"
         if self.drawn is not None:
             self.drawn[called] = LayerDraw(MASK, 1 - self.p, input.numel(), called)
-        number = number_of(called)
-        kept = draw_mask(self.key, number, self.p, input, input.shape, self.rank)
+        key = _fold_in(self.key, number_of(called))
+        kept = draw_mask(key, self.p, input, input.shape, self.rank)
         return torch.where(kept, input / (1 - self.p), torch.zeros_like(input))
 
 
@@ -141,6 +194,7 @@ def use_key(
 
     Only here: Flax passes keys to layers itself. `drawn` notes the masks of torch's own layers.
     """
+    layers: dict[str, Dropout] = {}
     for name, module in model.named_modules():
         if type(module) is nn.Dropout and names_masks:
             module.__class__ = NamedDropout
@@ -148,7 +202,10 @@ def use_key(
             module.path, module.key, module.rank, module.calls = name, key, rank, 0
             module.drawn, module.task = drawn, torch._C._current_graph_task_id()
         if isinstance(module, Dropout):
-            module.number, module.key, module.rank = number_of(name), key, rank
+            layers[name], module.key, module.rank = module, None, rank
+    if key is not None:
+        for layer, own in zip(layers.values(), _keys_of(key, [*layers]), strict=True):
+            layer.key = own
 
 
 def _threefry(key: Key, high: torch.Tensor, low: torch.Tensor) -> Key:
@@ -175,6 +232,13 @@ def _fold_in(key: Key, number: int) -> Key:
     return _threefry(key, _word(0), _word(number))
 
 
+def _keys_of(key: Key, names: Sequence[str]) -> list[Key]:
+    """Fold the number of each name into a key."""
+    numbers = torch.tensor([_signed(number_of(name)) for name in names], dtype=torch.int32)
+    high, low = _threefry(key, _word(0), numbers)
+    return list(zip(high.unbind(), low.unbind(), strict=True))
+
+
 def _bits(key: Key, shape: torch.Size, device: torch.device, first: int = 0) -> torch.Tensor:
     """Random bits, int32 of the given shape, as `jax.random.bits` in uint32, from counter `first` on."""
     counters = torch.arange(first, first + shape.numel(), device=device)
@@ -187,4 +251,9 @@ def _bits(key: Key, shape: torch.Size, device: torch.device, first: int = 0) -> 
 
 def _word(number: int) -> torch.Tensor:
     """Store 32 unsigned bits as an int32 scalar."""
-    return torch.tensor(number - (1 << 32) * (number >> 31), dtype=torch.int32)
+    return torch.tensor(_signed(number), dtype=torch.int32)
+
+
+def _signed(number: int) -> int:
+    """Read 32 unsigned bits as a signed number."""
+    return number - (1 << 32) * (number >> 31)

@@ -14,7 +14,14 @@ from flax_impl.layers import TypedModule
 from flax_impl.randomness import Dropout
 from pipeline.config.models import AttentionKernel, ModelConfig, TransformerConfig
 from pipeline.config.train import Precision
+from pipeline.run.recording.kernels import CUDNN, RECOMPUTED, WRITTEN_OUT, note_kernel
 from pipeline.training.model_checks import no_fused_attention
+
+NAMES = {
+    AttentionKernel.written_out: WRITTEN_OUT,
+    AttentionKernel.recomputed: RECOMPUTED,
+    AttentionKernel.fused: CUDNN,
+}
 
 
 class Attention(TypedModule):
@@ -91,14 +98,18 @@ def _mix(
 ) -> jax.Array:
     """`attend`, by a kernel; auto: cuDNN's if it fits, or else the softmax is computed again."""
     drop = partial(dropout, train=train)
-    if kernel is AttentionKernel.written_out:
-        return attend(query, key, value, causal, seen, drop)
     problem = _problem_of_cudnn(query, dropout.rate if train else 0.0)
     if kernel is AttentionKernel.fused and problem:
         raise no_fused_attention(problem)
-    is_fused = kernel is AttentionKernel.auto and seen is None and not problem
-    if kernel is AttentionKernel.fused or is_fused:
+    if kernel is AttentionKernel.auto:
+        fits = seen is None and not problem
+        kernel = AttentionKernel.fused if fits else AttentionKernel.recomputed
+    if train:
+        note_kernel(NAMES.__getitem__, kernel)
+    if kernel is AttentionKernel.fused:
         return _fused(query, key, value, causal, seen)
+    if kernel is AttentionKernel.written_out:
+        return attend(query, key, value, causal, seen, drop)
     again = jax.checkpoint(lambda query, key, value: attend(query, key, value, causal, seen, drop))
     return again(query, key, value)
 

@@ -1,5 +1,7 @@
 """Multi-head attention, shared by vision and language transformers."""
 
+from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -10,9 +12,20 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_impl.randomness import Dropout
 from pipeline.config.models import AttentionKernel
+from pipeline.run.recording.kernels import (
+    CUDNN,
+    EFFICIENT,
+    FLASH,
+    MATH,
+    RECOMPUTED,
+    WRITTEN_OUT,
+    note_kernel,
+)
 from pipeline.training.model_checks import no_fused_attention
 
 FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
+CHOSEN = dict(zip(FUSED, (FLASH, EFFICIENT, CUDNN), strict=True))
+OWN = {AttentionKernel.written_out: WRITTEN_OUT, AttentionKernel.recomputed: RECOMPUTED}
 
 
 class Attention(nn.Module):
@@ -100,9 +113,15 @@ def _mix(
     is_shared = bool(rate) and drop.key is not None  # the same masks as in the other backend
     if kernel is AttentionKernel.fused and is_shared:
         raise no_fused_attention("none draws the masks of train.randomness=shared")
+    if kernel is AttentionKernel.auto and is_shared:
+        kernel = AttentionKernel.written_out
+    if drop.training:
+        shapes = tuple(query.shape), tuple(key.shape)
+        about = query.dtype, query.device.type, seen is not None, rate, causal
+        note_call(kernel, *shapes, *about)
     if kernel is AttentionKernel.recomputed:
         return checkpoint(attend, query, key, value, causal, seen, drop, use_reentrant=False)
-    if kernel is AttentionKernel.written_out or is_shared:
+    if kernel is AttentionKernel.written_out:
         return attend(query, key, value, causal, seen, drop)
     mix = partial(F.scaled_dot_product_attention, query, key, value, seen, rate, causal)
     if kernel is AttentionKernel.auto:
@@ -115,6 +134,36 @@ def _mix(
             raise
         found = f"{query.dtype} on {query.device.type}, heads of {query.shape[-1]}, dropout {rate}"
         raise no_fused_attention(f"torch has none for {found}") from error
+
+
+def note_call(*call: Hashable) -> None:
+    """Note a call of attention in a training step: the arguments of `_name_of`. See `compile_parts`."""
+    note_kernel(_name_of, *call)
+
+
+def _name_of(
+    kernel: AttentionKernel,
+    query_shape: Sequence[int],
+    key_shape: Sequence[int],
+    dtype: torch.dtype,
+    device: str,
+    is_masked: bool,
+    rate: float,
+    causal: bool,
+) -> str:
+    """Name the kernel that computes such an attention; torch's function is asked for its choice."""
+    if kernel in OWN:
+        return OWN[kernel]
+    query, key = (
+        torch.empty(1, *shape[1:], dtype=dtype, device=device, requires_grad=True)
+        for shape in (query_shape, key_shape)
+    )
+    seen = None
+    if is_masked:
+        seen = torch.ones(1, 1, 1, key_shape[2], dtype=torch.bool, device=device)
+    with sdpa_kernel(FUSED) if kernel is AttentionKernel.fused else nullcontext():
+        choice = torch._fused_sdp_choice(query, key, key, seen, rate, causal)
+    return CHOSEN.get(SDPBackend(choice), MATH)
 
 
 def attend(
