@@ -67,6 +67,7 @@ def train(experiment: Experiment, device: Device, state: TrainState, layout: Lay
             state, values = train_step(
                 state, *batches(first, count), shard(rates.astype(device.dtype), device)
             )
+            recorder.note_call(count)
             recorder.record_step(step, values)
             train_step.show(state, rates[-1])
             profiler.stepped(count, values)

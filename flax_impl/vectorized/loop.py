@@ -147,6 +147,7 @@ class _Loop:
             self.steps.compile(self.states, arguments)
             self._each("resume", "compile")
         self.states, values = self.steps(self.states, arguments)
+        self._each("note_call", count)
         self.waiting.append(values)
 
     def _arguments(self, first: int, count: int) -> tuple:
@@ -154,7 +155,7 @@ class _Loop:
         rates = np.array([self.rates(done) for done in range(first, first + count)]).T
         return (*self.batches(first, count), rates.astype(self.device.dtype))
 
-    def _each(self, method: str, *arguments: str) -> None:
+    def _each(self, method: str, *arguments: str | int) -> None:
         for _, member in self.live:
             getattr(member.experiment.recorder, method)(*arguments)
 

@@ -1,7 +1,6 @@
 """Multi-head attention, shared by vision and language transformers."""
 
-from collections.abc import Hashable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -24,8 +23,14 @@ from pipeline.run.recording.kernels import (
 from pipeline.training.model_checks import no_fused_attention
 
 FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
-CHOSEN = dict(zip(FUSED, (FLASH, EFFICIENT, CUDNN), strict=True))
-OWN = {AttentionKernel.written_out: WRITTEN_OUT, AttentionKernel.recomputed: RECOMPUTED}
+# By the names of `pipeline.run.recording.kernels`.
+BY_NAME = dict(zip((FLASH, EFFICIENT, CUDNN, MATH), (*FUSED, SDPBackend.MATH), strict=True))
+ENABLED = {
+    FLASH: torch.backends.cuda.flash_sdp_enabled,
+    EFFICIENT: torch.backends.cuda.mem_efficient_sdp_enabled,
+    CUDNN: torch.backends.cuda.cudnn_sdp_enabled,
+    MATH: torch.backends.cuda.math_sdp_enabled,
+}
 
 
 class Attention(nn.Module):
@@ -118,7 +123,7 @@ def _mix(
     if drop.training:
         shapes = tuple(query.shape), tuple(key.shape)
         about = query.dtype, query.device.type, seen is not None, rate, causal
-        note_call(kernel, *shapes, *about)
+        note_kernel(_name_of, kernel.name, _allowed(kernel), *shapes, *about)
     if kernel is AttentionKernel.recomputed:
         return checkpoint(attend, query, key, value, causal, seen, drop, use_reentrant=False)
     if kernel is AttentionKernel.written_out:
@@ -136,13 +141,18 @@ def _mix(
         raise no_fused_attention(f"torch has none for {found}") from error
 
 
-def note_call(*call: Hashable) -> None:
-    """Note a call of attention in a training step: the arguments of `_name_of`. See `compile_parts`."""
-    note_kernel(_name_of, *call)
+def _allowed(kernel: AttentionKernel) -> tuple[str, ...]:
+    """Return the kernels that torch may choose from; a compiler sees no settings of torch: all."""
+    if kernel is AttentionKernel.fused:
+        return FLASH, EFFICIENT, CUDNN
+    if torch.compiler.is_compiling():
+        return tuple(ENABLED)
+    return tuple(name for name, is_enabled in ENABLED.items() if is_enabled())
 
 
 def _name_of(
-    kernel: AttentionKernel,
+    kernel: str,
+    allowed: Sequence[str],
     query_shape: Sequence[int],
     key_shape: Sequence[int],
     dtype: torch.dtype,
@@ -152,8 +162,8 @@ def _name_of(
     causal: bool,
 ) -> str:
     """Name the kernel that computes such an attention; torch's function is asked for its choice."""
-    if kernel in OWN:
-        return OWN[kernel]
+    if kernel in (WRITTEN_OUT, RECOMPUTED):
+        return kernel
     query, key = (
         torch.empty(1, *shape[1:], dtype=dtype, device=device, requires_grad=True)
         for shape in (query_shape, key_shape)
@@ -161,9 +171,9 @@ def _name_of(
     seen = None
     if is_masked:
         seen = torch.ones(1, 1, 1, key_shape[2], dtype=torch.bool, device=device)
-    with sdpa_kernel(FUSED) if kernel is AttentionKernel.fused else nullcontext():
-        choice = torch._fused_sdp_choice(query, key, key, seen, rate, causal)
-    return CHOSEN.get(SDPBackend(choice), MATH)
+    with sdpa_kernel([BY_NAME[name] for name in allowed]):
+        choice = SDPBackend(torch._fused_sdp_choice(query, key, key, seen, rate, causal))
+    return next((name for name, chosen in BY_NAME.items() if chosen == choice), MATH)
 
 
 def attend(

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from lightning_impl.models.attention import note_call
 from lightning_impl.tasks.task_loss import TaskLoss
 from pipeline.config.experiment import BackendConfig, Config
 from pipeline.errors import UserError
+from pipeline.run.recording.kernels import note_kernel
 from pipeline.run.recording.recorder import Recorder
 from pipeline.user_code import shortened
 
@@ -33,7 +33,7 @@ def compile_parts(modules: Sequence[nn.Module], loss: TaskLoss, config: BackendC
     import torch._dynamo  # loads what an uncompiled run does not need
 
     torch._dynamo.config.recompile_limit = PROGRAMS
-    torch.compiler.assume_constant_result(note_call)  # it is called as a program is made
+    torch.compiler.assume_constant_result(note_kernel)  # it is called as a program is made
     # Inductor warns that it does not find CUDA, on every machine without a GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for module in modules:

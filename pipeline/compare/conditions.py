@@ -8,6 +8,7 @@ from pipeline.compare.records import Record
 from pipeline.config.experiment import BackendConfig
 from pipeline.config.stored_config import defaults_of
 from pipeline.formatting import counted
+from pipeline.run.recording.kernels import CUDNN, EFFICIENT, FLASH, MATH, WRITTEN_OUT
 from pipeline.storage.signature import flat
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp64": "float64"}
@@ -26,6 +27,12 @@ PHRASES = {
 }
 # What a condition that is left out stands for; of all others it is unknown.
 LEFT_OUT = {"together": "one run at a time"}
+# Attention that is alike: what it keeps in memory. `auto` is of runs that do not say what it was.
+KEPT = {kernel: "nothing" for kernel in (FLASH, EFFICIENT, CUDNN, "fused")} | {
+    WRITTEN_OUT: "softmax",
+    MATH: "softmax",
+    "auto": "",
+}
 # How a line tells of the others, where the value alone would not do.
 WORDS = {
     "products": "{} products",
@@ -52,6 +59,8 @@ def conditions_of_run(record: Record) -> dict[str, str]:
         result.devices or "",
         is_fallback=bool(result.fallback),
         together=result.vectorized or 1,
+        attention=result.attention,
+        steps_per_call=result.steps_per_call,
     )
 
 
@@ -62,17 +71,21 @@ def conditions_of(
     *,
     is_fallback: bool = False,
     together: int = 1,
+    attention: str | None = None,
+    steps_per_call: int | None = None,
 ) -> dict[str, str]:
     """Return the conditions of a speed by the columns of the table; none for an empty config.
 
     `devices` is how a backend describes them; `is_fallback` if they are a CPU beside an unused GPU. So many
-    runs trained `together`.
+    runs trained `together`. `attention` and `steps_per_call` are what it took, if that is known; else the
+    config tells what was asked for.
     """
     if not config:
         return {}
     flattened = flat(dict(config))
     precision = str(flattened.get("train.precision", ""))
     devices = devices.partition(" on ")[2]
+    asked = next((str(v) for k, v in flattened.items() if k.endswith(".attention")), "")
     not_gpu = ", not on the GPU" if is_fallback else ""
     return {
         "backend": label,
@@ -81,9 +94,9 @@ def conditions_of(
         "products": str(flattened.get("accelerator.matmul_precision", "")),
         "algorithms": ALGORITHMS.get(flattened.get("accelerator.deterministic") is not False, ""),
         "devices": f"{devices}{not_gpu}",
-        "steps per call": _steps_per_call(flattened, devices),
+        "steps per call": str(steps_per_call or _steps_per_call(flattened, devices)),
         "together": f"{together} runs at once" if together > 1 else "",
-        "attention": next((str(v) for k, v in flattened.items() if k.endswith(".attention")), ""),
+        "attention": attention or asked,
         "options": _options(flattened),
     }
 
@@ -113,6 +126,7 @@ def unlike(found: Sequence[Conditions], group: str = "backend") -> str:
         sides.setdefault(one.values["backend"], []).append(one.values)
     told = {name: {key: _listed(sides[name], key) for key in PHRASES} for name in in_order(sides)}
     known = {key: {each[key] or LEFT_OUT.get(key, "") for each in told.values()} for key in PHRASES}
+    known["attention"] = {_kept(kernels) for kernels in known["attention"]}
     differing = [key for key in PHRASES if len(known[key] - {""}) > 1]
     last = [each["mode"] for name, each in told.items() if f"{name}{COMPILED}" not in told]
     if "mode" in differing and len({mode == EAGER for mode in last}) < 2:
@@ -162,6 +176,10 @@ def _mode(config: Mapping[str, object]) -> str:
         mode = config.get("backend.mode", "default")
         return "compiled" if mode == "default" else f"compiled ({mode})"
     return EAGER if spec and spec.compiles else "compiled"
+
+
+def _kept(kernels: str) -> str:
+    return " and ".join(sorted({KEPT.get(kernel, kernel) for kernel in kernels.split(" and ")}))
 
 
 def _steps_per_call(config: Mapping[str, object], devices: str) -> str:

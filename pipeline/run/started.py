@@ -17,6 +17,7 @@ from pipeline.run.banner import to_run_error
 from pipeline.run.experiment import Experiment, Job
 from pipeline.run.prepared import Prepared
 from pipeline.run.preview_inputs import InputPreview
+from pipeline.run.recording.kernels import forget_kernels
 from pipeline.run.recording.recorder import Recorder
 from pipeline.run.recording.stopwatch import Stopwatch
 from pipeline.run.start.initial_values import backend_of_values
@@ -130,6 +131,8 @@ def begin(
     initial = made_by_other_backend(prepared) if starts_fresh else None
     export = partial(on_all_ranks, folder=job.folder, device=device, world=prepared.world)
     weights = weights_of(config, export) if starts_fresh else None
+
+    forget_kernels()  # of an earlier run in this process
 
     def start(step: int | None) -> Tracker:
         if not starts_now:

@@ -45,6 +45,8 @@ class RunResult:
     seconds: Mapping[str, float] = field(default_factory=dict)  # by phase, and `total`
     throughput: float | None = None  # training samples per second
     peak_memory_mb: float | None = None  # highest of one device
+    attention: str | None = None  # kernels that training steps took: see `run.recording.kernels`
+    steps_per_call: int | None = None  # most updates of one call of the device
     vectorized: int | None = None  # runs that trained at once with it, itself included
     refused: bool = False  # a job of a sweep that was not started
     # Entries of a newer version; the last field, which JSON does not nest.
@@ -95,6 +97,7 @@ def _has_right_type(key: str, value: object) -> bool:
     """Return whether `value` has the type of the entry `key`; an entry that is not listed here is text."""
     if key in (
         "vectorized",
+        "steps_per_call",
         "device_count",
         "parameters",
         "steps",

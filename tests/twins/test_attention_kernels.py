@@ -9,12 +9,14 @@ import pytest
 import torch
 from asserts import assert_arrays_close
 from model_twins import CASES, DROPPED, Twins
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flax_impl.models.attention import _problem_of_cudnn, choose_kernel
 from lightning_impl import randomness
 from pipeline.config.models import AttentionKernel, GPTConfig, LinearConfig
 from pipeline.config.train import Precision
 from pipeline.errors import UserError
+from pipeline.run.recording.kernels import forget_kernels, noted_kernels
 
 KERNELS = [kernel for kernel in AttentionKernel if kernel is not AttentionKernel.auto]
 
@@ -30,6 +32,13 @@ def twins(case, kernel):
     return made
 
 
+def noted(call, *arguments):
+    """The kernels that a call notes."""
+    forget_kernels()
+    call(*arguments)
+    return noted_kernels()
+
+
 def gpu(precision="bf16", capability="9.0", kind="gpu"):
     """A device, as far as the choice of a kernel looks at it."""
     chip = SimpleNamespace(compute_capability=capability)
@@ -40,11 +49,28 @@ def gpu(precision="bf16", capability="9.0", kind="gpu"):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["gpt", "encoder_decoder"])
 def test_every_kernel_has_the_same_outputs_and_gradients(name):
+    forget_kernels()
     expected = twins(CASES[name], AttentionKernel.written_out).with_flax(True)
+    assert noted_kernels() == "written_out"
     recomputed = twins(CASES[name], AttentionKernel.recomputed).with_flax(True)
+    assert noted_kernels() == "recomputed and written_out"
     assert_arrays_close(recomputed, expected)
     for kernel in KERNELS:
+        forget_kernels()
         assert_arrays_close(twins(CASES[name], kernel).with_torch(True), expected)
+        fused = kernel is AttentionKernel.fused  # by torch's kernel for a CPU
+        assert noted_kernels() == ("flash" if fused else kernel.name)
+
+
+def test_what_torch_chooses_is_noted_in_training_alone(configure):
+    plain, dropped = (twins(case["gpt"], AttentionKernel.auto) for case in (CASES, DROPPED))
+    key = randomness.step_key(configure("train.randomness=shared"), 0)
+    assert noted(plain.with_torch, True) == "flash"
+    assert noted(dropped.with_torch, True) == "math"  # torch has no other with dropout for a CPU
+    assert noted(dropped.with_torch, True, key) == "written_out"
+    assert noted(dropped.with_torch, False) == ""
+    with sdpa_kernel(SDPBackend.MATH):
+        assert noted(plain.with_torch, True) == "math"
 
 
 def test_torch_has_no_fused_kernel_for_shared_masks_or_for_dropout_on_a_cpu(configure):

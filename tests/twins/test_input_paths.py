@@ -42,5 +42,6 @@ def test_several_steps_per_compiled_call_are_the_same_steps(train, tmp_path):
     )
     expected = [each[:10].mean(), each[10:20].mean(), each[20:].mean()]
     np.testing.assert_allclose(means, expected, rtol=1e-10)
-    singly, together = (RunFolder(tmp_path / name).result.test for name in ("singly", "together"))
-    assert together == pytest.approx(singly, rel=1e-10)
+    singly, together = (RunFolder(tmp_path / name).result for name in ("singly", "together"))
+    assert together.test == pytest.approx(singly.test, rel=1e-10)
+    assert [singly.steps_per_call, together.steps_per_call] == [1, 5]

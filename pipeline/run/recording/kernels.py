@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Hashable
 
+from pipeline.config.models import AttentionKernel
+
 # The softmax is never in memory.
 FLASH, EFFICIENT, CUDNN = "flash", "efficient", "cudnn"
 # It is kept for the gradient: by torch's own function, and by ours.
-MATH, WRITTEN_OUT = "math", "written out"
-RECOMPUTED = "recomputed"  # it is computed again for the gradient
+MATH, WRITTEN_OUT = "math", AttentionKernel.written_out.name
+RECOMPUTED = AttentionKernel.recomputed.name  # it is computed again for the gradient
 
 # A layer may be traced by a compiler, which must see no more than constants: kernels are named later.
 _NOTED: set[tuple[Callable[..., str], tuple[Hashable, ...]]] = set()

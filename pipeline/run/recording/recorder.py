@@ -12,6 +12,7 @@ from pipeline.loggers.progress import NoProgress, Progress
 from pipeline.loggers.tracker import Tracker
 from pipeline.run.backends import Device
 from pipeline.run.recording.best_tracker import BestTracker
+from pipeline.run.recording.kernels import noted_kernels
 from pipeline.run.recording.metric_window import MetricWindow
 from pipeline.run.recording.step_observer import Observer
 from pipeline.run.recording.stopwatch import Stopwatch
@@ -33,6 +34,7 @@ class Recorder:
         intervals: steps to log and to evaluate at.
         schedule: factor on the learning rate by step.
         step: updates done.
+        steps_per_call: most updates of one call of the device; 0 before the first.
         facts: `parameters`, `init_digest` and `data_digest` of the run's start.
     """
 
@@ -56,7 +58,7 @@ class Recorder:
         self.stop_signal, self.stopwatch = stop_signal or StopSignal(), stopwatch or Stopwatch()
         self.window = MetricWindow(data, config.train.batch_size)
         self.evaluations = BestTracker(config, data.task)
-        self.step = 0
+        self.step = self.steps_per_call = 0
         self.facts: dict[str, int | str] = {}
         self._open_tracker = open_tracker
         self._tracker: Tracker | None = None
@@ -111,6 +113,7 @@ class Recorder:
         Raises:
             Diverged: a loss since the last line is not finite.
         """
+        self.note_call(1)
         self.step = step
         self.window.add(values)
         if self.intervals.logs(step):
@@ -118,6 +121,10 @@ class Recorder:
             seconds, rate = self.stopwatch.end_lap(), self.learning_rate(step - 1)
             self._log(step, self.window.close(step, seconds, rate))
             self.stopwatch.start_lap()
+
+    def note_call(self, steps: int) -> None:
+        """Note a call of the device that takes so many steps."""
+        self.steps_per_call = max(self.steps_per_call, steps)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         about = {"perf/seconds": self.stopwatch.elapsed, "epoch": self.intervals.epoch(step)}
@@ -225,6 +232,8 @@ class Recorder:
             epochs=self.intervals.epoch(self.step),
             metrics=dict(self._tracker.last) if self._tracker else {},
             seconds=self.stopwatch.seconds | {"total": self.stopwatch.part},
+            attention=(noted_kernels() if self.steps_per_call else "") or None,
+            steps_per_call=self.steps_per_call or None,
             throughput=self.window.throughput,
             peak_memory_mb=self.window.peak_memory_mb,
         )

@@ -157,6 +157,24 @@ def test_runs_that_trained_at_once_are_not_like_those_of_the_other_backend_alone
     assert told.endswith("torch_compiled trained one run at a time, jax trained 4 runs at once")
 
 
+def test_what_a_run_took_is_told_instead_of_what_was_asked_for(write_run, tmp_path):
+    def told(torch, jax):
+        for backend, kernels in (("torch_compiled", torch), ("jax", jax)):
+            took = {"attention": kernels, "steps_per_call": 4} if kernels else {}
+            name = f"{torch}-{jax}/{backend}"
+            write_run(name, f"backend={backend} model=vit dataset=cifar10", result=took)
+        return conditions(comparison([tmp_path / f"{torch}-{jax}"]).records)
+
+    found = told("flash", "written_out")
+    assert {one.values["steps per call"] for one in found} == {"4"}
+    sentence = "torch_compiled with flash attention, jax with written_out attention"
+    assert unlike(found) == f"not like with like: {sentence}"
+    # The same is in memory; and an older run does not tell.
+    assert {one.values["attention"] for one in told("flash", None)} == {"flash", "auto"}
+    for pair in (("efficient and flash", "cudnn"), ("math", "written_out"), ("cudnn", None)):
+        assert unlike(told(*pair)) == ""
+
+
 def write_pair(write_run, ours, theirs, overrides="", **results):
     """Write a run on each backend."""
     for name, losses in (("torch", ours), ("jax", theirs)):
