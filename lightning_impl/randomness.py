@@ -159,12 +159,13 @@ class NamedDropout(nn.Dropout):
 
     path, rank, calls = "", 0, 0
     task = -1  # the backward pass in which the key was set, if any
-    key: Key | None = None
+    key: Key | None = None  # of the step and the layer's first call
+    step_key: Key | None = None
     drawn: dict[str, LayerDraw] | None = None  # notes the masks
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return `input` with some numbers at zero, in the same shape."""
-        if not self.training or self.key is None or self.p in (0, 1):
+        if not self.training or self.key is None or self.step_key is None or self.p in (0, 1):
             return super().forward(input)
         # A call that a checkpoint repeats in the backward pass has the mask of the first.
         is_repeated = torch._C._current_graph_task_id() != self.task
@@ -178,7 +179,8 @@ class NamedDropout(nn.Dropout):
         called = self.path if self.calls == 1 else f"{self.path}#{self.calls}"
         if self.drawn is not None:
             self.drawn[called] = LayerDraw(MASK, 1 - self.p, input.numel(), called)
-        key = _fold_in(self.key, number_of(called))
+        is_first = called == self.path
+        key = self.key if is_first else _fold_in(self.step_key, number_of(called))
         kept = draw_mask(key, self.p, input, input.shape, self.rank)
         return torch.where(kept, input / (1 - self.p), torch.zeros_like(input))
 
@@ -194,14 +196,14 @@ def use_key(
 
     Only here: Flax passes keys to layers itself. `drawn` notes the masks of torch's own layers.
     """
-    layers: dict[str, Dropout] = {}
+    layers: dict[str, Dropout | NamedDropout] = {}
     for name, module in model.named_modules():
         if type(module) is nn.Dropout and names_masks:
             module.__class__ = NamedDropout
         if isinstance(module, NamedDropout):
-            module.path, module.key, module.rank, module.calls = name, key, rank, 0
+            module.path, module.step_key, module.calls = name, key, 0
             module.drawn, module.task = drawn, torch._C._current_graph_task_id()
-        if isinstance(module, Dropout):
+        if isinstance(module, Dropout | NamedDropout):
             layers[name], module.key, module.rank = module, None, rank
     if key is not None:
         for layer, own in zip(layers.values(), _keys_of(key, [*layers]), strict=True):

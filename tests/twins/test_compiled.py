@@ -136,12 +136,15 @@ def test_a_compiled_run_resumes_compiled_bit_for_bit_and_on_the_others_within_ro
 
 @pytest.mark.slow
 def test_compiled_torch_draws_shared_masks_and_averages_weights_as_torch_does(train_on):
-    # One mask: Inductor takes ten seconds for each.
-    model = "model=vit model.depth=1 model.width=8 model.heads=2 model.drop_path=0.2"
+    model = (
+        "model=vit model.depth=1 model.width=8 model.heads=2 model.dropout=0.1 model.drop_path=0.2"
+    )
     shared = f"{model} train.randomness=shared train.ema=0.9 train.accumulate=2"
     overrides = RUN.replace("model=mlp model.hidden=[8]", shared)
     eager, compiled = (train_on(name, overrides) for name in ("torch", "torch_compiled"))
     np.testing.assert_allclose(losses(compiled), losses(eager), rtol=1e-10)
+    for result in (RunFolder(folder).result for folder in (eager, compiled)):
+        assert [result.attention, result.steps_per_call] == ["written_out", 1]
 
 
 def test_jax_is_not_compiled_once_more(configure):

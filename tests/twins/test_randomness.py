@@ -117,6 +117,17 @@ def test_random_bits_of_any_shape_match_jax(words, shape):
     np.testing.assert_array_equal(found.numpy().view(np.uint32), expected)
 
 
+@pytest.mark.parametrize("rank", [0, 3, 2**28])
+@pytest.mark.parametrize("rate", RATES)
+def test_a_compiled_program_draws_the_same_masks(rate, rank):
+    key, _ = as_key((2**31 + 7, 2**32 - 9))
+    shape = torch.Size((3, 2))
+    expected = torch_randomness.draw_mask(key, rate, torch.ones(shape), shape, rank)
+    words = [*map(int, key), rank * shape.numel(), torch_randomness._least(rate)]
+    found = torch_randomness._draw_flat(torch.tensor(words, dtype=torch.int32), shape.numel())
+    assert torch.equal(found.view(shape), expected)
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("layer", ["Dropout", "DropPath"])
 @pytest.mark.parametrize(
