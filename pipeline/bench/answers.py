@@ -35,7 +35,12 @@ def measured_of(
         layers=layers.get(side.name, {}),
         device=start.device,
         conditions=conditions_of(
-            side.name, plain(side.config), start.device, is_fallback=bool(start.fallback)
+            side.name,
+            plain(side.config),
+            start.device,
+            is_fallback=bool(start.fallback),
+            attention=start.attention,
+            steps_per_call=start.unit,
         ),
     )
 

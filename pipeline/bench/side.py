@@ -28,6 +28,7 @@ from pipeline.errors import RunFailed, UserError
 from pipeline.run import backends
 from pipeline.run.backends import Backend, Device, LayerTimes
 from pipeline.run.experiment import Experiment
+from pipeline.run.recording.kernels import noted_kernels
 from pipeline.run.recording.recorder import Recorder
 from pipeline.user_code import is_out_of_memory, shortened
 
@@ -56,6 +57,7 @@ class Ready:
     memory_mb: float  # peak so far
     parameters: int
     unit: int  # turns are whole multiples of so many steps
+    attention: str = ""  # kernels that it took
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class TurnRecorder(BenchRecorder):
             self.device.peak_memory_mb(),
             int(self.facts["parameters"]),
             unit,
+            noted_kernels(),
         )
 
 
