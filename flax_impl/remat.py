@@ -1,8 +1,7 @@
 """Blocks of a model: what is computed, or gathered, again for the gradient instead of kept."""
 
-import re
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,12 +9,11 @@ import flax.linen as nn
 import jax
 from jax.extend.core import Primitive
 
-from flax_impl.adapters.adapted import Adapted
+from flax_impl.adapters.adapted import Adapted, flat_arrays
+from flax_impl.adapters.recompute import BLOCK, recomputing
 from flax_impl.device import Device, PyTree
 from flax_impl.sharding import shardings
 from pipeline.errors import UserError
-
-BLOCK = re.compile(r".+\.\d+")  # name of a member of one of torch's module lists
 
 
 class _Blocks:
@@ -26,9 +24,11 @@ class _Blocks:
     """
 
     def __init__(self, model: nn.Module, device: Device, gather: bool, remat: bool) -> None:
-        is_linen = not isinstance(model, Adapted)  # modules of other libraries have none inside
-        self.device, self.gather = device, gather and device.sharded and is_linen
-        self.remat, self._is_inside = remat and is_linen, False
+        self.is_linen = not isinstance(
+            model, Adapted
+        )  # modules of other libraries have none inside
+        self.device, self.gather = device, gather and device.sharded and self.is_linen
+        self.remat, self._is_inside = remat, False
         self._before: list[jax.Array] = []  # the input of the last block
 
     def gather_others(self, params: PyTree) -> PyTree:
@@ -43,7 +43,9 @@ class _Blocks:
 
     def active(self) -> AbstractContextManager:
         """While active, calls of blocks are wrapped."""
-        return nn.intercept_methods(self.intercept)
+        if self.is_linen:
+            return nn.intercept_methods(self.intercept)
+        return recomputing() if self.remat else nullcontext()
 
     def intercept(
         self, call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
@@ -86,19 +88,28 @@ class _Blocks:
 
 
 def wrap_blocks(
-    model: nn.Module, names: Iterable[str], device: Device, gather: bool, remat: bool
+    model: nn.Module, names: Mapping[str, PyTree], device: Device, gather: bool, remat: bool
 ) -> _Blocks:
-    """Wrap the calls of a model's blocks while the result is active; `names` are those of its modules.
+    """Wrap the calls of a model's blocks while the result is active; `names` are those of its parameters.
 
     Raises:
         UserError: the model has no blocks to rematerialise.
     """
     blocks = _Blocks(model, device, gather, remat)
-    if remat and not (blocks.remat and any(map(BLOCK.fullmatch, names))):
-        allowed = "false for this model: it has no linen modules with names like blocks.0"
+    if remat and not any(map(BLOCK.fullmatch, _paths(names, blocks.is_linen))):
+        allowed = "false for this model: it has no modules with names like blocks.0"
         hint = "Leave it out, or rematerialise inside your own model (nnx.remat, jax.checkpoint)."
         raise UserError("train.remat", "true", allowed, hint)
     return blocks
+
+
+def _paths(names: Mapping[str, PyTree], is_linen: bool) -> Iterable[str]:
+    """Yield the paths of the modules whose calls may be those of blocks."""
+    if is_linen:
+        yield from names
+        return
+    for path in flat_arrays(names):
+        yield from (".".join(path[:depth]) for depth in range(2, len(path)))
 
 
 def _is_product(primitive: Primitive, *shapes: object, **options: Any) -> bool:

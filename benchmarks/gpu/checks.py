@@ -15,6 +15,7 @@ SECTIONS = ("checks", "parity", "speed")
 PARITY = {
     "cnn": ("model=cnn", "train.steps=20"),
     "resnet18": ("model=resnet18", "model.width=16", "train.steps=10"),
+    "vit": ("model=vit", "train.steps=10"),  # of an odd number of tokens
     "gpt": ("model=gpt", "dataset=text", "dataset.max_bytes=200_000", "train.steps=10"),
 }
 PRECISIONS = ("fp64", "fp32", "bf16")
@@ -127,8 +128,12 @@ def _parity(on: str) -> Iterator[Check]:
 
 
 def _small_parity(model: str) -> tuple[str, ...]:
-    small = {"gpt": (*SMALL_TRANSFORMER, "dataset.length=8"), "resnet18": ("model.width=4",)}
-    return ("dataset.limit=64", *small[model]) if model in small else ("dataset.limit=64",)
+    small = {
+        "vit": SMALL_TRANSFORMER,
+        "gpt": (*SMALL_TRANSFORMER, "dataset.length=8"),
+        "resnet18": ("model.width=4",),
+    }
+    return ("dataset.limit=64", *small.get(model, ()))
 
 
 def _benches(on: str, turns: float) -> Iterator[Check]:

@@ -12,6 +12,8 @@ from jax.custom_batching import custom_vmap
 # Takes the dotted path of a module, its call, and its arguments; returns what the call does.
 Observe = Callable[[str, Callable, tuple, dict], Any]
 _OBSERVE: ContextVar[Observe | None] = ContextVar("observe", default=None)
+# True inside a function that is traced as a whole, and may be mapped over a batch afterwards.
+IS_TRACED_FIRST: ContextVar[bool] = ContextVar("is_traced_first", default=False)
 
 
 @contextmanager
@@ -38,12 +40,13 @@ def on_batch(
     The axes over which it is mapped come first. The function keeps the shape, and returns numbers of a
     `dtype`; their derivative is zero.
     """
-    if not hasattr(x, "batch_dim"):  # which a tracer of vmap has
+    is_mapped = hasattr(x, "batch_dim")  # which a tracer of vmap has
+    if not is_mapped and not IS_TRACED_FIRST.get():
         return function(x)
 
     @custom_vmap
     def call(x: jax.Array) -> jax.Array:
-        return jnp.zeros(x.shape, dtype)
+        return jnp.zeros(x.shape, dtype) if is_mapped else function(x)
 
     @call.def_vmap
     def call_on_batch(size: int, is_batched: list[bool], x: jax.Array) -> tuple[jax.Array, bool]:

@@ -20,6 +20,7 @@ from flax_impl.adapters.equinox_module import (
     with_state,
 )
 from flax_impl.adapters.keywords import KEYS, training_keywords
+from flax_impl.adapters.recompute import Recomputed
 from flax_impl.adapters.scopes import Around, named
 from flax_impl.adapters.tree import Tree
 from flax_impl.device import PyTree
@@ -143,7 +144,9 @@ class FromEquinox(Adapted):
         batched = jax.vmap(call, out_axes=(0, None), axis_name=axis_of(module))
         keys = jax.random.split(self._key(), len(inputs[0]))
         layers = Layers(self.dropout_key, is_last=False)
-        with named(dict(modules_of(module)), _wide_norms(layers.around(_rate))):
+        blocks = Recomputed(_take_apart, modules_of)
+        around = blocks.around(_wide_norms(layers.around(_rate)))
+        with named(dict(modules_of(module)), around) as blocks.paths:
             outputs, after = batched(keys, *map(_channels_first, inputs))
         return jax.tree.map(_channels_last, outputs) if has_images else outputs, after
 
@@ -162,6 +165,14 @@ def _trees(module: Any, state: Any) -> tuple[Tree, Tree]:
         return eqx.is_array(leaf) and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
     return Tree.of(module, PARAMS, is_held), named_state(module, state)
+
+
+def _take_apart(module: Any) -> tuple[PyTree, Callable[[PyTree], Any]]:
+    """Return a module's arrays, and what makes it of others."""
+    import equinox as eqx
+
+    arrays, others = eqx.partition(module, eqx.is_array)
+    return arrays, lambda arrays: eqx.combine(arrays, others)
 
 
 def _with_shapes(tree: Tree) -> Tree:

@@ -1,6 +1,7 @@
 """A user's own Flax NNX module as a linen module."""
 
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -12,6 +13,7 @@ from flax import nnx
 from flax_impl.adapters.adapted import COLLECTIONS, PARAMS, Adapted, Path, flat_arrays, in_own_type
 from flax_impl.adapters.dropout import Layers
 from flax_impl.adapters.keywords import training_keywords
+from flax_impl.adapters.recompute import Recomputed
 from flax_impl.adapters.scopes import named
 from flax_impl.device import PyTree
 from flax_impl.layers import KINDS, Kind
@@ -56,7 +58,11 @@ class FromNNX(Adapted):
         takes = signature(module.__call__).parameters
         options: dict[str, object] = {**training_keywords(module.__call__, train)}
         options |= {"rngs": nnx.Rngs(key)} if "rngs" in takes else {}
-        with named(_layers(module), Layers(self.dropout_key, is_last=True).around(_rate)):
+        blocks = Recomputed(
+            _take_apart, lambda block: _layers(block).items(), nnx.state, nnx.update
+        )
+        around = blocks.around(Layers(self.dropout_key, is_last=True).around(_rate))
+        with named(_layers(module), around) as blocks.paths:
             outputs = module(*map(self.in_dtype, inputs), **options)
         after = _arrays_of(module)
         self.write({name: after[name] for name in self.written})
@@ -114,6 +120,12 @@ def _is_one(layer: Any) -> bool:
 def _layers(module: nnx.Module) -> dict[str, nnx.Module]:
     """Return a module and those within it, by their dotted paths."""
     return {".".join(_names(path)): layer for path, layer in nnx.iter_modules(module)}
+
+
+def _take_apart(module: nnx.Module) -> tuple[PyTree, Callable[[PyTree], nnx.Module]]:
+    """Return a module's state, and what makes it of another."""
+    graph, state = nnx.split(module)
+    return state, partial(nnx.merge, graph)
 
 
 def _rate(layer: nnx.Module, kwargs: dict) -> float | None:

@@ -21,10 +21,10 @@ def _plainly(path: str, module: Any, call: Callable, args: tuple, kwargs: dict) 
 
 
 @contextmanager
-def named(modules: Mapping[str, object], around: Around = _plainly) -> Generator[None]:
+def named(modules: Mapping[str, object], around: Around = _plainly) -> Generator[dict[int, str]]:
     """While active, let the call of each module, by its dotted path, open a scope with its name.
 
-    `around` makes the call.
+    `around` makes the call. Yields the paths by the identity of the module; others may be added.
     """
     paths = {id(module): path for path, module in modules.items() if path}
     owners = {_owner_of_call(type(module)) for module in modules.values()} - {None}
@@ -51,7 +51,7 @@ def named(modules: Mapping[str, object], around: Around = _plainly) -> Generator
         try:
             for owner, call in calls.items():
                 type.__setattr__(owner, "__call__", scoped(call))
-            yield
+            yield paths
         finally:
             for owner, call in calls.items():
                 type.__setattr__(owner, "__call__", call)

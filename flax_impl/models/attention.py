@@ -129,14 +129,32 @@ def _fused(
     query: jax.Array, key: jax.Array, value: jax.Array, causal: bool, seen: jax.Array | None
 ) -> jax.Array:
     """`attend` without dropout, by cuDNN."""
+    batch, _, length, _ = query.shape
+    others, ends = key.shape[2], [None, None]
     if seen is not None:
-        batch, _, length, _ = query.shape
-        seen = jnp.broadcast_to(seen, (batch, 1, length, key.shape[2]))
-    by_length = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+        seen = jnp.broadcast_to(seen, (batch, 1, length, others))
+    if length % 2 or others % 2:  # JAX refuses such lengths in training
+        query, key, value = map(_to_even, (query, key, value))
+        seen = None if seen is None else _to_even(_to_even(seen).swapaxes(2, 3)).swapaxes(2, 3)
+        ends = [jnp.full(batch, size, jnp.int32) for size in (length, others)]
+    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
     mixed = jax.nn.dot_product_attention(
-        *by_length, mask=seen, is_causal=causal, implementation="cudnn"
+        query,
+        key,
+        value,
+        mask=seen,
+        is_causal=causal,
+        query_seq_lengths=ends[0],
+        key_value_seq_lengths=ends[1],
+        implementation="cudnn",
     )
-    return jnp.swapaxes(mixed, 1, 2)
+    return jnp.swapaxes(mixed, 1, 2)[:, :, :length]
+
+
+def _to_even(x: jax.Array) -> jax.Array:
+    """Append zeros to an odd length, the third axis. Only here: torch's kernels take any length."""
+    odd = x.shape[2] % 2
+    return jnp.pad(x, [(0, odd if axis == 2 else 0) for axis in range(x.ndim)]) if odd else x
 
 
 def attend(

@@ -50,6 +50,24 @@ class Program:
         """Number of calls of a library whose name begins so."""
         return len(re.findall(rf'custom_call_target="{re.escape(target)}', self.text))
 
+    def meanwhile(self) -> list[int]:
+        """Number of kernels between the start and the end of each communication."""
+        lines, found = self.text.splitlines(), []
+        for at, line in enumerate(lines):
+            name = re.match(r"\s*%?([\w-]+-start[\w.]*) = ", line)
+            if not (
+                name and re.search(r" (all-reduce|all-gather|reduce-scatter|async)-start\(", line)
+            ):
+                continue
+            own = re.compile(rf"-done\(%?{re.escape(name[1])}\)")
+            kernels = 0
+            for later in lines[at + 1 :]:
+                if own.search(later):
+                    break
+                kernels += " fusion(" in later or " custom-call(" in later
+            found.append(kernels)
+        return found
+
     @property
     def temporary_mb(self) -> float:
         """Memory that a step takes on each device, beside state and batches."""

@@ -3,11 +3,17 @@
 Needs JAX's CUDA plugin: `make aot` installs it aside, `pip install -e '.[aot]'` into the environment.
 """
 
+import jax
+import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 pytest.importorskip("jax_cuda13_plugin", reason="needs the extra aot: make aot")
 
-from compile_ahead import compile_step
+from compile_ahead import Program, compile_step, h100s
+
+from flax_impl.checkpoints import _sum_words
+from flax_impl.device import DATA
 
 # Small batches of data that are made: shapes decide which kernels there are, not their sizes.
 IMAGES = "dataset=digits train.batch_size=16"
@@ -54,6 +60,52 @@ def test_every_model_compiles_in_every_precision(compiled, model, precision):
     assert program.count("while") >= 1  # steps of a call are a loop, not repeated
     donated = program.memory.alias_size_in_bytes
     assert donated > 0.9 * program.memory.output_size_in_bytes  # the state is written in place
+
+
+OPTIMIZERS = (
+    "sgd", "adam", "adamw", "amsgrad", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "radam",
+    "lion", "lamb", "muon",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [o if o in ("adamw", "muon") else pytest.param(o, marks=pytest.mark.slow) for o in OPTIMIZERS],
+)
+def test_every_optimizer_updates_its_slots_in_place(compiled, optimizer):
+    case = f"model=mlp {IMAGES} optimizer={optimizer} train.clip_norm=1"
+    program = compiled(f"{case} train.ema=0.9")
+    assert program.memory.alias_size_in_bytes > 0.9 * program.memory.output_size_in_bytes
+    assert program.count("sort") == program.count("scatter") == 0
+    # Nothing is copied to the host and back, as the number of steps.
+    assert program.count("send") == program.count("recv") == program.calls("xla_python") == 0
+
+
+BIG_IMAGES = "dataset=synthetic dataset.shape=[224,224,3] dataset.samples=256"
+LONG_TOKENS = "dataset=text dataset.max_bytes=200_000 dataset.length=1024"
+# Each with its batch and the layers of its blocks: all of one, and as many as show what another takes.
+PRESETS = {
+    "vit_tiny": (f"{BIG_IMAGES} train.batch_size=64", 2),
+    "vit_small": (f"{BIG_IMAGES} train.batch_size=64", 12),
+    "vit_base": (f"{BIG_IMAGES} train.batch_size=64", 2),
+    "resnet50": (f"{BIG_IMAGES} train.batch_size=64 model.stem=imagenet", None),
+    "gpt2": (f"{LONG_TOKENS} train.batch_size=16", 12),
+    "gpt2_medium": (f"{LONG_TOKENS} train.batch_size=8", 2),
+    "gpt2_large": (f"{LONG_TOKENS} train.batch_size=4", 2),
+    "gpt2_xl": (f"{LONG_TOKENS} train.batch_size=4", 2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", PRESETS)
+def test_models_of_the_sizes_of_their_papers_fit_an_h100(compiled, model):
+    overrides, depth = PRESETS[model]
+    layers = "" if depth is None else f"model.depth={depth} model.dropout=0"
+    program = compiled(f"model={model} {overrides} {layers} train.precision=bf16")
+    assert program.argument_mb + program.temporary_mb < 40_000
+    assert program.count("sort") <= 1  # of equal tokens
+    if depth is not None:
+        assert program.calls("__cudnn$fmhaSoftmaxBackward") == depth
 
 
 @pytest.mark.parametrize(
@@ -106,6 +158,14 @@ def test_attention_keeps_no_softmax_and_is_cudnn_s_in_bf16(compiled, precision, 
     assert two.temporary_mb - one.temporary_mb < most
 
 
+@pytest.mark.parametrize("model", ["vit", "gpt"])
+def test_cudnn_s_attention_takes_odd_lengths(compiled, model):
+    data = {"vit": IMAGES, "gpt": TOKENS.replace("length=32", "length=33")}[model]
+    case = f"model={model} {data} {SMALL} model.dropout=0 train.precision=bf16"
+    program = compiled(f"{case} model.attention=fused")
+    assert program.calls("__cudnn$fmhaSoftmaxBackward") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("dropout", "calls"), [(0.0, 1), (0.1, 0)])
 def test_devices_share_the_batch_of_an_attention(compiled, dropout, calls):
@@ -115,6 +175,27 @@ def test_devices_share_the_batch_of_an_attention(compiled, dropout, calls):
     assert eight.count("all-gather") == 0
     if calls:
         assert eight.temporary_mb < 30  # 126 on one device
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_gradients_are_summed_while_others_are_computed(compiled, strategy):
+    case = f"model=gpt {TOKENS} model.width=256 model.heads=4 model.depth=3"
+    apart = {"xla_gpu_all_reduce_combine_threshold_bytes": 2**20}
+    program = compiled(f"{case} accelerator.strategy={strategy}", 8, **apart)
+    overlapped = [kernels for kernels in program.meanwhile() if kernels]
+    assert len(overlapped) >= 2
+    assert sum(overlapped) > 20
+
+
+def test_the_checksum_of_a_checkpoint_is_computed_where_the_arrays_are():
+    mesh = h100s(8)
+    sharding = NamedSharding(mesh, PartitionSpec(None, DATA))
+    array = jax.ShapeDtypeStruct((4096, 8192), np.float32, sharding=sharding)
+    program = Program(_sum_words.lower(array).compile())
+    assert program.argument_mb == pytest.approx(128 / 8, rel=0.01)
+    assert program.temporary_mb < 1
+    assert program.count("all-gather") == 0 < program.count("all-reduce")
 
 
 @pytest.mark.slow

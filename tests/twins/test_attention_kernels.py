@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from asserts import assert_arrays_close
 from model_twins import CASES, DROPPED, Twins
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from flax_impl.models.attention import _problem_of_cudnn, choose_kernel
+from flax_impl.models.attention import _fused, _problem_of_cudnn, attend, choose_kernel
 from lightning_impl import randomness
 from pipeline.config.models import AttentionKernel, GPTConfig, LinearConfig
 from pipeline.config.train import Precision
@@ -130,3 +131,28 @@ def test_jax_says_why_it_has_no_fused_kernel():
         found = _problem_of_cudnn(jnp.zeros((1, 1, 2, width), dtype), rate)
         assert found.endswith(problem)
         assert bool(found) == bool(problem)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize("length", [6, 7])
+def test_odd_lengths_are_filled_up_for_cudnn_without_an_effect(monkeypatch, causal, masks, length):
+    kernel = jax.nn.dot_product_attention
+
+    def on_cpu(*args, implementation, **options):
+        assert implementation == "cudnn"
+        assert all(x.shape[1] % 2 == 0 for x in args)
+        return kernel(*args, **options, implementation="xla")
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", on_cpu)
+    keys = jax.random.split(jax.random.key(0), 3)
+    heads = [jax.random.normal(key, (3, 2, length, 8)) for key in keys]
+    seen = jnp.arange(length)[None, None, None] < jnp.array([3, 5, 6])[:, None, None, None]
+    seen = seen if masks and not causal else None
+
+    def gradients(mix):
+        return jax.grad(lambda heads: (mix(*heads, causal, seen) ** 2).sum())(heads)
+
+    wanted = gradients(lambda *args: attend(*args, lambda weights: weights))
+    for found, expected in zip(gradients(_fused), wanted, strict=True):
+        np.testing.assert_allclose(found, expected, atol=2e-5)

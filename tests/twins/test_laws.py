@@ -140,6 +140,7 @@ ONE_SIDED_FILES = {
     "flax_impl/adapters/adapted.py": KINDS,
     "flax_impl/adapters/keywords.py": KINDS,
     "flax_impl/adapters/calls.py": KINDS,
+    "flax_impl/adapters/recompute.py": KINDS,
     "flax_impl/adapters/dropout.py": KINDS,
     "flax_impl/adapters/from_nnx.py": KINDS,
     "flax_impl/adapters/from_equinox.py": KINDS,

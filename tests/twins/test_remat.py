@@ -1,5 +1,6 @@
 """Blocks whose activations are computed again: less memory, the same numbers."""
 
+import jax
 import pytest
 from asserts import assert_rows_close
 from short_runs import lines
@@ -35,6 +36,30 @@ def test_a_run_that_computes_activations_again_logs_the_same_numbers(
     assert_rows_close(found, wanted, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("randomness", ["shared", "native"])
+@pytest.mark.parametrize("model", ["NNXBlocks", "EquinoxBlocks"])
+def test_blocks_of_other_libraries_are_computed_again_with_the_same_numbers(
+    train, tmp_path, monkeypatch, model, randomness
+):
+    if "Equinox" in model:
+        pytest.importorskip("equinox")
+    case = f"model=own model.jax=tests.own_blocks:{model} train.randomness={randomness}"
+    checkpoints, checkpoint = [], jax.checkpoint
+
+    def counted(body, **options):
+        checkpoints.extend([body] * ("Recomputed" in getattr(body, "__qualname__", "")))
+        return checkpoint(body, **options)
+
+    monkeypatch.setattr(jax, "checkpoint", counted)
+    for remat in ("false", "true"):
+        assert train(remat, "jax", f"{SHORT} {case} train.remat={remat}") == 0
+        assert len(checkpoints) % 3 == 0  # one for each block, at each trace
+        assert bool(checkpoints) == (remat == "true")
+    found, wanted = lines(tmp_path / "true"), lines(tmp_path / "false")
+    assert len(wanted) >= 5
+    assert_rows_close(found, wanted, rtol=1e-11, atol=1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", ["false", "true"])
 def test_devices_that_gather_each_block_by_itself_log_the_numbers_of_one(train, tmp_path, remat):
@@ -46,7 +71,7 @@ def test_devices_that_gather_each_block_by_itself_log_the_numbers_of_one(train, 
 
 
 @pytest.mark.parametrize(
-    ("backend", "reason"), [("torch", "no nn.Sequential"), ("jax", "no linen modules with names")]
+    ("backend", "reason"), [("torch", "no nn.Sequential"), ("jax", "no modules with names")]
 )
 def test_a_model_without_blocks_is_refused(train, backend, reason):
     wanted = (
