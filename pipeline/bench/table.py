@@ -37,9 +37,12 @@ def growth_table(bench: Bench) -> Table:
 
 def layers_table(bench: Bench) -> Table:
     """Return a row for each layer; see `layers_rows`."""
-    return filled(
-        framed("time by layer in a training step", layers_head(bench)), layers_rows(bench)
-    )
+    titles, before = [], ""
+    for title in layers_head(bench):  # narrow columns: a backend's name stands above its first
+        name, _, kind = title.rpartition(": ")
+        titles.append(f"{name if name != before else ''}\n{kind}" if name else title)
+        before = name
+    return filled(framed("time by layer in a training step", titles), layers_rows(bench))
 
 
 def used_table(bench: Bench) -> Table:

@@ -14,7 +14,7 @@ from pipeline.bench.report.page import page
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.sentence import answer, reference, sentences
 from pipeline.bench.statistics import FEWEST
-from pipeline.bench.table import growth_rows, speed_rows
+from pipeline.bench.table import growth_rows, layers_table, speed_rows
 from pipeline.compare.conditions import conditions_of
 from pipeline.config.experiment import plain
 
@@ -170,6 +170,8 @@ def test_layers_stand_side_by_side_by_name_with_their_part_of_the_step():
         replace(measured("jax", 32, 1.0), layers=jax),
     )
     assert layers_head(made)[2::3] == ["torch: forward ms", "jax: forward ms"]
+    titles = [str(column.header) for column in layers_table(made).columns]
+    assert titles[2:6] == ["torch\nforward ms", "\nbackward ms", "\n%", "jax\nforward ms"]
     assert layers_rows(made) == [
         ["fp32, 32", "conv1", "1", "2", "75", "0.5", "0.5", "25"],
         ["fp32, 32", "(model itself)", "–", "–", "–", "1", "0", "25"],
