@@ -65,6 +65,8 @@ def main(arguments: Sequence[str]) -> int:
             raise
         print(explain(error), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before anything was measured
+        return 130
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE

@@ -39,6 +39,7 @@ def measure(plan: Plan, report: Report) -> Bench:
     Raises:
         UserError: an override or the experiment itself is refused.
         RunFailed: nothing could be measured.
+        KeyboardInterrupt: Ctrl-C came before anything was measured.
     """
     made = Measurement(plan, report)
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
@@ -53,6 +54,8 @@ def measure(plan: Plan, report: Report) -> Bench:
             made.note("interrupted: what was not measured by then is missing")
     bench = made.bench
     if not any(one.train for one in bench.measured):
+        if made.interrupted:
+            raise KeyboardInterrupt
         reasons = dict.fromkeys(f"{one.backend}: {one.error}" for one in bench.measured)
         raise RunFailed("; ".join(["nothing was measured", *reasons, *bench.notes]))
     return bench
