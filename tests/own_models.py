@@ -172,6 +172,17 @@ class TorchBranching(TorchNet):
         return super().forward(x) * (1.0 if x.mean() > -1.0 and self.scale.mean() > -9.0 else 0.0)
 
 
+class TorchHungry(TorchNet):
+    """A network whose memory suffices for two runs at once."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        functorch = torch._C._functorch
+        is_mapped = functorch.is_batchedtensor(self.scale)
+        if is_mapped and len(functorch.get_unwrapped(self.scale)) > 2:
+            raise MemoryError("out of memory")
+        return super().forward(x)
+
+
 class FlaxBranching(FlaxNet):
     """A network that calls NumPy, which `jax.vmap` refuses."""
 

@@ -227,15 +227,15 @@ class _Loop:
 
     def _interrupt(self, step: int) -> bool:
         """Return whether the runs must stop after this step; then all are saved."""
-        codes = [m.experiment.recorder.exit_code_if_stopped(step) for _, m in self.live]
-        if codes[0] is None:
+        lead = self.live[0][1].experiment.recorder
+        if (code := lead.exit_code_if_stopped(step)) is None:
             return False
         if self.waiting:
             self._record(step)
         for row, member in self.live:
             with member.noting_failure():
                 self._save(row, member, step)
-                raise Interrupted(step, codes[0])
+                raise Interrupted(step, code)
         return True
 
     def _compact(self) -> None:

@@ -1,8 +1,14 @@
 """A sweep with `sweep.vectorize=true`: one process trains jobs of one shape, each with its own files."""
 
+import os
+import signal
+import time
+
 import pytest
 from asserts import assert_rows_close
 from offline_wandb import read_run
+
+from pipeline.storage.run_folder import RunFolder
 
 QUICK = (
     "model=linear", "accelerator=cpu", "train.precision=fp64", "train.epochs=2",
@@ -47,3 +53,27 @@ def test_a_sweep_in_one_process_stops_resumes_and_ends_as_its_jobs_alone(workspa
     again = workspace.run(*command, code=0)
     assert again.output.count("is finished") == 4
     assert "train at once" not in again.output
+
+
+@pytest.mark.slow
+def test_jobs_of_a_killed_group_fail_and_train_at_once_again(workspace):
+    command = (
+        "-m", "backend=jax", "model=linear", "accelerator=cpu", "train.steps=2000", "seed=0,1",
+        "name=killed", "logger=none", "sweep.vectorize=true",
+    )  # fmt: skip
+    folders = [f"outputs/killed/{number}_seed={number}" for number in range(2)]
+    process = workspace.start(*command)
+    while not workspace.step(folders[1]):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    os.kill(RunFolder(workspace.path / folders[0]).identity.process.process, signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    assert output.count("failed: killed by SIGKILL") == 2
+
+    again = workspace.run(*command, "sweep.retry_failed=true", code=0)
+    assert "2 jobs train at once: 0, 1" in again.output
+    for folder in folders:
+        result = workspace.result(folder)
+        assert (result["status"], result["vectorized"]) == ("completed", 2)
+        steps = [row["step"] for row in workspace.rows(folder) if "train/loss" in row]
+        assert steps == list(range(10, 2001, 10))

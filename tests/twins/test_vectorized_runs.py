@@ -248,3 +248,14 @@ def test_own_models_train_at_once_unless_they_refuse_to_be_mapped(
     assert REFUSALS[backend] in said.partition("2 jobs run one by one: ")[2]
     assert [RunFolder(run).status for run in found] == ["completed", "completed"]
     assert [RunFolder(run).result.vectorized for run in found] == [None, None]
+
+
+def test_runs_that_run_out_of_memory_train_in_two_parts(together, capsys, monkeypatch):
+    monkeypatch.setenv("TANDEM_PROGRESS", "plain")
+    hungry = "model=own model.torch=own_models:TorchHungry train.randomness=shared train.steps=4"
+    found = together("torch", hungry, *(f"seed={seed}" for seed in range(4)))
+    said = capsys.readouterr().out
+    assert "4 jobs train in two parts: " in said
+    assert "MemoryError" in said.partition("4 jobs train in two parts: ")[2].partition("\n")[0]
+    results = [RunFolder(run).result for run in found]
+    assert [(one.status, one.vectorized) for one in results] == [("completed", 2)] * 4
