@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import flax.linen as linen
 import jax
@@ -25,11 +24,6 @@ def weights(shape: tuple[int, ...]) -> np.ndarray:
     return np.linspace(0.5, 1.5, int(np.prod(shape))).reshape(tuple(shape))
 
 
-def compiled(function: Callable, **options: Any) -> Callable:
-    """Jit with little optimization, which compiles faster; at level 0 some gradients are wrong."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1}, **options)
-
-
 def with_torch(function: Callable, *arrays: np.ndarray) -> Found:
     """Value of a function of tensors, and its gradients with respect to each of them."""
     tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
@@ -41,7 +35,7 @@ def with_torch(function: Callable, *arrays: np.ndarray) -> Found:
 def with_jax(function: Callable, *arrays: np.ndarray) -> Found:
     """Value of a function of arrays, and its gradients with respect to each of them."""
 
-    @compiled
+    @jax.jit
     @partial(jax.grad, argnums=range(len(arrays)), has_aux=True)
     def gradients_and_value(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
         value = function(*arrays)
@@ -104,7 +98,7 @@ def assert_twins(
         return (value * weights(value.shape)).sum(), value
 
     differentiate = jax.grad(loss, (0, 1) if smooth else 0, has_aux=True)
-    by, value = compiled(differentiate)(from_canonical(arrays, layout), x)
+    by, value = jax.jit(differentiate)(from_canonical(arrays, layout), x)
     by_params = to_canonical(by[0] if smooth else by, layout)
     assert {n: a.shape for n, a in by_params.items()} == {n: a.shape for n, a in arrays.items()}
     found = [by_params[name] for name in arrays]

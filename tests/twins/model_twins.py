@@ -7,7 +7,7 @@ from functools import cached_property
 import jax
 import numpy as np
 import torch
-from gradients import compiled, weights
+from gradients import weights
 from torch import nn
 
 from flax_impl import models as flax_models
@@ -136,7 +136,7 @@ class Twins:
         def outputs(params: dict, x: jax.Array, train: bool, key: jax.Array | None) -> jax.Array:
             return self._apply(params, x, train, key)[0]
 
-        return compiled(outputs, static_argnames="train")
+        return jax.jit(outputs, static_argnames="train")
 
     def _apply(self, params: dict, x: jax.Array, train: bool, key: jax.Array | None) -> tuple:
         variables = {"params": params, "batch_stats": self.stats}
@@ -154,7 +154,7 @@ class Twins:
             return (outputs * weights(outputs.shape)).sum(), (outputs, changed)
 
         gradient = jax.grad(loss, (0, 1) if self.smooth else 0, has_aux=True)
-        return compiled(gradient, static_argnames="train")
+        return jax.jit(gradient, static_argnames="train")
 
 
 def randomised(model: nn.Module) -> nn.Module:

@@ -15,7 +15,6 @@ from gradients import (
     assert_twins,
     channels_first,
     channels_last,
-    compiled,
     with_jax,
     with_torch,
 )
@@ -127,7 +126,7 @@ def test_cross_entropy_matches_its_definition(smoothing, scale):
         sums = theirs.sums(outputs, {"label": jnp.asarray(targets)}, training=True)
         return sums[0], sums
 
-    by_outputs, sums = compiled(jax.grad(loss, has_aux=True))(outputs)
+    by_outputs, sums = jax.jit(jax.grad(loss, has_aux=True))(outputs)
     assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(by_outputs, gradient, rtol=1e-12, atol=1e-14)
 
@@ -162,7 +161,7 @@ def test_cross_entropy_of_tokens_equals_that_of_as_many_samples(smoothing):
         return sums[0] / targets.size, sums
 
     batch = {"next": jnp.asarray(targets)}
-    by_outputs, sums = compiled(jax.grad(loss, has_aux=True))(outputs, batch)
+    by_outputs, sums = jax.jit(jax.grad(loss, has_aux=True))(outputs, batch)
     assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(by_outputs, by_mean, rtol=1e-12, atol=1e-14)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from asserts import assert_arrays_close, gap
-from gradients import compiled, weights
+from gradients import weights
 from model_twins import CASES, CLASSES, DROPPED, SLOW, Twins
 from torch import nn
 
@@ -156,7 +156,7 @@ def test_bf16_outputs_are_close_to_float64_and_gradients_are_float32(name):
     variables = {"params": twins.params, "batch_stats": twins.stats}
     variables = jax.tree.map(partial(jnp.asarray, dtype=jnp.float32), variables)
     x = jnp.asarray(twins.x, jnp.float32 if twins.smooth else jnp.int32)
-    found = compiled(model.apply)(variables, x, *twins.others)
+    found = jax.jit(model.apply)(variables, x, *twins.others)
     assert found.dtype == jnp.bfloat16
     assert gap(np.asarray(found, float), exact) < 0.03
     by = jax.eval_shape(

@@ -10,7 +10,6 @@ import numpy as np
 import optax
 import pytest
 import torch
-from gradients import compiled
 
 from flax_impl import optimizers as flax_optimizers
 from flax_impl.optimizers.adam import _average_length
@@ -164,7 +163,7 @@ class Flax:
         self.params = jax.tree.map(jnp.asarray, start or trees(1)[0])
         self.state = self.transform.init(self.params)
 
-    @partial(compiled, static_argnums=0)
+    @partial(jax.jit, static_argnums=0)
     def loop(self, params, state, inputs):
         """Parameters and state after the last step, and parameters after each."""
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from asserts import assert_states_close, assert_states_identical
 from flax.traverse_util import flatten_dict, unflatten_dict
-from gradients import compiled, randomised
+from gradients import randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import OTHER
@@ -308,7 +308,7 @@ class FlaxRun:
             batch_stats=self.tree(torch_state.buffers_of(start)),
             averages=jax.tree.map(jnp.copy, params),
         ).replace(step=jnp.zeros((), jnp.int32))
-        self.update = compiled(partial(TrainState.updated, ema=EMA))
+        self.update = jax.jit(partial(TrainState.updated, ema=EMA))
 
     def tree(self, arrays):
         return jax.tree.map(jnp.asarray, flax_state.from_canonical(arrays, self.layout))

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from gradients import compiled
 from losses import losses
 from scipy.special import log_softmax
 
@@ -158,14 +157,14 @@ def loss_of_jax(name, batch, counted=None):
 
 def with_jax(name, batch):
     """Sums over a batch, and the gradient of the mean loss."""
-    differentiated = compiled(jax.grad(loss_of_jax(name, batch), has_aux=True))
+    differentiated = jax.jit(jax.grad(loss_of_jax(name, batch), has_aux=True))
     gradient, sums = differentiated(jnp.asarray(CASES[name].weight))
     return np.asarray(sums), np.asarray(gradient)
 
 
 def sums_with_jax(name, batch, counted=None):
     """Sums over a batch; `counted` is 1 for each sample that counts, 0 for padding."""
-    return np.asarray(compiled(loss_of_jax(name, batch, counted))(CASES[name].weight)[1])
+    return np.asarray(jax.jit(loss_of_jax(name, batch, counted))(CASES[name].weight)[1])
 
 
 def test_every_task_has_a_case_here():
@@ -392,7 +391,7 @@ def test_an_own_loss_of_the_whole_batch_gets_it_and_in_an_evaluation_its_groups(
     np.testing.assert_allclose(np.array(found), expected, rtol=1e-12)
     counted = None if training else (jnp.arange(12) < number).astype(float)
     batch = {"label": jnp.asarray(label), "unseen": jnp.ones(12)}
-    sums = compiled(
+    sums = jax.jit(
         lambda outputs: jnp.array(theirs.sums(outputs, batch, training=training, counted=counted))
     )
     np.testing.assert_allclose(sums(jnp.asarray(outputs)), expected, rtol=1e-12)
