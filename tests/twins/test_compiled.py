@@ -144,7 +144,7 @@ def test_compiled_torch_draws_shared_masks_and_averages_weights_as_torch_does(tr
     eager, compiled = (train_on(name, overrides) for name in ("torch", "torch_compiled"))
     np.testing.assert_allclose(losses(compiled), losses(eager), rtol=1e-10)
     for result in (RunFolder(folder).result for folder in (eager, compiled)):
-        assert [result.attention, result.steps_per_call] == ["written_out", 1]
+        assert [result.attention, result.steps_per_call] == ["flash", 1]
 
 
 def test_jax_is_not_compiled_once_more(configure):
