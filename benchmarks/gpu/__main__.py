@@ -54,7 +54,10 @@ def main() -> int:
     for outcome in run_all(asked, gpus, options.minutes, cores()):
         outcomes = sorted([*outcomes, outcome], key=lambda one: asked.index(one.check))
         print(f"{outcome.state:8}  {outcome.check.name}: {outcome.said}", flush=True)
-        write_outcomes(options.page, outcomes, card)
+        try:
+            write_outcomes(options.page, outcomes, card)
+        except Exception as error:  # the checks go on
+            print(f"the page: {type(error).__name__}: {error}", file=sys.stderr)
     states = [outcome.state for outcome in outcomes]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     print(f"{counts or 'nothing asked for'}: {options.page}")
