@@ -27,7 +27,7 @@ def train_wide(backend: str, size: int, folder: Path) -> Values:
     from benchmarks.scaling_probes.training import train_some
 
     found = train_some([f"backend={backend}", *gpt(folder, wide(size), 2)], folder)
-    return {key: found[key] for key in ("set-up s", "step ms", "own MB")}
+    return {key: found[key] for key in ("set-up s", "step ms")}
 
 
 def train_deep(backend: str, size: int, folder: Path) -> Values:
@@ -35,7 +35,7 @@ def train_deep(backend: str, size: int, folder: Path) -> Values:
     from benchmarks.scaling_probes.training import train_some
 
     found = train_some([f"backend={backend}", *gpt(folder, 32, size)], folder)
-    return {key: found[key] for key in ("set-up s", "step ms", "own MB")}
+    return {key: found[key] for key in ("set-up s", "step ms")}
 
 
 def shapes(backend: str, size: int, folder: Path) -> Values:
