@@ -12,9 +12,7 @@ from pipeline.data.stored_rows import StoredRows
 from pipeline.data.stratified_order import stratified_order
 
 SMALL = 2**26  # bytes that are read again in each run
-
-
-MANY = 10**6  # labels whose order takes seconds
+MANY = 10**5  # labels whose order takes longer to compute than to read
 
 Scanned = np.ndarray | StoredRows
 Scan = Callable[..., np.ndarray]  # of a field
