@@ -161,7 +161,7 @@ def _name_of(
     rate: float,
     causal: bool,
 ) -> str:
-    """Name the kernel that computes such an attention; torch's function is asked for its choice."""
+    """Name the kernel that computes such an attention, which torch is asked for; empty if none can."""
     if kernel in (WRITTEN_OUT, RECOMPUTED):
         return kernel
     query, key = (
@@ -171,8 +171,11 @@ def _name_of(
     seen = None
     if is_masked:
         seen = torch.ones(1, 1, 1, key_shape[2], dtype=torch.bool, device=device)
-    with sdpa_kernel([BY_NAME[name] for name in allowed]):
-        choice = SDPBackend(torch._fused_sdp_choice(query, key, key, seen, rate, causal))
+    try:
+        with sdpa_kernel([BY_NAME[name] for name in allowed]):
+            choice = SDPBackend(torch._fused_sdp_choice(query, key, key, seen, rate, causal))
+    except RuntimeError:  # no kernel is allowed that can: the call itself has failed
+        return ""
     return next((name for name, chosen in BY_NAME.items() if chosen == choice), MATH)
 
 

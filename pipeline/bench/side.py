@@ -28,7 +28,7 @@ from pipeline.errors import RunFailed, UserError
 from pipeline.run import backends
 from pipeline.run.backends import Backend, Device, LayerTimes
 from pipeline.run.experiment import Experiment
-from pipeline.run.recording.kernels import noted_kernels
+from pipeline.run.recording.kernels import forget_kernels, noted_kernels
 from pipeline.run.recording.recorder import Recorder
 from pipeline.user_code import is_out_of_memory, shortened
 
@@ -156,6 +156,7 @@ def serve(config: Config, connection: Connection, started: float) -> None:
 def work(config: Config, connection: Connection, started: float, folder: Path) -> None:
     """Train until another phase is asked for, then infer."""
     limit_threads(config.accelerator.threads)
+    forget_kernels()
     backend = backends.load(config.backend.name)
     device = backend.prepare(config, ALONE)
     data = repeated(sources.load(config.dataset, config.task), config.train.batch_size)

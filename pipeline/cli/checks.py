@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pipeline.config.checks.hydra_errors import to_user_error
 from pipeline.config.checks.open_keys import check_open_keys
@@ -36,7 +36,9 @@ class CheckBeforeRun(Callback):
             own = copy(config)
             with open_dict(own):
                 own.pop("hydra")
-            checked = checked_config(own, config.hydra.overrides.task)
+            overrides = OmegaConf.to_container(config.hydra.overrides.task)  # `${…}` as it is given
+            assert isinstance(overrides, list)
+            checked = checked_config(own, [str(override) for override in overrides])
             if find_world().is_main:
                 resume.check_folder_is_free(checked[0], folder)
             CheckBeforeRun.checked = checked

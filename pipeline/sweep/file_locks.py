@@ -31,7 +31,7 @@ def acquire(
         names: names of all resources, preferred ones first.
         count: number to hold, at most `len(names)`.
         is_stopped: returns True to stop waiting; the result is then None.
-        report: receives a message when a wait begins.
+        report: receives a message when a wait lasts.
 
     Returns:
         The names of the held resources, each with the descriptor of its lock, for a process to inherit.
@@ -39,7 +39,7 @@ def acquire(
     prefix = kind.lower()
     turn: dict[str, int] = {}
     held: dict[str, int] = {}
-    has_waited = False
+    waits = 0
     try:
         while len(held) < count and not is_stopped():
             # Only the head of the queue takes locks: two jobs that each held half of the resources
@@ -48,10 +48,10 @@ def acquire(
             if turn:
                 lock(held, prefix, names, count)
             if len(held) < count:
-                if not has_waited:
+                if waits == 1:  # not for the moment in which another job takes its locks
                     all_names = ", ".join(names)
                     report(f"waits for {count} of the {kind}s {all_names}: other jobs use them")
-                    has_waited = True
+                waits += 1
                 time.sleep(POLL)
         release(turn)
         yield dict(held) if len(held) >= count else None

@@ -21,7 +21,7 @@ def note_kernel(name: Callable[..., str], *call: Hashable) -> None:
 
 def noted_kernels() -> str:
     """Return the names of all kernels noted since `forget_kernels`; empty if there are none."""
-    return " and ".join(sorted({name(*call) for name, call in _NOTED}))
+    return " and ".join(sorted({name(*call) for name, call in _NOTED} - {""}))
 
 
 def forget_kernels() -> None:
