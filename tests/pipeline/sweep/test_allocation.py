@@ -70,7 +70,7 @@ def test_allocated_gpus_are_visible_ones_and_no_two_jobs_share_them(configure):
         assert one.environment == {"CUDA_VISIBLE_DEVICES": "4,5"}
         assert two.environment == {"CUDA_VISIBLE_DEVICES": "6,7"}
         assert told == []
-        asked = iter([False, True])
+        asked = iter([False, False, True])
         stopped = lambda: next(asked, True)  # noqa: E731
         with allocate(config, None, stopped, told.append) as third:
             assert third is None
