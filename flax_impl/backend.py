@@ -101,7 +101,7 @@ def train_together(experiments: Sequence[Experiment], device: Device) -> list[Ex
 
 @dataclass
 class _Alike:
-    """What the first of runs that are alike makes for all of them: the model, and the program to start."""
+    """Model and starting program, made once by the first of several runs that are alike."""
 
     made: tuple[nn.Module, Inputs, Layout] | None = None
     begin: Callable[..., TrainState] | None = None
