@@ -73,6 +73,6 @@ CASES = [
     Case(
         "jobs-run", "Jobs that train", "jobs",
         "Whole commands with a linear model on digits for ten steps in JAX, jobs and comparison included.",
-        (2, 4, 8, 16), command=run_jobs,
+        COUNTS, command=run_jobs,
     ),
 ]  # fmt: skip
