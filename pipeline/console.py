@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -37,7 +37,7 @@ class SteadyStream:
             self._stream.flush()
 
     @contextmanager
-    def _without_failing(self) -> Iterator[None]:
+    def _without_failing(self) -> Generator[None]:
         try:
             yield
         except OSError as error:

@@ -1,7 +1,7 @@
 """Names that the code of a row may use, by framework, and its evaluation in float64."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from types import CodeType
@@ -56,7 +56,7 @@ VERSIONS = {module.__name__: module.__version__.partition("+")[0] for module in 
 
 
 @contextmanager
-def float64() -> Iterator[None]:
+def float64() -> Generator[None]:
     """Compute in float64, torch on one thread; settings are restored afterwards."""
     threads, default = torch.get_num_threads(), torch.get_default_dtype()
     torch.set_num_threads(1)

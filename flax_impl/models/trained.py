@@ -1,6 +1,6 @@
 """A trained model outside a run, as users of Flax know it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -87,7 +87,7 @@ class TrainedModel:
 
 
 @contextmanager
-def settings_of(config: Config) -> Iterator[None]:
+def settings_of(config: Config) -> Generator[None]:
     """Have JAX compute in the types of a run, here alone."""
     is_double = config.train.precision is Precision.fp64
     with jax.enable_x64(is_double), jax.default_matmul_precision("highest"):

@@ -1,7 +1,7 @@
 """Training of several runs at once: the loop over a stack of their states."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,7 +44,7 @@ class Member:
     checkpoints: Checkpoints | None = None
 
     @contextmanager
-    def noting_failure(self) -> Iterator[None]:
+    def noting_failure(self) -> Generator[None]:
         """End this run, and no other, with an error that is raised within."""
         try:
             yield
@@ -191,7 +191,7 @@ class _Loop:
             member.is_over = member.is_over or ends
 
     @contextmanager
-    def _ending(self, row: int, member: Member) -> Iterator[None]:
+    def _ending(self, row: int, member: Member) -> Generator[None]:
         """End a run in which an error is raised, and save its best state, unless it is saved."""
         with member.noting_failure():
             yield

@@ -4,7 +4,7 @@ Our own: Lightning's Trainer trains one module.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +47,7 @@ class Member:
     saved: int = -1  # step of the newest checkpoint that was made here
 
     @contextmanager
-    def noting_failure(self) -> Iterator[None]:
+    def noting_failure(self) -> Generator[None]:
         """End this run, and no other, with an error that is raised within."""
         try:
             yield
@@ -182,7 +182,7 @@ class _Loop:
             member.is_over = member.is_over or ends
 
     @contextmanager
-    def _ending(self, row: int, member: Member) -> Iterator[None]:
+    def _ending(self, row: int, member: Member) -> Generator[None]:
         """End a run in which an error is raised, and save its best state, unless it is saved."""
         with member.noting_failure():
             yield

@@ -1,6 +1,6 @@
 """A torch module run as its users would run it, in a precision, eager or compiled."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -100,7 +100,7 @@ class _NarrowFinder(TorchDispatchMode):
 
 
 @contextmanager
-def _converted(model: nn.Module, dtype: torch.dtype, training: bool) -> Iterator[None]:
+def _converted(model: nn.Module, dtype: torch.dtype, training: bool) -> Generator[None]:
     """Convert a module to a dtype, with constants in float32 as where users make it; then back.
 
     The tensors stay the same objects, since others refer to them.
@@ -138,7 +138,7 @@ def _converted(model: nn.Module, dtype: torch.dtype, training: bool) -> Iterator
 
 
 @contextmanager
-def _compiled(model: nn.Module) -> Iterator[None]:
+def _compiled(model: nn.Module) -> Generator[None]:
     """Compile a module, in this process; afterwards it is eager again."""
     from torch._inductor import config  # loads what no other check needs
 

@@ -143,7 +143,7 @@ def make_plan(arguments: Sequence[str], folder: str | None = None, layers: bool 
     for one in OverridesParser.create().parse_overrides(overrides):
         if one.is_sweep_override():
             hint = "A benchmark is of one experiment; a list is [A,B]."
-            raise UserError(str(one.key_or_group), one.get_value_string(), "one value", hint)
+            raise UserError(one.key_or_group, one.get_value_string(), "one value", hint)
     named = [one for one in overrides if one.startswith("name=")]
     given = {key: value.strip("[]") for key, _, value in (one.partition("=") for one in own)}
     seconds = number(given.get("seconds", "20"))

@@ -258,7 +258,7 @@ def mixed(records: Sequence[Record]) -> list[str]:
     values: defaultdict[str, set[str]] = defaultdict(set)
     for record in records:
         for name, version in record.result.versions.items():
-            values[f"had different versions of {name}"].add(str(version))
+            values[f"had different versions of {name}"].add(version)
         for key in ("processor", "cores"):
             if key in record.result.hardware:
                 values[f"were on different {key}"].add(str(record.result.hardware[key]))

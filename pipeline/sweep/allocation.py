@@ -1,7 +1,7 @@
 """The GPUs and cores that a job of a local sweep holds while it runs."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ def allocate(
     jobs: int | None,
     is_stopped: Callable[[], bool],
     report: Callable[[str], None],
-) -> Iterator[Allocation | None]:
+) -> Generator[Allocation | None]:
     """Wait for the GPUs and cores of a job and hold them; None if the sweep was stopped meanwhile.
 
     `jobs` is the number of jobs that the launcher runs at a time (None for one). `report` receives a

@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
@@ -23,7 +23,7 @@ def acquire(
     count: int,
     is_stopped: Callable[[], bool] = lambda: False,
     report: Callable[[str], None] = lambda text: None,
-) -> Iterator[dict[str, int] | None]:
+) -> Generator[dict[str, int] | None]:
     """Wait until `count` of the resources `names` are free, and hold them.
 
     Args:

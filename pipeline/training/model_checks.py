@@ -219,7 +219,7 @@ def import_user_model(
         return model_class(input_shape, outputs, **options)
     except (Exception, SystemExit) as error:  # a user's code may raise anything, even `sys.exit()`
         problem = f"it cannot be created ({type(error).__name__}: {error})"
-        name = str(path).partition(":")[2]
+        name = path.partition(":")[2]
         more = ", inputs=SHAPES" if "inputs" in options else ""
         hint = f"It is called as {name}(input_shape, outputs{more}, **model.options)."
         raise UserError(key, path, problem=problem, hint=hint) from error

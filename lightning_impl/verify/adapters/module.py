@@ -1,7 +1,7 @@
 """A torch module: its modes, and its call."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -12,7 +12,7 @@ from pipeline.verify.sides.loss import Loss, inputs_of_model
 
 
 @contextmanager
-def mode(model: nn.Module, training: bool) -> Iterator[None]:
+def mode(model: nn.Module, training: bool) -> Generator[None]:
     """Let a model evaluate or train, with attention in single operations; counters stay as they are."""
     was, fast = model.training, torch.backends.mha.get_fastpath_enabled()
     counters = [(b, b.clone()) for b in model.buffers() if not b.is_floating_point()]

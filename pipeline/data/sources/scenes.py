@@ -55,7 +55,7 @@ def draw(key: int, n: int, config: ScenesConfig, source: Split) -> Split:
     for scene, cell in np.argwhere(ranks < count[:, None]):
         digit = int(chosen[scene, cell] % len(source))
         row, column = (
-            config.cell * int(place) for place in divmod(int(cell), config.size // config.cell)
+            config.cell * place for place in divmod(int(cell), config.size // config.cell)
         )
         row += int(rows[scene, cell] % room)
         column += int(columns[scene, cell] % room)

@@ -6,7 +6,7 @@ needs only the run's folder, which may be moved.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +83,7 @@ def log_files(
 
 
 @contextmanager
-def copy_into(folder: Path) -> Iterator[None]:
+def copy_into(folder: Path) -> Generator[None]:
     """Let W&B copy small files into `folder/wandb`, unless the user has set another folder."""
     if COPIES in os.environ:
         yield

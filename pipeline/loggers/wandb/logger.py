@@ -5,7 +5,7 @@ torch and jax match.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -86,7 +86,7 @@ class WandbLogger(Logger):
 
 
 @contextmanager
-def report_errors(what: str, tell: Callable[[str], None] = say_line) -> Iterator[None]:
+def report_errors(what: str, tell: Callable[[str], None] = say_line) -> Generator[None]:
     """Print an error of W&B's in one line: the run has ended, and its own files are complete."""
     try:
         yield

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -105,7 +105,7 @@ def _version(library: str) -> str | None:
 
 
 @contextmanager
-def _locked(entry: Path) -> Iterator[None]:
+def _locked(entry: Path) -> Generator[None]:
     """Let one process align; the kernel releases the lock of one that dies."""
     lock = None
     with suppress(OSError):

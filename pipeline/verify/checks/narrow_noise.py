@@ -5,7 +5,7 @@ What that changes is measured: each side against itself, its constants moved by 
 bar that is made of it stays below a limit, since a mistake of that size could not be told from it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -162,7 +162,7 @@ class NarrowNoise:
         return noise
 
     @contextmanager
-    def _moved(self, size: float) -> Iterator[None]:
+    def _moved(self, size: float) -> Generator[None]:
         for nudge in (size, 0.0):
             for side, tables in zip((self.left, self.right), self.tables, strict=True):
                 side.vary(nudge=nudge)

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,7 @@ class Pixels:
 
 
 @contextmanager
-def decoding(column: str, row: int) -> Iterator[None]:
+def decoding(column: str, row: int) -> Generator[None]:
     """Turn what Pillow raises for a broken image into a `UserError` that names it."""
     try:
         yield

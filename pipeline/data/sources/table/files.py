@@ -1,6 +1,6 @@
 """Files of a table: CSV and Parquet, read part by part."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -137,7 +137,7 @@ def is_number(text: str) -> bool:
 
 
 @contextmanager
-def readable(file: Path) -> Iterator[None]:
+def readable(file: Path) -> Generator[None]:
     """Raise a `UserError` in place of one of pyarrow about a file, or of its absence."""
     try:
         import_module("pyarrow")

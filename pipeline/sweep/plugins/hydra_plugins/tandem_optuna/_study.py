@@ -3,7 +3,7 @@
 import fcntl
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib import import_module
@@ -153,7 +153,7 @@ def enqueue_failed(study: Study) -> None:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Generator[None]:
     """Lock a folder against a second search; the kernel releases the lock when this process ends."""
     with (folder / ".search.lock").open("w") as lock:
         try:
