@@ -39,7 +39,7 @@ MESSAGE = 1 << 18  # bytes of a request, at most
 # Whose `subprocess.Popen` starts processes of the product.
 STARTERS = (
     "pipeline.data.sources.decode_subprocess", "pipeline.devices.launch_ranks",
-    "pipeline.run.transfer", "pipeline.storage.weights_file", "pipeline.sweep.fork_server",
+    "pipeline.run.transfer", "pipeline.storage.weights_file", "pipeline.sweep.processes.fork_server",
     "pipeline.sweep.run_job", "pipeline.verify.sides.side", "tandem.start",
 )  # fmt: skip
 CORE = (

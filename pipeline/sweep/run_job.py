@@ -30,10 +30,10 @@ from pipeline.storage.run_folder import SWEEP, RunFolder
 from pipeline.storage.run_identity import ProcessIdentity
 from pipeline.storage.run_result import RunResult
 from pipeline.storage.signature import signature
-from pipeline.sweep.allocation import Allocation, allocate
-from pipeline.sweep.fork_server import Forked, ForkServerDied, fork_server
 from pipeline.sweep.job_names import differing, setting_of
 from pipeline.sweep.job_status import JobState, JobStatus, job_status
+from pipeline.sweep.processes.allocation import Allocation, allocate
+from pipeline.sweep.processes.fork_server import Forked, ForkServerDied, fork_server
 from pipeline.sweep.stop_sweep import stop
 
 # Settings of Hydra that each job gets.

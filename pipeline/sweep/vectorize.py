@@ -15,9 +15,9 @@ from pipeline.job_context import job_context, publish
 from pipeline.run.members import write_members
 from pipeline.run.run_inputs import obstacle, shape_of
 from pipeline.storage.run_folder import RunFolder
-from pipeline.sweep.allocation import allocate
 from pipeline.sweep.job_status import JobState
 from pipeline.sweep.planned_job import PlannedJob
+from pipeline.sweep.processes.allocation import allocate
 from pipeline.sweep.run_job import SweepJob, note_crash, start_job, wait_for_child
 from pipeline.sweep.stop_sweep import stop
 

@@ -1,6 +1,6 @@
 """Fork server: a process that has imported a backend and forks the jobs of a sweep.
 
-    python -m pipeline.sweep.fork_server BACKEND DESCRIPTOR
+    python -m pipeline.sweep.processes.fork_server BACKEND DESCRIPTOR
 
 PyTorch and Lightning take seconds to import: with a fork server once per sweep, not once per job. A
 forked job behaves like a new process, since the server computes nothing and touches no device.
@@ -48,7 +48,7 @@ class ForkServer:
         self.environment = dict(os.environ)
         # The server has to find the same modules as this process.
         search = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-        module = [sys.executable, "-P", "-m", "pipeline.sweep.fork_server"]
+        module = [sys.executable, "-P", "-m", "pipeline.sweep.processes.fork_server"]
         self.process = subprocess.Popen(
             [*module, backend, str(theirs.fileno())],
             env=self.environment | {"PYTHONPATH": search},

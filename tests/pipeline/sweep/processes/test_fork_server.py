@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from pipeline.sweep.fork_server import ForkServer, ForkServerDied, fork_server
+from pipeline.sweep.processes.fork_server import ForkServer, ForkServerDied, fork_server
 
 TELL = """
 import json, os, sys
@@ -95,7 +95,11 @@ def test_exit_codes_are_those_of_a_new_process(start, tmp_path, script, code):
 def test_the_process_list_shows_the_command_of_a_job(start, tmp_path):
     child = start("import time; time.sleep(60)", "seed=1")
     while (command := psutil.Process(child.pid).cmdline())[-1] != "seed=1":
-        assert command[1:4] == ["-P", "-m", "pipeline.sweep.fork_server"]  # it has just begun
+        assert command[1:4] == [
+            "-P",
+            "-m",
+            "pipeline.sweep.processes.fork_server",
+        ]  # it has just begun
     assert command == [sys.executable, str(tmp_path / "script.py"), "seed=1"]
     child.send_signal(signal.SIGKILL)
     child.wait(10)

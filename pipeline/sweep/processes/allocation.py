@@ -11,7 +11,7 @@ from pipeline.config.hydra_compat import register_resolver
 from pipeline.devices.device_count import devices_per_node, must_launch_ranks
 from pipeline.devices.hardware import gpus
 from pipeline.devices.world import ALONE
-from pipeline.sweep.file_locks import acquire
+from pipeline.sweep.processes.file_locks import acquire
 
 MEMORY_OF_A_JOB = 2.0  # GB: a framework, its compiled programs and a small model
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from pipeline.sweep import allocation as shares
-from pipeline.sweep.allocation import allocate, cores_needed, gpus_needed, parallel_jobs
+from pipeline.sweep.processes import allocation as shares
+from pipeline.sweep.processes.allocation import allocate, cores_needed, gpus_needed, parallel_jobs
 
 
 @pytest.fixture(autouse=True)

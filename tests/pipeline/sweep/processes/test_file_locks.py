@@ -9,12 +9,12 @@ from select import select
 
 import pytest
 
-from pipeline.sweep.file_locks import POLL, acquire
+from pipeline.sweep.processes.file_locks import POLL, acquire
 
 # Takes a lease, says what it got, and keeps it until its input ends; a child may inherit it.
 HOLDER = """
 import subprocess, sys
-from pipeline.sweep.file_locks import acquire
+from pipeline.sweep.processes.file_locks import acquire
 kind, names, count, heir = sys.argv[1], sys.argv[2].split(","), int(sys.argv[3]), sys.argv[4:]
 waiting = lambda text: print("waits", flush=True)
 with acquire(kind, names, count, report=waiting) as lease:
