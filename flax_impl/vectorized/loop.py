@@ -21,10 +21,9 @@ from flax_impl.vectorized.steps import ManySteps
 from pipeline.errors import Interrupted
 from pipeline.run.experiment import Experiment
 from pipeline.run.recording.learning_rates import LearningRates
+from pipeline.run.recording.save_times import SaveTimes
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
-
-SAVE_SECONDS = 60.0  # between two saves of all runs; the best states wait on the device meanwhile
 
 
 @dataclass
@@ -119,7 +118,7 @@ class _Loop:
         """Train to the last step of all runs."""
         self.states = self.steps.stacked([m.state for m in self.stack if m.state is not None])
         self.kept = jax.tree.map(jax.numpy.copy, self.states)  # at the best evaluation of each
-        self.saved_at = time.monotonic()
+        self.save_times = SaveTimes(len(self.stack))  # the best states wait on the device
         for row, member in self.live:
             recorder = member.experiment.recorder
             with member.noting_failure():
@@ -182,13 +181,24 @@ class _Loop:
                     improved[row], member.best = True, memory
         if improved.any():
             self.kept = self.steps.select(improved, self.states, self.kept)
-        is_last, is_due = step == self.intervals.total, self._is_save_due()
-        for row, member in self.live:
-            ends = is_last or member.experiment.recorder.stopped_early
+        if self.save_times.is_due:
+            with self.save_times.saving():
+                self._save_all(self.live, step)
+        is_last = step == self.intervals.total
+        ending = [
+            (row, member)
+            for row, member in self.live
+            if is_last or member.experiment.recorder.stopped_early
+        ]
+        self._save_all(ending, step)
+        for _, member in ending:
+            member.is_over = True
+
+    def _save_all(self, members: Sequence[tuple[int, Member]], step: int) -> None:
+        """Save runs, each with its row; an error ends that run alone."""
+        for row, member in members:
             with member.noting_failure():
-                if ends or is_due:
-                    self._save(row, member, step)
-            member.is_over = member.is_over or ends
+                self._save(row, member, step)
 
     @contextmanager
     def _ending(self, row: int, member: Member) -> Generator[None]:
@@ -201,12 +211,6 @@ class _Loop:
 
     def _weights(self, row: int) -> dict[str, np.ndarray]:
         return evaluated_weights(self.steps.row(self.states, row), self.stack[row].layout)
-
-    def _is_save_due(self) -> bool:
-        now = time.monotonic()
-        is_due = now - self.saved_at >= SAVE_SECONDS
-        self.saved_at = now if is_due else self.saved_at
-        return is_due
 
     def _checkpoints(self, member: Member) -> Checkpoints:
         if member.checkpoints is None:

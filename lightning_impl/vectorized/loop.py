@@ -3,7 +3,6 @@
 Our own: Lightning's Trainer trains one module.
 """
 
-import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,11 +23,10 @@ from lightning_impl.vectorized.steps import ManySteps
 from pipeline.errors import Interrupted
 from pipeline.run.experiment import Experiment
 from pipeline.run.recording.learning_rates import LearningRates
+from pipeline.run.recording.save_times import SaveTimes
 from pipeline.storage.checkpoints import remove_unfinished_saves
 from pipeline.storage.recorder_state import RecorderState
 from pipeline.storage.run_folder import CHECKPOINTS
-
-SAVE_SECONDS = 60.0  # between two saves of all runs; the best states wait on the device meanwhile
 
 
 @dataclass
@@ -124,7 +122,7 @@ class _Loop:
 
     def run(self, start: int) -> None:
         """Train to the last step of all runs."""
-        self.saved_at = time.monotonic()
+        self.save_times = SaveTimes(len(self.stack))  # the best states wait on the device
         for row, member in self.live:
             recorder, module = member.experiment.recorder, member.module
             with member.noting_failure():
@@ -173,13 +171,24 @@ class _Loop:
                 memory = recorder.state(step)  # refuses losses that are not finite
                 if recorder.best and recorder.best.step == step:
                     member.best = self.steps.stack.row(row), memory
-        is_last, is_due = step == self.intervals.total, self._is_save_due()
-        for row, member in self.live:
-            ends = is_last or member.experiment.recorder.stopped_early
+        if self.save_times.is_due:
+            with self.save_times.saving():
+                self._save_all(self.live, step)
+        is_last = step == self.intervals.total
+        ending = [
+            (row, member)
+            for row, member in self.live
+            if is_last or member.experiment.recorder.stopped_early
+        ]
+        self._save_all(ending, step)
+        for _, member in ending:
+            member.is_over = True
+
+    def _save_all(self, members: Sequence[tuple[int, Member]], step: int) -> None:
+        """Save runs, each with its row; an error ends that run alone."""
+        for row, member in members:
             with member.noting_failure():
-                if ends or is_due:
-                    self._save(row, member, step)
-            member.is_over = member.is_over or ends
+                self._save(row, member, step)
 
     @contextmanager
     def _ending(self, row: int, member: Member) -> Generator[None]:
@@ -194,12 +203,6 @@ class _Loop:
         self.steps.stack.row(row).fill(self.module, step)
         average = self.module.average
         return evaluated_weights(self.module.model, average and average.module)
-
-    def _is_save_due(self) -> bool:
-        now = time.monotonic()
-        is_due = now - self.saved_at >= SAVE_SECONDS
-        self.saved_at = now if is_due else self.saved_at
-        return is_due
 
     def _save(self, row: int, member: Member, step: int) -> None:
         """Save the best state of a run and that of this step, unless they are saved."""
