@@ -9,7 +9,8 @@ JAX's on a mesh.
     python benchmarks/overhead.py [--case cnn] [--rounds 30] [--steps N] [--backend torch,jax] [--devices 1]
         [OVERRIDE …]
 
-The cases are those of `CASES`, or `all` of them; on a GPU (`--gpu accelerator=gpu`) also those of `LARGE`.
+The cases are those of `cases.CASES`, or `all` of them; on a GPU (`--gpu accelerator=gpu`) also those of
+`cases.LARGE`, or `large`.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -33,6 +34,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.cases import CASES, LARGE, Case  # noqa: E402
 from pipeline.bench.rounds import Known, rounds_of  # noqa: E402
 from pipeline.bench.statistics import ratio  # noqa: E402
 from pipeline.config.experiment import Config, register, typed  # noqa: E402
@@ -48,46 +50,7 @@ from pipeline.storage.run_folder import RunFolder  # noqa: E402
 WARMUP = 32  # steps, or as many as are timed
 HAND, TANDEM = "by hand", "tandem"
 ROW = "row: "  # how the line begins that a worker leaves for the table
-TOKENS, VOCABULARY, LENGTH = 1_000_000, 512, 128
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model and its data."""
-
-    overrides: tuple[str, ...]
-    batch: int
-    steps: int  # timed in a round
-    says: str
-
-
-CASES = {
-    "cnn": Case(("model=cnn", "dataset=synthetic"), 128, 128, "of 32×32×3"),
-    "digits": Case(("model=cnn", "dataset=digits"), 32, 1024, "of 8×8, the step of `make run`"),
-    "resnet18": Case(("model=resnet18", "dataset=synthetic"), 16, 16, "of 32×32×3"),
-    "vit_tiny": Case(
-        ("model=vit_tiny", "model.patch=4", "dataset=synthetic"), 16, 16, "of 32×32×3, 64 patches"
-    ),
-    "gpt": Case(
-        ("model=gpt", "model.width=128", "model.depth=2", "model.heads=4", "dataset=tokens",
-         "dataset.path=TOKENS", "dataset.dtype=uint16", f"dataset.length={LENGTH}"),
-        16, 32, f"of {LENGTH} tokens out of a memory-mapped file, width 128",
-    ),
-}  # fmt: skip
-# For `--gpu`, of the sizes that fill one.
-LARGE = {
-    "resnet18_large": Case(("model=resnet18", "dataset=synthetic"), 512, 128, "of 32×32×3"),
-    "vit_small": Case(
-        ("model=vit_small", "dataset=synthetic", "dataset.shape=[224,224,3]",
-         "dataset.samples=2048"),
-        64, 64, "of 224×224×3",
-    ),
-    "gpt2": Case(
-        ("model=gpt2", "dataset=tokens", "dataset.path=TOKENS", "dataset.dtype=uint16",
-         "dataset.length=1024"),
-        16, 32, "of 1,024 tokens out of a memory-mapped file",
-    ),
-}  # fmt: skip
+TOKENS, VOCABULARY = 1_000_000, 512  # of the file that a case of tokens gets
 
 
 def compose(backend: str, case: Case, overrides: Sequence[str] = ()) -> Config:
@@ -133,11 +96,12 @@ def bare(
     data = sources.load(config.dataset)
     hand = importlib.import_module(f"bare_{backend}")
     device = {"torch": "cuda", "jax": "gpu"}[backend] if gpu else "cpu"
-    if isinstance(config.dataset, TokensConfig):
-        tokens = np.memmap(config.dataset.path, np.uint16, "r")
-        batches = hand.token_batches(tokens, config.dataset.length, case.batch, device)
+    fields = data.train.fields
+    if "tokens" in fields:
+        is_file = isinstance(config.dataset, TokensConfig)
+        tokens = np.memmap(config.dataset.path, np.uint16, "r") if is_file else fields["tokens"]
+        batches = hand.token_batches(tokens.reshape(-1), data.input_shape[0], case.batch, device)
     else:
-        fields = data.train.fields
         batches = hand.image_batches(fields["image"], fields["label"], case.batch, device, devices)
     shape, bf16 = data.input_shape, config.train.precision is Precision.bf16
     make = hand.cnn if config.model.name == "cnn" else partial(hand.ours, config.model)

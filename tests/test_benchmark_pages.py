@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.cases import LARGE
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu.checks import MODELS, PARITY, TESTS, Check, cases_marked, checks
+from benchmarks.gpu.checks import PARITY, TESTS, Check, cases_marked, checks
 from benchmarks.gpu.page import operations, speed_of, write_outcomes
 from benchmarks.gpu.schedule import Outcome, run_all
 from benchmarks.scaling_probes.growth import growth
@@ -198,20 +199,22 @@ def test_make_gpu_puts_the_speed_beside_the_peak_of_the_card():
         "memory_mb": 5,
         "samples_per_second": [80.0],
     }
-    found = Outcome(Check("speed", "resnet18", (), 1), "passed", "", found={"measured": [one]})
+    found = Outcome(
+        Check("speed", "resnet18_large", (), 1), "passed", "", found={"measured": [one]}
+    )
     # 0.56 GFLOP of products on 32×32, twice for multiply and add, three times for the backward pass.
     table = speed_of([found], "NVIDIA H200")
     assert "of NVIDIA H200's 989" in table
-    assert "| resnet18 | jax | 8 | 80 | 0 | 0 % | 5 |" in table
+    assert "| resnet18_large | jax | 8 | 80 | 0 | 0 % | 5 |" in table
     # 12 blocks of width 768: 85 million weights, and the scores of 1,024 tokens.
     gpt2 = 2 * 3 * (85e6 * 1024 + 12 * 2 * 768 * 1024**2)
-    expected = {"resnet18": 2 * 3 * 0.56e9, "vit_small": 2 * 3 * 4.6e9, "gpt2": gpt2}
+    expected = {"resnet18_large": 2 * 3 * 0.56e9, "vit_small": 2 * 3 * 4.6e9, "gpt2": gpt2}
     for model, count in expected.items():
-        assert operations(MODELS[model][0]) == pytest.approx(count, rel=0.03), model
+        assert operations(LARGE[model].overrides) == pytest.approx(count, rel=0.03), model
 
 
 @pytest.mark.parametrize(
-    "overrides", [*(keys for keys, _ in MODELS.values()), *PARITY.values()], ids=" ".join
+    "overrides", [*(case.overrides for case in LARGE.values()), *PARITY.values()], ids=" ".join
 )
 def test_the_experiments_of_make_gpu_compose(configure, overrides):
     assert configure(" ".join(overrides)).train.epochs

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.cases import LARGE
+from pipeline.bench.statistics import FEWEST
+
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests" / "end_to_end" / "test_gpu.py"
 ON = "TANDEM_GPU_TESTS_ON"  # environment variable of `TESTS`: gpu, or cpu for a rehearsal
@@ -19,15 +22,6 @@ PARITY = {
     "gpt": ("model=gpt", "dataset=text", "dataset.max_bytes=200_000", "train.steps=10"),
 }
 PRECISIONS = ("fp64", "fp32", "bf16")
-IMAGES = ("dataset=synthetic", "dataset.samples=2048")
-# Each with its overrides, of the sizes of their papers, and the batch sizes of the benchmark.
-MODELS = {
-    "gpt2": (("model=gpt2", "dataset=text", "dataset.length=1024"), "16"),
-    "vit_small": (("model=vit_small", "dataset.shape=[224,224,3]", *IMAGES), "128"),
-    "resnet18": (("model=resnet18", *IMAGES), "512"),
-}
-HAND = {"gpt2": "gpt2", "vit_small": "vit_small", "resnet18": "resnet18_large"}  # its cases
-
 SLOWER = 5  # times the limits, on a CPU
 
 # What makes a model so small that a CPU trains it in seconds, for a rehearsal.
@@ -35,7 +29,7 @@ SMALL_TRANSFORMER = ("model.depth=1", "model.width=16", "model.heads=2")
 SMALL = {
     "gpt2": (*SMALL_TRANSFORMER, "dataset.length=8"),
     "vit_small": (*SMALL_TRANSFORMER, "dataset.shape=[32,32,3]", "dataset.samples=256"),
-    "resnet18": ("model.width=4", "dataset.samples=2048"),
+    "resnet18_large": ("model.width=4",),
 }
 
 
@@ -138,13 +132,13 @@ def _small_parity(model: str) -> tuple[str, ...]:
 
 def _benches(on: str, turns: float) -> Iterator[Check]:
     """Yield the comparison of all backends at a size that fills a GPU, in bf16."""
-    for model, (overrides, sizes) in MODELS.items():
+    for model, case in LARGE.items():
         name = f"gpu-bench-{model}"
         small = SMALL[model] if on == "cpu" else ()
         command = (
-            sys.executable, "-m", "pipeline.bench", *overrides, *small, f"accelerator={on}",
+            sys.executable, "-m", "pipeline.bench", *case.overrides, *small, f"accelerator={on}",
             "precisions=bf16", f"seconds={turns:g}", f"name={name}",
-            f"batch_sizes={4 if on == 'cpu' else sizes}",
+            f"batch_sizes={4 if on == 'cpu' else case.batch}",
         )  # fmt: skip
         result = ROOT / "outputs" / name / "bench.json"
         yield Check("speed", model, command, 150, alone=True, result=result)
@@ -153,13 +147,13 @@ def _benches(on: str, turns: float) -> Iterator[Check]:
 def _hands(on: str) -> Iterator[Check]:
     """Yield the loops by hand beside Tandem's, in bf16, and the smallest step in float32."""
     hand = (sys.executable, "benchmarks/overhead.py", *(["--gpu"] if on == "gpu" else []))
-    few = ("--rounds=1", "--steps=1") if on == "cpu" else ("--rounds=3", "--steps=32")
-    for model, case in HAND.items():
+    few = ("--rounds=1", "--steps=1") if on == "cpu" else (f"--rounds={FEWEST}", "--steps=16")
+    for model in LARGE:
         for backend in ("torch", "jax"):
             small = SMALL[model] if on == "cpu" else ()
             keys = (f"accelerator={on}", "train.precision=bf16", *small)
-            command = (*hand, *few, f"--backend={backend}", f"--case={case}", *keys)
-            yield Check("speed", f"{model} by hand in {backend}", command, 100, alone=True)
+            command = (*hand, *few, f"--backend={backend}", f"--case={model}", *keys)
+            yield Check("speed", f"{model} by hand in {backend}", command, 120, alone=True)
     for devices in (1, 2):
         command = (*hand, *few[:1], f"--devices={devices}", "--case=digits", f"accelerator={on}")
         says = "the smallest step by hand" + " on two" * (devices == 2)

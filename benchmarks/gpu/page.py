@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from benchmarks.gpu.checks import MODELS, ROOT, SECTIONS
+from benchmarks.cases import LARGE
+from benchmarks.gpu.checks import ROOT, SECTIONS
 from benchmarks.gpu.schedule import Outcome
 from benchmarks.sections import write_section
 from pipeline.devices.hardware import hardware
@@ -63,7 +64,7 @@ def speed_of(outcomes: Sequence[Outcome], card: str) -> str:
             own = [one for one in measured if one["backend"] == backend]
             best = max(own, key=lambda one: one["samples_per_second"][0])
             rate = best["samples_per_second"][0]
-            done = rate * operations(MODELS[outcome.check.name][0]) / 1e12
+            done = rate * operations(LARGE[outcome.check.name].overrides) / 1e12
             part = f"{100 * done / peak:.0f} %" if peak else "unknown"
             rows.append(
                 f"| {outcome.check.name} | {backend} | {best['batch']} | {rate:,.0f} | {done:.0f} | {part} "

@@ -2,10 +2,13 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -22,6 +25,7 @@ from pipeline.compare import WIDE
 from pipeline.config.checks.hydra_errors import explain
 from pipeline.config.experiment import require_name
 from pipeline.console import print_and_log, say_line
+from pipeline.devices.stop_signals import EXIT_CODES
 from pipeline.errors import RunFailed, UserError
 
 DESCRIPTION = """Measure which backend is faster for a model on this machine.
@@ -55,6 +59,18 @@ def main(arguments: Sequence[str]) -> int:
         help="also time each layer, forward and backward, at the batch size nearest to the experiment's own",
     )
     asked = parser.parse_intermixed_args(arguments)
+    code = 0
+    with interruptible() as received, suppress(KeyboardInterrupt):
+        code = run(asked)
+    return EXIT_CODES[received[0]] if received else code
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Measure, show and write what is asked for; return the exit code.
+
+    Raises:
+        KeyboardInterrupt: a signal came before anything was measured, or after all was.
+    """
     try:
         plan = make_plan(asked.overrides, asked.config_dir, asked.layers)
         name = plan.name or f"bench-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
@@ -65,8 +81,6 @@ def main(arguments: Sequence[str]) -> int:
             raise
         print(explain(error), file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # before anything was measured
-        return 130
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE
@@ -79,7 +93,31 @@ def main(arguments: Sequence[str]) -> int:
         print_and_log(f"[yellow]{sentence}[/]", soft_wrap=True)
     for path in write(bench, Path("outputs") / name):
         say_line(f"→  {path}")
-    return 130 if bench.interrupted else 0
+    return 0
+
+
+@contextmanager
+def interruptible() -> Generator[list[signal.Signals]]:
+    """Have SIGTERM raise KeyboardInterrupt as Ctrl-C does; give the signals that have come.
+
+    A second Ctrl-C ends the process at once. A second SIGTERM does nothing: some programs send it to the
+    process and to its group.
+    """
+    received: list[signal.Signals] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

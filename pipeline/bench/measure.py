@@ -32,14 +32,14 @@ Report = Callable[[str], None]
 
 
 def measure(plan: Plan, report: Report) -> Bench:
-    """Measure an experiment; after Ctrl-C return what has been measured so far.
+    """Measure an experiment; after Ctrl-C or SIGTERM return what has been measured so far.
 
     `report` is called with a line for each measurement.
 
     Raises:
         UserError: an override or the experiment itself is refused.
         RunFailed: nothing could be measured.
-        KeyboardInterrupt: Ctrl-C came before anything was measured.
+        KeyboardInterrupt: it came before anything was measured.
     """
     made = Measurement(plan, report)
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))

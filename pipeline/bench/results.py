@@ -65,7 +65,7 @@ class Bench:
     notes: Sequence[str] = ()
     config: Mapping[str, object] = field(default_factory=dict)
     hardware: Mapping[str, object] = field(default_factory=dict)
-    interrupted: bool = False  # by Ctrl-C
+    interrupted: bool = False  # by Ctrl-C or SIGTERM
 
     def at(self, precision: str, batch: int) -> dict[str, Measured]:
         """Return what was measured at a batch size, by backend, without what has failed."""

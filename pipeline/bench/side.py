@@ -5,6 +5,7 @@ after as many steps as were asked for.
 """
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -137,7 +138,7 @@ def serve(config: Config, connection: Connection, started: float) -> None:
 
     `started` is the time of `time.perf_counter` at which this process was started.
     """
-    die_with_parent()
+    die_with_parent(signal.SIGKILL)
     code = 1
     try:
         with tempfile.TemporaryDirectory() as folder:

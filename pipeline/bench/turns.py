@@ -3,7 +3,9 @@
 import multiprocessing
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Self
 
 from pipeline.bench.results import INFER, LAYERS, TRAIN
@@ -34,12 +36,12 @@ class Side:
         self.process = context.Process(
             target=serve, args=(config, theirs, time.perf_counter()), daemon=True
         )
-        # Ctrl-C is the parent's matter, also while the child imports; it inherits what is blocked.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            with signals_held():
+                self.process.start()
+        except KeyboardInterrupt:
+            self.process.kill()
+            raise
         theirs.close()
 
     def __enter__(self) -> Self:
@@ -49,7 +51,7 @@ class Side:
         if self.failed is None and not any(failure):
             self._ask(Asked(END))
             self.process.join(timeout=10)
-        self.process.terminate()
+        self.process.kill()
         self.process.join()
         self.connection.close()
 
@@ -118,6 +120,30 @@ class Side:
         else:
             self.failed = Failed(f"its process ended with exit code {code}")
         return self.failed
+
+
+@contextmanager
+def signals_held() -> Generator[None]:
+    """Block Ctrl-C and SIGTERM in processes that are started meanwhile, also while they import.
+
+    A signal to the whole group is this process's matter; one that comes meanwhile is handled at the end.
+    """
+    signals, came = (signal.SIGINT, signal.SIGTERM), []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    # A handler, too: the signal may come to another thread, which does not block it.
+    handlers = {number: signal.signal(number, note) for number in signals}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def turn_seconds(sides: int, seconds: float) -> float:

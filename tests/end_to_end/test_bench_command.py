@@ -1,13 +1,19 @@
 """`python -m pipeline.bench` as a user calls it."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline.bench.__main__ import main
 from pipeline.bench.statistics import FEWEST
 
+ROOT = Path(__file__).parents[2]
 SMALL = (
     "model=linear",
     "accelerator=cpu",
@@ -69,3 +75,24 @@ def test_what_cannot_be_measured_is_refused_in_one_message(
     assert message in shown.err
     assert "Traceback" not in shown.err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_what_was_measured_before_a_sigterm_to_the_process_and_its_group_is_kept(tmp_path):
+    command = [sys.executable, "-m", "pipeline.bench", *SMALL, "name=ended", "backends=torch"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, "batch_sizes=8,16,32,64,128,256,512"], cwd=tmp_path, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    ) as started:  # fmt: skip
+        assert started.stdout
+        next(line for line in started.stdout if "batch 8 " in line)
+        started.terminate()  # as `timeout` does
+        os.killpg(started.pid, signal.SIGTERM)
+        output, errors = started.communicate(timeout=60)
+    assert (started.returncode, errors) == (143, "")
+    assert "interrupted: what was not measured by then is missing" in output
+    found = json.loads((tmp_path / "outputs/ended/bench.json").read_text())
+    assert found["interrupted"] is True
+    assert found["measured"][0]["samples_per_second"]
+    assert not any(one["error"] for one in found["measured"])
+    assert re.search(r"fp32: at batch \d+ torch trains [\d,]+ samples per second\.", output)
