@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.bench.answers import line_of, measured_of
 from pipeline.bench.machine import free_memory_mb, lacks
 from pipeline.bench.plan import Plan
-from pipeline.bench.results import INFER, TRAIN, Bench, Measured
+from pipeline.bench.results import INFER, OUT_OF_MEMORY, TRAIN, Bench, Measured
 from pipeline.bench.side import keep_no_programs
 from pipeline.bench.statistics import FEWEST, growth
 from pipeline.bench.turns import Side, take_turns, turn_seconds
@@ -27,7 +27,6 @@ MOST_OF_MEMORY = 0.9  # part of the free memory that a batch may take
 MOST_FAILURES = 2  # batch sizes in a row at which a backend may fail
 BUSY = 0.5  # load of a core from which on other programs disturb
 LATE = 2  # times the time for a round, from which on larger batches take too long
-OUT_OF_MEMORY = "out of memory"  # in the reasons of failures
 Report = Callable[[str], None]
 
 

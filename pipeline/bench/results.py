@@ -8,6 +8,7 @@ from pipeline.bench.statistics import Interval, median_interval, ratio
 
 SCHEMA = 1  # number of the form of bench.json
 TRAIN, INFER, LAYERS = "train", "infer", "layers"  # what is timed
+OUT_OF_MEMORY = "out of memory"  # in the reasons of failures
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
+from pipeline.bench.results import INFER, OUT_OF_MEMORY, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.statistics import Interval
 from pipeline.formatting import format_number
 
@@ -39,7 +39,8 @@ def answer(bench: Bench, precision: str, phase: str) -> str:
     clear = {name: gain for name, gain in known.items() if gain.low > 1}
     if not clear:
         also = " or ".join(f"{name} ({times(gain.inverse)})" for name, gain in known.items())
-        return f"{start}no difference is shown between {best} and {also} in {noun(phase)}."
+        text = f"{start}no difference is shown between {best} and {also} in {noun(phase)}"
+        return "; ".join([text, *(failures(bench, precision) if phase == TRAIN else [])]) + "."
     parts = [
         f"{best} {VERBS[phase]} {joined([f'{times(g)} as fast as {n}' for n, g in clear.items()])}"
     ]
@@ -53,7 +54,7 @@ def answer(bench: Bench, precision: str, phase: str) -> str:
         text += f"; {joined(names)} {verb} it from batch {first}"
     for last, names in grouped(ahead_below(bench, precision, phase, best, batch)).items():
         text += f"; up to batch {last} {joined(names)} {'is' if len(names) == 1 else 'are'} faster"
-    return f"{text}."
+    return "; ".join([text, *(failures(bench, precision) if phase == TRAIN else [])]) + "."
 
 
 def grouped(sizes: Mapping[str, int]) -> dict[int, list[str]]:
@@ -118,6 +119,23 @@ def ahead_below(bench: Bench, precision: str, phase: str, best: str, batch: int)
         shown = [size for size, gain in below if gain.low > 1]
         if shown and all(gain.low > 1 for size, gain in below if size <= shown[-1]):
             found[name] = shown[-1]
+    return found
+
+
+def failures(bench: Bench, precision: str) -> list[str]:
+    """Return who fails, and at which batch sizes; whoever runs out of memory, from which one."""
+    found = []
+    for name in bench.backends:
+        errors = {
+            one.batch: one.error
+            for one in bench.measured
+            if (one.precision, one.backend) == (precision, name) and one.error
+        }
+        short = [size for size, error in errors.items() if OUT_OF_MEMORY in error]
+        if other := sorted(errors.keys() - short):
+            found.append(f"{name} fails at batch {joined([*map(str, other)])}")
+        if short:
+            found.append(f"{name} runs out of memory from batch {min(short)}")
     return found
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.bench.recorder import BenchRecorder, Enough
-from pipeline.bench.results import INFER, LAYERS, TRAIN
+from pipeline.bench.results import INFER, LAYERS, OUT_OF_MEMORY, TRAIN
 from pipeline.config.experiment import Config
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
@@ -198,7 +198,7 @@ def layers(backend: Backend, experiment: Experiment, device: Device) -> Layers:
 def failed(error: BaseException) -> Failed:
     """Return the reason of an error for the parent."""
     if is_out_of_memory(error):
-        return Failed("out of memory")
+        return Failed(OUT_OF_MEMORY)
     if isinstance(error, UserError | RunFailed):
         return Failed(str(error))
     return Failed(shortened(error))

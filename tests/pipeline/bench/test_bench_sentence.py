@@ -30,6 +30,10 @@ def measured(backend, batch, train, memory=100.0, beside=NAMES, precision="fp32"
     )  # fmt: skip
 
 
+def failed(backend, batch, reason):
+    return Measured(backend=backend, precision="fp32", batch=batch, error=reason)
+
+
 def bench(*all_measured, batch=64, precisions=("fp32",)):
     return Bench(
         title="cnn on digits", batch=batch, backends=NAMES, precisions=precisions,
@@ -121,12 +125,18 @@ def test_the_answer_names_factor_memory_and_who_overtakes():
         measured("torch", 8, 0.1),
         measured("torch_compiled", 8, 0.4),
         measured("jax", 8, 0.2),
+        failed("torch", 512, "it says no"),
+        failed("torch", 1024, "it says no"),
+        failed("torch_compiled", 512, "killed by signal 9: probably out of memory"),
+        failed("jax", 16, "it says no"),
     )
     assert answer(made, "fp32", TRAIN) == (
         "fp32: at batch 64 jax trains 1.40 ± 0.03 times as fast as torch and 1.2 times as fast as "
         "torch_compiled, and takes 1.3 times the memory; torch_compiled overtakes it from batch 256; up to "
-        "batch 8 torch is faster."
+        "batch 8 torch is faster; torch fails at batch 512 and 1024; torch_compiled runs out of memory from "
+        "batch 512; jax fails at batch 16."
     )
+    assert answer(made, "fp32", INFER).endswith("up to batch 8 torch is faster.")
 
 
 def test_who_is_faster_at_one_larger_batch_alone_does_not_overtake():
@@ -236,11 +246,8 @@ def test_rounds_without_a_partner_after_an_interruption_count_for_no_ratio():
 
 
 def test_a_backend_that_was_measured_alone_has_its_speed_as_the_answer():
-    failed = [
-        Measured(backend=name, precision="fp32", batch=32, error="it fails: " + "why " * 30)
-        for name in NAMES[1:]
-    ]
-    made = bench(measured("torch", 32, 0.5), measured("torch", 256, 2.0), *failed)
+    others = [failed(name, 32, "it fails: " + "why " * 30) for name in NAMES[1:]]
+    made = bench(measured("torch", 32, 0.5), measured("torch", 256, 2.0), *others)
     assert sentences(made) == [
         "fp32: at batch 32 torch trains 64 samples per second, and torch_compiled and jax were not measured."
     ]
@@ -248,6 +255,6 @@ def test_a_backend_that_was_measured_alone_has_its_speed_as_the_answer():
         "fp32: at batch 32 torch trains 64 samples per second."
     ]
     assert [row[2] for row in speed_rows(made) if row[1] != "torch"] == ["failed"] * 2
-    short = replace(made, measured=[replace(one, error="out of memory") for one in failed])
+    short = replace(made, measured=[replace(one, error="out of memory") for one in others])
     assert [row[2] for row in speed_rows(short)] == ["out of memory"] * 2
     assert sentences(short) == []
