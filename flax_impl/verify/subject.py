@@ -14,7 +14,7 @@ from flax_impl.verify.lanes import MODES, run_lane
 from flax_impl.verify.native import numpy_of, sources, to_native, weighted
 from flax_impl.verify.primitives.evaluation import by_primitives, lifted, traced
 from flax_impl.verify.primitives.precision import NARROW
-from flax_impl.verify.trace.record import record
+from flax_impl.verify.trace.recorder import Recorder, record_call
 from flax_impl.verify.trace.replay import NAMESPACE
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
@@ -90,23 +90,23 @@ class FunctionSubject:
             values = sources(self.arrays, given)
             return program.trace(before, values, edits, NAMESPACE, keep, until)
         call = self._call(training, inputs)
-        recorder, results, places = record(
-            call, self.arrays, given, keep, until, *self._varied, self.function.root
-        )
+        recorder = Recorder(keep, until, *self._varied, self.function.root)
+        results, places = record_call(call, self.arrays, given, recorder)
         (outputs, buffers), places = (results, places) if results else (({}, {}), ({}, {}))
         changed = self._changed(buffers)
+        record = recorder.record
         trace = Trace(
-            recorder.ops,
-            recorder.uses,
+            record.ops,
+            record.uses,
             {path: np.asarray(array) for path, array in outputs.items()},
             places[0],
             changed,
-            recorder.draws,
-            recorder.kept,
+            record.draws,
+            record.kept,
             {name: places[1][name] for name in changed},
         )
         if until is None:
-            self.recorded.keep(inputs, training, trace, recorder.program)
+            self.recorded.keep(inputs, training, trace, record.program)
         return trace
 
     def run(

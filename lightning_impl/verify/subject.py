@@ -13,7 +13,7 @@ from lightning_impl.verify.adapters.module import call, mode
 from lightning_impl.verify.lanes import MODES, run_lane
 from lightning_impl.verify.native import numpy_of, sources, to_native, weighted
 from lightning_impl.verify.primitives.neutral import Neutral, narrow_buffers
-from lightning_impl.verify.trace.record import Enough, Recorder
+from lightning_impl.verify.trace.recorder import Enough, Recorder
 from lightning_impl.verify.trace.replay import NAMESPACE, to_numpy
 from pipeline.config.optimizers import OptimizerConfig
 from pipeline.config.train import Precision
@@ -117,18 +117,19 @@ class ModuleSubject:
                 for hook in hooks:
                     hook.remove()
                 self._restore(before)
+        record = recorder.record
         trace = Trace(
-            recorder.ops,
-            recorder.uses,
+            record.ops,
+            record.uses,
             {path: to_numpy(tensor) for path, tensor in found.items()},
-            {path: recorder.place(tensor) for path, tensor in found.items()},
+            {path: record.place(tensor) for path, tensor in found.items()},
             buffers,
             recorder.draws,
-            recorder.kept,
-            {name: recorder.place(self.arrays[name]) for name in buffers},
+            record.kept,
+            {name: record.place(self.arrays[name]) for name in buffers},
         )
         if until is None:
-            self.recorded.keep(inputs, training, trace, recorder.program)
+            self.recorded.keep(inputs, training, trace, record.program)
         return trace
 
     def run(

@@ -114,6 +114,7 @@ ONE_SIDED = {
     "flax_impl/verify/primitives/draws.py": {
         "lifted_call": "torch's operations are replaced while they are called",
     },
+    "flax_impl/verify/trace/recorder.py": {"record_call": "torch records while a model is called"},
     "lightning_impl/verify/subject.py": {"ModuleSubject": "twin of FunctionSubject"},
     "flax_impl/verify/subject.py": {"FunctionSubject": "twin of ModuleSubject"},
 }  # fmt: skip
@@ -164,8 +165,7 @@ ONE_SIDED_FILES = {
 }
 # Twin files below the layers, where nothing goes by the same name, and why.
 UNLIKE = {
-    "verify/trace/record.py": "torch dispatches operations, JAX has a program that is evaluated",
-    "verify/trace/replay.py": "the same",
+    "verify/trace/replay.py": "torch dispatches operations, JAX has a program that is evaluated",
     "verify/primitives/neutral.py": "the same",
     "verify/trace/elements.py": "the same",
 }
