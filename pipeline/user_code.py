@@ -19,6 +19,7 @@ LONGEST = 300  # characters of an error's own message
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(f"{ROOT / name}/" for name in ("pipeline", *(b.package for b in BACKENDS.values())))
 LIBRARIES = ("site-packages", "<frozen", sysconfig.get_path("stdlib"))
+# In messages of NumPy, torch and XLA.
 NO_MEMORY = ("allocate memory", "unable to allocate", "out of memory", "resource_exhausted")
 
 

@@ -16,6 +16,7 @@ from pipeline.formatting import format_number, format_value
 from pipeline.job_context import job_context
 from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_result import RunResult
+from pipeline.user_code import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +85,8 @@ def to_run_error(error: Exception, folder: Path) -> Exception:
         full = UserError("hydra.run.dir", folder, problem="the disk is full", hint=hint)
         full.__cause__ = error
         return full
-    # Messages of NumPy, torch and XLA.
-    words = ("can't allocate memory", "out of memory", "RESOURCE_EXHAUSTED")
-    if isinstance(error, MemoryError) or any(word in str(error) for word in words):
-        told = f"out of memory: {str(error).strip().splitlines()[0]}"
+    if is_out_of_memory(error):
+        told = f"out of memory: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
         return RunFailed(
             f"{told}. Lower train.batch_size, raise train.accumulate or shrink the model."
         )

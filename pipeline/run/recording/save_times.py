@@ -1,7 +1,7 @@
 """Times at which runs that train at once are saved, so that saving takes a small part of the time."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 PART = 0.05  # of the time since the last save
@@ -24,7 +24,7 @@ class SaveTimes:
         return time.monotonic() - self.ended >= self.seconds / PART
 
     @contextmanager
-    def saving(self) -> Iterator[None]:
+    def saving(self) -> Generator[None]:
         """Measure a save of all runs."""
         began = time.monotonic()
         yield

@@ -17,6 +17,7 @@ from pipeline.errors import BadArgument, UserError
 from pipeline.job_context import JobContext
 from pipeline.run.banner import to_run_error
 from pipeline.storage.signature import signature_of
+from pipeline.user_code import is_out_of_memory
 
 ROOT = Path(__file__).resolve().parents[3]
 LIGHT = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
@@ -682,9 +683,21 @@ def test_an_error_survives_pickling(error, told):
     assert str(error) == str(pickle.loads(pickle.dumps(error))) == told
 
 
-@pytest.mark.parametrize("error", [MemoryError("no 256 GB"), RuntimeError("CUDA out of memory.")])
+OUT_OF_MEMORY = [
+    MemoryError("no 256 GB"),
+    MemoryError(),
+    RuntimeError("CUDA out of memory."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+    RuntimeError("RESOURCE_EXHAUSTED: Failed to allocate request for 9 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
 def test_running_out_of_memory_is_one_message(error, tmp_path):
-    assert "Lower train.batch_size" in str(to_run_error(error, tmp_path))
+    assert is_out_of_memory(error)
+    told = str(to_run_error(error, tmp_path))
+    assert told.startswith(f"out of memory: {str(error) or 'MemoryError'}")
+    assert "Lower train.batch_size" in told
 
 
 @pytest.mark.parametrize("is_rank", [False, True])
