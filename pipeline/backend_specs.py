@@ -46,10 +46,6 @@ BACKENDS = {
                 "muon": "it takes each weight as a matrix",
                 "own": "torch.func may not map a user's own code",
             },
-            "task.name": {
-                "own": "torch.func may not map a user's own code",
-                "contrastive": "its loss takes a whole batch",
-            },
             "train.remat": {True: "torch.func maps nothing that is computed again"},
             "model.attention": {"recomputed": "torch.func maps nothing that is computed again"},
             "train.precision": {"bf16": "torch.func maps no model under autocast"},

@@ -70,6 +70,18 @@ def jax_simclr(outputs, batch, temperature=0.3):
     return {"loss": loss.reshape(-1, 2).mean(1), "accuracy": hits.reshape(-1, 2).mean(1)}
 
 
+def torch_branching(outputs, batch):
+    """A loss that looks at its numbers, which `torch.func.vmap` refuses."""
+    loss = torch.nn.functional.cross_entropy(outputs, batch["label"], reduction="none")
+    return loss if loss.mean() < 1e9 else loss.clamp(max=1e9)
+
+
+def torch_drawing(outputs, batch):
+    """A loss that draws native random numbers."""
+    loss = torch.nn.functional.cross_entropy(outputs, batch["label"], reduction="none")
+    return loss * (1 + torch.rand(()))
+
+
 def root(means):
     """Metrics from the means over the samples."""
     return {"rmse": means["loss"] ** 0.5}

@@ -113,7 +113,7 @@ class _Loop:
 
     def count_that_fits(self, start: int) -> int:
         """Return how many of the runs the memory is enough for."""
-        return self.steps.count_that_fits(self.batches(start)[0])
+        return self.steps.count_that_fits(self.batches(start))
 
     @property
     def live(self) -> list[tuple[int, Member]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import cast
 
 import numpy as np
@@ -89,8 +90,8 @@ class ManySteps:
         self.module.model.train()
         values = list(self.stack.values.values())
         parts, gradients = [], []
-        for part, batch in enumerate(batches):
-            losses, sums = self._forward(self.stack.tensors(), batch, self._key(step, part))
+        for chunks, keys in self._passes(step, batches):
+            losses, sums = self._forward(self.stack.tensors(), chunks, keys)
             parts.append(sums)
             # The runs share no number, so the gradient of a sum of their losses is that of each.
             own = torch.autograd.grad((losses / terms).sum(), values)
@@ -112,25 +113,42 @@ class ManySteps:
         with sdpa_kernel(SDPBackend.MATH), ChannelsLast():
             yield
 
-    def _key(self, step: int, part: int) -> Key | None:
-        return None if self.words is None else key_of_step(self.words, step, part)
+    def _passes(
+        self, step: int, batches: Sequence[Batch]
+    ) -> list[tuple[Sequence[Batch], Sequence[Key]]]:
+        """Return the micro-batches of each loss of a step, with the keys of their draws, if shared."""
+        words, parts = self.words, range(len(batches))
+        keys = [key_of_step(words, step, part) for part in parts] if words else []
+        if self.module.plan.data.task.whole_batch:
+            return [(batches, keys)]
+        return [([batches[part]], keys[part : part + 1]) for part in parts]
 
-    def _forward(self, tensors: Tensors, batch: Batch, key: Key | None) -> tuple[Tensor, Tensor]:
-        """Return the summed losses `[runs]` and all sums `[runs, values]` of a micro-batch."""
+    def _forward(
+        self, tensors: Tensors, batches: Sequence[Batch], keys: Sequence[Key]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed losses `[runs]` and all sums `[runs, values]` of micro-batches with one loss."""
         module = self.module
 
-        def one(own: Tensors, batch: Batch, key: Key | None) -> tuple[Tensor, Tensor]:
-            if key is not None:
-                use_key(module.model, key)
-            outputs = module.loss.outputs(_with(own, module.model), batch)
-            sums = module.loss.sums(outputs, batch, training=True)
+        def one(
+            own: Tensors, batches: Sequence[Batch], keys: Sequence[Key]
+        ) -> tuple[Tensor, Tensor]:
+            model, found = _with(own, module.model), []
+            for batch, key in zip_longest(batches, keys):
+                if key is not None:
+                    use_key(module.model, key)
+                found.append(module.loss.outputs(model, batch))
+            outputs, fields = found[0], batches[0]
+            if len(found) > 1:
+                outputs = torch.cat(found)
+                fields = {name: torch.cat([batch[name] for batch in batches]) for name in fields}
+            sums = module.loss.sums(outputs, fields, training=True)
             return sums[0], module.stacked(sums)
 
         try:
             with self._kernels():
-                return vmap(one, in_dims=(0, 0, None if key is None else 0))(tensors, batch, key)
+                return vmap(one)(tensors, list(batches), list(keys))
         finally:
-            if key is not None:
+            if keys:
                 use_key(module.model, None)  # it is of the mapping that has ended
 
     def _clip(self, step: int, gradients: list[Tensor]) -> None:
@@ -168,20 +186,23 @@ class ManySteps:
         names = module.plan.data.sums
         return [dict(zip(names, row, strict=True)) for row in totals]
 
-    def count_that_fits(self, batch: Batch) -> int:
-        """Return how many of the runs the memory is enough for, at least 1; `batch` is a micro-batch."""
+    def count_that_fits(self, batches: Sequence[Batch]) -> int:
+        """Return how many of the runs the memory is enough for, at least 1.
+
+        `batches` are the micro-batches of a step.
+        """
         runs, row = len(self.experiments), self.stack.row(0)
         weights = sum(tensor.nbytes for tensor in row.parameters.values())
         slots = 0 if any(row.slots.values()) else SLOTS * weights
         # The state is there twice, in the stack and of the best evaluation; gradients, and their sum.
-        each = 2 * (row.nbytes + slots) + 2 * weights + 2 * self._activations(batch)
+        each = 2 * (row.nbytes + slots) + 2 * weights + 2 * self._activations(batches)
         free = self.device.free_bytes() or free_memory()
         fitting = runs
         while fitting > 1 and each * fitting > FREE_PART * free:
             fitting = -(-fitting // 2)
         return fitting
 
-    def _activations(self, batch: Batch) -> int:
+    def _activations(self, batches: Sequence[Batch]) -> int:
         """Return the bytes that the pass of one run keeps for its gradient."""
         kept: dict[int, int] = {}
 
@@ -190,12 +211,12 @@ class ManySteps:
             kept[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        words, self.words = self.words, self.words and (self.words[0][:1], self.words[1][:1])
-        first = {name: tensor[:1].clone() for name, tensor in self.stack.tensors().items()}
+        own = {name: tensor[:1].clone() for name, tensor in self.stack.tensors().items()}
+        chunks, keys = self._passes(0, batches)[0]
+        first = [{name: field[:1] for name, field in chunk.items()} for chunk in chunks]
         self.module.model.train()
         with saved_tensors_hooks(note, lambda tensor: tensor):
-            self._forward(first, {n: field[:1] for n, field in batch.items()}, self._key(0, 0))
-        self.words = words
+            self._forward(own, first, [(key[0][:1], key[1][:1]) for key in keys])
         return sum(kept.values())
 
 

@@ -84,6 +84,10 @@ def assert_same_run(found, expected, rtol=1e-10):
             np.testing.assert_allclose(own, array, rtol=0, atol=atol, err_msg=f"{part} {name}")
 
 
+OWN_LOSS = (
+    "task=own task.targets=[label] task.torch=own_losses:torch_pairs task.jax=own_losses:jax_pairs "
+    "task.metrics=[distance] optimizer.eps=1e-4"  # the last bias has no gradient but for rounding
+)
 CASES = {
     "an MLP with other rates, decays and schedules": (
         MLP,
@@ -121,6 +125,21 @@ CASES = {
         "seed=0 optimizer.lr=0.02",
         "seed=1 optimizer.lr=0.01",
     ),
+    "an own loss": (
+        f"{MLP} {OWN_LOSS} task.options={{margin:0.5}}",
+        "seed=0 optimizer.lr=0.01",
+        "seed=1",
+    ),
+    "an own loss of whole batches, in parts": (
+        f"{MLP} {OWN_LOSS} task.whole_batch=true task.group=7 train.accumulate=2",
+        "seed=0",
+        "seed=1",
+    ),
+    "two views": (
+        f"{MLP} task=contrastive task.group=10 dataset.augment=true dataset.crop_padding=1",
+        "seed=0",
+        "seed=1",
+    ),
     "noise of a task": (
         "model=unet model.width=8 model.depth=1 task=denoising train.steps=6",
         "seed=0",
@@ -129,7 +148,15 @@ CASES = {
 }
 
 
-SLOW = ("noise of a task", "dropout", "shared dropout", "batch norm", "momentum")
+SLOW = (
+    "two views",
+    "an own loss of whole batches, in parts",
+    "noise of a task",
+    "dropout",
+    "shared dropout",
+    "batch norm",
+    "momentum",
+)
 
 
 AT_ONCE = [
@@ -227,25 +254,33 @@ def test_runs_with_a_callback_of_lightning_run_one_by_one(together, capsys):
 
 
 OWN = {"torch": "model.torch=own_models:Torch", "jax": "model.jax=own_models:Flax"}
-REFUSALS = {"torch": "data-dependent control flow", "jax": "vmap"}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_own_models_train_at_once_unless_they_refuse_to_be_mapped(
-    backend, together, alone, capsys, monkeypatch
-):
-    monkeypatch.setenv("TANDEM_PROGRESS", "plain")
-    common = "model=own train.randomness=shared train.steps=4"
-    mapped = f"{common} {OWN[backend]}Net"
+def test_own_models_train_at_once(backend, together, alone):
+    mapped = f"model=own train.randomness=shared train.steps=4 {OWN[backend]}Net"
     found = together(backend, mapped, "seed=0", "seed=1")
     for one, other in zip(found, alone(backend, mapped, "seed=0", "seed=1"), strict=True):
         assert_same_run(one, other)
         assert RunFolder(one).result.vectorized == 2
-        shutil.rmtree(one)
-    found = together(backend, f"{common} {OWN[backend]}Branching", "seed=0", "seed=1")
-    said = capsys.readouterr().out
-    assert "2 jobs run one by one: " in said
-    assert REFUSALS[backend] in said.partition("2 jobs run one by one: ")[2]
+
+
+OWN_TORCH_LOSS = "task=own task.targets=[label] task.torch=own_losses:torch"
+REFUSALS = {
+    f"model=own train.randomness=shared {OWN['torch']}Branching": "data-dependent control flow",
+    f"model=own train.randomness=shared {OWN['jax']}Branching": "vmap",
+    f"{MLP} {OWN_TORCH_LOSS}_branching": "data-dependent control flow",
+    f"{MLP} {OWN_TORCH_LOSS}_drawing": "vmap: called random operation",
+}
+
+
+@pytest.mark.parametrize("common", REFUSALS)
+def test_own_code_that_refuses_to_be_mapped_runs_one_by_one(common, together, capsys, monkeypatch):
+    monkeypatch.setenv("TANDEM_PROGRESS", "plain")
+    backend = "jax" if "model.jax" in common else "torch"
+    found = together(backend, f"{common} train.steps=4", "seed=0", "seed=1")
+    said = capsys.readouterr().out.partition("2 jobs run one by one: ")[2]
+    assert REFUSALS[common] in said.partition("\n")[0]
     assert [RunFolder(run).status for run in found] == ["completed", "completed"]
     assert [RunFolder(run).result.vectorized for run in found] == [None, None]
 

@@ -30,7 +30,6 @@ OF_TORCH = {
     "train.precision=bf16": "train.precision=bf16: torch.func maps no model under autocast",
     "backend=torch_compiled": "backend.compile=true: a compiled model is of one run",
     "train.remat=true model=vit": "train.remat=true: torch.func maps nothing",
-    "task=contrastive": "task=contrastive: its loss takes a whole batch",
 }
 
 
