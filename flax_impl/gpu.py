@@ -59,7 +59,7 @@ def select_platform(kind: Kind) -> None:
 def no_gpu() -> UserError:
     """Error of a run that requires a GPU. Only here: torch looks for one in one place."""
     hint = "Set accelerator=cpu, or install JAX for your GPU: pip install -e '.[cuda]'."
-    return UserError("accelerator", "gpu", problem="JAX sees no GPU", hint=hint)
+    return UserError("accelerator.kind", "gpu", problem="JAX sees no GPU", hint=hint)
 
 
 def reason_of_fallback() -> str:

@@ -111,7 +111,7 @@ def prepare(config: Config, world: World = ALONE) -> Device:
     gpu = accelerator.kind is not Kind.cpu and torch.cuda.is_available()
     if accelerator.kind is Kind.gpu and not gpu:
         hint = "Set accelerator=cpu, or install torch for your GPU."
-        raise UserError("accelerator", "gpu", problem="torch sees no GPU", hint=hint)
+        raise UserError("accelerator.kind", "gpu", problem="torch sees no GPU", hint=hint)
     tf32 = accelerator.matmul_precision is MatmulPrecision.tf32
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32  # torch's default differs from that of matmul

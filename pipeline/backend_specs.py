@@ -27,6 +27,7 @@ class BackendSpec:
     # Values of a key with which a run trains by itself, even so, each with the reason.
     trains_alone: Mapping[str, Mapping[object, str]] = field(default_factory=dict)
     maps_native_draws: bool = False  # of runs that train at once each draws its own
+    ignores: tuple[str, ...] = ()  # keys that it does not read, as they are another backend's
 
 
 BACKENDS = {
@@ -52,6 +53,7 @@ BACKENDS = {
             "backend.compile": {True: "a compiled model is of one run"},
             "backend.channels_last": {True: "a stack of runs has a layout of its own"},
         },
+        ignores=("backend.xla_flags", "accelerator.steps_per_call"),
     ),
     "jax": BackendSpec(
         "flax_impl",
@@ -62,6 +64,12 @@ BACKENDS = {
         takes_functions=True,
         vectorizes=True,
         maps_native_draws=True,
+        ignores=(
+            "backend.mode",
+            "backend.inductor",
+            "backend.fused",
+            "backend.channels_last",
+        ),
     ),
 }
 

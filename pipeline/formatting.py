@@ -1,6 +1,7 @@
 """Values as text for the user, or for JSON."""
 
 import math
+from collections.abc import Sequence
 
 
 def format_number(value: object) -> str:
@@ -26,6 +27,17 @@ def format_value(value: object) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: `1 run`, `2 runs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def format_numbers(numbers: Sequence[int]) -> str:
+    """Return whole numbers as a list in ascending order, three or more in a row as a range: `0-7, 9, 10`."""
+    rows: list[list[int]] = []
+    for number in sorted(numbers):
+        if not (rows and rows[-1][-1] == number - 1):
+            rows.append([])
+        rows[-1].append(number)
+    parts = [[f"{row[0]}-{row[-1]}"] if len(row) > 2 else [*map(str, row)] for row in rows]
+    return ", ".join(part for row in parts for part in row)
 
 
 def finite(value: float | None) -> float | None:

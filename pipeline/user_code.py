@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,15 +31,7 @@ def import_attribute(path: str, key: str) -> Any:
         UserError: there is no such module or attribute, or the module cannot be imported.
         MemoryError: the memory does not suffice for the import.
     """
-    module, _, attribute = path.partition(":")
-    if is_file(module):
-        hint = f"Name the module: {module_of(module)}:{attribute or 'ATTRIBUTE'}."
-        raise UserError(key, path, problem="it names a file", hint=hint)
-    if not module or not attribute:
-        hint = "Write it as module:attribute, such as my_models:Net."
-        raise UserError(key, path, problem="it is no import path", hint=hint)
-    if not {"", os.getcwd()} & set(sys.path):  # a script's path has its own folder alone
-        sys.path.append(os.getcwd())
+    module, attribute = check_path(path, key)
     try:
         loaded = import_module(module)
     except (Exception, SystemExit) as error:
@@ -51,6 +44,30 @@ def import_attribute(path: str, key: str) -> Any:
             raise _no_attribute(path, key, loaded, attribute, found, name)
         found = getattr(found, name)
     return found
+
+
+def check_path(path: str, key: str) -> tuple[str, str]:
+    """Return module and attribute of an import path, and have the working folder on `sys.path`.
+
+    Raises:
+        UserError: it is not of the form `module:attribute`, or there is no such top-level module.
+    """
+    module, _, attribute = path.partition(":")
+    if is_file(module):
+        hint = f"Name the module: {module_of(module)}:{attribute or 'ATTRIBUTE'}."
+        raise UserError(key, path, problem="it names a file", hint=hint)
+    if not module or not attribute:
+        start, _, end = path.strip(":").rpartition(".")
+        close = f"{start}:{end}" if start and end else "my_models:Net"
+        hint = f"Write it as module:attribute, such as {close}."
+        raise UserError(key, path, problem="it is no import path", hint=hint)
+    if not {"", os.getcwd()} & set(sys.path):  # a script's path has its own folder alone
+        sys.path.append(os.getcwd())
+    top = module.partition(".")[0]
+    if top not in sys.modules and find_spec(top) is None:
+        missing = ModuleNotFoundError(name=top)
+        raise _not_imported(path, key, module, missing)
+    return module, attribute
 
 
 def is_file(module: str) -> bool:

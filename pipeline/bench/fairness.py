@@ -6,7 +6,9 @@ They are those of the report; each precision is a comparison of its own.
 from collections.abc import Sequence
 
 from pipeline.bench.results import Bench
+from pipeline.commands import command
 from pipeline.compare.conditions import Conditions, columns_of, grouped, unlike
+from pipeline.formatting import counted
 
 
 def conditions_of_bench(bench: Bench, precisions: Sequence[str] | None = None) -> list[Conditions]:
@@ -23,15 +25,31 @@ def conditions_of_bench(bench: Bench, precisions: Sequence[str] | None = None) -
 
 
 def unfairness(bench: Bench) -> list[str]:
-    """Return a sentence for the precisions in which the backends were not measured like with like."""
+    """Return sentences on models and precisions in which the backends were not measured like with like."""
     found: dict[str, list[str]] = {}
     measured = [precision for precision in bench.precisions if bench.batches(precision)]
     for precision in measured:
         if told := unlike(conditions_of_bench(bench, [precision]), "backends"):
             found.setdefault(told, []).append(precision)
     return [
-        f"{told}." if len(precisions) == len(measured) else f"{' and '.join(precisions)}: {told}."
-        for told, precisions in found.items()
+        *unlike_models(bench),
+        *(
+            f"{told}."
+            if len(precisions) == len(measured)
+            else f"{' and '.join(precisions)}: {told}."
+            for told, precisions in found.items()
+        ),
+    ]
+
+
+def unlike_models(bench: Bench) -> list[str]:
+    """Return a sentence if the backends' models differ in their number of parameters."""
+    known = {one.backend: one.parameters for one in bench.measured if one.train and one.parameters}
+    if len({*known.values()}) < 2:
+        return []
+    sizes = ", ".join(f"{name} has {counted(known[name], 'parameter')}" for name in known)
+    return [
+        f"not the same model: {sizes}; {command('parity')} with the same overrides tells what differs."
     ]
 
 

@@ -22,6 +22,7 @@ from pipeline.devices.hardware import hardware
 from pipeline.errors import RunFailed, UserError
 from pipeline.run.backends import LayerTimes
 from pipeline.training.model_checks import check_model, no_side
+from pipeline.user_code import check_path
 
 MOST_OF_MEMORY = 0.9  # part of the free memory that a batch may take
 MOST_FAILURES = 2  # batch sizes in a row at which a backend may fail
@@ -95,14 +96,14 @@ class Measurement:
         """Return the backends for which there is a model; note the others.
 
         Raises:
-            UserError: one that was asked for has no model, or none has.
+            UserError: one that was asked for has no model, or none has, or a path names no module.
         """
         found = []
         for name in backends:
             config = self.plan.config(name)
+            key = config.backend.name
             try:
                 check_model(config, sources.load(config.dataset, config.task))
-                key = config.backend.name
                 if isinstance(config.model, OwnConfig) and getattr(config.model, key) is None:
                     raise no_side(f"model.{key}")
                 found.append(name)
@@ -110,6 +111,8 @@ class Measurement:
                 if self.plan.backends is not None or (name == backends[-1] and not found):
                     raise
                 self.note(f"{name} is left out: {error}")
+            if isinstance(config.model, OwnConfig) and (path := getattr(config.model, key)):
+                check_path(path, f"model.{key}")
         return found
 
     @property
@@ -199,6 +202,7 @@ class Measurement:
         """
         sides: list[Side] = []
         layers: dict[str, LayerTimes] = {}
+        self.report(f"[dim]{precision} batch {batch:<6} starting {', '.join(configs)}[/]")
         with ExitStack() as stack:
             turn = turn_seconds(len(configs), self.plan.seconds)
             try:

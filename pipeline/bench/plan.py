@@ -13,8 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from pipeline.backend_specs import BACKENDS
 from pipeline.bench.machine import lacks
 from pipeline.child_command import quoted
-from pipeline.config.checks.keys import options_of
+from pipeline.config.checks.keys import config_groups, every_key, options_of
 from pipeline.config.checks.open_keys import check_open_keys
+from pipeline.config.checks.suggestions import nearest
 from pipeline.config.checks.validate import check_arguments, validate_config
 from pipeline.config.experiment import Config, register
 from pipeline.config.fields import require
@@ -136,7 +137,12 @@ def make_plan(arguments: Sequence[str], folder: str | None = None, layers: bool 
     own = [argument for argument in arguments if argument.partition("=")[0] in OWN]
     overrides = [argument for argument in arguments if argument not in own]
     check_arguments(overrides)
+    known = {*config_groups(), *(key.path.partition(".")[0] for key in every_key())}
     for key in overridden_keys(overrides):
+        close = nearest(key, ("layers", *OWN)) if key.partition(".")[0] not in known else None
+        if close:
+            hint = f"Add --{close}." if close == "layers" else f"Did you mean {close}?"
+            raise UserError(key, "…", "a key of a benchmark or of run.py", hint)
         for ignored, hint in IGNORED.items():
             if key == ignored or key.startswith(f"{ignored}."):
                 raise UserError(key, "…", hint=hint, problem="has no effect on a benchmark")

@@ -183,16 +183,24 @@ def _kept(kernels: str) -> str:
 
 
 def _steps_per_call(config: Mapping[str, object], devices: str) -> str:
-    if given := config.get("accelerator.steps_per_call"):
+    spec = BACKENDS.get(str(config.get("backend.name")))
+    key = "accelerator.steps_per_call"
+    if (given := config.get(key)) and not (spec and key in spec.ignores):
         return str(given)
     many = config.get("backend.name") == "jax" and devices and not devices.startswith("cpu")
     return "up to 32" if many else "1"
 
 
 def _options(config: Mapping[str, object]) -> str:
-    """Return the other keys of `backend` that are not at their defaults, and rematerialisation."""
-    defaults = defaults_of(BackendConfig)
-    named = {key.removeprefix("backend."): v for key, v in config.items() if "backend." in key}
+    """Return the other keys of `backend` that it reads and that are not at their defaults, and remat."""
+    defaults, spec = defaults_of(BackendConfig), BACKENDS.get(str(config.get("backend.name")))
+    ignored = [key.removeprefix("backend.") for key in (spec.ignores if spec else ())]
+    named = {
+        name: v
+        for key, v in config.items()
+        if key != (name := key.removeprefix("backend."))
+        and not any(name == one or name.startswith(f"{one}.") for one in ignored)
+    }
     known = {key: v for key, v in named.items() if key not in ("name", "compile", "mode")}
     told = [f"{key}={v}" for key, v in known.items() if v != defaults.get(key)]
     return ", ".join([*told, *(["remat"] if config.get("train.remat") else [])])

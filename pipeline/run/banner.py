@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.tree import Tree
 
+from pipeline.config.checks.no_effect import without_effect
 from pipeline.config.experiment import BackendConfig, Config, plain
 from pipeline.console import print_and_log
 from pipeline.errors import Diverged, RunFailed, UserError
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def announce(config: Config, folder: str, device: str) -> None:
-    """Print the composed config as a tree, the device, and the output folder."""
+    """Print the composed config as a tree, the device, the output folder, and keys that have no effect."""
     tree = Tree("[bold]experiment[/]", guide_style="dim")
     values = plain(config)
     usual = plain(BackendConfig(name=config.backend.name))
@@ -36,6 +37,8 @@ def announce(config: Config, folder: str, device: str) -> None:
     print_and_log(tree)
     print_and_log(f"device  {escape(device)}")
     print_and_log(f"output  {escape(folder)}", soft_wrap=True)
+    for sentence in without_effect(config, on_cpu=" on cpu" in device):
+        print_and_log(f"[yellow]{escape(sentence)}[/]", soft_wrap=True)
 
 
 def warn_of_fallback(reason: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 
 from pipeline.devices.launch_ranks import NOT_FAILED
+from pipeline.formatting import format_numbers
 from pipeline.job_context import job_context, publish
 from pipeline.run.members import write_members
 from pipeline.run.run_inputs import obstacle, shape_of
@@ -40,7 +41,7 @@ def run_vectorized_jobs(jobs: Sequence[PlannedJob], sweep: DictConfig) -> list[P
         if len(group) == 1:
             reasons[group[0].number] = "no other job has its shape"
     for reason in dict.fromkeys(reasons.values()):
-        names = ", ".join(str(number) for number in reasons if reasons[number] == reason)
+        names = format_numbers([number for number in reasons if reasons[number] == reason])
         print(f"by itself: job {names}: {reason}", flush=True)
     for group in groups.values():
         if len(group) > 1 and stop.exit_code is None:
@@ -61,7 +62,7 @@ def run_group(group: Sequence[PlannedJob], sweep: DictConfig) -> None:
     """Run jobs in one process, and print the error of each that fails."""
     stop.listen()
     publish(replace(job_context(), sweep_pid=os.getpid()))
-    numbers = ", ".join(str(job.number) for job in group)
+    numbers = format_numbers([job.number for job in group])
     print(f"{len(group)} jobs train at once: {numbers}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "members"

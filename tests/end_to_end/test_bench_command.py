@@ -61,6 +61,11 @@ def test_a_benchmark_prints_tables_and_an_answer_and_writes_a_page_and_its_numbe
     ("arguments", "message"),
     [
         (("model=own",), "error: model.jax=null: your model has no side for backend=jax. Set "),
+        (
+            ("model=own", "model.torch=my.Net", "model.jax=my:Net"),
+            "model.torch=my.Net: it is no import path. Write it as module:attribute, such as my:Net.",
+        ),
+        (("model=own", "model.torch=nowhere_at_all:Net"), "there is no module nowhere_at_all in"),
         (("model=gpt", "backends=torch"), "error: model=gpt: must be "),
         (("model=nothing",), "error: model=nothing"),
         (("backend=jax",), "Set backends=torch,jax."),

@@ -63,7 +63,7 @@ def test_a_run_says_that_it_is_on_the_cpu_of_a_machine_with_a_gpu(
 
 def test_jax_does_not_look_for_a_gpu_where_there_is_none():
     jax.config.update("jax_platforms", None)
-    with pytest.raises(UserError, match=r"accelerator=gpu: JAX sees no GPU.*\[cuda\]"):
+    with pytest.raises(UserError, match=r"accelerator.kind=gpu: JAX sees no GPU.*\[cuda\]"):
         flax_impl.gpu.select_platform(Kind.gpu)
     assert jax.config.jax_platforms is None  # and it has not looked
     flax_impl.gpu.select_platform(Kind.auto)

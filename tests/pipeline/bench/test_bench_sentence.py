@@ -234,6 +234,15 @@ def test_a_comparison_that_is_not_like_with_like_says_so_by_precision(configure)
     assert (jax[2], jax[-2:]) == ("bfloat16", ["–", "–"])
 
 
+def test_models_with_other_numbers_of_parameters_are_not_the_same():
+    ours = [replace(measured(name, 64, 1.0), parameters=362) for name in NAMES]
+    assert unfairness(bench(*ours)) == []
+    assert unfairness(bench(*ours[:-1], replace(ours[-1], parameters=634))) == [
+        f"not the same model: {NAMES[0]} has 362 parameters, {NAMES[1]} has 362 parameters, {NAMES[2]} has "
+        "634 parameters; python -m pipeline.parity with the same overrides tells what differs."
+    ]
+
+
 def test_rounds_without_a_partner_after_an_interruption_count_for_no_ratio():
     torch, jax = measured("torch", 64, [2.0] * 7), measured("jax", 64, [1.0] * 6)
     assert times_as_fast(jax, torch, TRAIN).count == 6

@@ -500,13 +500,13 @@ CASES = [
     Case(
         "no GPU for torch",
         "accelerator=gpu",
-        "accelerator=gpu|torch sees no GPU|Set accelerator=cpu",
+        "accelerator.kind=gpu|torch sees no GPU|Set accelerator=cpu",
         True,
     ),
     Case(
         "no GPU for jax",
         "accelerator=gpu backend=jax",
-        "accelerator=gpu|JAX sees no GPU|Set accelerator=cpu",
+        "accelerator.kind=gpu|JAX sees no GPU|Set accelerator=cpu",
         True,
     ),
 ]
