@@ -187,7 +187,7 @@ class BackendWorker:
         separate: bool,
         initial: PortableState | None = None,
     ) -> None:
-        self.is_stopped = False
+        self.is_stopped = self.has_ended = False
         if separate:
             context = multiprocessing.get_context("spawn")
             self.events: ProcessQueue[Event] | queue.Queue[Event] = context.Queue(AHEAD)
@@ -213,12 +213,15 @@ class BackendWorker:
         self.is_stopped = True
         if isinstance(self.worker, threading.Thread):
             self.worker.join(timeout=60)
-        else:
-            self.worker.terminate()
+            return
+        if self.has_ended:  # it removes its semaphores
+            self.worker.join(timeout=20)
+        self.worker.terminate()
 
     def next(self) -> Trace | Evaluation | Finished | None:
         """Return the next event, None at the end; raise the error of the run."""
         event = self.events.get()
+        self.has_ended = event is None or isinstance(event, Exception)
         if isinstance(event, Exception):
             raise event
         return event
