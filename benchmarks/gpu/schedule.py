@@ -83,9 +83,9 @@ def run_check(check: Check, gpus: int, end: float, running: set[int]) -> Outcome
         return Outcome(check, "failed", f"not done after {limit:.0f} s", seconds, output)
     if code:
         return Outcome(check, "failed", reason_of(output, code), seconds, output)
-    found = _content_of(check)
-    said = str((found or {}).get("sentence") or sentence_of(output))
-    return Outcome(check, "passed", said, seconds, output, found)
+    found = _content_of(check) or {}
+    said = found.get("sentence") or " ".join(found.get("sentences", ())) or sentence_of(output)
+    return Outcome(check, "passed", str(said), seconds, output, found)
 
 
 def _kill_groups(leaders: Iterable[int]) -> None:

@@ -38,7 +38,9 @@ def answer(bench: Bench, precision: str, phase: str) -> str:
     start = f"{precision}: at batch {batch} "
     clear = {name: gain for name, gain in known.items() if gain.low > 1}
     if not clear:
-        also = " or ".join(f"{name} ({times(gain.inverse)})" for name, gain in known.items())
+        also = " or ".join(
+            f"{name} ({times(gain.inverse, ends=', {} to {}')})" for name, gain in known.items()
+        )
         text = f"{start}no difference is shown between {best} and {also} in {noun(phase)}"
         return "; ".join([text, *(failures(bench, precision) if phase == TRAIN else [])]) + "."
     parts = [
@@ -46,9 +48,9 @@ def answer(bench: Bench, precision: str, phase: str) -> str:
     ]
     if phase == TRAIN and (memory := memory_beside(at[best], [others[name] for name in clear])):
         parts.append(memory)
-    if alike := [name for name in known if name not in clear]:
-        parts.append(f"no difference to {joined(alike)} is shown")
     text = start + (", and " if len(clear) > 1 else " and ").join(parts)
+    if alike := [name for name in known if name not in clear]:
+        text += f"; no difference to {joined(alike)} is shown"
     for first, names in grouped(overtaking(bench, precision, phase, best, batch)).items():
         verb = "overtakes" if len(names) == 1 else "overtake"
         text += f"; {joined(names)} {verb} it from batch {first}"
@@ -162,12 +164,12 @@ def memory_beside(best: Measured, others: list[Measured]) -> str:
     return f"takes {factors} times the memory"
 
 
-def times(gain: Interval) -> str:
+def times(gain: Interval, ends: str = " ({} to {})") -> str:
     """Return a factor with half its interval as text, or with both ends: `1.4 ± 0.1 times`."""
     if gain.half > WIDE * gain.median:
         known = gain.half < math.inf
         middle, low, high = (short(end) for end in (gain.median, gain.low, gain.high))
-        return f"{middle} times{f' ({low} to {high})' * known}"
+        return f"{middle} times{ends.format(low, high) * known}"
     if gain.half < EXACT * gain.median:
         return f"{gain.median:.3g} times"
     half = f"{gain.half:.1g}"

@@ -152,8 +152,14 @@ def test_who_is_faster_at_one_larger_batch_alone_does_not_overtake():
 def test_no_difference_is_claimed_where_none_is_shown():
     made = bench(measured("torch", 64, [1.0, 2.0] * 3), measured("jax", 64, [2.0, 1.0] * 3))
     text = answer(made, "fp32", INFER)
-    assert text.startswith("fp32: at batch 64 no difference is shown between jax and torch (")
-    assert text.endswith(" in inference.")
+    assert text == (
+        "fp32: at batch 64 no difference is shown between jax and torch (1 times, 0.5 to 2) in inference."
+    )
+    made = bench(*made.measured, measured("torch_compiled", 64, [4.0, 4.0] * 3))
+    assert answer(made, "fp32", TRAIN) == (
+        "fp32: at batch 64 jax trains 2.8 times (2 to 4) as fast as torch_compiled and takes as much memory; "
+        "no difference to torch is shown."
+    )
 
 
 def test_backends_that_took_no_turns_with_each_other_are_not_compared():
