@@ -1,6 +1,8 @@
 """Fixture shared by all tests: a typed config, composed from overrides of the command line."""
 
 import os
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -9,10 +11,13 @@ from platform import machine
 import pytest
 import warm_start
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, settings
+from omegaconf import DictConfig
 
 from pipeline.config.experiment import Config, register, typed
-from pipeline.config.hydra_compat import compose_from
+from pipeline.config.hydra_compat import ConfigLoaderImpl, compose_from
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -64,15 +69,33 @@ settings.register_profile("tandem", deadline=None, suppress_health_check=[Health
 settings.load_profile("tandem")
 
 
+def override_config(composed: Callable[..., DictConfig], overrides: Sequence[str]) -> DictConfig:
+    """Compose overrides; those with the same options of groups share one composition of 0.1 s."""
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, ConfigLoaderImpl)
+    keys, options = [], []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group
+        is_option = key.startswith("hydra.") or loader.repository.group_exists(key)
+        (options if is_option else keys).append(override)
+    config = deepcopy(composed(*(str(option.input_line) for option in options)))
+    ConfigLoaderImpl._apply_overrides_to_config(keys, config)
+    return config
+
+
 @pytest.fixture(scope="session")
 def configure():
     """A function that composes the typed config of overrides such as `"model=mlp seed=1"`."""
     register()
 
     @cache
+    def composed(*options: str) -> DictConfig:
+        return compose("config", [*options])
+
+    @cache
     def configured(overrides: str = "") -> Config:
         with compose_from(ROOT / "conf"):
-            return typed(compose("config", overrides.split()))
+            return typed(override_config(composed, overrides.split()))
 
     return configured
 
