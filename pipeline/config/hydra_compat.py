@@ -9,8 +9,9 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 try:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -41,14 +42,43 @@ main: Callable[..., Callable[..., Any]] = partial(
 )
 
 
-_compose_mode = Hydra.get_mode
 MODES = {f"hydra.mode={mode.name}": mode for mode in RunMode}
 
 
 def _get_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
-    """Return the mode that an override sets; without one, compose the config to see, as Hydra does."""
+    """Return the mode that an override or a preset sets, if any.
+
+    Hydra composes the config for that, and then again to run it. As that takes 0.1 s, it is kept here.
+    """
     given = [MODES[override] for override in overrides if override in MODES]
-    return given[-1] if given else _compose_mode(self, config_name, overrides)
+    if given:
+        return given[-1]
+    loader, load = self.config_loader, self.config_loader.load_configuration
+    mode = RunMode.RUN
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        if any(override.is_sweep_override() for override in parsed):
+            mode = RunMode.MULTIRUN
+        composed = load(config_name, overrides, mode)
+    except Exception as error:
+        composed = error
+    if isinstance(composed, DictConfig) and composed.hydra.mode is not None:
+        return composed.hydra.mode
+    added = f"hydra.mode={mode.name}"  # by Hydra, where there is none
+    again = {"config_name": config_name, "overrides": [*overrides, added], "run_mode": mode}
+
+    def load_once_more(*positional: Any, **named: Any) -> DictConfig:
+        if positional or not again.items() <= named.items():
+            return load(*positional, **named)
+        loader.load_configuration = load
+        if isinstance(composed, Exception):
+            raise composed  # now Hydra reports it
+        composed.hydra.mode = mode
+        composed.hydra.overrides.hydra.append(added)
+        return composed
+
+    loader.load_configuration = load_once_more
+    return None
 
 
 Hydra.get_mode = _get_mode  # each job of a sweep has one, and would compose its config twice

@@ -4,6 +4,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from pipeline.config.checks.keys import CONF
 from pipeline.config.checks.validate import validate_job_config
@@ -98,3 +99,19 @@ def test_a_mode_given_as_an_override_is_known_without_composing(hydra):
     assert hydra.get_mode("config", given) is RunMode.RUN
     assert hydra.get_mode("config", ["++hydra.mode=MULTIRUN"]) is RunMode.MULTIRUN
     assert hydra.get_mode("config", ["seed=1"]) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"), [("seed=1", "RUN"), ("seed=1,2", "MULTIRUN"), ("model=mlp +x=1", "RUN")]
+)
+def test_a_config_composed_to_know_the_mode_is_the_one_that_runs(hydra, given, mode):
+    overrides, mode = given.split(), RunMode[mode]
+    extended = [*overrides, f"hydra.mode={mode.name}"]
+    expected = hydra.compose_config("config", extended, mode)
+    assert hydra.get_mode("config", overrides) is None
+    repository, hydra.config_loader.repository = hydra.config_loader.repository, None
+    kept = hydra.compose_config("config", extended, mode)
+    assert kept == expected
+    assert OmegaConf.to_yaml(kept) == OmegaConf.to_yaml(expected)
+    hydra.config_loader.repository = repository
+    assert hydra.compose_config("config", extended, mode) is not kept, "only once"
