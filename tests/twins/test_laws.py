@@ -169,6 +169,17 @@ UNLIKE = {
     "verify/primitives/neutral.py": "the same",
     "verify/trace/elements.py": "the same",
 }
+# Twin files of which the two share less than half of all public names, and why. Short by intent, too.
+UNEVEN = {
+    "gpu.py": "XLA is set up by flags before it starts, torch by functions",
+    "layers.py": "canonical names and layouts are torch's own",
+    "optimizers/__init__.py": "torch's optimizers have settings and a learning rate",
+    "optimizers/base.py": "torch's optimizers are classes, optax's pairs of functions",
+    "optimizers/custom.py": "a state of torch is a dictionary, one of optax a tree of arrays",
+    "sharding.py": "arrays of JAX know where they lie, and XLA compiles one program for all devices",
+    "training/step.py": "a LightningModule has methods, a step of Flax is made of pure functions",
+    "verify/subject.py": "a model of torch is a module, one of JAX a function",
+}
 
 
 def files(package):
@@ -263,12 +274,13 @@ def test_twin_files_have_the_same_public_names_in_the_same_order(name):
     assert shared[0] == shared[1]
 
 
-def test_at_least_seven_of_ten_public_names_are_in_both_twins():
-    shared = every = 0
+def test_twin_files_share_half_of_their_public_names_or_are_listed_with_a_reason():
+    uneven = set()
     for name in ALIKE:
         torch, jax = (set(public_names(ROOT / package / name)) for package in PACKAGES)
-        shared, every = shared + len(torch & jax), every + len(torch | jax)
-    assert shared / every >= 0.7, f"{shared} of {every}"
+        if 2 * len(torch & jax) < len(torch | jax):
+            uneven.add(name)
+    assert uneven == set(UNEVEN)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
