@@ -18,8 +18,8 @@ PLUGINS = {"jax_cuda13_plugin": (7, 5), "jax_cuda12_plugin": (5, 2)}
 def set_memory_limits() -> None:
     """Let JAX allocate as needed, up to nearly all memory; what the user has set stays.
 
-    By default it takes three quarters at the start, though other jobs may share the GPU, and never more.
-    Only here: torch has no such limit.
+    By default it takes three quarters at the start, of which other jobs on the GPU get none, and never takes
+    more. Only here: torch has no such limit.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:  # both together are an error
@@ -29,9 +29,9 @@ def set_memory_limits() -> None:
 def set_deterministic_flags(gpu: bool) -> None:
     """Set XLA's flags before the first device is initialised, when XLA reads them.
 
-    With deterministic operations XLA takes the first of its own (Triton's) kernels for a product, untimed;
-    cuBLAS has heuristics, and is deterministic. Each flag once: the compilation cache distinguishes programs
-    by their flags. Only here: torch has functions for it.
+    With deterministic operations XLA does not time its own (Triton's) kernels for a product, but takes the
+    first. So cuBLAS computes it, which is deterministic, too, and chooses by heuristics. No flag is added
+    twice: the compilation cache distinguishes programs by their flags. Only here: torch has functions for it.
     """
     flags = os.environ.get("XLA_FLAGS", "").split()
     wanted = {"--xla_gpu_deterministic_ops": "true"}
@@ -63,7 +63,7 @@ def no_gpu() -> UserError:
 
 
 def reason_of_fallback() -> str:
-    """Why JAX sees none of this machine's GPUs; empty if there is none."""
+    """Return why JAX sees none of this machine's GPUs; empty if there is none."""
     if not gpu_count():
         return ""
     if not any(map(find_spec, PLUGINS)):

@@ -9,7 +9,7 @@ from pipeline.errors import UserError
 
 
 def reason_of_fallback() -> str:
-    """Why torch sees none of this machine's GPUs; empty if there is none."""
+    """Return why torch sees none of this machine's GPUs; empty if there is none."""
     if not gpu_count():
         return ""
     if torch.version.cuda is None:  # pyrefly: ignore[missing-attribute]

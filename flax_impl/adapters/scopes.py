@@ -11,7 +11,7 @@ import jax
 LOCK = RLock()  # two models may be called by two threads of one process
 
 
-# Takes the path of a module, the module, its class's call, and its arguments; returns what the call does.
+# Takes the path of a module, the module, its class's call, and its arguments; returns the call's result.
 Around = Callable[[str, Any, Callable, tuple, dict], Any]
 
 
@@ -22,9 +22,10 @@ def _plainly(path: str, module: Any, call: Callable, args: tuple, kwargs: dict) 
 
 @contextmanager
 def named(modules: Mapping[str, object], around: Around = _plainly) -> Generator[dict[int, str]]:
-    """While active, let the call of each module, by its dotted path, open a scope with its name.
+    """While active, open a scope with the name of a module whenever it is called.
 
-    `around` makes the call. Yields the paths by the identity of the module; others may be added.
+    `modules` are by their dotted paths, and `around` makes the call. Yields the paths by `id` of the module;
+    more may be added.
     """
     paths = {id(module): path for path, module in modules.items() if path}
     owners = {_owner_of_call(type(module)) for module in modules.values()} - {None}

@@ -1,1 +1,1 @@
-"""Data of the experiment, as the training takes it, and the raw image data sets; see `pipeline.data`."""
+"""Batches for training and evaluation, and the raw image data sets; see `pipeline.data`."""

@@ -44,7 +44,7 @@ class TrainedModel:
     def predict(self, split: Split) -> np.ndarray:
         """Return the outputs for samples as a data set holds them, prepared as in an evaluation.
 
-        Where the outputs are several arrays, the result is such a structure of arrays.
+        For a model that returns several arrays, they are in the same structure.
         """
         _, variables = self.module.unbind()
         with settings_of(self.config):
@@ -88,14 +88,14 @@ class TrainedModel:
 
 @contextmanager
 def settings_of(config: Config) -> Generator[None]:
-    """Have JAX compute in the types of a run, here alone."""
+    """While active, have JAX compute in the types of a run."""
     is_double = config.train.precision is Precision.fp64
     with jax.enable_x64(is_double), jax.default_matmul_precision("highest"):
         yield
 
 
 def own_device(config: Config) -> Device:
-    """Return JAX's first device, without a change to its settings but for the platform without a GPU."""
+    """Return JAX's first device; the one setting that changes is that without a GPU it looks for none."""
     select_platform(Kind.auto)
     first = jax.devices()[:1]
     kind = "gpu" if first[0].platform == "gpu" else "cpu"

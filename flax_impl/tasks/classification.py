@@ -15,7 +15,7 @@ class ClassificationLoss(TaskLoss):
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         return cross_entropy(outputs, batch["label"], smoothing, counted)
 
     def per_sample(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:

@@ -12,5 +12,5 @@ class LanguageLoss(TaskLoss):
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         return cross_entropy(outputs, batch["next"], smoothing, counted[:, None])

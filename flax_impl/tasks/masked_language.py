@@ -29,7 +29,7 @@ class MaskedLanguageLoss(TaskLoss[MaskedLanguage]):
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         tokens, chosen = batch["tokens"], (batch["choice"] < self.task.chosen) * counted[:, None]
         loss = cross_entropies(outputs, tokens, smoothing)
         correct = (likeliest(outputs) == tokens) * chosen

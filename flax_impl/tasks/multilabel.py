@@ -12,7 +12,7 @@ class MultilabelLoss(TaskLoss):
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         labels, counted = batch["labels"].astype(outputs.dtype), counted[:, None]
         soft = labels * (1 - smoothing) + smoothing / 2  # each label has two classes
         loss = optax.sigmoid_binary_cross_entropy(outputs, soft)

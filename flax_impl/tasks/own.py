@@ -38,9 +38,10 @@ class OwnLoss(TaskLoss[OwnTask]):
     def sum_terms(
         self, outputs: PyTree, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
-        """Return the sums; a mean over the batch is taken sample by sample, as some may be padding.
+        """Return the sums over the samples that count; the others are padding.
 
-        A loss of whole batches gets those that are none. Only here: a batch of torch has no padding.
+        A loss that returns a mean is called for each sample by itself, one of whole batches without padding.
+        Only here: a batch of torch has no padding.
         """
         if self.task.whole_batch:
             return self._sums_without_padding(outputs, batch, counted)
@@ -65,7 +66,8 @@ class OwnLoss(TaskLoss[OwnTask]):
     ) -> list[jax.Array]:
         """Return the sums over the first samples, as many as are counted.
 
-        A compiled program needs their number: they are all, or what is left of a split for its last group.
+        The shapes in a compiled program are fixed, so the sums are computed for each number that occurs (all,
+        and the rest of each split in its last group), and those for the right number are chosen.
         """
         splits = (self.data.train, self.data.val, self.data.test)
         whole, count = len(outputs), counted.sum()

@@ -19,7 +19,7 @@ class RegressionLoss(TaskLoss):
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         error, deviation = outputs - batch["target"], batch["target"] - self.center
         error, deviation = error * counted[:, None], deviation * counted[:, None]
         return [

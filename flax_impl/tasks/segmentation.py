@@ -14,7 +14,7 @@ class SegmentationLoss(TaskLoss[Segmentation]):
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         mask, classes = batch["mask"], outputs.shape[-1]
         weights = (mask != self.task.ignored) * counted[:, None, None]
         mask, said = jnp.where(mask == self.task.ignored, 0, mask), likeliest(outputs)

@@ -24,7 +24,7 @@ class Seq2SeqLoss(TaskLoss):
     def sum_terms(
         self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
     ) -> list[jax.Array]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         target = batch["target"]
         is_token = (later(target) != PADDING).at[:, 0].set(True)
         weights = is_token * counted[:, None]
@@ -38,7 +38,7 @@ class Seq2SeqLoss(TaskLoss):
         ]
 
     def per_sample(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """Return the likeliest token at each place of the target, from the right ones before it."""
+        """Return the likeliest token at each place, predicted from the correct tokens before it."""
         return {"predicted": outputs.argmax(axis=-1)}
 
 

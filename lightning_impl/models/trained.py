@@ -35,7 +35,7 @@ class TrainedModel:
     def predict(self, split: Split) -> np.ndarray:
         """Return the outputs for samples as a data set holds them, prepared as in an evaluation.
 
-        Where the outputs are several arrays, the result is such a structure of arrays.
+        For a model that returns several arrays, they are in the same structure.
         """
         batches = EvalBatches(split, self.plan, self.device, self.config.train.eval_batch)
         loss, module = build_loss(self.config, self.plan.data, self.device), self.module.eval()

@@ -12,7 +12,7 @@ class ClassificationLoss(TaskLoss):
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float
     ) -> list[torch.Tensor]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         return cross_entropy(outputs, batch["label"], smoothing)
 
     def per_sample(self, outputs: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:

@@ -12,5 +12,5 @@ class LanguageLoss(TaskLoss):
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float
     ) -> list[torch.Tensor]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         return cross_entropy(outputs.flatten(end_dim=-2), batch["next"].flatten(), smoothing)

@@ -23,7 +23,7 @@ class MaskedLanguageLoss(TaskLoss[MaskedLanguage]):
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float
     ) -> list[torch.Tensor]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         logits, tokens = outputs.flatten(end_dim=-2), batch["tokens"].flatten()
         chosen = batch["choice"].flatten() < self.task.chosen
         loss = cross_entropies(logits, tokens, smoothing)

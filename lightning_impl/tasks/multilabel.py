@@ -12,7 +12,7 @@ class MultilabelLoss(TaskLoss):
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float
     ) -> list[torch.Tensor]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         labels = batch["labels"].to(outputs.dtype)
         soft = labels * (1 - smoothing) + smoothing / 2  # each label has two classes
         loss = F.binary_cross_entropy_with_logits(outputs, soft, reduction="none")

@@ -28,7 +28,7 @@ class OwnLoss(TaskLoss[OwnTask]):
         return self.sums_of_groups(outputs, fields)
 
     def sum_terms(self, outputs: Any, batch: Batch, smoothing: float) -> list[torch.Tensor]:
-        """Return the sums; a mean over the batch counts as often as the batch has samples."""
+        """Return the sums; a mean over the batch is multiplied by the number of samples."""
         samples = len(outputs) if self.task.whole_batch else len(next(iter(batch.values())))
         if not samples:  # on a device without a sample a mean would be NaN
             return [torch.zeros((), dtype=self.dtype) for _ in self.task.sums]

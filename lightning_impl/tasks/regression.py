@@ -19,7 +19,7 @@ class RegressionLoss(TaskLoss):
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float
     ) -> list[torch.Tensor]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         error, deviation = outputs - batch["target"], batch["target"] - self.center
         return [
             error.square().mean(dim=-1).sum(),

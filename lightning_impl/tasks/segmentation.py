@@ -18,7 +18,7 @@ class SegmentationLoss(TaskLoss[Segmentation]):
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float
     ) -> list[torch.Tensor]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         mask, classes = batch["mask"], outputs.shape[-1]
         counted, said = mask != self.task.ignored, outputs.argmax(dim=-1)
         loss = F.cross_entropy(

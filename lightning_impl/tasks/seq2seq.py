@@ -19,7 +19,7 @@ class Seq2SeqLoss(TaskLoss):
     def sum_terms(
         self, outputs: torch.Tensor, batch: Batch, smoothing: float
     ) -> list[torch.Tensor]:
-        """Return the sums."""
+        """Return the sums over a batch, in the order of `Task.sums`."""
         target = batch["target"]
         counted = later(target) != PADDING
         counted[:, 0] = True
@@ -33,7 +33,7 @@ class Seq2SeqLoss(TaskLoss):
         ]
 
     def per_sample(self, outputs: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return the likeliest token at each place of the target, from the right ones before it."""
+        """Return the likeliest token at each place, predicted from the correct tokens before it."""
         return {"predicted": outputs.argmax(dim=-1)}
 
 

@@ -11,7 +11,7 @@ BEST = "optimization_results.yaml"  # result of a search, named as by Hydra's pl
 
 
 def monitored(config: Config) -> tuple[str, str]:
-    """Return the metric of a search for the best experiment, and `maximize` or `minimize`."""
+    """Return the metric that a search optimizes, and `maximize` or `minimize`."""
     task = sources.task_of(config.dataset, config.task)
     metric = config.train.monitor or f"val/{task.monitor}"
     return metric, f"{task.direction(metric)}imize"

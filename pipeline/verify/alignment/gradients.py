@@ -1,8 +1,8 @@
 """Matches of single elements by their gradients, where structure does not tell what belongs together.
 
-Two matrices on one side may be one on the other, a sum of two biases one of them. With all elements that
-are left at a neutral value, both sides compute the same, and elements that belong together have the same
-gradients, however they are arranged.
+Two matrices of one side may be a single one of the other, and two biases that are added a single bias. Once
+all elements without a counterpart have a neutral value, both sides compute the same, and elements that
+belong together have the same gradients, in whatever order they are stored.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class Part:
 
 
 def neutral(layers: Sequence[Layer], owners: Owners) -> np.ndarray:
-    """Return a value for each element that shows no arrangement: the same in a whole matrix or vector."""
+    """Return values that no reordering changes: all elements of a matrix or vector have the same."""
     values = np.zeros(owners.size)
     for layer in layers:
         values[layer.elements[layer.elements >= 0]] = NEUTRAL.get(layer.role, 0.0)
@@ -135,7 +135,7 @@ def _first_of_each(groups: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def matches_of(
     ours: np.ndarray, theirs: np.ndarray, layers: tuple[Sequence[Layer], Sequence[Layer]]
 ) -> list[Match]:
-    """Return a match for each right layer with some of the elements."""
+    """Return the matches of layers that hold the elements; `theirs` are those on the right."""
     owner = np.full(1 + max(int(ours.max(initial=0)), 1), -1)  # places of left layers, by element
     for at, layer in reversed(list(enumerate(layers[0]))):
         for part in layer.parts:

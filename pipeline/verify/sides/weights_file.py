@@ -63,7 +63,9 @@ class WeightsFile:
                 found[array.name] = values
         if missing:
             return found, f"it has no {_listed(missing)}"
-        return found, _listed(shapes) if shapes else "" if found else "it has none of its names"
+        if shapes:
+            return found, _listed(shapes)
+        return found, "" if found else "none of the names in it is one of this model's"
 
 
 def _listed(names: Sequence[str]) -> str:
