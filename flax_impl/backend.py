@@ -301,7 +301,7 @@ def _make_model(experiment: Experiment, device: Device) -> tuple[nn.Module, Inpu
         seed_global_generators(config.seed)
     dtypes = {"dtype": device.compute_dtype, "param_dtype": device.dtype}
     fitted = fill_from_data(config.model, data)
-    fitted = choose_kernel(fitted, device, experiment.recorder.observer.watching)
+    fitted = choose_kernel(fitted, data.input_shape, device, experiment.recorder.observer.watching)
     model = build_model(fitted, data.input_shape, data.outputs, **dtypes)
     loss = build_loss(config, data, device)
     inputs = loss.model_inputs(shapes_of_sample(experiment.plan, device))

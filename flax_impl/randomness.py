@@ -1,10 +1,13 @@
 """Dropout and drop-path with masks that depend only on the seed, step, micro-batch and layer."""
 
+from math import prod
+from typing import NamedTuple
 from zlib import crc32
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.extend.random import threefry_2x32
 
 from pipeline.config.experiment import Config
 from pipeline.config.train import Randomness
@@ -37,11 +40,29 @@ def step_key(
     return jax.random.fold_in(jax.random.fold_in(key, step), part)
 
 
-def draw_mask(key: jax.Array, name: str, rate: float, shape: tuple[int, ...]) -> jax.Array:
-    """Draw what a layer keeps: each number with probability 1 - `rate`."""
+class Rows(NamedTuple):
+    """Some rows, of the last axis but one, of an array that is never whole in memory."""
+
+    first: jax.Array
+    total: int
+
+
+def draw_mask(
+    key: jax.Array, name: str, rate: float, shape: tuple[int, ...], rows: Rows | None = None
+) -> jax.Array:
+    """Draw what a layer keeps: each number with probability 1 - `rate`.
+
+    Of a mask of `rows.total` rows only those of `shape` are drawn; the device's own generator draws each
+    part from a key of its own.
+    """
     with jax.named_scope(SHARED):
         key = jax.random.fold_in(key, crc32(name.encode()))
-        bits = _draw_bits(key, shape)
+        if rows is None:
+            bits = _draw_bits(key, shape)
+        elif jax.random.key_impl(key) == "rbg":
+            bits = _draw_bits(jax.random.fold_in(key, rows.first), shape)
+        else:
+            bits = _draw_rows(key, shape, rows)
     return bits >= jnp.uint32(round(rate * (2**32 - 1)))
 
 
@@ -61,6 +82,22 @@ def _draw_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return draw(jax.random.key_data(key))
 
 
+def _draw_rows(key: jax.Array, shape: tuple[int, ...], rows: Rows) -> jax.Array:
+    """Draw some rows of `jax.random.bits`, which counts the numbers of an array in 64 bits."""
+    *leading, height, width = shape
+    matrix = jnp.arange(prod(leading), dtype=jnp.uint32).reshape(*leading, 1, 1)
+    row = matrix * rows.total + rows.first.astype(jnp.uint32)
+    row = row + jnp.arange(height, dtype=jnp.uint32)[:, None]
+    column = jnp.arange(width, dtype=jnp.uint32)
+    # row · width + column, of two halves of 16 bits
+    upper, lower = (row >> 16) * width, (row & 0xFFFF) * width
+    low = row * width + column
+    high = (upper + (lower >> 16) >> 16) + (low < column)
+    counters = jnp.stack([jnp.broadcast_to(half, shape) for half in (high, low)])
+    left, right = threefry_2x32(jax.random.key_data(key), counters)
+    return left ^ right
+
+
 class Dropout(nn.Module):
     """Zeros each number with probability `rate`, and scales the others by 1 / (1 - rate).
 
@@ -70,14 +107,14 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Return `x` with some numbers at zero, in the same shape."""
+    def __call__(self, x: jax.Array, train: bool = False, rows: Rows | None = None) -> jax.Array:
+        """Return `x` with some numbers at zero, in the same shape; `rows` if it is a part of an array."""
         if not train or self.rate == 0:
             return x
         # The key as passed to `apply`: `make_rng` would fold Flax's own path into it.
         assert self.scope is not None
         key = self.scope.rngs["dropout"].rng  # pyrefly: ignore[missing-attribute] a LazyRng in a bound module
-        kept = draw_mask(key, ".".join(self.path), self.rate, self.mask_shape(x))
+        kept = draw_mask(key, ".".join(self.path), self.rate, self.mask_shape(x), rows)
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
 
     def mask_shape(self, x: jax.Array) -> tuple[int, ...]:

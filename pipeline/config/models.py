@@ -175,6 +175,10 @@ class TransformerConfig(ModelConfig):
         allowed = f"a divisor of model.width={self.width}"
         require(fits, "model.heads", self.heads, allowed, hint)
 
+    def tokens(self, input_shape: Sequence[int]) -> int:
+        """Number of tokens that attend to each other, of a sample of `input_shape`."""
+        return input_shape[0]
+
 
 class ViTConfig(TransformerConfig):
     name: str = "vit"
@@ -188,6 +192,10 @@ class ViTConfig(TransformerConfig):
     drop_path: float = option(
         0.0, "stochastic-depth rate, rising linearly to this in the last block", "in [0, 1)"
     )
+
+    def tokens(self, input_shape: Sequence[int]) -> int:
+        height, width, _ = input_shape
+        return height // self.patch * (width // self.patch) + (self.pool is Pool.token)
 
 
 class TokenConfig(TransformerConfig):

@@ -3,18 +3,22 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from asserts import assert_arrays_close
+from jax.extend.random import threefry_2x32
 from model_twins import CASES, DROPPED, Twins
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from flax_impl.models.attention import _fused, _problem_of_cudnn, attend, choose_kernel
+from flax_impl.models import attention
+from flax_impl.models.attention import LONG, _fused, _mix, _problem_of_cudnn, attend, choose_kernel
+from flax_impl.randomness import Dropout, Rows, _draw_rows, draw_mask
 from lightning_impl import randomness
-from pipeline.config.models import AttentionKernel, GPTConfig, LinearConfig
+from pipeline.config.models import AttentionKernel, GPTConfig, LinearConfig, ViTConfig
 from pipeline.config.train import Precision
 from pipeline.errors import UserError
 from pipeline.run.recording.kernels import forget_kernels, noted_kernels
@@ -109,18 +113,23 @@ def test_the_softmax_is_not_kept_where_it_is_recomputed():
     ],
 )
 def test_jax_chooses_a_kernel_for_the_device(device, expected):
-    chosen = choose_kernel(GPTConfig(), device, is_traced=False)
+    chosen = choose_kernel(GPTConfig(), (LONG - 1,), device, is_traced=False)
     assert chosen.attention is AttentionKernel[expected]
-    assert choose_kernel(GPTConfig(), device, True).attention is AttentionKernel.written_out
-    assert choose_kernel(LinearConfig(), device, False) == LinearConfig()
+    by_parts = "recomputed" if expected == "written_out" else expected
+    for config, shape in [(GPTConfig(), (LONG,)), (ViTConfig(patch=2), (64, 32, 3))]:
+        chosen = choose_kernel(config, shape, device, is_traced=False)
+        assert chosen.attention is AttentionKernel[by_parts]
+        chosen = choose_kernel(config, shape, device, is_traced=True)
+        assert chosen.attention is AttentionKernel.written_out
+    assert choose_kernel(LinearConfig(), (LONG,), device, False) == LinearConfig()
 
 
 def test_jax_says_why_it_has_no_fused_kernel():
     fused = GPTConfig(attention=AttentionKernel.fused)
-    assert choose_kernel(fused, gpu(), False).attention is AttentionKernel.fused
+    assert choose_kernel(fused, (8,), gpu(), False).attention is AttentionKernel.fused
     for device in (gpu(kind="cpu"), gpu(capability="7.5")):
         with pytest.raises(UserError, match=r"NVIDIA GPUs of compute capability 8\.0.*recomputed"):
-            choose_kernel(fused, device, False)
+            choose_kernel(fused, (8,), device, False)
     for width, dtype, rate, problem in [
         (64, jnp.bfloat16, 0.0, ""),
         (64, jnp.float32, 0.0, "train.precision=bf16, not float32"),
@@ -156,3 +165,67 @@ def test_odd_lengths_are_filled_up_for_cudnn_without_an_effect(monkeypatch, caus
     wanted = gradients(lambda *args: attend(*args, lambda weights: weights))
     for found, expected in zip(gradients(_fused), wanted, strict=True):
         np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+class Mixed(nn.Module):
+    """Attention with dropout, without its layers; `seen` may be none."""
+
+    kernel: AttentionKernel
+    causal: bool
+
+    @nn.compact
+    def __call__(self, query, key, value, seen):
+        drop = Dropout(0.3, name="drop")
+        return _mix(self.kernel, query, key, value, self.causal, seen, drop, True)
+
+
+def gradients_of(kernel, causal, generator="threefry2x32"):
+    """A function of query, key, value and what is seen, with gradients to the first three."""
+    rngs = {"dropout": jax.random.key(3, impl=generator)}
+    module = Mixed(AttentionKernel[kernel], causal)
+    return jax.grad(lambda *args: (module.apply({}, *args, rngs=rngs) ** 2).sum(), (0, 1, 2))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("length", [16, 19])
+@pytest.mark.parametrize("masks", ["causal", "seen", "none"])
+def test_long_sequences_by_parts_have_the_same_masks_and_gradients(monkeypatch, masks, length):
+    heads = [jax.random.normal(jax.random.key(i), (2, 3, length, 4)) for i in range(3)]
+    seen = jnp.arange(length) < jnp.array([length - 3, length])[:, None, None, None]
+    heads.append(seen if masks == "seen" else None)
+    expected = gradients_of("written_out", masks == "causal")(*heads)
+    monkeypatch.setattr(attention, "LONG", 16)
+    monkeypatch.setattr(attention, "PART", 8)
+    text = str(jax.make_jaxpr(gradients_of("recomputed", masks == "causal"))(*heads))
+    assert "scan" in text
+    assert f"{length},{length}]" not in text
+    found = gradients_of("recomputed", masks == "causal")(*heads)
+    assert all(np.abs(array).max() > 0.1 for array in expected)
+    for array, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(array, wanted, atol=1e-13)
+
+
+@pytest.mark.parametrize("generator", ["threefry2x32", "rbg"])
+def test_memory_of_attention_grows_with_the_length_and_not_with_its_square(generator):
+    def temporary(length):
+        heads = [jax.ShapeDtypeStruct((1, 1, length, 8), jnp.float32)] * 3
+        call = jax.jit(lambda *heads: gradients_of("recomputed", True, generator)(*heads, None))
+        return call.lower(*heads).compile().memory_analysis().temp_size_in_bytes
+
+    short, long = temporary(2 * LONG), temporary(8 * LONG)
+    assert long < 4.5 * short
+    assert long < (8 * LONG) ** 2  # a quarter of one softmax
+
+
+def test_rows_of_a_shared_mask_are_those_of_the_whole_for_counters_of_64_bits():
+    key = jax.random.key(3, impl="threefry2x32")
+    whole = draw_mask(key, "drop", 0.4, (2, 3, 19, 7))
+    rows = draw_mask(key, "drop", 0.4, (2, 3, 5, 7), Rows(jnp.array(11), 19))
+    np.testing.assert_array_equal(rows, whole[:, :, 11:16])
+    width, total, first = 5, 2**31 - 1, 2**31 - 4  # the last number has the counter 1.07e10
+    found = _draw_rows(key, (1, 3, width), Rows(jnp.array(first), total))
+    counters = [(first + row) * width + column for row in range(3) for column in range(width)]
+    halves = [counter >> 32 for counter in counters] + [counter % 2**32 for counter in counters]
+    words = threefry_2x32(jax.random.key_data(key), jnp.array(halves, jnp.uint32))
+    np.testing.assert_array_equal(found.ravel(), words[: 3 * width] ^ words[3 * width :])
+    assert len({counter >> 32 for counter in counters}) == 1 < counters[0] >> 32
