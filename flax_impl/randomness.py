@@ -98,6 +98,19 @@ def _draw_rows(key: jax.Array, shape: tuple[int, ...], rows: Rows) -> jax.Array:
     return left ^ right
 
 
+def drop_numbers(
+    x: jax.Array,
+    key: jax.Array,
+    name: str,
+    rate: float,
+    shape: tuple[int, ...],
+    rows: Rows | None = None,
+) -> jax.Array:
+    """Zero numbers of `x` as `draw_mask` says, and scale the others."""
+    kept = draw_mask(key, name, rate, shape, rows)
+    return jnp.where(kept, x / (1 - rate), jnp.zeros_like(x))
+
+
 class Dropout(nn.Module):
     """Zeros each number with probability `rate`, and scales the others by 1 / (1 - rate).
 
@@ -106,16 +119,19 @@ class Dropout(nn.Module):
 
     rate: float
 
+    @property
+    def key(self) -> jax.Array:
+        """The key as passed to `apply`: `make_rng` would fold Flax's own path into it."""
+        assert self.scope is not None
+        return self.scope.rngs["dropout"].rng  # pyrefly: ignore[missing-attribute] a LazyRng in a bound module
+
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, rows: Rows | None = None) -> jax.Array:
-        """Return `x` with some numbers at zero, in the same shape; `rows` if it is a part of an array."""
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Return `x` with some numbers at zero, in the same shape."""
         if not train or self.rate == 0:
             return x
-        # The key as passed to `apply`: `make_rng` would fold Flax's own path into it.
-        assert self.scope is not None
-        key = self.scope.rngs["dropout"].rng  # pyrefly: ignore[missing-attribute] a LazyRng in a bound module
-        kept = draw_mask(key, ".".join(self.path), self.rate, self.mask_shape(x), rows)
-        return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
+        name = ".".join(self.path)
+        return drop_numbers(x, self.key, name, self.rate, self.mask_shape(x))
 
     def mask_shape(self, x: jax.Array) -> tuple[int, ...]:
         """One draw for each number."""

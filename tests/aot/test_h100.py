@@ -158,6 +158,18 @@ def test_attention_keeps_no_softmax_and_is_cudnn_s_in_bf16(compiled, precision, 
     assert two.temporary_mb - one.temporary_mb < most
 
 
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+def test_attention_of_a_long_sequence_has_no_softmax_of_a_whole_block(compiled, precision):
+    data = "dataset=text dataset.max_bytes=20_000 dataset.length=4096 train.batch_size=1"
+    masks = f"model.dropout=0.1 train.randomness=shared train.precision={precision}"
+    case = f"model=gpt model.width=256 {data} {masks}"
+    one, two = (compiled(f"{case} model.depth={depth}") for depth in (1, 2))
+    assert "4096,4096]" not in one.text
+    assert one.temporary_mb < 128  # a softmax takes 256
+    # As much as without masks: queries, keys and values, and the layers around them.
+    assert two.temporary_mb - one.temporary_mb < 80
+
+
 @pytest.mark.parametrize("model", ["vit", "gpt"])
 def test_cudnn_s_attention_takes_odd_lengths(compiled, model):
     data = {"vit": IMAGES, "gpt": TOKENS.replace("length=32", "length=33")}[model]
