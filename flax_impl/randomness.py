@@ -1,7 +1,6 @@
 """Dropout and drop-path with masks that depend only on the seed, step, micro-batch and layer."""
 
 from math import prod
-from typing import NamedTuple
 from zlib import crc32
 
 import flax.linen as nn
@@ -15,6 +14,7 @@ from pipeline.rng import key_words
 
 # Scope of the masks that torch has, too, if they are shared.
 SHARED = "shared_mask"
+Rows = tuple[jax.Array, int]  # the first of some rows, the last axis but one, and the number of all
 # Both are counter-based. The torch side implements Threefry (Salmon et al. 2011) too; the other is the
 # device's fastest.
 GENERATORS = {Randomness.shared: "threefry2x32", Randomness.native: "rbg"}
@@ -40,27 +40,20 @@ def step_key(
     return jax.random.fold_in(jax.random.fold_in(key, step), part)
 
 
-class Rows(NamedTuple):
-    """Some rows, of the last axis but one, of an array that is never whole in memory."""
-
-    first: jax.Array
-    total: int
-
-
 def draw_mask(
     key: jax.Array, name: str, rate: float, shape: tuple[int, ...], rows: Rows | None = None
 ) -> jax.Array:
     """Draw what a layer keeps: each number with probability 1 - `rate`.
 
-    Of a mask of `rows.total` rows only those of `shape` are drawn; the device's own generator draws each
-    part from a key of its own.
+    With `rows` the mask is a part of a larger one; the device's own generator draws each part from a key of
+    its own.
     """
     with jax.named_scope(SHARED):
         key = jax.random.fold_in(key, crc32(name.encode()))
         if rows is None:
             bits = _draw_bits(key, shape)
         elif jax.random.key_impl(key) == "rbg":
-            bits = _draw_bits(jax.random.fold_in(key, rows.first), shape)
+            bits = _draw_bits(jax.random.fold_in(key, rows[0]), shape)
         else:
             bits = _draw_rows(key, shape, rows)
     return bits >= jnp.uint32(round(rate * (2**32 - 1)))
@@ -84,9 +77,10 @@ def _draw_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def _draw_rows(key: jax.Array, shape: tuple[int, ...], rows: Rows) -> jax.Array:
     """Draw some rows of `jax.random.bits`, which counts the numbers of an array in 64 bits."""
+    first, total = rows
     *leading, height, width = shape
     matrix = jnp.arange(prod(leading), dtype=jnp.uint32).reshape(*leading, 1, 1)
-    row = matrix * rows.total + rows.first.astype(jnp.uint32)
+    row = matrix * total + first.astype(jnp.uint32)
     row = row + jnp.arange(height, dtype=jnp.uint32)[:, None]
     column = jnp.arange(width, dtype=jnp.uint32)
     # row · width + column, of two halves of 16 bits
@@ -96,19 +90,6 @@ def _draw_rows(key: jax.Array, shape: tuple[int, ...], rows: Rows) -> jax.Array:
     counters = jnp.stack([jnp.broadcast_to(half, shape) for half in (high, low)])
     left, right = threefry_2x32(jax.random.key_data(key), counters)
     return left ^ right
-
-
-def drop_numbers(
-    x: jax.Array,
-    key: jax.Array,
-    name: str,
-    rate: float,
-    shape: tuple[int, ...],
-    rows: Rows | None = None,
-) -> jax.Array:
-    """Zero numbers of `x` as `draw_mask` says, and scale the others."""
-    kept = draw_mask(key, name, rate, shape, rows)
-    return jnp.where(kept, x / (1 - rate), jnp.zeros_like(x))
 
 
 class Dropout(nn.Module):
@@ -130,8 +111,8 @@ class Dropout(nn.Module):
         """Return `x` with some numbers at zero, in the same shape."""
         if not train or self.rate == 0:
             return x
-        name = ".".join(self.path)
-        return drop_numbers(x, self.key, name, self.rate, self.mask_shape(x))
+        kept = draw_mask(self.key, ".".join(self.path), self.rate, self.mask_shape(x))
+        return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
 
     def mask_shape(self, x: jax.Array) -> tuple[int, ...]:
         """One draw for each number."""

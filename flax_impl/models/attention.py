@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,7 +11,8 @@ import jax.numpy as jnp
 
 from flax_impl.device import Device
 from flax_impl.layers import TypedModule
-from flax_impl.randomness import Dropout, Rows, drop_numbers
+from flax_impl.models.long_attention import Long, attend_by_parts
+from flax_impl.randomness import Dropout
 from pipeline.config.models import AttentionKernel, ModelConfig, TransformerConfig
 from pipeline.config.train import Precision
 from pipeline.run.recording.kernels import CUDNN, RECOMPUTED, WRITTEN_OUT, note_kernel
@@ -26,7 +26,6 @@ NAMES = {
 # Tokens from which on the softmax is computed by parts. On a CPU that takes 0.6 of the time there; shorter
 # ones take less than all else that a block keeps.
 LONG = 512
-PART = 128  # queries whose softmax is in memory at a time
 
 
 class Attention(TypedModule):
@@ -117,8 +116,8 @@ def _mix(
         return attend(query, key, value, causal, seen, drop)
     if query.shape[2] * key.shape[2] >= LONG**2:
         rate = dropout.rate if train else 0.0
-        long = _Long(causal, rate, ".".join(dropout.path))
-        return _attend_by_parts(long, query, key, value, seen, dropout.key if rate else None)
+        long = Long(attend, causal, rate, ".".join(dropout.path))
+        return attend_by_parts(long, query, key, value, seen, dropout.key if rate else None)
     again = jax.checkpoint(lambda query, key, value: attend(query, key, value, causal, seen, drop))
     return again(query, key, value)
 
@@ -189,108 +188,6 @@ def attend(
     if seen is not None:
         scores = jnp.where(seen, scores, -jnp.inf)
     return drop(nn.softmax(scores)).astype(value.dtype) @ value
-
-
-class _Long(NamedTuple):
-    """Attention of a long sequence: whether it is causal, and the dropout of its softmax."""
-
-    causal: bool
-    rate: float
-    name: str
-
-    def attend_from(
-        self,
-        first: jax.Array,
-        length: int,
-        query: jax.Array,
-        key: jax.Array,
-        value: jax.Array,
-        seen: jax.Array | None,
-        rng: jax.Array | None,
-    ) -> jax.Array:
-        """`attend` for queries from the `first` on, of a sequence of some length."""
-        if self.causal:
-            seen = first + jnp.arange(query.shape[2])[:, None] >= jnp.arange(key.shape[2])
-
-        def drop(weights: jax.Array) -> jax.Array:
-            if rng is None:
-                return weights
-            rows = Rows(first, length)
-            return drop_numbers(weights, rng, self.name, self.rate, weights.shape, rows)
-
-        return attend(query, key, value, False, seen, drop)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend_by_parts(
-    long: _Long,
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    seen: jax.Array | None,
-    rng: jax.Array | None,
-) -> jax.Array:
-    """`attend`, some queries at a time: the memory grows with the length, and not with its square.
-
-    `rng` is the key of the dropout; without one there is none. Only here: torch has such kernels for each
-    device.
-    """
-    length = query.shape[2]
-    mixed = jax.lax.map(
-        lambda part: long.attend_from(part[0], length, part[1], key, value, seen, rng),
-        _cut(query),
-    )
-    return _join(mixed, length)
-
-
-def _attend_forward(
-    long: _Long, *inputs: jax.Array | None
-) -> tuple[jax.Array, tuple[jax.Array | None, ...]]:
-    return _attend_by_parts(long, *inputs), inputs
-
-
-def _attend_backward(
-    long: _Long, inputs: tuple[jax.Array, ...], gradient: jax.Array
-) -> tuple[jax.Array | None, ...]:
-    """Compute each part's softmax again, and sum the gradients of keys and values in float32 at least."""
-    query, key, value, seen, rng = inputs
-    length, wide = query.shape[2], jnp.promote_types(query.dtype, jnp.float32)
-    firsts, parts = _cut(query)
-    # The barrier keeps the compiler from making the zeros of all layers at the start of the step.
-    zeros = jnp.zeros_like(parts), jnp.zeros_like(key, wide), jnp.zeros_like(value, wide)
-    zeros, gradient = jax.lax.optimization_barrier((zeros, gradient))
-
-    def add(sums: tuple, part: tuple) -> tuple[tuple, None]:
-        index, first, query, gradient = part
-        _, pull = jax.vjp(
-            lambda *heads: long.attend_from(first, length, *heads, seen, rng), query, key, value
-        )
-        own, *others = pull(gradient)
-        queries = jax.lax.dynamic_update_index_in_dim(sums[0], own, index, 0)
-        return (queries, *(old + new for old, new in zip(sums[1:], others, strict=True))), None
-
-    numbers = jnp.arange(len(firsts))
-    (parts, *others), _ = jax.lax.scan(add, zeros, (numbers, firsts, parts, _cut(gradient)[1]))
-    return _join(parts, length), *(sum_.astype(key.dtype) for sum_ in others), None, None
-
-
-_attend_by_parts.defvjp(_attend_forward, _attend_backward)
-
-
-def _cut(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cut `[batch, heads, length, d]` into `[parts, batch, heads, size, d]`, and say where each begins."""
-    batch, heads, length, width = x.shape
-    parts = -(-length // PART)
-    size = -(-length // parts)
-    x = jnp.pad(x, ((0, 0), (0, 0), (0, parts * size - length), (0, 0)))
-    x = jnp.moveaxis(x.reshape(batch, heads, parts, size, width), 2, 0)
-    return size * jnp.arange(parts), x
-
-
-def _join(x: jax.Array, length: int) -> jax.Array:
-    """Inverse of `_cut`."""
-    _, batch, heads, _, width = x.shape
-    return jnp.moveaxis(x, 0, 2).reshape(batch, heads, -1, width)[:, :, :length]
 
 
 def choose_kernel(

@@ -14,9 +14,9 @@ from jax.extend.random import threefry_2x32
 from model_twins import CASES, DROPPED, Twins
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from flax_impl.models import attention
+from flax_impl.models import attention, long_attention
 from flax_impl.models.attention import LONG, _fused, _mix, _problem_of_cudnn, attend, choose_kernel
-from flax_impl.randomness import Dropout, Rows, _draw_rows, draw_mask
+from flax_impl.randomness import Dropout, _draw_rows, draw_mask
 from lightning_impl import randomness
 from pipeline.config.models import AttentionKernel, GPTConfig, LinearConfig, ViTConfig
 from pipeline.config.train import Precision
@@ -195,7 +195,7 @@ def test_long_sequences_by_parts_have_the_same_masks_and_gradients(monkeypatch, 
     heads.append(seen if masks == "seen" else None)
     expected = gradients_of("written_out", masks == "causal")(*heads)
     monkeypatch.setattr(attention, "LONG", 16)
-    monkeypatch.setattr(attention, "PART", 8)
+    monkeypatch.setattr(long_attention, "PART", 8)
     text = str(jax.make_jaxpr(gradients_of("recomputed", masks == "causal"))(*heads))
     assert "scan" in text
     assert f"{length},{length}]" not in text
@@ -220,10 +220,10 @@ def test_memory_of_attention_grows_with_the_length_and_not_with_its_square(gener
 def test_rows_of_a_shared_mask_are_those_of_the_whole_for_counters_of_64_bits():
     key = jax.random.key(3, impl="threefry2x32")
     whole = draw_mask(key, "drop", 0.4, (2, 3, 19, 7))
-    rows = draw_mask(key, "drop", 0.4, (2, 3, 5, 7), Rows(jnp.array(11), 19))
+    rows = draw_mask(key, "drop", 0.4, (2, 3, 5, 7), (jnp.array(11), 19))
     np.testing.assert_array_equal(rows, whole[:, :, 11:16])
     width, total, first = 5, 2**31 - 1, 2**31 - 4  # the last number has the counter 1.07e10
-    found = _draw_rows(key, (1, 3, width), Rows(jnp.array(first), total))
+    found = _draw_rows(key, (1, 3, width), (jnp.array(first), total))
     counters = [(first + row) * width + column for row in range(3) for column in range(width)]
     halves = [counter >> 32 for counter in counters] + [counter % 2**32 for counter in counters]
     words = threefry_2x32(jax.random.key_data(key), jnp.array(halves, jnp.uint32))

@@ -137,6 +137,7 @@ ONE_SIDED_FILES = {
     "flax_impl/training/descent.py": "torch's optimizers take named parameters as they are",
     "lightning_impl/vectorized/images.py": "XLA chooses the layouts of images itself",
     "lightning_impl/vectorized/stack.py": "a state of Flax is a tree that jax.vmap maps by itself",
+    "flax_impl/models/long_attention.py": "torch has such kernels for each device",
     "flax_impl/adapters/__init__.py": KINDS,
     "flax_impl/adapters/adapted.py": KINDS,
     "flax_impl/adapters/keywords.py": KINDS,
