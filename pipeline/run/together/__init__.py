@@ -1,0 +1,1 @@
+"""Runs that train at once."""
