@@ -27,6 +27,7 @@ from pipeline.devices.device_count import devices_per_node
 from pipeline.devices.hardware import gpu_count, resident_memory_mb
 from pipeline.devices.world import ALONE, World
 from pipeline.errors import UserError
+from pipeline.formatting import counted
 
 DType = jax.typing.DTypeLike
 PyTree = Any  # arrays in nested containers, of any structure
@@ -151,7 +152,11 @@ def prepare(config: Config, world: World = ALONE) -> Device:
         check_architecture(jax.local_devices()[0])
     check_flags(config.backend.xla_flags)
     mesh = _mesh_of(count, world)
-    name = jax.devices()[0].device_kind if gpu else f"cpu, {len(os.sched_getaffinity(0))} threads"
+    name = (
+        jax.devices()[0].device_kind
+        if gpu
+        else f"cpu, {counted(len(os.sched_getaffinity(0)), 'thread')}"
+    )
     return Device(
         kind="gpu" if gpu else "cpu",
         precision=config.train.precision,

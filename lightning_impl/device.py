@@ -15,6 +15,7 @@ from pipeline.config.train import Precision
 from pipeline.devices.hardware import resident_memory_mb
 from pipeline.devices.world import ALONE, World, network_interface
 from pipeline.errors import UserError
+from pipeline.formatting import counted
 
 
 @dataclass
@@ -131,7 +132,11 @@ def prepare(config: Config, world: World = ALONE) -> Device:
         check_architecture(torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
     if world.size > 1:
         init_distributed(world, gpu)
-    name = torch.cuda.get_device_name() if gpu else f"cpu, {torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name()
+        if gpu
+        else f"cpu, {counted(torch.get_num_threads(), 'thread')}"
+    )
     return Device(
         kind="gpu" if gpu else "cpu",
         precision=config.train.precision,

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -34,10 +35,10 @@ def recomputed(
 
     With `draws` the repetition begins with torch's random state at the first call.
     """
-    contexts = partial(_contexts, module)
-    return checkpoint(
-        call, *inputs, use_reentrant=False, preserve_rng_state=draws, context_fn=contexts, **named
-    )
+    how: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": draws}
+    if not torch.compiler.is_compiling():  # which updates buffers once by itself
+        how["context_fn"] = partial(_contexts, module)
+    return checkpoint(call, *inputs, **how, **named)
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:

@@ -20,7 +20,12 @@ from pipeline.child_command import RUN_FOLDER, quiet_rank
 from pipeline.cli.checks import CheckBeforeRun, note_failed_job
 from pipeline.cli.help import help_text
 from pipeline.config.checks.hydra_errors import explain, to_user_error
-from pipeline.config.checks.validate import check_arguments, flags_first
+from pipeline.config.checks.validate import (
+    check_arguments,
+    check_single_run,
+    flags_first,
+    quote_paths,
+)
 from pipeline.config.hydra_compat import register_resolver
 from pipeline.config.overlay import is_foreign
 from pipeline.console import protect_streams
@@ -67,10 +72,13 @@ def command_line(job: Callable[[], None]) -> int:
     try:
         world = find_world()
         note_foreign_conf(world)
+        sys.argv[1:] = quote_paths(sys.argv[1:])
         check_arguments(sys.argv[1:])
         sys.argv[1:] = flags_first(sys.argv[1:])
         publish(replace(job_context(), swept=swept_keys(sys.argv[1:])))
         sys.argv[1:] = resumed_arguments(resume_if_restarted(sys.argv[1:]))
+        if not job_context().name:
+            check_single_run(sys.argv[1:])
         sys.argv[1:] = arguments_of_rank(sys.argv[1:], world)
         job()
         if _refusal:

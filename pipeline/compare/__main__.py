@@ -12,7 +12,7 @@ from pipeline.compare import Files, compare
 from pipeline.compare.curves import Target
 from pipeline.compare.watch import watch
 from pipeline.config.fields import require
-from pipeline.errors import UserError
+from pipeline.errors import BadArgument, UserError
 
 DESCRIPTION = """Compare runs: completed, failed or still running, of any backend.
 
@@ -58,6 +58,9 @@ def main(arguments: Sequence[str]) -> int:
         if options.watch is not None:
             watch(options.path, files, options.watch, target, price)
         else:
+            for path in options.path:
+                if not path.exists():
+                    raise BadArgument(str(path), "a run or a sweep", "Runs are below outputs/.")
             compare(options.path, files, target, price)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -37,7 +37,7 @@ def announce(config: Config, folder: str, device: str) -> None:
     print_and_log(tree)
     print_and_log(f"device  {escape(device)}")
     print_and_log(f"output  {escape(folder)}", soft_wrap=True)
-    for sentence in without_effect(config, on_cpu=" on cpu" in device):
+    for sentence in without_effect(config, device):
         print_and_log(f"[yellow]{escape(sentence)}[/]", soft_wrap=True)
 
 

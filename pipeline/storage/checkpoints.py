@@ -83,6 +83,9 @@ def run_of(path: Path, key: str) -> Path:
     for candidate in (path, path.parent, path.parent.parent):
         if (candidate / IDENTITY).is_file():
             return candidate
+    jobs = sorted(child.parent.name for child in path.glob(f"*/{IDENTITY}"))
+    if jobs:
+        hint = f"It is a sweep: name the folder of one of its jobs, such as {path / jobs[0]}."
     raise UserError(key, path, "a run, or a checkpoint inside one", hint)
 
 

@@ -194,6 +194,7 @@ def test_a_data_spec_is_enough_to_build_a_model(configure):
         ("nowhere", "new", [], "SRC=nowhere: must be an existing run or checkpoint"),
         ("nowhere.safetensors", "new", [], "SRC=nowhere.safetensors: must be an existing file"),
         ("empty", "new", [], "SRC=empty: must be a run, or a checkpoint inside one"),
+        (".", "new", [], "It is a sweep: name the folder of one of its jobs, such as "),
         ("run", "new", [], "SRC=run: must be a run with a checkpoint"),
         ("theirs.safetensors", "full", [], "DST=full: it already exists"),
         ("theirs.safetensors", "theirs.safetensors", [], "DST=theirs.safetensors: it already exists"),

@@ -121,7 +121,10 @@ def bad_override(error: ConfigCompositionException) -> UserError | None:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and "Could not override" in text:
         given = re.search(r"use \+[^=\s]*=(.*)", text)
         value = given[1] if given else MISSING
-        return unknown_key(str(cause.full_key), value, cause.parent_node)
+        typed = re.search(r"Could not override '([^']+)'", text)
+        key = str(cause.full_key)
+        # Of an unknown group the whole key tells more: `trainer.devices`.
+        return unknown_key(typed[1] if typed and "." not in key else key, value, cause.parent_node)
     return error_in_preset(text, cause) or wrong_type(cause, text)
 
 

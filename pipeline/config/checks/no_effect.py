@@ -11,8 +11,11 @@ from pipeline.formatting import format_value
 OF_COMPILED = ("backend.mode", "backend.inductor")  # without `backend.compile` they have no effect
 
 
-def without_effect(config: Config, on_cpu: bool) -> list[str]:
-    """Return a sentence for each key of `backend` and `accelerator` that is set without effect."""
+def without_effect(config: Config, device: str) -> list[str]:
+    """Return a sentence for each key of `backend` and `accelerator` that is set without effect.
+
+    `device` is how a backend describes it: `torch on 2 × cpu, 1 thread`.
+    """
     backend = config.backend.name
     ignored = BACKENDS[backend].ignores if backend in BACKENDS else ()
     found = []
@@ -22,8 +25,10 @@ def without_effect(config: Config, on_cpu: bool) -> list[str]:
             found.append(f"{start} on backend={backend}.")
         elif key in OF_COMPILED and not config.backend.compile:
             found.append(f"{start} without backend.compile=true.")
-        elif (key, value) == ("accelerator.matmul_precision", "tf32") and on_cpu:
+        elif (key, value) == ("accelerator.matmul_precision", "tf32") and "cpu" in device:
             found.append(f"{start} on a CPU, which multiplies in float32.")
+        elif (key, value) == ("accelerator.strategy", "fsdp") and "×" not in device:
+            found.append(f"{start} on one device.")
     return found
 
 

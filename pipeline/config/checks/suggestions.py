@@ -46,6 +46,10 @@ def unknown_key(path: str, value: object, parent: DictConfig | None) -> UserErro
     prefix, _, name = path.rpartition(".")
     elsewhere = path in {key.path for key in every_key()}
     close = None if elsewhere else nearest(name, own)
+    # The very name in a group that has it whatever its option: `train.compile` is `backend.compile`.
+    same = [key.path for key in every_key() if key.path.rpartition(".")[2] == name]
+    if not elsewhere and len({*same}) == 1 and not did_you_mean(same[0]).startswith("It is"):
+        return UserError(path, value, has, did_you_mean(same[0]))
     hint = f"Did you mean {prefix}.{close}?" if close else did_you_mean(path)
     return UserError(path, value, has, hint)
 

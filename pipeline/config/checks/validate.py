@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString, Sweep
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.child_command import quoted
 from pipeline.config.checks.hydra_errors import not_an_option
 from pipeline.config.checks.keys import config_groups, describe_value, raw_value, type_of
 from pipeline.config.checks.suggestions import nearest, unknown_key
@@ -16,6 +18,7 @@ from pipeline.config.experiment import SCHEMAS, Config, typed
 from pipeline.config.hydra_compat import get_args_parser
 from pipeline.errors import BadArgument, UserError
 
+PATHS = ("resume", "checkpoint", "model.weights")  # keys that name a run
 COMBINABLE = ("logger", "experiment", "debug")  # groups that take several options at once
 
 
@@ -47,6 +50,37 @@ def check_arguments(arguments: Sequence[str]) -> None:
             raise BadArgument(str(override.input_line), "of the form KEY=VALUE")
         if override.key_or_group in config_groups() and not override.is_delete():
             check_choice(override.key_or_group, override.value())
+
+
+def quote_paths(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with those paths quoted that exist and have signs of Hydra's grammar in them.
+
+    The folder of a job of a sweep has the overrides in its name: `resume=outputs/sweep/0_seed=1`.
+    """
+    found = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        is_path = key in PATHS and "=" in value and value[0] not in "'\"" and Path(value).exists()
+        found.append(f"{key}={quoted(value)}" if is_path else argument)
+    return found
+
+
+def check_single_run(arguments: Sequence[str]) -> None:
+    """Refuse what is of a sweep in the arguments of a single run, which would ignore it.
+
+    Raises:
+        UserError: a launcher, a sweeper or a key of `sweep` is set without `-m`.
+    """
+    parsed = get_args_parser().parse_intermixed_args(list(arguments))
+    if parsed.multirun or any(one.startswith("hydra.mode=") for one in parsed.overrides):
+        return
+    for override in OverridesParser.create().parse_overrides(parsed.overrides):
+        key = str(override.key_or_group)
+        if key in ("hydra/launcher", "hydra/sweeper") or key.startswith("sweep."):
+            value = override.get_value_string()
+            raise UserError(
+                key, value, hint="Add -m.", problem="it is of a sweep, and this is one run"
+            )
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:

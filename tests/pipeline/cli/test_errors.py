@@ -82,6 +82,24 @@ CASES = [
     ),
     # keys
     Case("an unknown key", "foo=1", "foo=1|a key or a group|--help"),
+    Case(
+        "a key of Lightning's Trainer",
+        "trainer.precision=bf16",
+        "trainer.precision=bf16|a key or a group|Did you mean train.precision?",
+    ),
+    Case(
+        "a key of another group",
+        "train.compile=true",
+        "train.compile=true|a key of train|Did you mean backend.compile?",
+    ),
+    Case(
+        "a launcher without a sweep",
+        "hydra/launcher=slurm",
+        "hydra/launcher=slurm|it is of a sweep, and this is one run. Add -m.",
+    ),
+    Case(
+        "a dry run of one run", "sweep.dry_run=true", "sweep.dry_run=true|this is one run. Add -m."
+    ),
     Case("a key without its group", "lr=0.1", "lr=0.1|Did you mean optimizer.lr?"),
     Case(
         "a misspelt key",

@@ -165,6 +165,7 @@ def test_the_seconds_to_a_target_are_shown(sweep, capsys):
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere: must be a run or a sweep. Runs are below outputs/."),
+        (["{}", "nowhere"], "nowhere: must be a run or a sweep. Runs are below outputs/."),
         (["{}", "--target", "soon"], "--target=soon: must be KEY=VALUE"),
         (["{}", "--target", "val/loss=low"], "--target=val/loss=low: must be KEY=VALUE"),
         (["{}", "--price", "-1"], "--price=-1.0: must be a number, 0 or more"),
