@@ -8,6 +8,7 @@ import pytest
 from asserts import assert_rows_close
 from offline_wandb import read_run
 
+from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
 
 QUICK = (
@@ -55,25 +56,37 @@ def test_a_sweep_in_one_process_stops_resumes_and_ends_as_its_jobs_alone(workspa
     assert "train at once" not in again.output
 
 
+PAUSES = """import os, time
+
+def after_evaluation(step, metrics, weights, tracker):
+    time.sleep(float(os.environ.get("PAUSE", "0")))
+"""
+
+
 @pytest.mark.slow
-def test_jobs_of_a_killed_group_fail_and_train_at_once_again(workspace):
-    command = (
-        "-m", "backend=jax", "model=linear", "accelerator=cpu", "train.steps=2000", "seed=0,1",
-        "name=killed", "logger=none", "sweep.vectorize=true",
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_jobs_of_a_killed_group_resume_at_once_from_their_checkpoints(workspace, backend):
+    (workspace.path / "pausing_group.py").write_text(PAUSES)
+    quick = (
+        "-m", f"backend={backend}", "model=linear", "accelerator=cpu", "train.precision=fp64",
+        "train.epochs=40", "seed=0,1", "logger=none", "sweep.vectorize=true",
+        "callbacks=[pausing_group:after_evaluation]",
     )  # fmt: skip
-    folders = [f"outputs/killed/{number}_seed={number}" for number in range(2)]
-    process = workspace.start(*command)
-    while not workspace.step(folders[1]):
+    killed, whole = f"name={backend}_killed", f"name={backend}_whole"
+    folders = [f"outputs/{backend}_killed/{number}_seed={number}" for number in range(2)]
+    process = workspace.start(*quick, killed, PAUSE="0.05")
+    while not all(checkpoints_of(workspace.path / folder) for folder in folders):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.005)
     os.kill(RunFolder(workspace.path / folders[0]).identity.process.process, signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
     assert output.count("failed: killed by SIGKILL") == 2
 
-    again = workspace.run(*command, "sweep.retry_failed=true", code=0)
+    again = workspace.run(*quick, killed, "sweep.retry_failed=true", code=0)
+    assert again.output.count("resumes at step") == 2
     assert "2 jobs train at once: 0, 1" in again.output
+    workspace.run(*quick, whole, code=0)
     for folder in folders:
         result = workspace.result(folder)
         assert (result["status"], result["vectorized"]) == ("completed", 2)
-        steps = [row["step"] for row in workspace.rows(folder) if "train/loss" in row]
-        assert steps == list(range(10, 2001, 10))
+        assert workspace.rows(folder) == workspace.rows(folder.replace("killed", "whole"))
