@@ -1,6 +1,7 @@
 """Runs that one program can train at once: what may differ between them, and why a run cannot take part."""
 
 import json
+from collections.abc import Sequence
 
 from pipeline.backend_specs import BACKENDS
 from pipeline.config.experiment import Config, Mode, plain
@@ -14,23 +15,25 @@ BETWEEN_STEPS = (
     "name", "resume", "tags", "sweep", "seed", "schedule", "optimizer.lr", "train.early_stopping",
     "train.monitor",
 )  # fmt: skip
-# Numbers that a step takes as inputs. Runs with null or 0 have another program than those with a number.
+# Numbers that a step takes as inputs. Runs with null or 0 have another program than those with a number, but
+# for a weight decay of 0.
 NUMBERS = (
     "optimizer.weight_decay", "optimizer.eps", "optimizer.momentum", "train.clip_norm",
     "train.clip_value",
 )  # fmt: skip
 
+DECAY = "optimizer.weight_decay"
 DRAWING = ("model.dropout", "model.drop_path")  # rates of layers that draw random numbers
 
 
 def numbers_of(config: Config) -> dict[str, float]:
-    """Return the numbers of a run that a step takes as inputs, by key, without null and 0."""
+    """Return the numbers of a run that a step takes as inputs, by key; see `NUMBERS`."""
     keys = flat(plain(config))
     found = {key: keys.get(key) for key in NUMBERS if not _is_constant(key, config)}
     return {
         key: float(value)
         for key, value in found.items()
-        if isinstance(value, int | float) and value
+        if isinstance(value, int | float) and (value or key == DECAY)
     }
 
 
@@ -43,6 +46,16 @@ def shape_of(config: Config) -> str:
         if not any(key == one or key.startswith(f"{one}.") for one in BETWEEN_STEPS)
     }
     return json.dumps(kept, sort_keys=True, default=str)
+
+
+def differing_keys(shape: str, others: Sequence[str]) -> list[str]:
+    """Return the keys in which a shape differs from the most similar of others; see `shape_of`."""
+    own = json.loads(shape)
+    found = []
+    for other in map(json.loads, others):
+        keys = [key for key in own | other if own.get(key) != other.get(key)]
+        found.append(keys)
+    return min(found, key=len, default=[])
 
 
 def obstacle(config: Config) -> str | None:

@@ -14,7 +14,7 @@ from pipeline.devices.launch_ranks import NOT_FAILED
 from pipeline.formatting import format_numbers
 from pipeline.job_context import job_context, publish
 from pipeline.run.members import write_members
-from pipeline.run.run_inputs import obstacle, shape_of
+from pipeline.run.run_inputs import differing_keys, obstacle, shape_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.sweep.job_status import JobState
 from pipeline.sweep.planned_job import PlannedJob
@@ -22,6 +22,7 @@ from pipeline.sweep.processes.allocation import allocate
 from pipeline.sweep.run_job import SweepJob, note_crash, start_job, wait_for_child
 from pipeline.sweep.stop_sweep import stop
 
+MOST_KEYS = 3  # in a message
 IN_TURN = "BasicLauncher"  # Hydra's launcher that starts one job after the other in this process
 
 
@@ -37,9 +38,9 @@ def run_vectorized_jobs(jobs: Sequence[PlannedJob], sweep: DictConfig) -> list[P
             reasons[job.number] = reason
         elif job.config:
             groups.setdefault(shape_of(job.config), []).append(job)
-    for group in groups.values():
+    for shape, group in groups.items():
         if len(group) == 1:
-            reasons[group[0].number] = "no other job has its shape"
+            reasons[group[0].number] = _why_alone(shape, [one for one in groups if one != shape])
     for reason in dict.fromkeys(reasons.values()):
         names = format_numbers([number for number in reasons if reasons[number] == reason])
         print(f"by itself: job {names}: {reason}", flush=True)
@@ -56,6 +57,14 @@ def _obstacle(job: PlannedJob, sweep: DictConfig) -> str | None:
     if job.status.state is JobState.running:
         return "it is already running"
     return obstacle(job.config) if job.config else "its config is refused"
+
+
+def _why_alone(shape: str, others: Sequence[str]) -> str:
+    """Return why no other job trains with one of this shape, as a clause."""
+    keys = differing_keys(shape, others)[:MOST_KEYS]
+    if not keys:
+        return "there is no other job to train with"
+    return f"every other job differs in what one program shares, such as {', '.join(keys)}"
 
 
 def run_group(group: Sequence[PlannedJob], sweep: DictConfig) -> None:

@@ -91,7 +91,7 @@ OWN_LOSS = (
 CASES = {
     "an MLP with other rates, decays and schedules": (
         MLP,
-        "seed=0 optimizer.lr=0.01",
+        "seed=0 optimizer.lr=0.01 optimizer.weight_decay=0",
         "seed=1 optimizer.weight_decay=0.2 schedule=plateau schedule.patience=0",
         "seed=2 optimizer.eps=1e-4 schedule=constant",
     ),
