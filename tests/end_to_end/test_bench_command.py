@@ -90,7 +90,7 @@ def test_what_was_measured_before_a_sigterm_to_the_process_and_its_group_is_kept
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     ) as started:  # fmt: skip
         assert started.stdout
-        next(line for line in started.stdout if "batch 8 " in line)
+        next(line for line in started.stdout if "samples/s" in line)
         started.terminate()  # as `timeout` does
         os.killpg(started.pid, signal.SIGTERM)
         output, errors = started.communicate(timeout=60)
