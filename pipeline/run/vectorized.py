@@ -161,6 +161,7 @@ def _after_training(
     """Test a run that has trained with others; raise what ended its training before the last step."""
     if isinstance(found, Exception):
         raise found
+    experiment.recorder.stopwatch.proceed()
     return test_trained(experiment, prepared, replace(result, vectorized=count), found)
 
 

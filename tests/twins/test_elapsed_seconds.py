@@ -66,3 +66,14 @@ def test_a_checkpoint_without_elapsed_seconds_counts_the_seconds_of_its_phases()
     stopwatch.restore(seconds, 7.0)
     assert 7 <= stopwatch.elapsed < 14
     assert stopwatch.seconds == seconds | {"eval": 0.0}
+
+
+def test_a_suspended_stopwatch_stands_still():
+    watch = Stopwatch()
+    watch.suspend()
+    stood = watch.elapsed
+    time.sleep(0.3)
+    watch.suspend()
+    assert watch.elapsed == stood
+    watch.proceed()
+    assert stood <= watch.elapsed < stood + 0.3

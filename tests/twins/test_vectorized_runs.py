@@ -202,6 +202,8 @@ def test_a_run_that_diverges_or_stops_early_leaves_the_others_alone(backend, alo
     failed = RunFolder(found[1]).result
     assert failed.status == "failed"
     assert "train/loss is nan" in failed.error
+    *_, last, _ = read_metrics(found[0] / "metrics.jsonl")  # of the training; then comes the test
+    assert failed.seconds["total"] < last["perf/seconds"], "it does not wait for the others"
     others = [run for run in range(4) if run != 1]
     for number, other in zip(
         others, alone(backend, common, *(runs[n] for n in others)), strict=True

@@ -18,6 +18,7 @@ class Stopwatch:
         self._started = self._lap_started = self._paused_at = time.perf_counter()
         self._before = 0.0  # seconds of the run before it was resumed
         self._away = 0.0  # seconds of this lap that were not training
+        self._suspended_at: float | None = None
 
     @property
     def elapsed(self) -> float:
@@ -27,7 +28,19 @@ class Stopwatch:
     @property
     def part(self) -> float:
         """Seconds since the run was started or resumed."""
-        return time.perf_counter() - self._started
+        now = time.perf_counter() if self._suspended_at is None else self._suspended_at
+        return now - self._started
+
+    def suspend(self) -> None:
+        """Leave the time from now on out of `part`: only others go on that train at once with the run."""
+        if self._suspended_at is None:
+            self._suspended_at = time.perf_counter()
+
+    def proceed(self) -> None:
+        """Count again, if the run was suspended."""
+        if self._suspended_at is not None:
+            self._started += time.perf_counter() - self._suspended_at
+            self._suspended_at = None
 
     def end_setup(self) -> None:
         """Count the time since the start as set-up."""

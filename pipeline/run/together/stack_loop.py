@@ -38,7 +38,13 @@ class StackMember:
         try:
             yield
         except Exception as error:
-            self.failure, self.is_over = error, True
+            self.failure = error
+            self.end()
+
+    def end(self) -> None:
+        """End this run while others go on, whose time does not count for it."""
+        self.is_over = True
+        self.experiment.recorder.stopwatch.suspend()
 
 
 M = TypeVar("M", bound=StackMember)
@@ -148,7 +154,7 @@ class StackLoop(ABC, Generic[M]):
         ]
         self._save_all(ending, step)
         for _, member in ending:
-            member.is_over = True
+            member.end()
 
     def _save_all(self, members: Sequence[tuple[int, M]], step: int) -> None:
         """Save runs, each with its row; an error ends that run alone."""
