@@ -13,17 +13,23 @@ from lightning_impl.sharding import blocks
 from pipeline.errors import UserError
 
 
-def wrap_blocks(model: nn.Module) -> None:
+def wrap_blocks(model: nn.Module, is_compiled: bool = False) -> None:
     """Let each block of a model keep only its inputs for the gradient.
 
     Raises:
-        UserError: the model has no blocks to rematerialise.
+        UserError: the model has no blocks to rematerialise, or compiled ones would update buffers twice.
     """
     found = [*blocks(model)]
     if not found:
         allowed = "false for this model: it has no nn.Sequential or nn.ModuleList of blocks"
         hint = "Leave it out, or call torch.utils.checkpoint inside your own model."
         raise UserError("train.remat", "true", allowed, hint)
+    if is_compiled and any(True for block in found for _ in block.buffers()):
+        allowed = (
+            "false for this model with backend.compile=true, which would update the buffers of its "
+        )
+        hint = "Leave it out, or set backend.compile=false."
+        raise UserError("train.remat", "true", f"{allowed}blocks (running statistics) twice", hint)
     for block in found:
         block.forward = partial(recomputed, block, block.forward)
 
@@ -36,7 +42,7 @@ def recomputed(
     With `draws` the repetition begins with torch's random state at the first call.
     """
     how: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": draws}
-    if not torch.compiler.is_compiling():  # which updates buffers once by itself
+    if not torch.compiler.is_compiling():  # which takes none; see `wrap_blocks`
         how["context_fn"] = partial(_contexts, module)
     return checkpoint(call, *inputs, **how, **named)
 

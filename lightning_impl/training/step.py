@@ -88,7 +88,7 @@ class TrainingModule(LightningModule):
         """
         models = [self.model, *([self.average.module] if self.average else [])]
         if self.config.train.remat and not self.recorder.observer.watching:
-            wrap_blocks(self.model)
+            wrap_blocks(self.model, self.config.backend.compile)
         if self.run_device.sharded:
             mesh = self.device_mesh["data_parallel"]  # pyrefly: ignore[unsupported-operation] not None
             for model in models:

@@ -34,6 +34,19 @@ class Breaks(nn.Module):
         print(end="")
         return self.layer(x)
 
+class Blocks(nn.Module):
+    def __init__(self, input_shape, outputs):
+        super().__init__()
+        width = torch.Size(input_shape).numel()
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(width, 8), nn.Dropout(0.1))])
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        for block in self.blocks:
+            x = block(x).tanh()
+        return self.head(x)
+
 class Cannot(Breaks):
     def forward(self, x):
         return torch.compile(super().forward, fullgraph=True)(x)
@@ -109,6 +122,20 @@ def test_a_model_that_breaks_the_graph_is_compiled_in_parts(train_on, own_models
     eager, compiled = (train_on(name, own("Breaks")) for name in ("torch", "torch_compiled"))
     np.testing.assert_allclose(losses(compiled), losses(eager), rtol=1e-10)
     assert RunFolder(compiled).result.seconds["compile"] > 0
+
+
+@pytest.mark.slow
+def test_compiled_torch_computes_blocks_again_with_the_same_numbers(train_on, own_models):
+    overrides = f"{own('Blocks')} train.randomness=shared"
+    eager = train_on("torch", overrides)
+    compiled = train_on("torch_compiled", f"{overrides} train.remat=true")
+    np.testing.assert_allclose(losses(compiled), losses(eager), rtol=1e-10)
+
+
+def test_compiled_torch_computes_no_running_statistics_again(train_on):
+    overrides = RUN.replace("mlp model.hidden=[8]", "resnet18 model.width=4")
+    with pytest.raises(UserError, match=r"train.remat=true: .*\(running statistics\) twice"):
+        train_on("torch_compiled", f"{overrides} train.remat=true")
 
 
 @pytest.mark.slow
