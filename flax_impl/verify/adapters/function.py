@@ -8,9 +8,9 @@ import jax
 
 from flax_impl.device import PyTree
 
-# Options of a compiler whose programs run a few times: optimizing them takes longer than they do. Level 0
-# makes wrong programs: the gradient of a convolution below a maximum was off by as much as itself.
-QUICK = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
+# Options of a compiler whose programs run once: optimizing them takes longer than they do. For initial
+# values only: at level 0, the gradient of a convolution below a maximum was off by as much as itself.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 @dataclass(frozen=True)
