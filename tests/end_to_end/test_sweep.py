@@ -26,7 +26,7 @@ def folders(workspace, name):
 def both(workspace):
     """Finished sweep of one small experiment over both backends, with W&B offline."""
     done = workspace.run(
-        "-m", "backend=torch,jax", "model=cnn", "logger=wandb", "name=both", "train.epochs=2",
+        "-m", "backend=torch,jax", "model=linear", "logger=wandb", "name=both", "train.epochs=2",
         "tags=[mine]", "accelerator=cpu", cold=True, code=0,
     )  # fmt: skip
     return done
@@ -63,8 +63,8 @@ def test_wandb_runs_of_a_pair_differ_only_in_the_backend(workspace, both):
     assert (torch.group, jax.group) == ("both backend=torch", "both backend=jax")
     assert (torch.job_type, jax.job_type) == ("torch", "jax")
     assert torch.id != jax.id
-    assert set(torch.tags) == {"torch", "cnn", "digits", "both", "mine"}
-    assert set(jax.tags) == {"jax", "cnn", "digits", "both", "mine"}
+    assert set(torch.tags) == {"torch", "linear", "digits", "both", "mine"}
+    assert set(jax.tags) == {"jax", "linear", "digits", "both", "mine"}
     different = {key for key in torch.config if torch.config[key] != jax.config.get(key)}
     assert torch.config.keys() == jax.config.keys()
     assert different == {"backend"}

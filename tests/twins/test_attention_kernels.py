@@ -160,7 +160,7 @@ def test_odd_lengths_are_filled_up_for_cudnn_without_an_effect(monkeypatch, caus
     seen = seen if masks and not causal else None
 
     def gradients(mix):
-        return jax.grad(lambda heads: (mix(*heads, causal, seen) ** 2).sum())(heads)
+        return jax.jit(jax.grad(lambda heads: (mix(*heads, causal, seen) ** 2).sum()))(heads)
 
     wanted = gradients(lambda *args: attend(*args, lambda weights: weights))
     for found, expected in zip(gradients(_fused), wanted, strict=True):

@@ -242,11 +242,13 @@ CASES = [
         "an own task without outputs",
         "task=own task.torch=math:sqrt",
         "task.outputs=null|Set task.outputs=N",
+        True,
     ),
     Case(
         "a task without a loss for this backend",
         "task=own task.jax=math:sqrt task.targets=[label]",
         "task.torch=null|Set task.torch=package.module:function, or another backend",
+        True,
     ),
     Case(
         "a metric to monitor that the task has not",
@@ -272,6 +274,7 @@ CASES = [
         "weights of a folder that is no run",
         "model.weights=docs",
         "model.weights=docs|this folder is no run, and holds no weights",
+        True,
     ),
     Case(
         "no temperature",
