@@ -143,7 +143,9 @@ def test_every_option_runs(train, data, tmp_path, monkeypatch, choice):
     overrides = [override for override in SMALL if not override.startswith(f"{group}=")]
     overrides += [choice] if group != "backend" else []
     needs = [need.format(data=data) for need in NEEDS.get(choice, ())]
-    if group not in ("model", "experiment") and not any(need.startswith("model=") for need in needs):
+    if group not in ("model", "experiment") and not any(
+        need.startswith("model=") for need in needs
+    ):
         needs.append("model=mlp")  # which compiles in half the time
     assert train("run", backend, " ".join([*overrides, *needs, "seed=1"])) == 0
     result = RunFolder(tmp_path / "run").result

@@ -42,7 +42,7 @@ MODELS = {
     # Deep and narrow, it amplifies rounding: on images of 8×8 to 5e-10 of the gradient in six steps.
     "resnet50": "model=resnet50 model.width=4 dataset=synthetic dataset.shape=[24,24,3] "
     "dataset.samples=160 optimizer=sgd optimizer.lr=1e-3 train.steps=20 train.eval_every=10steps",
-    "unet": f"model=unet model.width=4 model.groups=2 model.depth=1 {DIGITS} task=denoising "
+    "unet": f"model=unet model.width=4 model.groups=2 model.depth=1 {DIGITS} task=denoising task.samples=0 "
     f"optimizer=adamw optimizer.lr=1e-3 train.ema=0.9 {SHARED}",
     "bert": "model=bert model.width=16 model.depth=2 dataset=text dataset.length=16 "
     f"dataset.max_bytes=20_000 task=masked_language train.accumulate=2 {SHARED}",
