@@ -109,7 +109,7 @@ def test_as_many_devices_as_cores_do_not_deadlock(workspace):
         ("torch", "unet", "fsdp"),
         ("torch", "views", "ddp"),
         ("torch", "views", "fsdp"),
-        ("torch_compiled", "cnn", "fsdp"),
+        ("torch_compiled", "vit", "fsdp"),
         ("jax", "cnn", "fsdp"),
         ("jax", "vit", "ddp"),
     ],
