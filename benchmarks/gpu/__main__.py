@@ -49,7 +49,7 @@ def main() -> int:
         if check.section in options.only.split(",") and re.search(options.named, check.name)
     ]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no check is left behind
-    write_machine(options.page, gpus)
+    write_machine(options.page, gpus, options.on)
     outcomes = []
     for outcome in run_all(asked, gpus, options.minutes, cores()):
         outcomes = sorted([*outcomes, outcome], key=lambda one: asked.index(one.check))

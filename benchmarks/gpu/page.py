@@ -22,9 +22,10 @@ PEAKS = {
 }  # fmt: skip
 
 
-def write_machine(page: Path, gpus: int) -> None:
-    """Write what the machine is."""
-    said = {"cards": f"{gpus} × {card_name()}"} | hardware()
+def write_machine(page: Path, gpus: int, on: str) -> None:
+    """Write what the machine is; a rehearsal on a CPU says so."""
+    rehearsal = "none: a rehearsal at the smallest sizes, whose figures say nothing of a GPU"
+    said = {"cards": f"{gpus} × {card_name()}" if on == "gpu" else rehearsal} | hardware()
     write_section(page, TITLE, "## Machine", "\n".join(f"* {key}: {said[key]}" for key in said))
 
 
@@ -34,7 +35,8 @@ def write_outcomes(page: Path, outcomes: Sequence[Outcome], card: str) -> None:
     write_section(page, TITLE, "## Failures", "\n\n".join(map(failure_of, failed)) or "None.")
     for section in SECTIONS:
         if own := [one for one in outcomes if one.check.section == section]:
-            tables = [table_of(own), *([speed_of(own, card)] if section == "speed" else [])]
+            has_found = section == "speed" and any(one.found for one in own)
+            tables = [table_of(own), *([speed_of(own, card)] if has_found else [])]
             write_section(page, TITLE, f"## {section.capitalize()}", "\n\n".join(tables))
 
 

@@ -19,7 +19,7 @@ CORES = 2  # of a check that runs beside others
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a check: `passed`, `failed`, `skipped` or `left out`, and what it said.
+    """The result of a check: `passed`, `failed`, `skipped`, `left out` or `stopped`, and what it said.
 
     `output` is all that it printed; `found` the content of its JSON file.
     """
@@ -79,6 +79,9 @@ def run_check(check: Check, gpus: int, end: float, running: set[int]) -> Outcome
         written.seek(0)
         output = written.read()
     seconds = time.monotonic() - start
+    if code is None and limit < check.seconds:
+        said = f"the time of all checks was over after {limit:.0f} of its {check.seconds:.0f} s"
+        return Outcome(check, "stopped", said, seconds, output)
     if code is None:
         return Outcome(check, "failed", f"not done after {limit:.0f} s", seconds, output)
     if code:
