@@ -11,7 +11,7 @@ import pytest
 from benchmarks.cases import LARGE
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu.checks import PARITY, TESTS, Check, cases_marked, checks
-from benchmarks.gpu.page import operations, speed_of, write_outcomes
+from benchmarks.gpu.page import operations, speed_of, write_machine, write_outcomes
 from benchmarks.gpu.schedule import Outcome, run_all
 from benchmarks.scaling_probes.growth import growth
 from benchmarks.sections import replace_section, write_section
@@ -154,7 +154,9 @@ def test_make_gpu_goes_on_after_each_failure_and_lists_it_with_its_message(tmp_p
     outcomes = [*run_all(asked, gpus=1, minutes=1, cores=8)]
     outcomes.sort(key=lambda one: asked.index(one.check))
     page = tmp_path / "gpu.md"
+    write_machine(page, 1, "cpu")
     write_outcomes(page, outcomes, "NVIDIA H200")
+    assert "* cards: none: a rehearsal" in page.read_text()
     rows = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
     left = outcomes[3].said
     assert [(row[0].strip("| "), row[1], row[3].strip(" |")) for row in rows[1:]] == [
@@ -173,7 +175,7 @@ def test_make_gpu_leaves_out_by_name_what_time_does_not_suffice_for():
     slow = [command("import time; time.sleep(60)", alone=alone) for alone in (False, False, True)]
     outcomes = [*run_all(slow, gpus=1, minutes=11 / 60, cores=1)]
     assert [(one.state, one.said) for one in outcomes] == [
-        ("failed", "not done after 11 s"),
+        ("stopped", "the time of all checks was over after 11 of its 60 s"),
         *[("left out", "the time of all checks is over")] * 2,
     ]
 
