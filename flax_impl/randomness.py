@@ -6,7 +6,7 @@ from zlib import crc32
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.extend.random import threefry_2x32
+from jax.extend.random import threefry2x32_p
 
 from pipeline.config.experiment import Config
 from pipeline.config.train import Randomness
@@ -87,8 +87,9 @@ def _draw_rows(key: jax.Array, shape: tuple[int, ...], rows: Rows) -> jax.Array:
     upper, lower = (row >> 16) * width, (row & 0xFFFF) * width
     low = row * width + column
     high = (upper + (lower >> 16) >> 16) + (low < column)
-    counters = jnp.stack([jnp.broadcast_to(half, shape) for half in (high, low)])
-    left, right = threefry_2x32(jax.random.key_data(key), counters)
+    counters = (jnp.broadcast_to(half, shape) for half in (high, low))
+    # The operation itself: `threefry_2x32` puts all numbers in a row, which devices would have to exchange.
+    left, right = threefry2x32_p.bind(*jax.random.key_data(key), *counters)
     return left ^ right
 
 
