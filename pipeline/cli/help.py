@@ -41,6 +41,8 @@ A key that holds a list: model.hidden=[64,32]. Text with spaces or signs: "name=
 Tab completion in bash: eval "$({completing} -sc install=bash)"
 Comparing runs: {compare} outputs/RUN…
 The same on both? {parity} OVERRIDES
+Which is faster? {bench} OVERRIDES
+Are two models the same? {verify} LEFT RIGHT
 Checkpoints for the other backend, or as safetensors: {convert} SRC DST
 """
 
@@ -60,7 +62,7 @@ def help_text(*, _root_: DictConfig) -> str:
         now = format_value(list(value) if OmegaConf.is_list(value) else value)
         lines += entry(key.path, f"{key.help} ({now})", 31, width)
     completing = "tandem" if job_context().by_tandem else command("run")
-    others = {name: command(name) for name in ("compare", "parity", "convert")}
+    others = {name: command(name) for name in ("bench", "compare", "convert", "parity", "verify")}
     lines += ["", ENDING.format(completing=completing, **others)]
     return "\n".join(lines).replace("$", "$$")
 

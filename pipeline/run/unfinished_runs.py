@@ -40,6 +40,9 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     if options and options[-1].removesuffix(COMPILED) != backend:
         return [*rest, resume]
     rest = [argument for argument in rest if not argument.startswith(RUN_FOLDER)]
+    names = [one.removeprefix("name=").strip("'\"") for one in rest if one.startswith("name=")]
+    if names and (OUTPUTS / names[-1]).resolve() != run.resolve():
+        print(f"name={names[-1]} has no effect: a run resumes in its own folder, {run}")
     # Hydra would replace the files in .hydra even if the command is refused.
     return [*rest, resume, f"{RUN_FOLDER}{quoted(run)}", "hydra.output_subdir=null"]
 

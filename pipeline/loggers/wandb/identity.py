@@ -18,6 +18,7 @@ from pipeline.loggers import RunLabels
 from pipeline.storage.signature import flat
 
 LONGEST = 128  # most characters of a name or group in W&B; half of it for a tag
+COMPARISON = "comparison"  # job type of the run with the report of a sweep
 SWEEP = "WANDB_SWEEP_ID"  # set by the agent of a W&B sweep
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.loggers import WandbConfig
 from pipeline.loggers.wandb.artifacts import copy_into, log_files
-from pipeline.loggers.wandb.identity import LONGEST, SWEEP, shorten
+from pipeline.loggers.wandb.identity import COMPARISON, LONGEST, SWEEP, shorten
 from pipeline.loggers.wandb.logger import report_errors
 from pipeline.loggers.wandb.start import start_run
 from pipeline.storage.run_result import RunResult
@@ -17,7 +17,6 @@ from pipeline.storage.run_result import RunResult
 if TYPE_CHECKING:
     import wandb
 
-KIND = "comparison"  # the run's job type
 PAGE = "report.html"
 FILES = (PAGE, "comparison.md", "comparison.csv")
 
@@ -33,14 +32,14 @@ def log_report(folder: Path, results: Sequence[RunResult]) -> None:
     # Under an agent of a W&B sweep the only W&B run is that of the job.
     if config is None or "report" not in config.artifacts or SWEEP in os.environ:
         return
-    name = shorten(f"{folder.name} {KIND}")
+    name = shorten(f"{folder.name} {COMPARISON}")
     with report_errors("the comparison", print):  # the log of a sweep goes to the terminal as well
         who = {
             "id": run_id(folder),
             "name": name,
             "group": name,
-            "job_type": KIND,
-            "tags": [KIND, shorten(folder.name, LONGEST // 2)],
+            "job_type": COMPARISON,
+            "tags": [COMPARISON, shorten(folder.name, LONGEST // 2)],
             "config": {"sweep_name": folder.name},
         }
         with start_run(config, folder, who, print) as run:
@@ -72,7 +71,7 @@ def _log(run: "wandb.Run", folder: Path, results: Sequence[RunResult]) -> None:
 
 def run_id(folder: Path) -> str:
     """Return the id of the sweep's W&B run: random, and kept with W&B's files."""
-    kept = folder / "wandb" / KIND
+    kept = folder / "wandb" / COMPARISON
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(secrets.token_hex(4))

@@ -10,7 +10,7 @@ from pipeline.config.loggers import WandbConfig
 from pipeline.console import say_line
 from pipeline.errors import UserError
 from pipeline.job_context import job_context
-from pipeline.loggers.wandb.identity import SWEEP
+from pipeline.loggers.wandb.identity import COMPARISON, SWEEP
 
 if TYPE_CHECKING:
     import wandb
@@ -86,7 +86,12 @@ def start_run(
         OPEN[run.id] = mode, reason
     if mode == "offline":
         directory = os.path.relpath(Path(run.dir).parent)
-        tell(f"W&B is offline ({reason}). To upload the run: wandb sync {directory}")
+        what = "run"
+        if arguments.get("job_type") == COMPARISON:  # each of the sweep's runs has its own folder
+            sweep = os.path.relpath(folder)
+            what = "sweep"
+            directory = f"{sweep}/wandb/offline-run-* {sweep}/*/wandb/offline-run-*"
+        tell(f"W&B is offline ({reason}). To upload the {what}: wandb sync {directory}")
     return run
 
 

@@ -25,7 +25,7 @@ MINE = "defaults:\n  - own\n  - _self_\ntorch: my_small_net:Net\n"
 def tandem(folder, *arguments, core=True, **environment):
     """Run `tandem ARGUMENTS` in a folder."""
     return warm_start.run(
-        [sys.executable, "-m", "pipeline.cli.tandem", *arguments],
+        [sys.executable, "-m", "tandem", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
         core=core,

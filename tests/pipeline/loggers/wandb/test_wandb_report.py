@@ -1,6 +1,7 @@
 """The comparison of a sweep, logged as a W&B run."""
 
 import json
+import os
 
 import pytest
 from offline_wandb import read_run
@@ -64,7 +65,11 @@ def test_the_comparison_is_a_wandb_run_with_table_page_and_files(sweep, capsys):
     assert run.exit_code == 0
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 1
-    assert told[0].startswith("W&B is offline (WANDB_MODE). To upload the run: wandb sync ")
+    below = os.path.relpath(sweep)
+    assert told[0] == (
+        "W&B is offline (WANDB_MODE). To upload the sweep: wandb sync "
+        f"{below}/wandb/offline-run-* {below}/*/wandb/offline-run-*"
+    )
 
 
 def test_a_repeated_sweep_continues_its_wandb_run(sweep):
