@@ -232,11 +232,16 @@ def test_bad_input_gets_one_message_and_creates_no_file(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_resumes_in_its_own_folder_but_on_another_backend_in_a_new_one(configure, tmp_path):
+def test_a_run_resumes_in_its_own_folder_but_on_another_backend_in_a_new_one(
+    configure, tmp_path, capsys
+):
     RunFolder(tmp_path).identify(configure("backend=torch"))
     asked = [f"resume={tmp_path}", "name=second"]
     own = f"hydra.run.dir='{tmp_path}'"
     assert own in resumed_arguments(asked)
+    assert f"name=second has no effect: a run resumes in its own folder, {tmp_path}" in (
+        capsys.readouterr().out
+    )
     assert own in resumed_arguments([*asked, "backend=torch"])
     assert resumed_arguments([*asked, "backend=jax"]) == [
         "name=second", "backend=jax", f"resume='{tmp_path}'",

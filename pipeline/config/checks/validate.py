@@ -66,21 +66,18 @@ def quote_paths(arguments: Sequence[str]) -> list[str]:
 
 
 def check_single_run(arguments: Sequence[str]) -> None:
-    """Refuse what is of a sweep in the arguments of a single run, which would ignore it.
+    """Refuse a launcher or a sweeper in the arguments of a single run, which would start here all the same.
 
     Raises:
-        UserError: a launcher, a sweeper or a key of `sweep` is set without `-m`.
+        UserError: one of them is set without `-m`.
     """
     parsed = get_args_parser().parse_intermixed_args(list(arguments))
     if parsed.multirun or any(one.startswith("hydra.mode=") for one in parsed.overrides):
         return
     for override in OverridesParser.create().parse_overrides(parsed.overrides):
-        key = str(override.key_or_group)
-        if key in ("hydra/launcher", "hydra/sweeper") or key.startswith("sweep."):
-            value = override.get_value_string()
-            raise UserError(
-                key, value, hint="Add -m.", problem="it is of a sweep, and this is one run"
-            )
+        if (key := str(override.key_or_group)) in ("hydra/launcher", "hydra/sweeper"):
+            problem = "it starts the jobs of a sweep, and this is no sweep"
+            raise UserError(key, override.get_value_string(), problem=problem, hint="Add -m.")
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:

@@ -95,10 +95,7 @@ CASES = [
     Case(
         "a launcher without a sweep",
         "hydra/launcher=slurm",
-        "hydra/launcher=slurm|it is of a sweep, and this is one run. Add -m.",
-    ),
-    Case(
-        "a dry run of one run", "sweep.dry_run=true", "sweep.dry_run=true|this is one run. Add -m."
+        "hydra/launcher=slurm|it starts the jobs of a sweep, and this is no sweep. Add -m.",
     ),
     Case("a key without its group", "lr=0.1", "lr=0.1|Did you mean optimizer.lr?"),
     Case(
