@@ -20,9 +20,9 @@ from flax_impl.randomness import step_key
 from flax_impl.remat import wrap_blocks
 from flax_impl.sharding import shardings
 from flax_impl.tasks import TaskLoss, build_loss
+from flax_impl.training.gradients import clip_gradients
 from flax_impl.training.train_state import TrainState
 from pipeline.config.experiment import Config
-from pipeline.config.train import TrainConfig
 from pipeline.data.batch_plan import BatchPlan
 
 MicroBatch = tuple[jax.Array, Batch]  # position in the batch, fields
@@ -182,20 +182,6 @@ def _along_batch(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
 
-def _clip(gradients: PyTree, norm: jax.Array, train: TrainConfig) -> PyTree:
-    """Scale gradients to `train.clip_norm`, or clamp them to `train.clip_value`.
-
-    The factor is min(1, limit / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_; optax lacks the 1e-6.
-    """
-    if train.clip_norm is not None:
-        factor = jnp.minimum(1.0, train.clip_norm / (norm + 1e-6))
-        return jax.tree.map(lambda gradient: gradient * factor.astype(gradient.dtype), gradients)
-    if train.clip_value is not None:
-        limit = train.clip_value
-        return jax.tree.map(lambda gradient: jnp.clip(gradient, -limit, limit), gradients)
-    return gradients
-
-
 def update(
     context: StepContext, state: TrainState, gradients: _Gradients, learning_rate: jax.Array
 ) -> tuple[TrainState, jax.Array, PyTree]:
@@ -206,7 +192,7 @@ def update(
     """
     norm = optax.tree.norm(gradients.grads).astype(gradients.sums.dtype)
     train = context.config.train
-    clipped = _clip(gradients.grads, norm, train)
+    clipped = clip_gradients(gradients.grads, norm, train)
     state = state.updated(clipped, learning_rate, train.ema, batch_stats=gradients.batch_stats)
     state = jax.lax.with_sharding_constraint(state, shardings(state, context.device))
     return state, jnp.append(gradients.sums, norm), clipped

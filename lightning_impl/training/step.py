@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule
 from torch import nn
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
 from torch.utils._pytree import tree_map
 
 from lightning_impl.data.batches import COUNTED
@@ -18,14 +17,14 @@ from lightning_impl.optimizers import build_optimizer, settings_of
 from lightning_impl.optimizers.custom import check_storable
 from lightning_impl.randomness import step_key, use_key
 from lightning_impl.remat import recomputed, wrap_blocks
-from lightning_impl.sharding import blocks, gather_rows, shard, whole
+from lightning_impl.sharding import blocks, gather_rows, shard
 from lightning_impl.tasks import build_loss
 from lightning_impl.training.average import Average
 from lightning_impl.training.compiling import compile_parts
+from lightning_impl.training.gradients import check_gradients, clip_gradients
 from pipeline.config.experiment import Config
 from pipeline.config.optimizers import OwnOptimizerConfig
 from pipeline.data.batch_plan import BatchPlan
-from pipeline.errors import UserError
 from pipeline.run.recording.recorder import Recorder
 from pipeline.run.recording.step_observer import LayerDraw
 from pipeline.training.param_groups import param_groups
@@ -185,17 +184,13 @@ class TrainingModule(LightningModule):
 
     def configure_gradient_clipping(self, *args: object, **kwargs: object) -> None:
         """Clip the gradients; without clipping by norm, compute the norm only if it will be logged."""
-        train, parameters = self.config.train, self.trained
         if self.checks_gradients:
-            _check_gradients(self.model, self.config)
+            check_gradients(self.model, self.config)
             self.checks_gradients = False
-        if train.clip_norm is not None:
-            self.norm = whole(clip_grad_norm_(parameters, train.clip_norm)).detach()
-        elif self.recorder.intervals.logs(self.trainer.global_step + 1):
-            gradients = [value.grad for value in parameters if value.grad is not None]
-            self.norm = whole(get_total_norm(gradients)).detach()
-        if train.clip_value is not None:
-            clip_grad_value_(parameters, train.clip_value)
+        needs_norm = self.recorder.intervals.logs(self.trainer.global_step + 1)
+        norm = clip_gradients(self.trained, self.config.train, needs_norm)
+        if norm is not None:
+            self.norm = norm
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer; the learning rate is set before every step."""
@@ -287,14 +282,3 @@ class TrainingModule(LightningModule):
         totals = self.run_device.read(self.evaluated).sum(axis=0).tolist()
         self.evaluated = []
         return dict(zip(self.plan.data.sums, totals, strict=True))
-
-
-def _check_gradients(model: nn.Module, config: Config) -> None:
-    """Refuse a model with a parameter that gets no gradient: ddp would wait for it."""
-    named = model.named_parameters()
-    missing = [name for name, value in named if value.requires_grad and value.grad is None]
-    if missing:
-        strategy = config.accelerator.strategy.name
-        problem = f"the loss does not depend on {', '.join(missing)}, which ddp does not allow"
-        hint = f"Set accelerator.strategy=fsdp or train.frozen=[{','.join(missing)}]."
-        raise UserError("accelerator.strategy", strategy, problem=problem, hint=hint)

@@ -99,6 +99,7 @@ ONE_SIDED = {
         "number_of": "jax.random folds numbers into keys, Flax names",
     },
     "flax_impl/training/evaluation.py": {"make_evaluation": "Lightning's Trainer evaluates"},
+    "lightning_impl/training/gradients.py": {"check_gradients": "JAX differentiates by all parameters"},
     "lightning_impl/training/step.py": {
         "TrainingModule": "Lightning's steps are methods of a module, Flax's functions of a state",
     },

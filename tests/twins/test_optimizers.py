@@ -13,7 +13,7 @@ import torch
 
 from flax_impl import optimizers as flax_optimizers
 from flax_impl.optimizers.adam import _average_length
-from flax_impl.training.step import _clip as clip
+from flax_impl.training.gradients import clip_gradients as clip
 from lightning_impl import optimizers as torch_optimizers
 from pipeline.config.experiment import Config
 from pipeline.config.optimizers import OPTIMIZERS as CONFIGS

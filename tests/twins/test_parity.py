@@ -53,7 +53,7 @@ def clip_without_epsilon(patch):
     def clip(gradients, norm, train):
         return jax.tree.map(lambda gradient: gradient * (train.clip_norm / norm), gradients)
 
-    patch.setattr(flax_impl.training.step, "_clip", clip)
+    patch.setattr(flax_impl.training.step, "clip_gradients", clip)
 
 
 def other_norm_epsilon(patch):
