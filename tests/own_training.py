@@ -1,6 +1,7 @@
 """An optimizer, a schedule and callbacks, as a user brings them."""
 
 import math
+import time
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -135,3 +136,9 @@ class Failing(AtBatches):
 
 
 lightning_one = AtBatches()
+
+
+def pausing(step, metrics, weights, tracker):
+    """A callback that takes half a second at step 20."""
+    if step == 20:
+        time.sleep(0.5)

@@ -191,7 +191,7 @@ def test_interrupted_runs_resume_together_and_alone(backend, alone, together, tr
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_run_that_diverges_or_stops_early_leaves_the_others_alone(backend, alone, together):
-    common = f"{MLP} optimizer=sgd schedule=constant"
+    common = f"{MLP} optimizer=sgd schedule=constant callbacks=[own_training:pausing]"
     runs = (
         "optimizer.lr=0.01",
         "optimizer.lr=1e200",
@@ -202,7 +202,7 @@ def test_a_run_that_diverges_or_stops_early_leaves_the_others_alone(backend, alo
     failed = RunFolder(found[1]).result
     assert failed.status == "failed"
     assert "train/loss is nan" in failed.error
-    *_, last, _ = read_metrics(found[0] / "metrics.jsonl")  # of the training; then comes the test
+    *_, last, _ = read_metrics(found[3] / "metrics.jsonl")  # of the training; then comes the test
     assert failed.seconds["total"] < last["perf/seconds"], "it does not wait for the others"
     others = [run for run in range(4) if run != 1]
     for number, other in zip(
