@@ -48,9 +48,8 @@ def unlike_models(bench: Bench) -> list[str]:
     if len({*known.values()}) < 2:
         return []
     sizes = ", ".join(f"{name} has {counted(known[name], 'parameter')}" for name in known)
-    return [
-        f"not the same model: {sizes}; {command('parity')} with the same overrides tells what differs."
-    ]
+    way = f"{command('parity')} with the keys of this experiment tells what differs"
+    return [f"not the same model: {sizes}; {way}."]
 
 
 def used_head(bench: Bench) -> list[str]:

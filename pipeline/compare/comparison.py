@@ -13,7 +13,15 @@ from pathlib import Path
 from pipeline.compare.curves import Gap, Target, read_runs
 from pipeline.compare.naming import alike, differing, name_all, pairs, setting, value_of
 from pipeline.compare.records import Record, collect, direction, parities
-from pipeline.compare.statistics import Effect, Estimate, corrected, effect, estimate
+from pipeline.compare.statistics import (
+    ROUNDING,
+    ROUNDING_32,
+    Effect,
+    Estimate,
+    corrected,
+    effect,
+    estimate,
+)
 from pipeline.config.experiment import REPEATS
 from pipeline.config.train import Precision
 from pipeline.parity.lockstep import BARS
@@ -243,12 +251,16 @@ def effects_of(made: Comparison) -> list[Effect]:
     effects = []
     for (label, backends), runs in settings.items():
         values = [(quantities(first), quantities(second)) for first, second in runs]
+        in_fp64 = all(one.config.get("train.precision") == "fp64" for pair in runs for one in pair)
+        rounding = ROUNDING if in_fp64 else ROUNDING_32
         for key, more in maximized.items():
             known = [(one[key], other[key]) for one, other in values if key in one and key in other]
             if known:
                 ours, theirs = zip(*known, strict=True)
                 shared = overlap([first for first, _ in runs], key)
-                found = effect(label, key, backends, ours, theirs, key in RATIOS, more, shared)
+                found = effect(
+                    label, key, backends, ours, theirs, key in RATIOS, more, shared, rounding
+                )
                 effects.append(replace(found, repeats=made.repeats))
     return corrected(effects)
 

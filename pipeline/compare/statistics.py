@@ -16,7 +16,8 @@ import numpy as np
 from pipeline.formatting import format_number
 
 LEVEL = 0.95  # of an interval
-ROUNDING = 1e-9  # relative; below it two runs are the same
+ROUNDING = 1e-9  # relative; below it two runs in float64 are the same
+ROUNDING_32 = 2**-20  # … in float32 or bfloat16: eight units in the last place of a float32
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,11 @@ def effect(
     ratio: bool = False,
     maximized: bool = False,
     overlap: float = 0.0,
+    rounding: float = ROUNDING,
 ) -> Effect:
     """Compare two backends by their values for the same seeds, without the correction for several tests.
 
-    A ratio is tested on logarithms; see `estimate` for `overlap`.
+    A ratio is tested on logarithms; see `estimate` for `overlap`. Values are the same up to `rounding`.
     """
     ours, theirs = (np.asarray(values, dtype=np.float64) for values in (first, second))
     if ratio:
@@ -116,7 +118,7 @@ def effect(
         shown = Estimate(mean, low, high, changes.count)
     else:
         shown = changes = estimate((theirs - ours).tolist(), overlap)
-    scale = ROUNDING * np.maximum(np.abs(ours), np.abs(theirs))
+    scale = rounding * np.maximum(np.abs(ours), np.abs(theirs))
     same = not ratio and bool((np.abs(theirs - ours) <= scale).all())
     return Effect(setting, key, backends, shown, p_value(changes), ratio, same, maximized)
 

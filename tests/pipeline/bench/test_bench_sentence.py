@@ -245,7 +245,7 @@ def test_models_with_other_numbers_of_parameters_are_not_the_same():
     assert unfairness(bench(*ours)) == []
     assert unfairness(bench(*ours[:-1], replace(ours[-1], parameters=634))) == [
         f"not the same model: {NAMES[0]} has 362 parameters, {NAMES[1]} has 362 parameters, {NAMES[2]} has "
-        "634 parameters; python -m pipeline.parity with the same overrides tells what differs."
+        "634 parameters; python -m pipeline.parity with the keys of this experiment tells what differs."
     ]
 
 

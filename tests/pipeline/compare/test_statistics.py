@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.compare.statistics import corrected, effect, estimate
+from pipeline.compare.statistics import ROUNDING_32, corrected, effect, estimate
 
 BACKENDS = ("torch", "jax")
 
@@ -65,6 +65,9 @@ def test_values_equal_up_to_rounding_are_the_same():
     found = effect("", "test/loss", BACKENDS, ours, ours * (1 + 1e-13))
     assert found.same
     assert found.words == "torch and jax are the same to rounding (3 seeds)"
+    nearly = ours * (1 + 1e-7)
+    assert not effect("", "test/loss", BACKENDS, ours, nearly).same
+    assert effect("", "test/loss", BACKENDS, ours, nearly, rounding=ROUNDING_32).same
 
 
 def test_one_pair_is_reported_without_a_verdict():
