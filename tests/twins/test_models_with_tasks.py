@@ -19,10 +19,10 @@ TEXT = "dataset=text dataset.length=9 dataset.max_bytes=1_500"
 DIGITS = "dataset=digits dataset.limit=40"
 VIEWS = f"{DIGITS} task=contrastive task.group=10 dataset.augment=true dataset.crop_padding=1"
 CASES = {
+    # Without samples, which are compared in test_generated_samples.py.
     "encoder_decoder": f"model=encoder_decoder {SMALL} dataset=reverse dataset.samples=40 "
-    "dataset.length=5 dataset.vocabulary=7 train.label_smoothing=0.1",
+    "dataset.length=5 dataset.vocabulary=7 train.label_smoothing=0.1 task=seq2seq task.samples=0",
     "bert": f"model=bert {SMALL} {TEXT} task=masked_language",
-    # Without samples, made in a thousand steps: they are compared in test_generated_samples.py.
     "unet": f"{UNET} {DIGITS} task=denoising task.samples=0",
     "two views": f"model=vit model.patch=4 {SMALL} {VIEWS}",
     "two views, in parts": f"model=resnet18 model.width=4 {VIEWS} train.accumulate=2",

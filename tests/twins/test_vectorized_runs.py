@@ -141,7 +141,7 @@ CASES = {
         "seed=1",
     ),
     "noise of a task": (
-        "model=unet model.width=8 model.depth=1 task=denoising task.levels=20 train.steps=6",
+        "model=unet model.width=8 model.depth=1 task=denoising task.samples=0 train.steps=6",
         "seed=0",
         "seed=1",
     ),

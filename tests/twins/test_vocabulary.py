@@ -38,7 +38,8 @@ MODELS = {
     "vit": f"model=vit model.patch=2 model.width=16 model.depth=2 model.drop_path=0.2 {DIGITS} "
     f"optimizer=sgd optimizer.lr=0.05 train.accumulate=2 {SHARED}",
     "gpt": "model=gpt model.width=16 model.depth=2 dataset=text dataset.length=16 "
-    f"dataset.max_bytes=20_000 optimizer=muon optimizer.lr=0.005 train.clip_norm=1 {SHARED}",
+    f"dataset.max_bytes=20_000 optimizer=muon optimizer.lr=0.005 train.clip_norm=1 {SHARED} "
+    "task=language task.samples=0",
     # Deep and narrow, it amplifies rounding: on images of 8×8 to 5e-10 of the gradient in six steps.
     "resnet50": "model=resnet50 model.width=4 dataset=synthetic dataset.shape=[24,24,3] "
     "dataset.samples=160 optimizer=sgd optimizer.lr=1e-3 train.steps=20 train.eval_every=10steps",
@@ -47,7 +48,8 @@ MODELS = {
     "bert": "model=bert model.width=16 model.depth=2 dataset=text dataset.length=16 "
     f"dataset.max_bytes=20_000 task=masked_language train.accumulate=2 {SHARED}",
     "encoder_decoder": "model=encoder_decoder model.width=16 model.depth=1 dataset=reverse "
-    f"dataset.samples=400 dataset.length=8 train.clip_norm=1 train.label_smoothing=0.1 {SHARED}",
+    f"dataset.samples=400 dataset.length=8 train.clip_norm=1 train.label_smoothing=0.1 {SHARED} "
+    "task=seq2seq task.samples=0",
     "own": "model=own model.torch=tests.own_models:TorchNet model.jax=tests.own_models:FlaxNet "
     f"optimizer=lamb {DIGITS}",
 }
