@@ -84,14 +84,14 @@ def start_run(
         run = start(mode)
     if job_context().members:
         OPEN[run.id] = mode, reason
-    if mode == "offline":
-        directory = os.path.relpath(Path(run.dir).parent)
-        what = "run"
+    if mode == "offline" and not others:
+        what, uploaded = "run", os.path.relpath(Path(run.dir).parent)
         if arguments.get("job_type") == COMPARISON:  # each of the sweep's runs has its own folder
-            sweep = os.path.relpath(folder)
-            what = "sweep"
-            directory = f"{sweep}/wandb/offline-run-* {sweep}/*/wandb/offline-run-*"
-        tell(f"W&B is offline ({reason}). To upload the {what}: wandb sync {directory}")
+            below = os.path.relpath(folder)
+            what, uploaded = "sweep", f"{below}/wandb/offline-run-* {below}/*/wandb/offline-run-*"
+        elif job_context().members:  # the others would each tell the same
+            what, uploaded = "runs", f"{os.path.relpath(folder.parent)}/*/wandb/offline-run-*"
+        tell(f"W&B is offline ({reason}). To upload the {what}: wandb sync {uploaded}")
     return run
 
 
