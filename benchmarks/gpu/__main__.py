@@ -42,7 +42,7 @@ def main() -> int:
     if not gpus:
         print(ABSENT, file=sys.stderr)
         return 1
-    card = card_name()
+    card = card_name() if options.on == "gpu" else None
     asked = [
         check
         for check in checks(options.on, TURNS[options.on])

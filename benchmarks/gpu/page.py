@@ -29,14 +29,17 @@ def write_machine(page: Path, gpus: int, on: str) -> None:
     write_section(page, TITLE, "## Machine", "\n".join(f"* {key}: {said[key]}" for key in said))
 
 
-def write_outcomes(page: Path, outcomes: Sequence[Outcome], card: str) -> None:
-    """Write the outcomes so far: failures with the end of their output, and a table for each section."""
+def write_outcomes(page: Path, outcomes: Sequence[Outcome], card: str | None) -> None:
+    """Write the outcomes so far: failures with the end of their output, and a table for each section.
+
+    Without a `card`, in a rehearsal of smaller models, no speed is set beside its peak.
+    """
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     write_section(page, TITLE, "## Failures", "\n\n".join(map(failure_of, failed)) or "None.")
     for section in SECTIONS:
         if own := [one for one in outcomes if one.check.section == section]:
             has_found = section == "speed" and any(one.found for one in own)
-            tables = [table_of(own), *([speed_of(own, card)] if has_found else [])]
+            tables = [table_of(own), *([speed_of(own, card)] if card and has_found else [])]
             write_section(page, TITLE, f"## {section.capitalize()}", "\n\n".join(tables))
 
 
