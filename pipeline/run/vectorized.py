@@ -1,5 +1,6 @@
 """Several runs in one process that train at once, each with its own folder, loggers and result."""
 
+import gc
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from pipeline.run.prepared import Prepared, prepare
 from pipeline.run.recording.stopwatch import Stopwatch
 from pipeline.run.resume import check_folder_is_free
 from pipeline.run.runner import refused, run, write_ending
-from pipeline.run.started import Ending, StartedRun, begin
+from pipeline.run.started import Ending, StartedRun, begin, initial_result
 from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_result import RunResult
@@ -99,6 +100,7 @@ class _Parting:
 
 def _run_parted(parting: _Parting, sweep: str | None, world: World) -> int:
     """Run each half at once if the memory is too small for all, else one by one; each run goes on."""
+    gc.collect()  # the error keeps the states of all runs alive, in a cycle
     members = [_continued(member) for member in parting.members]
     middle = len(members) // 2
     if not parting.is_out_of_memory or middle == 1:
@@ -168,12 +170,23 @@ def _after_training(
 def _end(own: _Run, ending: Ending) -> None:
     """Write the result of a run, and print how it ended."""
     write_ending(ending, own.job, own.is_new)
+    if ending.failure:
+        _note_failure(own.job, own.config, ending.failure)
     result = ending.result
     values = [f"{key} {format_number(value)}" for key, value in result.test.items()]
     words = [own.job.name, result.status, *values]
     if result.status != "failed":  # the sweep prints the error
         text = f"{'  '.join(words)}  →  {own.job.folder}"
         print_and_log(escape(text), soft_wrap=True)
+
+
+def _note_failure(job: Job, config: Config, failure: Exception) -> None:
+    """Write the result of a run that has none, since it began with others; print what no result has."""
+    folder = RunFolder(job.folder)
+    if folder.result is None:
+        folder.write_result(replace(initial_result(config, job), error=str(failure)))
+    elif folder.result.status != "failed":  # else the sweep prints it
+        say_line(f"{job.name} failed: {failure}")
 
 
 def _obstacle(prepared: Prepared) -> str | None:
@@ -191,7 +204,8 @@ def _run_one_by_one(members: Sequence[Member], sweep: str | None, world: World) 
         job = Job(member.folder, member.name, sweep, member.setting)
         try:
             code = run(member.config, job, world)
-        except Exception:  # is in its result
+        except Exception as error:
+            _note_failure(job, member.config, error)
             continue
         if code:
             return code
