@@ -204,20 +204,20 @@ class ManySteps:
 
     def _activations(self, batches: Sequence[Batch]) -> int:
         """Return the bytes that the pass of one run keeps for its gradient."""
-        kept: dict[int, int] = {}
+        kept: dict[int, torch.UntypedStorage] = {}  # by address, each until all are counted
 
-        def note(tensor: Tensor) -> Tensor:
+        def note(tensor: Tensor) -> None:
+            """Note what the graph would keep, outside of it: a cycle through it would never be freed."""
             storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            kept[storage.data_ptr()] = storage
 
         own = {name: tensor[:1].clone() for name, tensor in self.stack.tensors().items()}
         chunks, keys = self._passes(0, batches)[0]
         first = [{name: field[:1] for name, field in chunk.items()} for chunk in chunks]
         self.module.model.train()
-        with saved_tensors_hooks(note, lambda tensor: tensor):
+        with saved_tensors_hooks(note, lambda _: None):
             self._forward(own, first, [(key[0][:1], key[1][:1]) for key in keys])
-        return sum(kept.values())
+        return sum(storage.nbytes() for storage in kept.values())
 
 
 def _beside(numbers: Tensor, tensor: Tensor) -> Tensor:
