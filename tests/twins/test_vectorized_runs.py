@@ -1,10 +1,12 @@
 """Runs of one shape that train at once give the numbers of the same runs alone."""
 
+import gc
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from asserts import assert_rows_close, parts_of
 from image_folders import write_images
 from short_runs import FP64, MLP
@@ -296,3 +298,6 @@ def test_runs_that_run_out_of_memory_train_in_two_parts(together, capsys, monkey
     assert "MemoryError" in said.partition("4 jobs train in two parts: ")[2].partition("\n")[0]
     results = [RunFolder(run).result for run in found]
     assert [(one.status, one.vectorized) for one in results] == [("completed", 2)] * 4
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if type(one) is torch.Tensor]
+    assert not [one for one in tensors if one.requires_grad and one.shape[:1] == (4,)], "a stack"
