@@ -16,6 +16,7 @@ from flax_impl.state import evaluated_weights, parameters_of
 from flax_impl.training.step import StepContext, make_eval_step
 from flax_impl.training.train_state import TrainState
 from flax_impl.vectorized.batches import ManyBatches
+from flax_impl.vectorized.images import MappedConvolutions
 from flax_impl.vectorized.steps import ManySteps
 from pipeline.run.together.stack_loop import StackLoop, StackMember, train_groups
 from pipeline.storage.run_folder import CHECKPOINTS

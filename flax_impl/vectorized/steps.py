@@ -14,6 +14,7 @@ from flax_impl.layers import Layout
 from flax_impl.training.descent import make_descent
 from flax_impl.training.step import StepContext, make_train_step
 from flax_impl.training.train_state import TrainState
+from flax_impl.vectorized.images import MappedConvolutions
 from pipeline.config.experiment import Config
 from pipeline.devices.hardware import free_memory
 from pipeline.rng import key_words
@@ -79,7 +80,8 @@ class ManySteps:
     def compile(self, states: PyTree, arguments: tuple) -> jax.stages.Compiled:
         """Compile the program for states, or their shapes, and the arguments after them."""
         runs, count = arguments[-1].shape
-        lowered = self.mapped.lower(states, self.inputs, *arguments)
+        with MappedConvolutions(self.device.kind):
+            lowered = self.mapped.lower(states, self.inputs, *arguments)
         self.programs[runs, count] = program = lowered.compile()
         return program
 

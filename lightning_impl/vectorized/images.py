@@ -1,6 +1,6 @@
 """Convolutions and max-pools of several runs at once, with the channels of all runs last.
 
-On a CPU they take a third of the time. Only here: XLA chooses layouts itself.
+On a CPU they take a third of the time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +14,8 @@ from torch.overrides import TorchFunctionMode
 Dims = Sequence[int | None]  # axis of the runs in each argument; None: the same for all
 
 
-class ChannelsLast(TorchFunctionMode):
-    """Replaces both operations while it is entered; `torch.func.vmap` takes them with channels first."""
+class MappedConvolutions(TorchFunctionMode):
+    """Replaces convolutions and max-pools while it is entered: `torch.func.vmap` puts channels first."""
 
     def __torch_function__(
         self,

@@ -17,7 +17,7 @@ from lightning_impl.data.samples import Batch
 from lightning_impl.device import Device
 from lightning_impl.randomness import Key, key_of_step, use_key
 from lightning_impl.training.step import TrainingModule
-from lightning_impl.vectorized.images import ChannelsLast
+from lightning_impl.vectorized.images import MappedConvolutions
 from lightning_impl.vectorized.stack import Row, Stack, Tensors
 from pipeline.config.schedules import PlateauConfig
 from pipeline.config.train import Randomness
@@ -110,7 +110,7 @@ class ManySteps:
         if self.device.kind != "cpu":
             yield
             return
-        with sdpa_kernel(SDPBackend.MATH), ChannelsLast():
+        with sdpa_kernel(SDPBackend.MATH), MappedConvolutions():
             yield
 
     def _passes(

@@ -136,7 +136,6 @@ ONE_SIDED_FILES = {
     "flax_impl/layout.py": "canonical names and layouts are torch's own",
     "flax_impl/starting_values.py": "a torch model is made with its values, under the canonical names",
     "flax_impl/training/descent.py": "torch's optimizers take named parameters as they are",
-    "lightning_impl/vectorized/images.py": "XLA chooses the layouts of images itself",
     "lightning_impl/vectorized/stack.py": "a state of Flax is a tree that jax.vmap maps by itself",
     "flax_impl/models/long_attention.py": "torch has such kernels for each device",
     "flax_impl/adapters/__init__.py": KINDS,
