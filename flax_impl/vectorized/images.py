@@ -1,23 +1,24 @@
 """Convolutions of several runs at once, on a CPU.
 
 `jax.vmap` makes one convolution of as many groups, which XLA computes 2 to 20 times slower there than one
-convolution for each run. Small ones are faster still as one product of matrices.
+convolution for each run. Small ones are faster still as products of matrices for all runs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import product
+from functools import reduce
 from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.interpreters import batching
 
-SMALL = 2**19  # bytes that the product of one run copies; more do not stay in the cache of a core
-FEW = 4  # features of an image
+SMALL = 10**7  # multiplications of a run; the products may have MORE times as many
+MORE = 5
 
 Options = dict[str, Any]  # of `lax.conv_general_dilated`
 
@@ -64,84 +65,80 @@ def _convolve(x: jax.Array, kernels: jax.Array, options: Options) -> jax.Array:
 
 
 def _is_small(x: jax.Array, kernels: jax.Array, options: Options) -> bool:
-    """Return whether a product for all runs is faster than a convolution for each."""
-    (batch, features, *_), (outputs, inputs, *window), _ = options["dimension_numbers"]
+    """Return whether products for all runs are faster than a convolution for each."""
     if options["feature_group_count"] > 1 or options["batch_group_count"] > 1:
         return False
-    if batch > features:  # the gradient of kernels, with a window as large as the image
-        return False
-    elements = prod(kernels.shape[axis + 1] for axis in window)
-    copied = x[0].size // x.shape[features + 1] * elements
-    copied *= min(kernels.shape[axis + 1] for axis in (inputs, outputs))
-    return elements == 1 or copied * x.dtype.itemsize <= SMALL
+    (batch, _, *_), (outputs, inputs, *_), _ = options["dimension_numbers"]
+    n, c, o = x.shape[batch + 1], kernels.shape[inputs + 1], kernels.shape[outputs + 1]
+    axes = _axes(x, kernels, options)
+    i, p, w = (prod(getattr(axis, of) for axis in axes) for of in ("size", "places", "window"))
+    products = min(
+        i * p * w * c * o + n * i * c * p * o,  # kernels spread out first
+        n * i * w * c * o + n * i * p * w * o,  # image by kernels first, as for their gradient
+        n * i * c * p * w + n * p * w * c * o,  # the image under each place first
+    )
+    convolution = n * p * w * c * o
+    return convolution <= SMALL and products <= MORE * convolution
 
 
 @dataclass(frozen=True)
 class _Axis:
     """One axis of the images, along which a window moves."""
 
-    at: int
+    size: int
     window: int
     stride: int
     padding: tuple[int, int]
     dilation: int  # of the image
     window_dilation: int
 
-    def under(self, x: jax.Array, index: int) -> jax.Array:
-        """Return what lies under one element of the window, for each place of the window."""
-        size = (x.shape[self.at] - 1) * self.dilation + 1
-        last = size + sum(self.padding) - (self.window - 1) * self.window_dilation
-        before = self.padding[0] - index * self.window_dilation
-        edges = [(0, 0, 0)] * x.ndim
-        edges[self.at] = (before, last - before - size, self.dilation - 1)
-        padded = lax.pad(x, jnp.zeros((), x.dtype), edges)
-        return lax.slice_in_dim(padded, 0, last, self.stride, self.at)
+    @property
+    def places(self) -> int:
+        """How many places the window has."""
+        free = (self.size - 1) * self.dilation + sum(self.padding)
+        return (free - (self.window - 1) * self.window_dilation) // self.stride + 1
+
+    @property
+    def covered(self) -> np.ndarray:
+        """Which element of the window is at a point of the image in each place `[points, places, window]`."""
+        first = self.stride * np.arange(self.places) - self.padding[0]
+        elements = first[:, None] + self.window_dilation * np.arange(self.window)
+        return elements == self.dilation * np.arange(self.size)[:, None, None]
+
+
+def _axes(x: jax.Array, kernels: jax.Array, options: Options) -> list[_Axis]:
+    (_, _, *image), (_, _, *window), _ = options["dimension_numbers"]
+    sizes = (x.shape[axis + 1] for axis in image), (kernels.shape[axis + 1] for axis in window)
+    names = "window_strides", "padding", "lhs_dilation", "rhs_dilation"
+    return [_Axis(*own) for own in zip(*sizes, *(options[name] for name in names), strict=True)]
 
 
 def _multiply(x: jax.Array, kernels: jax.Array, options: Options) -> jax.Array:
-    """Convolve as a product: of all that lies under the window, or, if that is less, added up after it."""
-    of_x, of_kernels, of_result = options["dimension_numbers"]
-    (batch, features, *image), (outputs, inputs, *window) = of_x, of_kernels
+    """Convolve by products with a table of zeros and ones, in the order that takes the fewest operations."""
+    (batch, features, *image), (outputs, inputs, *window), of_result = options["dimension_numbers"]
+    axes = _axes(x, kernels, options)
     x = _transposed(x, [batch, *image, features])
     kernels = _transposed(kernels, [*window, inputs, outputs])
-    axes = [
-        _Axis(2 + number, kernels.shape[1 + number], *of_axis)
-        for number, of_axis in enumerate(
-            zip(
-                options["window_strides"], options["padding"],
-                options["lhs_dilation"], options["rhs_dilation"], strict=True,
-            )
-        )
-    ]  # fmt: skip
-    runs, inputs, outputs = kernels.shape[0], *kernels.shape[-2:]
-
-    def times(x: jax.Array, matrix: jax.Array) -> jax.Array:
-        return jnp.einsum(
-            "r...i,rio->r...o", x, matrix, precision=options["precision"],
-            preferred_element_type=options["preferred_element_type"],
-        )  # fmt: skip
-
-    if inputs > outputs:
-        y = times(x, jnp.moveaxis(kernels, -2, 1).reshape(runs, inputs, -1))
-        parts = jnp.split(y, prod(axis.window for axis in axes), -1)
-        y = sum(_under(axes, parts), jnp.zeros((), y.dtype))
-    else:
-        # Rows of few numbers are slow to copy, and longer after the first axis.
-        for moved in [[axis] for axis in reversed(axes)] if inputs < FEW else [axes]:
-            parts = [x] * prod(axis.window for axis in moved)
-            x = jnp.concatenate(list(_under(moved, parts)), -1)
-        y = times(x, kernels.reshape(runs, -1, outputs))
+    covered = reduce(_outer, (axis.covered for axis in axes), np.ones((1, 1, 1), bool))
+    wide = jnp.promote_types(x.dtype, jnp.float32)  # what is between the products is not rounded
+    y = jnp.einsum(
+        "ipw,rnic,rwco->rnpo",
+        jnp.asarray(covered, x.dtype),
+        x.reshape(*x.shape[:2], -1, x.shape[-1]),
+        kernels.reshape(len(kernels), -1, *kernels.shape[-2:]),
+        precision=options["precision"],
+        preferred_element_type=wide,
+    )
+    y = y.reshape(*y.shape[:2], *(axis.places for axis in axes), y.shape[-1])
+    y = y.astype(options["preferred_element_type"] or x.dtype)
     placed = [of_result[0], *of_result[2:], of_result[1]]
     return _transposed(y, [placed.index(axis) for axis in range(len(placed))])
 
 
-def _under(axes: Sequence[_Axis], parts: Sequence[jax.Array]) -> Iterator[jax.Array]:
-    """Yield what lies under each element of the window, of one array for each element."""
-    elements = product(*(range(axis.window) for axis in axes))
-    for element, part in zip(elements, parts, strict=True):
-        for axis, index in zip(axes, element, strict=True):
-            part = axis.under(part, index)
-        yield part
+def _outer(table: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the table for two axes together."""
+    both = np.einsum("ipw,jqv->ijpqwv", table, other)
+    return both.reshape([one * more for one, more in zip(table.shape, other.shape, strict=True)])
 
 
 def _transposed(x: jax.Array, axes: Sequence[int]) -> jax.Array:
