@@ -120,7 +120,8 @@ class _Loop(StackLoop[Member]):
 
     def sums(self) -> list[dict[str, float]]:
         """Return the sums of each run over the validation set."""
-        done = [self.evaluate(self.states, *batch)[0] for batch in self.evaluated]
+        with MappedConvolutions(self.device.kind):
+            done = [self.evaluate(self.states, *batch)[0] for batch in self.evaluated]
         totals = np.asarray(jax.device_get(done), np.float64).sum(axis=0)
         names = self.plan.data.sums
         return [dict(zip(names, row, strict=True)) for row in totals.tolist()]
