@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from flax_impl.training.step import StepContext, make_eval_step
 from flax_impl.training.train_state import TrainState
 from pipeline.config.train import Precision
 from pipeline.data.dataset import Split
-from pipeline.run.backends import Test, Tested
+from pipeline.run.backends import Tested
 from pipeline.run.experiment import Experiment
 from pipeline.storage.checkpoints import Checkpoint, first_readable
 
@@ -44,15 +45,29 @@ def make_evaluation(
     return evaluate_split
 
 
-def make_test(experiment: Experiment, device: Device, template: TrainState, layout: Layout) -> Test:
-    """Make a function that tests checkpoints of runs that are alike; `template` gives their shapes."""
+class _Test(Protocol):
+    def __call__(
+        self, checkpoint: Checkpoint, known: tuple[int, TrainState] | None = None
+    ) -> Tested: ...
+
+
+def make_test(
+    experiment: Experiment, device: Device, template: TrainState, layout: Layout
+) -> _Test:
+    """Make a function that tests checkpoints of runs that are alike; `template` gives their shapes.
+
+    It does not read a checkpoint whose step and state it is given.
+    """
     data = experiment.plan.data
     evaluate = make_evaluation(experiment, device, data.test, each=True)
     read = partial(read_checkpoint, template=template, layout=layout)
 
-    def test(checkpoint: Checkpoint) -> Tested:
-        _, content = first_readable([checkpoint], read, lambda message: None, "checkpoint")
-        state = content["state"]
+    def test(checkpoint: Checkpoint, known: tuple[int, TrainState] | None = None) -> Tested:
+        if known and known[0] == checkpoint.step:
+            state = known[1]
+        else:
+            _, content = first_readable([checkpoint], read, lambda message: None, "checkpoint")
+            state = content["state"]
         weights = evaluated_weights(state, layout) if data.task.samples else {}
         return Tested(*evaluate(state), weights)
 

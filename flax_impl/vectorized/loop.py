@@ -24,9 +24,15 @@ from pipeline.storage.run_folder import CHECKPOINTS
 
 @dataclass
 class Member(StackMember):
-    """One of the runs that train at once, with the state that it starts from."""
+    """One of the runs that train at once.
+
+    Attributes:
+        state: that it starts from.
+        tested: step and state of its best checkpoint, which need not be read.
+    """
 
     state: TrainState | None = None
+    tested: tuple[int, TrainState] | None = None
     layout: Layout = field(default_factory=dict)
     checkpoints: Checkpoints | None = None
 
@@ -77,6 +83,7 @@ class _Loop(StackLoop[Member]):
     def run(self, start: int) -> None:
         """Train to the last step of all runs."""
         self.begin()
+        self.start = start
         self.states = self.steps.stacked([m.state for m in self.stack if m.state is not None])
         self.kept = jax.tree.map(jax.numpy.copy, self.states)  # at the best evaluation of each
         for row, member in self.live:
@@ -157,6 +164,9 @@ class _Loop(StackLoop[Member]):
             self.save_best(row, member)
         self._checkpoints(member).save(self.steps.row(self.states, row))
         member.best, member.saved = None, step
+        if best and best.step > self.start:
+            states = self.states if best.step == step else self.kept
+            member.tested = best.step, self.steps.row(states, row)
 
     def keep_rows(self, rows: Sequence[int]) -> None:
         """Take all other rows out of the stack."""
