@@ -147,7 +147,6 @@ class Measurement:
                 return
             at = {name: with_batch(configs[name], batch) for name in active}
             found, round_seconds = self.measure_batch(precision, batch, at)
-            self.measured += found
             for one in found:
                 failures[one.backend] = 0 if one.train else failures[one.backend] + 1
                 if OUT_OF_MEMORY in one.error:
@@ -181,15 +180,16 @@ class Measurement:
     def measure_batch(
         self, precision: str, batch: int, configs: dict[str, Config]
     ) -> tuple[list[Measured], float]:
-        """Measure a batch size; return the measurements, and the seconds of a round of training.
+        """Measure a batch size; keep and return the measurements; return the seconds of a round of training.
 
         Where memory does not suffice for all at once, those that ran out of it are measured alone.
         """
         found, seconds = self.take_turns(precision, batch, configs)
-        short = [one.backend for one in found if OUT_OF_MEMORY in one.error]
-        for name in short if len(configs) > 1 else ():
-            alone, longer = self.take_turns(precision, batch, {name: configs[name]})
-            found = [one for one in found if one.backend != name] + alone
+        short = [one for one in found if OUT_OF_MEMORY in one.error]
+        for one in short if len(configs) > 1 else ():
+            self.measured.remove(one)
+            alone, longer = self.take_turns(precision, batch, {one.backend: configs[one.backend]})
+            found = [other for other in found if other is not one] + alone
             seconds = max(seconds, longer)
         return found, seconds
 
@@ -215,17 +215,18 @@ class Measurement:
                 take_turns(sides, INFER, self.plan.seconds / 2)
                 layers = self.time_layers(sides) if batch == self.layers_at else {}
             except KeyboardInterrupt:
-                self.measured += self.findings(sides, precision, batch, layers)
+                self.keep(sides, precision, batch, layers)
                 raise
-        return self.findings(sides, precision, batch, layers), seconds
+        return self.keep(sides, precision, batch, layers), seconds
 
-    def findings(
+    def keep(
         self, sides: Sequence[Side], precision: str, batch: int, layers: Mapping[str, LayerTimes]
     ) -> list[Measured]:
-        """Return and report what the sides have answered; one that has not begun its turns is left out."""
+        """Keep, report and return what the sides have answered, but of those that have not begun turns."""
         begun = [side for side in sides if side.seconds[TRAIN] or side.failed]
         beside = [side.name for side in begun if side.seconds[TRAIN]]
         found = [measured_of(side, precision, batch, beside, layers) for side in begun]
+        self.measured += found  # before the lines, during which Ctrl-C may come
         for side, one in zip(begun, found, strict=True):
             self.report(line_of(one))
             if one.error:

@@ -134,12 +134,12 @@ def test_turns_before_an_interruption_are_kept(measurement):
         side.seconds[TRAIN] = [0.5] * rounds
     waiting = Clockwork("torch_compiled", lambda _: 0.5, [])
     waiting.ready = {TRAIN: ready}  # it has begun no turn
-    torch, jax = made.findings([*sides, waiting], "fp32", 32, {})
+    torch, jax = made.keep([*sides, waiting], "fp32", 32, {})
     assert (len(torch.train), torch.infer, torch.memory_mb) == (4, [], None)
     assert (torch.first_seconds, torch.beside) == (3.0, ["torch", "jax"])
     assert torch.conditions["devices"] == "cpu, 1 thread"
     assert times_as_fast(torch, jax, TRAIN).count == 3
     assert "4 rounds" in lines[0]
     waiting.failed = Failed("model.torch=my:Net: it fails")
-    made.findings([waiting], "fp32", 32, {})
+    made.keep([waiting], "fp32", 32, {})
     assert made.notes == ["fp32, batch 32: torch_compiled: model.torch=my:Net: it fails"]
