@@ -24,7 +24,7 @@ from pipeline.config.train import Randomness
 from pipeline.devices.hardware import free_memory
 from pipeline.rng import key_words
 from pipeline.run.experiment import Experiment
-from pipeline.run.run_inputs import numbers_of
+from pipeline.run.together.run_inputs import numbers_of
 
 FREE_PART = 0.9  # of the free memory that the runs may take
 SLOTS = 2  # tensors of an optimizer for each parameter, before it has made them

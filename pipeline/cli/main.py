@@ -139,8 +139,8 @@ def run_here(hydra: DictConfig, folder: Path) -> int:
 
     context = job_context()
     if context.members:
-        from pipeline.run.members import read_members
-        from pipeline.run.vectorized import run_vectorized
+        from pipeline.run.together.members import read_members
+        from pipeline.run.together.vectorized import run_vectorized
 
         return run_vectorized(read_members(Path(context.members)), context.sweep, world)
     setting = setting_of(hydra.overrides.task) if context.setting is None else context.setting

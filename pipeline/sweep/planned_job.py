@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config.experiment import Config
-from pipeline.run.members import Member
+from pipeline.run.together.members import Member
 from pipeline.sweep.job_names import differing, setting_of
 from pipeline.sweep.job_status import JobState, JobStatus
 

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, open_dict
 from pipeline.devices.launch_ranks import NOT_FAILED
 from pipeline.formatting import format_numbers
 from pipeline.job_context import job_context, publish
-from pipeline.run.members import write_members
-from pipeline.run.run_inputs import differing_keys, obstacle, shape_of
+from pipeline.run.together.members import write_members
+from pipeline.run.together.run_inputs import differing_keys, obstacle, shape_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.sweep.job_status import JobState
 from pipeline.sweep.planned_job import PlannedJob

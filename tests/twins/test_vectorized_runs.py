@@ -14,10 +14,10 @@ from short_runs import FP64, MLP
 from pipeline.config.experiment import BackendConfig
 from pipeline.devices.world import ALONE
 from pipeline.loggers.metrics_file import read_metrics
-from pipeline.run.members import Member
-from pipeline.run.run_inputs import obstacle, shape_of
+from pipeline.run.together.members import Member
+from pipeline.run.together.run_inputs import obstacle, shape_of
+from pipeline.run.together.vectorized import run_vectorized
 from pipeline.run.transfer import export_run
-from pipeline.run.vectorized import run_vectorized
 from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.predictions import read_predictions
 from pipeline.storage.run_folder import RunFolder

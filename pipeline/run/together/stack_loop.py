@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.errors import Interrupted
 from pipeline.run.experiment import Experiment
 from pipeline.run.recording.learning_rates import LearningRates
-from pipeline.run.recording.save_times import SaveTimes
+from pipeline.run.together.save_times import SaveTimes
 from pipeline.storage.recorder_state import RecorderState
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.run.run_inputs import numbers_of, obstacle, shape_of
+from pipeline.run.together.run_inputs import numbers_of, obstacle, shape_of
 from pipeline.sweep import vectorize
 from pipeline.sweep.job_status import JobState, JobStatus
 from pipeline.sweep.planned_job import PlannedJob

@@ -17,13 +17,13 @@ from pipeline.formatting import format_number
 from pipeline.loggers.shared_progress import MemberProgress, SharedProgress
 from pipeline.run.backends import Test
 from pipeline.run.experiment import Experiment, Job
-from pipeline.run.members import Member
 from pipeline.run.modes import test_trained
 from pipeline.run.prepared import Prepared, prepare
 from pipeline.run.recording.stopwatch import Stopwatch
 from pipeline.run.resume import check_folder_is_free
 from pipeline.run.runner import refused, run, write_ending
 from pipeline.run.started import Ending, StartedRun, begin, initial_result
+from pipeline.run.together.members import Member
 from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_result import RunResult

@@ -2,8 +2,8 @@
 
 import time
 
-from pipeline.run.recording import save_times
-from pipeline.run.recording.save_times import SaveTimes
+from pipeline.run.together import save_times
+from pipeline.run.together.save_times import SaveTimes
 
 
 def test_saving_takes_a_twentieth_of_the_time_since_the_last_save():
