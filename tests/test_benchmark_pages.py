@@ -233,4 +233,5 @@ def test_make_gpu_is_rehearsed_on_a_cpu(monkeypatch, tmp_path, capsys):
     text = page.read_text()
     assert text.count("| passed |") == 6
     assert "## Failures\n\nNone." in text
-    assert "| vit_small | torch_compiled | 4 |" in text
+    assert re.search("bf16: at batch 4 .* torch_compiled", text)
+    assert "TFLOP/s" not in text, "no speed of a rehearsal beside a card's peak"

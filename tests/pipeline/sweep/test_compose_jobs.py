@@ -111,7 +111,7 @@ def test_a_config_composed_to_know_the_mode_is_the_one_that_runs(hydra, given, m
     assert hydra.get_mode("config", overrides) is None
     repository, hydra.config_loader.repository = hydra.config_loader.repository, None
     kept = hydra.compose_config("config", extended, mode)
-    assert kept == expected
+    # `==` would resolve the time in the folder's name, which differs.
     assert OmegaConf.to_yaml(kept) == OmegaConf.to_yaml(expected)
     hydra.config_loader.repository = repository
     assert hydra.compose_config("config", extended, mode) is not kept, "only once"
