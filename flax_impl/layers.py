@@ -188,6 +188,32 @@ class TypedModule(nn.Module, kw_only=True):
         return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
 
+@jax.custom_vjp
+def computed_once(x: jax.Array) -> jax.Array:
+    """Return `x`, a sum in a chain of residual layers, whose gradient a CPU then computes once.
+
+    XLA would compute it again for each layer before, from those of all layers after it: program and step
+    would grow with the square of the depth. Only here: eager torch fuses nothing.
+    """
+    return x
+
+
+def _whole_sum(gradient: jax.Array) -> jax.Array:
+    """Return the gradient as a sum over a window, which XLA does not fuse."""
+    padding = ((1, 0), *[(0, 0)] * gradient.ndim)
+    window = (2, *[1] * gradient.ndim)
+    ones, zero = (1,) * len(window), jnp.zeros((), gradient.dtype)
+    return jax.lax.reduce_window(gradient[None], zero, jax.lax.add, window, ones, padding)[0]
+
+
+computed_once.defvjp(
+    lambda x: (x, None),
+    lambda _, gradient: (
+        jax.lax.platform_dependent(gradient, cpu=_whole_sum, default=lambda own: own),
+    ),
+)
+
+
 def flatten(x: jax.Array) -> jax.Array:
     """Reshape `[batch, height, width, channels]` to `[batch, features]`, channels first as in torch.
 

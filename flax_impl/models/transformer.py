@@ -6,7 +6,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 
-from flax_impl.layers import ACTIVATIONS, TypedModule
+from flax_impl.layers import ACTIVATIONS, TypedModule, computed_once
 from flax_impl.models.attention import Attention, CrossAttention
 from flax_impl.norms import LayerNorm
 from flax_impl.randomness import Dropout
@@ -93,4 +93,6 @@ def residual(
     *others: jax.Array | bool | None,
 ) -> jax.Array:
     """Add a layer to `x`, with a norm before the layer as in GPT-2, or after the sum as in BERT."""
-    return x + layer(norm(x), *others) if norm_first else norm(x + layer(x, *others))
+    if norm_first:
+        return computed_once(x + layer(norm(x), *others))
+    return norm(computed_once(x + layer(x, *others)))

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flax_impl.layers import ACTIVATIONS, TypedModule
+from flax_impl.layers import ACTIVATIONS, TypedModule, computed_once
 from flax_impl.models.attention import Attention
 from flax_impl.norms import LayerNorm
 from flax_impl.randomness import Dropout, DropPath
@@ -67,9 +67,9 @@ class Block(TypedModule):
             **types,
         )
         y = attention(norm(name="norm1")(x), train)
-        x = x + DropPath(self.drop_path, name="drop_path1")(y, train)
+        x = computed_once(x + DropPath(self.drop_path, name="drop_path1")(y, train))
         y = MLP(config, name="mlp", **types)(norm(name="norm2")(x), train)
-        return x + DropPath(self.drop_path, name="drop_path2")(y, train)
+        return computed_once(x + DropPath(self.drop_path, name="drop_path2")(y, train))
 
 
 class ViT(TypedModule):

@@ -51,6 +51,7 @@ ONE_SIDED = {
         "Leaf": "canonical names and layouts are torch's own",
         "Place": "the same",
         "TypedModule": "torch converts a built model",
+        "computed_once": "eager torch fuses nothing",
         "flatten": "torch's own flatten has the canonical order",
         "max_pool": "the gradient of XLA's own is a scatter",
         "PositionEmbed": "the same",
