@@ -1,5 +1,6 @@
 """Layers, models and losses in float64: values and gradients on both backends."""
 
+import re
 from functools import partial
 
 import jax
@@ -206,3 +207,25 @@ def test_other_loss_functions_are_the_same_on_both_backends(part):
     assert_gradients_close(
         with_jax(lambda x: theirs(x, y), x), with_torch(lambda x: ours(x, torch.tensor(y)), x)
     )
+
+
+def test_gradients_along_residual_layers_are_computed_once_on_a_cpu():
+    """XLA would compute each again from those of all layers after it."""
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=(12, 4, 4)))
+
+    def program(add):
+        def loss(weights, x):
+            for weight in weights:
+                x = add(x + jnp.tanh((x - x.mean(-1, keepdims=True)) @ weight))
+            return jnp.sum(x**2)
+
+        compiled = jax.jit(jax.grad(loss, (0, 1))).lower(weights, jnp.ones((3, 4))).compile()
+        inputs = max(
+            map(int, re.findall(r"parameter\((\d+)\)", compiled.as_text().split("ENTRY")[0]))
+        )
+        return inputs, compiled(weights, jnp.ones((3, 4)))
+
+    (most, found), (more, expected) = program(flax_layers.computed_once), program(lambda x: x)
+    assert most < 12 < more
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
