@@ -13,12 +13,12 @@ PART = 128  # queries whose softmax is in memory at a time
 
 
 class Long(NamedTuple):
-    """Attention of a long sequence: that of a part, whether it is causal, and the dropout of the softmax."""
+    """Attention of a long sequence."""
 
-    attend: Callable
+    attend: Callable[..., jax.Array]  # of some queries, with the softmax written out
     causal: bool
-    rate: float
-    name: str
+    rate: float  # of the dropout of the softmax
+    name: str  # of the layer that draws it
 
     def attend_from(
         self,

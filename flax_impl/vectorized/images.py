@@ -94,13 +94,13 @@ class _Axis:
 
     @property
     def places(self) -> int:
-        """How many places the window has."""
+        """Number of places of the window."""
         free = (self.size - 1) * self.dilation + sum(self.padding)
         return (free - (self.window - 1) * self.window_dilation) // self.stride + 1
 
     @property
     def covered(self) -> np.ndarray:
-        """Which element of the window is at a point of the image in each place `[points, places, window]`."""
+        """True where an element of the window is at a point of the image: `[points, places, window]`."""
         first = self.stride * np.arange(self.places) - self.padding[0]
         elements = first[:, None] + self.window_dilation * np.arange(self.window)
         return elements == self.dilation * np.arange(self.size)[:, None, None]

@@ -27,7 +27,7 @@ class Member(StackMember):
     """One of the runs that train at once.
 
     Attributes:
-        state: that it starts from.
+        state: weights and optimizer at its first step here; None once they are in the stack.
         tested: step and state of its best checkpoint, which need not be read.
     """
 
