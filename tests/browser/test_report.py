@@ -46,37 +46,58 @@ def window(browser, report):
         yield window
 
 
+def watch(page, troubles: list[str], tolerated: Sequence[str] = ()) -> None:
+    """Let a page add what it logs, its errors, and what it asks the network for to `troubles`."""
+
+    local = ("file:", "data:", "blob:")
+    page.on(
+        "console",
+        lambda line: any(part in line.text for part in tolerated) or troubles.append(line.text),
+    )
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("request", lambda one: one.url.startswith(local) or troubles.append(one.url))
+
+
+@pytest.fixture(scope="module")
+def drawn(window, report):
+    """The report with all of its plots, for tests that leave it as they find it."""
+    page = window.new_page()
+    watch(page, troubles := [])
+    page.goto(report.as_uri())
+    page.evaluate("redrawAll()")
+    yield page
+    page.close()
+    assert troubles == []
+
+
 @pytest.fixture
 def open_page(browser, window, report):
     """A function that opens a page, which must log no errors and make no network requests."""
-    pages, troubles, asked = [], [], []
+    pages, troubles = [], []
 
     def opened(path: Path = report, tolerated: Sequence[str] = (), **how):
         own = how.keys() - {"viewport"}  # what a window has for all of its pages
         page = (browser.new_context(**USUAL | how) if own else window).new_page()
         pages.append(page)
         page.set_viewport_size((USUAL | how)["viewport"])
-        page.on(
-            "console",
-            lambda line: any(part in line.text for part in tolerated) or troubles.append(line.text),
-        )
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        watch(page, troubles, tolerated)
         page.goto(path.as_uri())
-        page.evaluate("redrawAll()")
         return page
 
     yield opened
     for page in pages:
         page.close() if page.context is window else page.context.close()
     assert troubles == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
-def scroll_to_curves(page) -> None:
-    """Scroll to the curves, and wait until they are drawn."""
-    page.locator("#curves .plot").last.scroll_into_view_if_needed()
-    page.wait_for_function("() => panels.every((panel) => panel.near && !panel.stale)")
+def scroll_to(page, section: str) -> None:
+    """Scroll to a section, and wait until its plots are drawn: those out of sight are not."""
+    page.locator(f"#{section} .plot").last.scroll_into_view_if_needed()
+    page.wait_for_function(
+        """(id) => plots.filter((plot) => byId(id).contains(plot.element))
+                        .every((plot) => plot.near && !plot.stale)""",
+        arg=section,
+    )
 
 
 def names(page) -> list[str]:
@@ -84,8 +105,8 @@ def names(page) -> list[str]:
     return page.locator("#runs tbody tr:visible th").all_inner_texts()
 
 
-def test_report_shows_every_section_and_starts_with_the_summary(open_page):
-    page = open_page()
+def test_report_shows_every_section_and_starts_with_the_summary(drawn):
+    page = drawn
     assert page.title() == "sweep · comparison"
     shown = page.locator("main section:visible").evaluate_all("all => all.map((one) => one.id)")
     assert shown == SECTIONS
@@ -95,8 +116,8 @@ def test_report_shows_every_section_and_starts_with_the_summary(open_page):
     assert len(names(page)) == 9
 
 
-def test_curves_of_a_pair_share_a_colour_and_differ_in_dash(open_page):
-    page = open_page()
+def test_curves_of_a_pair_share_a_colour_and_differ_in_dash(drawn):
+    page = drawn
     left, right = page.evaluate(POINTS)
     assert {trace["dash"] for trace in right} == {"solid", "6px,4px"}
     by_colour = {}
@@ -110,21 +131,22 @@ def test_curves_of_a_pair_share_a_colour_and_differ_in_dash(open_page):
     assert gaps == 4
     assert page.evaluate("panels[1].element.layout.yaxis2.type") == "log"
     same = "In every pair the backends are the same to the last digit"
-    scroll_to_curves(page)
-    page.get_by_label("metric", exact=True).first.select_option("optim/lr")
-    assert same in page.locator("#curves .panel").first.inner_text()
+    scroll_to(page, "curves")
+    metric = page.get_by_label("metric", exact=True).first
+    former = metric.input_value()
+    metric.select_option("optim/lr")
+    shown = page.locator("#curves .panel").first.inner_text()
+    metric.select_option(former)
+    assert same in shown
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_three_backends_have_three_lines_and_the_page_says_what_each_used(
-    open_page, tmp_path, scheme
-):
+def test_three_backends_have_three_lines_and_the_page_says_what_each_used(open_page, tmp_path):
     for name in ("jax", "torch_compiled", "torch"):
         compiled = {"backend__compile": True} if name == "torch_compiled" else {}
         write_run(tmp_path / name, name.removesuffix("_compiled"), **compiled)
     write_page(comparison([tmp_path]), tmp_path / "report.html")
-    page = open_page(tmp_path / "report.html", color_scheme=scheme)
-    scroll_to_curves(page)
+    page = open_page(tmp_path / "report.html")
+    scroll_to(page, "curves")
     lines = page.evaluate(
         "panels[1].element.data.filter((one) => !['gap', 'lit'].includes(one.meta))"
         ".map((one) => [one.line.dash, one.line.width, one.opacity ?? 1, one.line.color])"
@@ -145,18 +167,17 @@ def test_three_backends_have_three_lines_and_the_page_says_what_each_used(
     assert "torch and torch_compiled" in page.locator("#answer").inner_text()
 
 
-def test_the_page_says_that_eager_torch_beside_jax_is_not_like_with_like(open_page):
-    page = open_page()
+def test_the_page_says_that_eager_torch_beside_jax_is_not_like_with_like(drawn):
     told = "not like with like: torch ran in eager mode, jax ran compiled; backend=torch_compiled compiles"
-    assert page.locator(".unlike").inner_text().startswith(told)
-    assert "relative to torch's, not like with like" in page.locator("#cards").inner_text()
+    assert drawn.locator(".unlike").inner_text().startswith(told)
+    assert "relative to torch's, not like with like" in drawn.locator("#cards").inner_text()
 
 
 def test_hovering_over_a_curve_shows_value_step_and_run(open_page):
     page = open_page()
     page.locator("#filter").fill("torch optimizer.lr=0.003 seed=1")
-    scroll_to_curves(page)
-    page.evaluate("redrawAll()")
+    scroll_to(page, "curves")
+    page.evaluate("refresh(panels)")
     point = page.evaluate(
         """() => {
         const {element} = panels[0], box = element.getBoundingClientRect(), full = element._fullLayout;
@@ -231,7 +252,7 @@ def test_filter_selects_the_same_runs_in_every_section(open_page):
 def test_axes_switch_between_steps_samples_and_time_and_to_log_scale(open_page):
     page = open_page()
     last = lambda: max(trace["last"] for trace in page.evaluate(POINTS)[1])  # noqa: E731
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     assert last() == 100
     page.get_by_label("over", exact=True).select_option("samples")
     assert last() == 100 * 32
@@ -272,7 +293,7 @@ RANGES = """() => panels.map(({element: {_fullLayout: drawn}}) =>
 @pytest.mark.slow
 def test_zoom_survives_reloads_until_it_is_reset(open_page):
     page = open_page()
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     whole = page.evaluate(RANGES)
     area = zoom_in(page)
     zoomed = page.evaluate(RANGES)
@@ -282,7 +303,7 @@ def test_zoom_survives_reloads_until_it_is_reset(open_page):
     assert 50 < high < 70
     assert page.evaluate("panels[1].element.data.at(-2).xaxis ?? 'x'") == "x", "differences, too"
     page.reload()
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     assert page.evaluate(RANGES) == zoomed
     page.evaluate("filter('jax'), refresh(panels), filter(''), refresh(panels)")
     assert page.evaluate(RANGES)[1][0] == zoomed[1][0]
@@ -302,14 +323,14 @@ def test_zoom_survives_reloads_until_it_is_reset(open_page):
     for way, out in leave.items():
         area = zoom_in(page)
         page.reload()
-        scroll_to_curves(page)
+        scroll_to(page, "curves")
         page.evaluate("refresh(panels)")
         assert page.evaluate(RANGES) != whole
         zoom_in(page)  # further
         out()
         page.wait_for_function(f"(whole) => String(({RANGES})()) === String(whole)", arg=whole)
         page.reload()
-        scroll_to_curves(page)
+        scroll_to(page, "curves")
         assert page.evaluate(RANGES) == whole, way
 
 
@@ -320,13 +341,13 @@ def test_zoom_of_differences_is_reset_when_the_axis_type_changes(open_page, tmp_
 
     write(steps=100)
     page = open_page(tmp_path / "report.html")
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     assert page.evaluate("panels[1].element._fullLayout.yaxis2.type") == "log"
     zoom_in(page, plot=1, down=50)
     assert page.evaluate("panels[1].element.layout.yaxis2.autorange") is False
     write(steps=3)  # whose differences are of one size
     page.reload()
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     assert page.evaluate("panels[1].element._fullLayout.yaxis2.type") == "linear"
     assert page.evaluate("panels[1].element.layout.yaxis2.autorange") is True
     assert page.evaluate("panels[1].element.layout.xaxis.autorange") is False
@@ -334,10 +355,10 @@ def test_zoom_of_differences_is_reset_when_the_axis_type_changes(open_page, tmp_
 
 def test_focused_run_is_highlighted_in_the_curves(open_page):
     page = open_page()
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     assert not page.evaluate(LIT)
     page.locator("#runs tbody button").nth(2).focus()
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     page.wait_for_function(LIT)
     assert page.locator("#runs tr.lit").get_attribute("data-run") == "2"
     page.keyboard.press("Enter")  # keeps it
@@ -351,14 +372,14 @@ def test_focused_run_is_highlighted_in_the_curves(open_page):
     page.wait_for_function("() => lit === 3 && !panels.some((panel) => panel.near)")
     page.wait_for_timeout(150)  # the curves would be highlighted by now
     assert page.evaluate("panels.every((panel) => panel.stale)")
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     page.wait_for_function(LIT)
 
 
 def test_mistakes_are_shown_beside_those_of_the_paired_run(open_page):
     page = open_page()
     section = page.locator("#mistakes")
-    section.scroll_into_view_if_needed()
+    scroll_to(page, "mistakes")
     assert section.locator(".panel").count() == 2
     assert re.search(r"predictions of the two backends differ for \d+ of 300", section.inner_text())
     assert section.locator("img").count() == 16
@@ -377,7 +398,7 @@ def test_classes_are_shown_by_name(open_page, tmp_path):
     write_page(comparison([tmp_path / "run"]), tmp_path / "report.html")
     page = open_page(tmp_path / "report.html")
     section = page.locator("#mistakes")
-    section.scroll_into_view_if_needed()
+    scroll_to(page, "mistakes")
     words = r"true cat & <b>\d</b>, predicted cat & <b>\d</b> \(\d+.%\)"
     assert re.match(words, section.locator("li").first.inner_text())
     for axis in ("x", "y"):
@@ -397,11 +418,15 @@ def test_classes_are_shown_by_name(open_page, tmp_path):
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 
 
-@pytest.mark.parametrize("how", [PHONE, {"viewport": {"width": 1280, "height": 740}}], ids=str)
-def test_page_never_scrolls_sideways_and_touch_scrolls_over_plots(open_page, how):
-    page = open_page(**how)
-    width = how["viewport"]["width"]
-    assert page.evaluate("panels[0].element.layout.dragmode") == (how != PHONE and "zoom")
+@pytest.mark.parametrize("how", ["mouse", "touch"])
+def test_page_never_scrolls_sideways_and_touch_scrolls_over_plots(request, how):
+    if how == "mouse":
+        page = request.getfixturevalue("drawn")
+    else:
+        page = request.getfixturevalue("open_page")(**PHONE)
+        page.evaluate("redrawAll()")
+    width = page.viewport_size["width"]
+    assert page.evaluate("panels[0].element.layout.dragmode") == (how == "mouse" and "zoom")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     boxes = page.locator(".box").evaluate_all(
         "all => all.map((one) => one.getBoundingClientRect().right)"
@@ -424,7 +449,7 @@ def colours(page) -> tuple[str, str, str]:
 
 def test_page_and_plots_follow_the_colour_scheme(open_page):
     page = open_page()
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     light = colours(page)
     assert light == ["rgb(251, 251, 250)", "rgb(29, 33, 38)", "rgb(0, 114, 178)"]
     page.emulate_media(color_scheme="dark")
@@ -435,10 +460,9 @@ def test_page_and_plots_follow_the_colour_scheme(open_page):
     assert swatch.evaluate("one => getComputedStyle(one).stroke") == dark[2]
 
 
-def test_print_shows_everything_in_light_colours_without_controls(browser, report):
-    context = browser.new_context(color_scheme="dark", viewport={"width": 1000, "height": 700})
-    page = context.new_page()
-    page.goto(report.as_uri())
+def test_print_shows_everything_in_light_colours_without_controls(open_page):
+    page = open_page(viewport={"width": 1000, "height": 700})
+    page.emulate_media(color_scheme="dark")
     assert page.locator("#settings .plot, #sweep .js-plotly-plot").count() == 0  # not in sight yet
     page.emulate_media(media="print")
     page.wait_for_function("() => document.documentElement.dataset.theme === 'light'")
@@ -454,11 +478,10 @@ def test_print_shows_everything_in_light_colours_without_controls(browser, repor
     assert paper.startswith(b"%PDF")
     page.emulate_media(media="screen")
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
-    context.close()
 
 
-def test_every_control_is_reachable_by_tab_and_has_a_label(open_page):
-    page = open_page()
+def test_every_control_is_reachable_by_tab_and_has_a_label(drawn):
+    page = drawn
     reached = set()
     for _ in range(90):
         page.keyboard.press("Tab")
@@ -504,7 +527,7 @@ def test_refreshing_page_keeps_filter_sorting_selection_and_scroll_position(
     assert page.locator("#runs th[aria-sort=ascending]").count() == 1
     assert abs(page.evaluate("scrollY") - 800) < 5
     assert page.locator("#runs tbody button[aria-pressed=true]").all_inner_texts() == [pinned]
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     page.wait_for_function(LIT)
 
 
@@ -556,8 +579,9 @@ def test_report_of_two_hundred_runs_responds_within_seconds(open_page, tmp_path)
     write_page(comparison([tmp_path]), tmp_path / "report.html")
     began = time.perf_counter()
     page = open_page(tmp_path / "report.html")
+    page.evaluate("redrawAll()")
     opened = time.perf_counter() - began
-    scroll_to_curves(page)
+    scroll_to(page, "curves")
     assert sum(trace["points"] for trace in page.evaluate(POINTS)[1]) > 20_000
     took = {
         what: page.evaluate(f"() => {{ const t = performance.now(); {what}; return performance.now() - t }}")
@@ -585,4 +609,5 @@ def test_real_fp64_sweep_is_the_same_on_both_backends(open_page, tmp_path):
     verdict = page.locator("tr.pair td.good")
     assert re.match(r"the same: .* differs by at most \d\.\de-1\d", verdict.inner_text())
     assert page.locator(".card strong").last.inner_text() == "1 pair"
+    scroll_to(page, "curves")
     assert {trace["dash"] for trace in page.evaluate(POINTS)[1]} == {"solid", "6px,4px"}
