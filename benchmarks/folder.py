@@ -30,8 +30,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.bench.rounds import rounds_of  # noqa: E402
 from pipeline.bench.statistics import ratio  # noqa: E402
+from pipeline.bench.timing.rounds import rounds_of  # noqa: E402
 
 BATCH, WORKERS = 64, 2
 READY = 5  # batches that any of the loaders may have prepared while the others had their turn

@@ -35,8 +35,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.cases import CASES, LARGE, Case  # noqa: E402
-from pipeline.bench.rounds import Known, rounds_of  # noqa: E402
 from pipeline.bench.statistics import ratio  # noqa: E402
+from pipeline.bench.timing.rounds import Known, rounds_of  # noqa: E402
 from pipeline.config.experiment import Config, register, typed  # noqa: E402
 from pipeline.config.hydra_compat import compose_from  # noqa: E402
 from pipeline.config.own_datasets import TokensConfig  # noqa: E402

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import hydra
 
-from pipeline.bench.recorder import BenchRecorder, Enough
+from pipeline.bench.timing.recorder import BenchRecorder, Enough
 from pipeline.config.experiment import Config, register, typed
 from pipeline.config.hydra_compat import compose_from
 from pipeline.data import sources

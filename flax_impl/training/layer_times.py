@@ -15,7 +15,7 @@ from flax_impl.layers import Layout
 from flax_impl.sharding import shard
 from flax_impl.training.step import StepContext, make_train_step
 from flax_impl.training.train_state import TrainState
-from pipeline.bench.recorder import STEPS, WARMUP
+from pipeline.bench.timing.recorder import STEPS, WARMUP
 from pipeline.run.backends import LAYERS_REST, LAYERS_ROOT, LAYERS_UNNAMED, LayerTimes
 from pipeline.run.experiment import Experiment
 

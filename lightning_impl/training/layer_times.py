@@ -14,7 +14,7 @@ from lightning_impl.device import Device
 from lightning_impl.training.compiled_layers import named_kernels
 from lightning_impl.training.loop import train
 from lightning_impl.training.step import TrainingModule
-from pipeline.bench.recorder import STEPS, Enough, TracedSteps
+from pipeline.bench.timing.recorder import STEPS, Enough, TracedSteps
 from pipeline.errors import RunFailed
 from pipeline.run.backends import LAYERS_REST, LayerTimes
 from pipeline.run.experiment import Experiment

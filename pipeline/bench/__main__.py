@@ -14,12 +14,12 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from pipeline.bench.fairness import unfairness
-from pipeline.bench.measure import measure
 from pipeline.bench.plan import make_plan
+from pipeline.bench.report.fairness import unfairness
 from pipeline.bench.report.page import write
-from pipeline.bench.sentence import sentences
-from pipeline.bench.table import growth_table, layers_table, speed_table, used_table
+from pipeline.bench.report.sentence import sentences
+from pipeline.bench.report.table import growth_table, layers_table, speed_table, used_table
+from pipeline.bench.timing.measure import measure
 from pipeline.commands import command
 from pipeline.compare import WIDE
 from pipeline.config.checks.hydra_errors import explain

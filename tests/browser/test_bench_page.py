@@ -1,8 +1,8 @@
 """The page of a benchmark in a real browser, opened from disk."""
 
 from pipeline.bench.report.page import page
+from pipeline.bench.report.sentence import sentences
 from pipeline.bench.results import Bench, Measured
-from pipeline.bench.sentence import sentences
 from pipeline.compare.conditions import PHRASES
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from flax_impl.training import layer_times
 from lightning_impl.training.compiled_layers import named_kernels
 from pipeline.bench.results import INFER, TRAIN
-from pipeline.bench.side import END, Asked, Ready, Turn, failed, work
+from pipeline.bench.timing.side import END, Asked, Ready, Turn, failed, work
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
 from pipeline.devices.world import ALONE

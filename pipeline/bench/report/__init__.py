@@ -1,1 +1,1 @@
-"""The page of a benchmark, in the style of the report."""
+"""What is said of a benchmark: the answer in sentences, tables, and the page in the style of the report."""

@@ -5,12 +5,12 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.atomic_files import write_json, write_text
-from pipeline.bench.fairness import unfairness, used_head, used_rows
-from pipeline.bench.layers import layers_head, layers_rows
+from pipeline.bench.report.fairness import unfairness, used_head, used_rows
+from pipeline.bench.report.layers import layers_head, layers_rows
+from pipeline.bench.report.sentence import sentences
+from pipeline.bench.report.table import GROWTH, growth_rows, speed_head, speed_rows
 from pipeline.bench.results import INFER, Bench, Measured
-from pipeline.bench.sentence import sentences
 from pipeline.bench.statistics import Interval
-from pipeline.bench.table import GROWTH, growth_rows, speed_head, speed_rows
 from pipeline.compare.report.page import assembled, read_part
 from pipeline.compare.report.page_data import Json, short_number
 

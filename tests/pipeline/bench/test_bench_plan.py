@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.bench.machine import cpu_has_bf16, free_memory_mb
 from pipeline.bench.plan import IGNORED, make_plan
-from pipeline.bench.side import BATCHES, repeated
+from pipeline.bench.timing.side import BATCHES, repeated
 from pipeline.config.train import Precision
 from pipeline.data import sources
 from pipeline.errors import UserError

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.bench.rounds import are_precise, rounds_of
 from pipeline.bench.statistics import FEWEST, growth, lowest_place, median_interval, ratio
+from pipeline.bench.timing.rounds import are_precise, rounds_of
 
 seconds = st.floats(1e-6, 1e3)
 rounds = st.lists(seconds, min_size=FEWEST, max_size=60)

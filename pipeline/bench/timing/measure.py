@@ -7,13 +7,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.bench.answers import line_of, measured_of
 from pipeline.bench.machine import free_memory_mb, lacks
 from pipeline.bench.plan import Plan
 from pipeline.bench.results import INFER, OUT_OF_MEMORY, TRAIN, Bench, Measured
-from pipeline.bench.side import keep_no_programs
 from pipeline.bench.statistics import FEWEST, growth
-from pipeline.bench.turns import Side, take_turns, turn_seconds
+from pipeline.bench.timing.answers import line_of, measured_of
+from pipeline.bench.timing.side import keep_no_programs
+from pipeline.bench.timing.turns import Side, take_turns, turn_seconds
 from pipeline.config.experiment import Config, plain
 from pipeline.config.models import OwnConfig
 from pipeline.data import sources

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.bench.recorder import BenchRecorder, Enough
 from pipeline.bench.results import INFER, LAYERS, OUT_OF_MEMORY, TRAIN
+from pipeline.bench.timing.recorder import BenchRecorder, Enough
 from pipeline.config.experiment import Config
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.bench.results import INFER, TRAIN, Measured
-from pipeline.bench.turns import Side
+from pipeline.bench.timing.turns import Side
 from pipeline.compare.conditions import conditions_of
 from pipeline.config.experiment import plain
 from pipeline.formatting import format_number

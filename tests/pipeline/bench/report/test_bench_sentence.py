@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.bench.fairness import unfairness, used_head, used_rows
-from pipeline.bench.layers import layers_head, layers_rows
+from pipeline.bench.report.fairness import unfairness, used_head, used_rows
+from pipeline.bench.report.layers import layers_head, layers_rows
 from pipeline.bench.report.page import page
+from pipeline.bench.report.sentence import answer, reference, sentences
+from pipeline.bench.report.table import growth_rows, layers_table, speed_rows
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
-from pipeline.bench.sentence import answer, reference, sentences
 from pipeline.bench.statistics import FEWEST
-from pipeline.bench.table import growth_rows, layers_table, speed_rows
 from pipeline.compare.conditions import conditions_of
 from pipeline.config.experiment import plain
 

@@ -5,12 +5,12 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline.bench.measure import Measurement, with_batch
 from pipeline.bench.plan import make_plan
 from pipeline.bench.results import INFER, TRAIN, Measured, times_as_fast
-from pipeline.bench.side import Failed, Ready, Turn
 from pipeline.bench.statistics import FEWEST, ratio
-from pipeline.bench.turns import MOST_ROUNDS, TURN, Side, take_turns, turn_seconds
+from pipeline.bench.timing.measure import Measurement, with_batch
+from pipeline.bench.timing.side import Failed, Ready, Turn
+from pipeline.bench.timing.turns import MOST_ROUNDS, TURN, Side, take_turns, turn_seconds
 
 
 class Clockwork:

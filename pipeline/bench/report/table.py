@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.bench.fairness import used_head, used_rows
-from pipeline.bench.layers import layers_head, layers_rows
+from pipeline.bench.report.fairness import used_head, used_rows
+from pipeline.bench.report.layers import layers_head, layers_rows
 from pipeline.bench.results import INFER, TRAIN, Bench, Measured, times_as_fast
 from pipeline.bench.statistics import Growth, Interval, growth
 from pipeline.compare.table import framed

@@ -9,9 +9,9 @@ from types import FrameType
 from typing import Self
 
 from pipeline.bench.results import INFER, LAYERS, TRAIN
-from pipeline.bench.rounds import Known, TakeTurn, alternate, are_precise
-from pipeline.bench.side import END, Answer, Asked, Failed, Layers, Ready, Turn, serve
 from pipeline.bench.statistics import FEWEST
+from pipeline.bench.timing.rounds import Known, TakeTurn, alternate, are_precise
+from pipeline.bench.timing.side import END, Answer, Asked, Failed, Layers, Ready, Turn, serve
 from pipeline.config.experiment import Config
 
 TURN = 0.2  # seconds of a turn, at most, unless one step takes longer

@@ -1,0 +1,1 @@
+"""Timing of the backends' own steps: processes that take turns, over batch sizes and precisions."""
