@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -93,7 +93,18 @@ def run(asked: argparse.Namespace) -> int:
         print_and_log(f"[yellow]{sentence}[/]", soft_wrap=True)
     for path in write(bench, Path("outputs") / name):
         say_line(f"→  {path}")
-    return 0
+    if unmeasured := bench.unmeasured():
+        print(explain(RunFailed(told(unmeasured, bench.backends))), file=sys.stderr)
+    return int(bool(unmeasured))
+
+
+def told(unmeasured: Mapping[str, str], backends: Sequence[str]) -> str:
+    """Return a message on backends of which nothing was measured, with their reasons and the way out."""
+    reasons = [
+        f"{name} was not measured: {reason.rstrip('.')}." for name, reason in unmeasured.items()
+    ]
+    others = ",".join(name for name in backends if name not in unmeasured)
+    return " ".join([*reasons, f"Mend it, or leave it out: backends={others}."])
 
 
 @contextmanager

@@ -86,6 +86,19 @@ class Bench:
         """Return the batch sizes that were measured, in ascending order."""
         return sorted({m.batch for m in self.measured if m.precision == precision and m.train})
 
+    def unmeasured(self) -> dict[str, str]:
+        """Return the backends that have failed at every batch size, each with the first reason.
+
+        Those that ran out of memory are not among them.
+        """
+        found = {}
+        for name in self.backends:
+            own = [one for one in self.measured if one.backend == name]
+            errors = [one.error for one in own if OUT_OF_MEMORY not in one.error]
+            if errors and not any(one.train for one in own):
+                found[name] = errors[0]
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """Return plain containers, with medians and intervals beside what was measured."""
         return {"schema": SCHEMA} | asdict(self) | {"measured": [*map(summed_up, self.measured)]}

@@ -6,12 +6,15 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.bench.__main__ import main
+from pipeline.bench.results import Bench, Measured
 from pipeline.bench.statistics import FEWEST
+from pipeline.compare.conditions import PHRASES
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -66,6 +69,10 @@ def test_a_benchmark_prints_tables_and_an_answer_and_writes_a_page_and_its_numbe
             "model.torch=my.Net: it is no import path. Write it as module:attribute, such as my:Net.",
         ),
         (("model=own", "model.torch=nowhere_at_all:Net"), "there is no module nowhere_at_all in"),
+        (
+            (*SMALL[1:], "model=own", "model.torch=own_models:Own", "backends=torch"),
+            "error: model.torch=own_models:Own: own_models (own_models.py) has no Own. ",
+        ),
         (("model=gpt", "backends=torch"), "error: model=gpt: must be "),
         (("model=nothing",), "error: model=nothing"),
         (("backend=jax",), "Set backends=torch,jax."),
@@ -80,6 +87,30 @@ def test_what_cannot_be_measured_is_refused_in_one_message(
     assert message in shown.err
     assert "Traceback" not in shown.err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_backend_whose_model_always_fails_ends_in_an_error_after_what_others_measured(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    torch = Measured(
+        backend="torch", precision="fp32", batch=8, train=[1.0] * 6, beside=["torch"],
+        conditions={"backend": "torch"} | dict.fromkeys(PHRASES, "the same"),
+    )  # fmt: skip
+    failed = Measured(backend="jax", precision="fp32", batch=8, error="model.jax=my:Net: it fails.")
+    short = Measured(backend="torch_compiled", precision="fp32", batch=8, error="out of memory")
+    made = Bench(
+        title="own", batch=8, backends=("torch", "torch_compiled", "jax"), precisions=("fp32",),
+        measured=[torch, short, failed, replace(failed, batch=16, error="again")],
+    )  # fmt: skip
+    for measured, code in ((made, 1), (replace(made, measured=[torch, short]), 0)):
+        monkeypatch.setattr("pipeline.bench.__main__.measure", lambda *_, found=measured: found)
+        assert main([*SMALL, "name=part"]) == code
+    shown = capsys.readouterr()
+    message = "error: jax was not measured: model.jax=my:Net: it fails. Mend it, or leave it out: "
+    assert shown.err.startswith(f"{message}backends=torch,torch_compiled.\n")
+    assert shown.err.count("error: ") == 1
+    assert shown.out.count("→  outputs/part/bench.json") == 2
 
 
 def test_what_was_measured_before_a_sigterm_to_the_process_and_its_group_is_kept(tmp_path):

@@ -12,17 +12,14 @@ from pipeline.bench.plan import Plan
 from pipeline.bench.results import INFER, OUT_OF_MEMORY, TRAIN, Bench, Measured
 from pipeline.bench.statistics import FEWEST, growth
 from pipeline.bench.timing.answers import line_of, measured_of
+from pipeline.bench.timing.chosen_backends import choose_backends
 from pipeline.bench.timing.side import keep_no_programs
 from pipeline.bench.timing.turns import Side, take_turns, turn_seconds
 from pipeline.config.experiment import Config, plain
-from pipeline.config.models import OwnConfig
-from pipeline.data import sources
 from pipeline.devices.device_count import usable_gpus
 from pipeline.devices.hardware import hardware
-from pipeline.errors import RunFailed, UserError
+from pipeline.errors import RunFailed
 from pipeline.run.backends import LayerTimes
-from pipeline.training.model_checks import check_model, no_side
-from pipeline.user_code import check_path
 
 MOST_OF_MEMORY = 0.9  # part of the free memory that a batch may take
 MOST_FAILURES = 2  # batch sizes in a row at which a backend may fail
@@ -56,8 +53,10 @@ def measure(plan: Plan, report: Report) -> Bench:
     if not any(one.train for one in bench.measured):
         if made.interrupted:
             raise KeyboardInterrupt
-        reasons = dict.fromkeys(f"{one.backend}: {one.error}" for one in bench.measured)
-        raise RunFailed("; ".join(["nothing was measured", *reasons, *bench.notes]))
+        first = {one.backend: one.error for one in reversed(bench.measured)}
+        known = [name for name in bench.backends if name in first]
+        reasons = (f"{name}: {first[name].rstrip('.')}" for name in known)
+        raise RunFailed("; ".join(["nothing was measured", *reasons]))
     return bench
 
 
@@ -82,7 +81,7 @@ class Measurement:
         self.measured: list[Measured] = []
         self.notes: list[str] = []
         self.interrupted = False
-        self.backends = self.fitting(plan.chosen_backends())
+        self.backends = choose_backends(plan, self.note)
         self.config = plan.config(self.backends[0])
         train = self.config.train
         self.layers_at = plan.layers_at(train.batch_size, train.accumulate)
@@ -91,29 +90,6 @@ class Measurement:
             if lacks(precision, bool(usable_gpus(self.config))):
                 instead = "computes as in fp32" if precision == "tf32" else "emulates it"
                 self.note(f"{precision}: this device has no instructions for it, and {instead}")
-
-    def fitting(self, backends: Sequence[str]) -> list[str]:
-        """Return the backends for which there is a model; note the others.
-
-        Raises:
-            UserError: one that was asked for has no model, or none has, or a path names no module.
-        """
-        found = []
-        for name in backends:
-            config = self.plan.config(name)
-            key = config.backend.name
-            try:
-                check_model(config, sources.load(config.dataset, config.task))
-                if isinstance(config.model, OwnConfig) and getattr(config.model, key) is None:
-                    raise no_side(f"model.{key}")
-                found.append(name)
-            except UserError as error:
-                if self.plan.backends is not None or (name == backends[-1] and not found):
-                    raise
-                self.note(f"{name} is left out: {error}")
-            if isinstance(config.model, OwnConfig) and (path := getattr(config.model, key)):
-                check_path(path, f"model.{key}")
-        return found
 
     @property
     def bench(self) -> Bench:
@@ -143,7 +119,9 @@ class Measurement:
         failures = dict.fromkeys(configs, 0)
         for batch in self.plan.sizes(self.config.train.accumulate):
             active = [name for name, count in failures.items() if count < MOST_FAILURES]
-            if not active or not self.fits(precision, batch, active):
+            if not active or not self.is_compared(precision, batch, active):
+                return
+            if not self.fits(precision, batch, active):
                 return
             at = {name: with_batch(configs[name], batch) for name in active}
             found, round_seconds = self.measure_batch(precision, batch, at)
@@ -175,6 +153,19 @@ class Measurement:
             return True
         amounts = f"about {needed / 1024:,.1f} GB, and {free / 1024:,.1f} GB are free"
         self.note(f"{precision}: batches from {batch} on are left out: they need {amounts}")
+        return False
+
+    def is_compared(self, precision: str, batch: int, active: Sequence[str]) -> bool:
+        """Return whether a batch size compares backends; note it if all others have failed at all sizes.
+
+        A single backend is measured if no other was to be, and a batch size that was asked for.
+        """
+        lost = [name for name in self.bench.unmeasured() if name not in active]
+        left = [name for name in self.backends if name not in lost]
+        if self.plan.batch_sizes is not None or not lost or len(left) > 1:
+            return True
+        reason = f"nothing is left to compare {left[0]} with"
+        self.note(f"{precision}: batches from {batch} on are left out: {reason}")
         return False
 
     def measure_batch(
@@ -209,6 +200,8 @@ class Measurement:
                 for name, config in configs.items():
                     sides.append(stack.enter_context(Side(name, config, turn)))
                     sides[-1].begin(TRAIN)
+                    if (failed := sides[-1].failed) and failed.refused:
+                        raise failed.refused
                 seconds = take_turns(sides, TRAIN, self.plan.seconds)
                 for side in sides:
                     side.begin(INFER)

@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -19,6 +20,7 @@ import numpy as np
 from pipeline.bench.results import INFER, LAYERS, OUT_OF_MEMORY, TRAIN
 from pipeline.bench.timing.recorder import BenchRecorder, Enough
 from pipeline.config.experiment import Config
+from pipeline.config.models import OwnConfig
 from pipeline.data import sources
 from pipeline.data.batch_plan import make_batch_plan
 from pipeline.data.dataset import Data, Split
@@ -31,7 +33,7 @@ from pipeline.run.backends import Backend, Device, LayerTimes
 from pipeline.run.experiment import Experiment
 from pipeline.run.recording.kernels import forget_kernels, noted_kernels
 from pipeline.run.recording.recorder import Recorder
-from pipeline.user_code import is_out_of_memory, shortened
+from pipeline.user_code import import_attribute, is_out_of_memory, shortened
 
 END = "end"
 BATCHES = 16  # of the training set, at least; samples are repeated for it
@@ -79,9 +81,10 @@ class Layers:
 
 @dataclass(frozen=True)
 class Failed:
-    """The process cannot go on."""
+    """The process cannot go on; `refused` is an error that no batch size changes."""
 
     reason: str
+    refused: UserError | None = None
 
 
 Answer = Ready | Turn | Layers | Failed
@@ -147,6 +150,8 @@ def serve(config: Config, connection: Connection, started: float) -> None:
     except (EOFError, BrokenPipeError):
         pass  # the parent has ended
     except BaseException as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exception(error)
         with suppress(OSError):
             connection.send(failed(error))
             connection.recv()
@@ -160,6 +165,12 @@ def work(config: Config, connection: Connection, started: float, folder: Path) -
     forget_kernels()
     backend = backends.load(config.backend.name)
     device = backend.prepare(config, ALONE)
+    try:
+        import_own_model(config)
+    except UserError as error:
+        connection.send(Failed(str(error), refused=error))
+        connection.recv()
+        return
     data = repeated(sources.load(config.dataset, config.task), config.train.batch_size)
     plan = make_batch_plan(config, data)
     recorder = TurnRecorder(config, data, connection, started)
@@ -184,6 +195,17 @@ def work(config: Config, connection: Connection, started: float, folder: Path) -
             layers(backend, replace(experiment, recorder=Recorder(config, data)), device)
         )
         connection.recv()
+
+
+def import_own_model(config: Config) -> None:
+    """Import a user's own model: a wrong name is known before anything is made of it.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    if isinstance(config.model, OwnConfig):
+        key = config.backend.name
+        import_attribute(getattr(config.model, key), f"model.{key}")
 
 
 def layers(backend: Backend, experiment: Experiment, device: Device) -> Layers:

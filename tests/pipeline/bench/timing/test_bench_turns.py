@@ -108,6 +108,30 @@ def test_batches_that_would_not_fit_into_the_memory_are_left_out(measurement):
     assert made.fits("fp32", 2**20, ["torch", "jax"])  # it was asked for
 
 
+def test_larger_batches_are_left_out_once_nothing_is_left_to_compare(measurement, monkeypatch):
+    made, _ = measurement
+    torch = Measured(backend="torch", precision="fp32", batch=1, train=[1.0] * 6, memory_mb=1.0)
+    broken = Measured(backend="jax", precision="fp32", batch=1, error="model.jax=my:Net: it fails.")
+    known = {"torch": torch, "jax": broken}
+
+    def measure_batch(precision, batch, configs):
+        found = [replace(known[name], batch=batch) for name in configs]
+        made.measured += found
+        return found, 0.0
+
+    monkeypatch.setattr(made, "measure_batch", measure_batch)
+    made.measure_sizes("fp32")
+    assert [(one.backend, one.batch) for one in made.measured] == [
+        ("torch", 1), ("jax", 1), ("torch", 2), ("jax", 2),
+    ]  # fmt: skip
+    reason = "batches from 4 on are left out: nothing is left to compare torch with"
+    assert made.notes == [f"fp32: {reason}"]
+    assert made.bench.unmeasured() == {"jax": "model.jax=my:Net: it fails."}
+    made.plan = replace(made.plan, batch_sizes=[4, 8, 16])
+    made.measure_sizes("fp32")
+    assert made.measured[-1].batch == 16  # they were asked for
+
+
 def test_a_precision_that_the_device_has_not_is_measured_with_a_note():
     lines = []
     plan = make_plan(["model=linear", "accelerator=cpu", "precisions=fp32,tf32", "backends=torch"])
