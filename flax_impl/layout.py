@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from flax_impl.adapters.adapted import Adapted
+from flax_impl.adapters.keywords import training_keywords
 from flax_impl.device import PyTree
 from flax_impl.layers import KINDS, Kind, Layout, Leaf, Place
 from pipeline.config.experiment import Config
@@ -57,7 +58,7 @@ def layout_of(
         return Leaf(path[-1]).piece(path[:-1], "own", path, shape)
 
     with within or nullcontext(), nn.intercept_methods(note):
-        init = lambda *inputs: model.init(jax.random.key(0), *inputs)  # noqa: E731
+        init = lambda *inputs: _initialiser(model)(jax.random.key(0), *inputs)  # noqa: E731
         # With the key in it, since a key outside compiles two programs.
         variables = _in_its_types(partial(jax.eval_shape, init), inputs)
     if isinstance(model, Adapted):
@@ -90,10 +91,16 @@ def initial_variables(
 
     def make(*inputs: jax.ShapeDtypeStruct) -> PyTree:
         # The code of an adapted module may need concrete values.
-        init = model.init if isinstance(model, Adapted) else jax.jit(model.init)
+        init = _initialiser(model)
+        init = init if isinstance(model, Adapted) else jax.jit(init)
         return init(key, *(jnp.zeros(x.shape, x.dtype) for x in inputs))
 
     return nn.meta.unbox(_in_its_types(make, inputs))
+
+
+def _initialiser(model: nn.Module) -> Callable[..., PyTree]:
+    """Return `model.init`, as of a model that does not train, if that is to be told."""
+    return partial(model.init, **training_keywords(type(model).__call__, False))
 
 
 def _in_its_types(make: Callable[..., PyTree], inputs: Sequence[jax.ShapeDtypeStruct]) -> PyTree:

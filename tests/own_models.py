@@ -126,16 +126,16 @@ class FlaxPlain(flax.linen.Module):
     narrow: bool = False
 
     @flax.linen.compact
-    def __call__(self, x, train=False):
+    def __call__(self, x, deterministic):
         rate = self.rate if self.other_rate is None else self.other_rate
         x = flax.linen.Dense(16, name="a")(inputs=x.reshape(len(x), -1))
         if self.narrow:
             x = x.astype("float32") * (1 / 3)
         x = x * self.param("scale", flax.linen.initializers.ones, (16,))
-        x = flax.linen.Dropout(rate, deterministic=not train)(x)
+        x = flax.linen.Dropout(rate, deterministic=deterministic)(x)
         x = getattr(flax.linen, self.activation)(x)
         if self.twice:
-            flax.linen.Dropout(rate, deterministic=not train)(x)
+            flax.linen.Dropout(rate, deterministic=deterministic)(x)
         return flax.linen.Dense(self.outputs, name="b")(inputs=x)
 
 

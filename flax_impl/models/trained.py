@@ -4,7 +4,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from inspect import signature
 
 import flax.linen as nn
 import jax
@@ -13,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from flax_impl.adapters.adapted import Adapted
+from flax_impl.adapters.keywords import training_keywords
 from flax_impl.data.batches import EvalBatches
 from flax_impl.data.gather import gather_batch, normalised
 from flax_impl.data.samples import Batch, BatchRows, Samples
@@ -77,8 +77,7 @@ class TrainedModel:
     @cached_property
     def _apply(self) -> Callable:
         model, _ = self.module.unbind()
-        takes_train = "train" in signature(type(model).__call__).parameters
-        return partial(model.apply, **({"train": False} if takes_train else {}))
+        return partial(model.apply, **training_keywords(type(model).__call__, False))
 
     @cached_property
     def _compiled(self) -> jax.stages.Wrapped:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from inspect import signature
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from flax_impl.adapters.dropout import Layers, share_linen
+from flax_impl.adapters.keywords import training_keywords
 from flax_impl.data.gather import gather_batch_per_device, normalised
 from flax_impl.data.samples import Batch, BatchRows, Samples
 from flax_impl.device import Device, PyTree
@@ -62,8 +62,8 @@ def make_apply_fn(
     computed again for the gradient. Without `by_block`, sharded parameters are gathered all at the start.
     """
     blocks = wrap_blocks(model, groups, device, gather=by_block, remat=remat)
-    # A user's own model may lack this argument.
-    takes_train = "train" in signature(type(model).__call__).parameters
+    # Of a user's own model: `train`, `deterministic`, …, or none.
+    modes = {train: training_keywords(type(model).__call__, train) for train in (True, False)}
 
     # Not the model's bound method, which is hashed by the model's fields.
     def apply_fn(
@@ -77,7 +77,7 @@ def make_apply_fn(
             params,
         )
         layers = Layers(options.get("rngs", {}).get("dropout"), is_last=True)
-        options |= {"train": train} if takes_train else {}
+        options |= modes[train]
         with blocks.active(), nn.intercept_methods(partial(share_linen, layers)):
             return model.apply({**variables, "params": params}, *inputs, **options)
 

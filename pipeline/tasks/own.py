@@ -157,5 +157,7 @@ class OwnTask(Task):
                 hint = (
                     f"Return a number for each sample, [{samples}] for this batch, or their mean."
                 )
+                if shape is not None and tuple(shape) == (samples, samples):
+                    hint += f" A field with one number a sample is [{samples}, 1]."
                 raise UserError(key, path, problem=problem, hint=hint)
         return [values[name] for name in self.sums]
