@@ -18,6 +18,8 @@ CUDA_PACKAGES = {
     "nccl": ("nvidia-nccl-cu13", "nvidia-nccl-cu12"),
 }
 
+OTHER_GPUS = ("kfd", "nvhost-gpu", "nvgpu")  # device files of AMD, and of NVIDIA's Jetson
+
 
 def hardware() -> dict[str, object]:
     """Describe the machine for `result.json`: processor, usable cores, memory in GB, system.
@@ -91,6 +93,11 @@ def free_memory(root: Path = Path("/")) -> int:
     if limit.exists() and (most := limit.read_text().strip()).isdigit():
         found.append(int(most) - int(used.read_text()))
     return min(found)
+
+
+def may_have_gpu(devices: Path = Path("/dev")) -> bool:
+    """Return whether a framework may find a GPU here: one of NVIDIA, of AMD, or of a Jetson."""
+    return bool(gpus(devices)) or any((devices / name).exists() for name in OTHER_GPUS)
 
 
 def gpu_count() -> int:

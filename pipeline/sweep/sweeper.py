@@ -19,7 +19,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.child_command import quoted
-from pipeline.config.checks.data_paths import missing_data
 from pipeline.config.checks.hydra_errors import to_user_error
 from pipeline.config.fields import require
 from pipeline.errors import UserError
@@ -30,6 +29,7 @@ from pipeline.storage.run_identity import IDENTITY, RESULT
 from pipeline.storage.signature import signature
 from pipeline.sweep.compose_jobs import Composer
 from pipeline.sweep.job_names import check_values, job_folder
+from pipeline.sweep.job_needs import missing_need
 from pipeline.sweep.job_status import (
     JobState,
     JobStatus,
@@ -108,7 +108,7 @@ def plan(loader: ConfigLoader, sweep: DictConfig, arguments: Sequence[str]) -> I
             first = first_with.setdefault(signature(config), number)
         is_copy = first != number
         status = JobStatus(JobState.duplicate, first) if is_copy else job_status(config, folder)
-        error = missing_data(config.dataset) if status.is_due else None
+        error = missing_need(config, sweep) if status.is_due else None
         if error is not None:
             status = JobStatus(JobState.refused)
         yield PlannedJob(number, job, folder, status, error, config)

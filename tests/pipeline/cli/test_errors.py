@@ -472,6 +472,10 @@ CASES = [
     Case(
         "a name above outputs/", "name=../../x", "name=../../x|below outputs/|hydra.run.dir=FOLDER"
     ),
+    Case(
+        "a name with a way up", "name=a/../b", "name=a/../b|with no .. in it|Did you mean name=b?"
+    ),
+    Case("a way up to an option", "model=a/../b", "model=a/../b|one of bert, cnn"),
     Case("a name that is outputs/", "name=a/..", "name=a/..|below outputs/"),
     Case("an absolute name", "name=/tmp/x", "name=/tmp/x|below outputs/"),
     Case("a sweep above outputs/", "-m seed=0,1 name=..", "name=..|below outputs/"),
@@ -515,6 +519,11 @@ CASES = [
         "hydra/launcher=basic|installed",
     ),
     # devices
+    Case(
+        "no GPU for a sweep",
+        "-m seed=0,1 accelerator=gpu",
+        "accelerator.kind=gpu|no GPU is visible on this machine|Set accelerator=cpu",
+    ),
     Case(
         "no GPU for torch",
         "accelerator=gpu",

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pipeline.devices.hardware import gpu_software, gpus, hardware, limit_threads
+from pipeline.devices.hardware import gpu_software, gpus, hardware, limit_threads, may_have_gpu
 from pipeline.errors import UserError
 
 
@@ -23,6 +23,14 @@ def test_gpus_are_numbered_from_0_as_in_cuda(monkeypatch, tmp_path, files, names
     for file in files:
         (tmp_path / file).touch()
     assert gpus(tmp_path) == names
+
+
+@pytest.mark.parametrize("file", ["nvidia5", "dxg", "kfd", "nvgpu"])
+def test_a_framework_may_find_a_gpu_that_is_not_counted(monkeypatch, tmp_path, file):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert not may_have_gpu(tmp_path)
+    (tmp_path / file).touch()
+    assert may_have_gpu(tmp_path)
 
 
 @pytest.mark.parametrize(

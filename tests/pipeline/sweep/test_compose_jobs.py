@@ -13,6 +13,8 @@ from pipeline.config.hydra_compat import compose_from
 from pipeline.errors import UserError
 from pipeline.storage.signature import signature
 from pipeline.sweep.compose_jobs import Composer
+from pipeline.sweep.job_status import JobState
+from pipeline.sweep.sweeper import plan
 
 
 @pytest.fixture
@@ -74,6 +76,26 @@ def test_a_job_is_refused_as_by_hydra(hydra, composer, overrides, error):
         composer.config(words)
     assert str(ours.value) == str(theirs.value)
     assert composer.config(["seed=1"]).seed == 1
+
+
+@pytest.mark.parametrize(
+    ("launcher", "states"),
+    [
+        ("basic", [JobState.refused, JobState.new]),
+        ("joblib", [JobState.refused, JobState.new]),
+        ("slurm", [JobState.new, JobState.new]),  # which has machines with GPUs
+    ],
+)
+def test_only_jobs_that_need_a_gpu_are_refused_where_there_is_none(
+    hydra, tmp_path, launcher, states
+):
+    settings = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}"]
+    sweep = hydra.compose_config("config", settings, RunMode.MULTIRUN)
+    jobs = list(plan(hydra.config_loader, sweep, ["accelerator=gpu,cpu", "model=linear"]))
+    assert [job.status.state for job in jobs] == states
+    if jobs[0].error:
+        message = "accelerator.kind=gpu: no GPU is visible on this machine, with "
+        assert str(jobs[0].error).startswith(f"{message}CUDA_VISIBLE_DEVICES=''. Set accelerator=")
 
 
 def test_hydra_loads_once_what_many_jobs_share(hydra, composer, monkeypatch):

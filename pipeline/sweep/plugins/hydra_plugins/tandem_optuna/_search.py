@@ -28,7 +28,6 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.config.checks.data_paths import missing_data
 from pipeline.config.experiment import Config
 from pipeline.config.fields import require
 from pipeline.errors import RunFailed
@@ -37,6 +36,7 @@ from pipeline.job_context import job_context, publish
 from pipeline.storage.run_folder import RunFolder
 from pipeline.sweep.compose_jobs import Composer
 from pipeline.sweep.job_names import job_folder
+from pipeline.sweep.job_needs import missing_need
 from pipeline.sweep.job_status import job_folder_for
 from pipeline.sweep.objective import BEST, monitored
 from pipeline.sweep.run_job import note_sweep, write_refusal
@@ -116,7 +116,7 @@ class Search:
         points = [probe.ask(space).params for _ in range(PROBES)]
         runnable = next((point for point in points if self.error_in(point) is None), points[0])
         config = self.composer.config(self.overrides_of(runnable))  # raises if no point can run
-        if (missing := missing_data(config.dataset)) is not None:
+        if (missing := missing_need(config, self.config)) is not None:
             raise missing
         for key, values in space.items():
             for choice in values.choices if isinstance(values, CategoricalDistribution) else ():
