@@ -5,6 +5,7 @@ from dataclasses import field, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from math import prod
+from os.path import normpath
 from pathlib import Path, PurePath
 from typing import Any, get_origin
 
@@ -128,6 +129,9 @@ def require_name(name: str | None) -> None:
     path = PurePath(name or "run")
     outside = not path.parts or path.is_absolute() or ".." in path.parts or "\0" in str(path)
     hint = "To write elsewhere, set hydra.run.dir=FOLDER (of a sweep: hydra.sweep.dir=FOLDER)."
+    direct = normpath(path)
+    if ".." in path.parts and direct != "." and not direct.startswith(("..", "/")):
+        require(False, "name", name, "a name with no .. in it", f"Did you mean name={direct}?")
     require(not outside, "name", name, "the name of a folder below outputs/", hint)
 
 

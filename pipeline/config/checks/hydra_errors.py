@@ -59,7 +59,10 @@ def unknown_option(error: MissingConfigException) -> UserError:
         hint = "Leave --config-path out; --config-dir=FOLDER adds options of your own."
         problem = "this folder of configs does not exist"
         return BadArgument(folder[1] if folder else "--config-path", problem=problem, hint=hint)
-    group, _, option = error.missing_cfg_file.rpartition("/")
+    file = error.missing_cfg_file
+    above = [known for known in config_groups() if file.startswith(f"{known}/")]
+    group = max(above, key=len, default=file.rpartition("/")[0])
+    option = file[len(group) :].removeprefix("/")
     if not group:
         return UserError("--config-name", option, "a file of the config folder", "Leave it out.")
     choices = list(error.options or options_of(group))
