@@ -1,7 +1,10 @@
-// Plots: drawn when they come into view, and redrawn when the filter, a control or the theme changes. A page has
-// the function `paintSwatches`, of its line styles.
+// Plots: drawn when they come into view, or once the page is idle, and redrawn when the filter, a control or the theme
+// changes. A page has the function `paintSwatches`, of its line styles.
 
 const plots = [];
+const whenIdle = window.requestIdleCallback ?? setTimeout; // Safari has only the latter
+const QUIET = 500; // ms without a change, after which the plots out of view are drawn
+let drawsRest;
 
 const seen = new IntersectionObserver(
   (entries) => {
@@ -19,7 +22,22 @@ function addPlot(element, figure) {
   const plot = { element, figure, stale: true, near: false };
   plots.push(plot);
   seen.observe(element);
+  drawRestSoon();
   return plot;
+}
+
+/** Draw the plots out of view, too, once nothing changes: a picture of the whole page shows them. */
+function drawRestSoon() {
+  clearTimeout(drawsRest);
+  drawsRest = setTimeout(() => whenIdle(drawNext), QUIET);
+}
+
+/** Draw one plot that has a place on the page, then the next. */
+function drawNext() {
+  const plot = plots.find((one) => one.stale && one.element.getClientRects().length);
+  if (!plot) return;
+  redraw(plot);
+  whenIdle(drawNext);
 }
 
 function redraw(plot) {
@@ -35,12 +53,13 @@ function redraw(plot) {
   });
 }
 
-/** Redraw the plots in view now, the others when they come into view. */
+/** Redraw the plots in view now, the others when they come into view or the page is idle. */
 function refresh(some = plots) {
   for (const plot of some) {
     plot.stale = true;
     if (plot.near || plot.element.hidden) redraw(plot);
   }
+  drawRestSoon();
 }
 
 /** Redraw once the typing stops for a moment. */
