@@ -17,6 +17,7 @@ class UserError(Exception):
     ) -> None:
         self.key, self.value, self.allowed, self.hint = key, value, allowed, hint
         self.problem = problem
+        value = str(value).lower() if isinstance(value, bool) else value  # as it is typed
         super().__init__(f"{key}={value}: {self._what} {hint}".rstrip())
 
     @property

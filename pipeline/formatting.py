@@ -21,6 +21,9 @@ def format_value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(map(format_value, value))}]"
+    if isinstance(value, dict):
+        pairs = (f"{name}:{format_value(one)}" for name, one in value.items())
+        return f"{{{','.join(pairs)}}}"
     return getattr(value, "name", None) or str(value)
 
 

@@ -108,7 +108,9 @@ class Config(ConfigGroup):
         super().__post_init__()
         require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number, 0 or more")
         require_name(self.name)
-        if getattr(self.backend, "channels_last", False):
+        spec = BACKENDS.get(self.backend.name)
+        is_read = spec is None or "backend.channels_last" not in spec.ignores
+        if self.backend.channels_last and is_read:
             allowed = "false under fsdp, which shards contiguous weights alone"
             is_fsdp = self.accelerator.strategy is Strategy.fsdp
             require(not is_fsdp, "backend.channels_last", True, allowed)

@@ -324,4 +324,4 @@ def test_only_torch_offers_batch_statistics_per_device(workspace, on_one):
     expected = on_one("torch", "resnet18")
     assert rows[-1]["test/loss"] != pytest.approx(expected[-1]["test/loss"], rel=1e-4)
     refused = workspace.run("backend=jax", *own, "name=refused", code=1)
-    assert "accelerator.sync_batchnorm=False: must be true for jax on 2 devices" in refused.output
+    assert "accelerator.sync_batchnorm=false: must be true for jax on 2 devices" in refused.output

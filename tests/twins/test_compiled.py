@@ -234,7 +234,7 @@ def test_flags_of_xla_reach_the_programs_of_training_and_evaluation(train_on, tm
         (
             "torch",
             "backend.channels_last=true accelerator.strategy=fsdp",
-            "backend.channels_last=True: must be false under fsdp, which shards contiguous weights alone",
+            "backend.channels_last=true: must be false under fsdp, which shards contiguous weights alone",
         ),
     ],
 )

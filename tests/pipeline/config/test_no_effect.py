@@ -20,11 +20,19 @@ ROOT = Path(__file__).resolve().parents[3]
         ("backend=jax backend.fused=false", "backend.fused=false has no effect on backend=jax."),
         ("backend=jax backend.mode=max-autotune", "=max-autotune has no effect on backend=jax."),
         ("backend=torch backend.mode=max-autotune", "has no effect without backend.compile=true."),
-        ("backend=torch backend.xla_flags.a=1", "backend.xla_flags={'a': 1} has no effect on "),
+        ("backend=torch backend.xla_flags.a=1", "backend.xla_flags={a:1} has no effect on "),
         ("backend=torch accelerator.steps_per_call=4", "=4 has no effect on backend=torch."),
         (
             "backend=torch accelerator=fsdp",
             "accelerator.strategy=fsdp has no effect on one device.",
+        ),
+        (
+            "backend=torch accelerator.sync_batchnorm=false",
+            "accelerator.sync_batchnorm=false has no effect on one device.",
+        ),
+        (
+            "backend=jax accelerator.strategy=ddp schedule.warmup=0 schedule.start=0.5",
+            "schedule.start=0.5 has no effect without schedule.warmup.",
         ),
         ("backend=jax accelerator.matmul_precision=tf32", "=tf32 has no effect on a CPU"),
     ],
@@ -42,8 +50,8 @@ def test_a_key_without_effect_is_named_at_the_start_of_a_run(
 
 def test_nothing_is_said_of_keys_that_a_run_reads(configure):
     read = {
-        "jax": "accelerator=fsdp accelerator.steps_per_call=4 backend.xla_flags.a=1",
-        "torch": "backend.channels_last=true backend.fused=false",
+        "jax": "accelerator=fsdp schedule.start=0.5 accelerator.steps_per_call=4 backend.xla_flags.a=1",
+        "torch": "accelerator.sync_batchnorm=false backend.channels_last=true backend.fused=false",
         "torch_compiled": "backend.mode=max-autotune backend.inductor.freezing=true",
     }
     for backend, overrides in read.items():

@@ -158,5 +158,5 @@ def test_augmenting_vectors_is_refused(configure):
     config = configure("model=linear dataset=line dataset.augment=true")
     vectors = Split({"features": np.zeros((5, 1)), "target": np.zeros((5, 1))})
     data = Data("line", Regression(), vectors, vectors, vectors, {}, {})
-    with pytest.raises(UserError, match=r"dataset\.augment=True: must be false for line"):
+    with pytest.raises(UserError, match=r"dataset\.augment=true: must be false for line"):
         make_batch_plan(config, data)

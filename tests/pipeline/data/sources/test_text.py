@@ -219,5 +219,5 @@ def test_an_unreadable_file_is_reported(load, tmp_path, monkeypatch):
 
 def test_augmenting_text_is_refused(configure, load, tmp_path):
     data = load(path=written(tmp_path / "a.txt", bytes(1000)), length=9)
-    with pytest.raises(UserError, match=r"dataset\.augment=True: must be false for text"):
+    with pytest.raises(UserError, match=r"dataset\.augment=true: must be false for text"):
         make_batch_plan(configure("dataset=text dataset.augment=true"), data)
