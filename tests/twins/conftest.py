@@ -1,5 +1,7 @@
 """Both frameworks in one process, on the CPU."""
 
+import atexit
+import gc
 import os
 from dataclasses import dataclass, replace
 
@@ -19,6 +21,11 @@ from pipeline.storage.run_result import RunResult
 
 # Before JAX touches the first: tests of several devices share the processes of the others.
 jax.config.update("jax_num_cpu_devices", 4)
+# Most of the time of a small program is tracing, and a sixth of that are lines of Python for each operation.
+jax.config.update("jax_traceback_in_locations_limit", 0)
+jax.config.update("jax_traceback_filtering", "off")
+gc.freeze()  # the modules of both frameworks stay: no collection has to walk through them
+atexit.register(gc.unfreeze)  # else nanobind reports leaks
 
 QUIET = "logger=none accelerator=cpu train.log_every=1"
 

@@ -32,17 +32,25 @@ def with_torch(function: Callable, *arrays: np.ndarray) -> Found:
     return value.detach().numpy(), [tensor.grad.numpy() for tensor in tensors]
 
 
-def with_jax(function: Callable, *arrays: np.ndarray) -> Found:
-    """Value of a function of arrays, and its gradients with respect to each of them."""
+def gradients_with_jax(function: Callable, count: int) -> Callable[..., Found]:
+    """Value of a function of `count` arrays, and its gradients by each of them, compiled once."""
 
     @jax.jit
-    @partial(jax.grad, argnums=range(len(arrays)), has_aux=True)
+    @partial(jax.grad, argnums=range(count), has_aux=True)
     def gradients_and_value(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
         value = function(*arrays)
         return (value * weights(value.shape)).sum(), value
 
-    gradients, value = gradients_and_value(*arrays)
-    return np.asarray(value), [np.asarray(gradient) for gradient in gradients]
+    def found(*arrays: np.ndarray) -> Found:
+        gradients, value = gradients_and_value(*arrays)
+        return np.asarray(value), [np.asarray(gradient) for gradient in gradients]
+
+    return found
+
+
+def with_jax(function: Callable, *arrays: np.ndarray) -> Found:
+    """Value of a function of arrays, and its gradients with respect to each of them."""
+    return gradients_with_jax(function, len(arrays))(*arrays)
 
 
 def channels_first(x: torch.Tensor) -> torch.Tensor:

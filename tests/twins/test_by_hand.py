@@ -71,7 +71,7 @@ def by_hand(config):
     return expected
 
 
-@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
 @pytest.mark.parametrize("data", [IMAGES, LINE], ids=["images", "line"])
 def test_one_step_matches_numpy_for_any_evaluation_batch_size(run, configure, data, size):
     overrides = f"{ONE_STEP} {data} train.eval_batch_size={size}"

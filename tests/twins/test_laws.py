@@ -237,14 +237,21 @@ def test_no_file_of_the_core_imports_a_framework_not_even_inside_a_function():
         assert found <= allowed, name
 
 
-@pytest.mark.parametrize(
-    ("package", "others"),
-    [("lightning_impl", {"flax_impl", *JAX}), ("flax_impl", {"lightning_impl", *TORCH})],
-)
+OTHERS = [("lightning_impl", {"flax_impl", *JAX}), ("flax_impl", {"lightning_impl", *TORCH})]
+
+
+@pytest.mark.slow  # the imports of both frameworks
+@pytest.mark.parametrize(("package", "others"), OTHERS)
 def test_a_backend_loads_neither_its_twin_nor_the_other_framework(package, others):
     loaded = loaded_by(f"{package}.backend", *modules(package))
     assert {"pipeline", package} <= loaded
     assert loaded & others == set()
+
+
+@pytest.mark.parametrize(("package", "others"), OTHERS)
+def test_no_file_of_a_backend_imports_the_other_not_even_inside_a_function(package, others):
+    for name in files(package):
+        assert set(imports(ROOT / package / name)) & others == set(), name
 
 
 def test_the_twins_have_the_same_files():

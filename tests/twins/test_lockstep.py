@@ -10,7 +10,8 @@ import pytest
 from asserts import assert_rows_close
 
 FP64 = "train.precision=fp64 train.steps=200 train.batch_size=16 train.eval_every=100steps"
-SHORTER = "train.steps=50 train.eval_every=25steps"
+SHORTER = "train.steps=50 train.eval_every=25steps dataset.limit=160"
+NARROW = {"cnn": "model.channels=[3,4] model.hidden=[8]", "mlp": "model.hidden=[16]"}
 TOLERANCE = 1e-10
 
 MODELS = ("cnn", "simple_cnn", "mlp", "linear")
@@ -59,7 +60,7 @@ COVERING = [
 
 
 def overrides(model, optimizer, schedule, options=""):
-    words = (f"model={model}", OPTIMIZERS[optimizer], f"schedule={schedule}")
+    words = (f"model={model}", NARROW.get(model, ""), OPTIMIZERS[optimizer], f"schedule={schedule}")
     return " ".join((*words, *(OPTIONS[option] for option in options.split())))
 
 
@@ -102,14 +103,17 @@ def test_both_backends_agree_at_each_of_fifty_steps(run, case):
 @pytest.mark.parametrize("model", ["linear", "mlp"])
 def test_both_backends_agree_on_a_regression(run, model):
     torch_run, jax_run = run(
-        f"{FP64} model={model} dataset=line train.batch_size=2 optimizer=sgd optimizer.lr=0.01"
+        f"{FP64} model={model} dataset=line train.batch_size=2 optimizer=sgd optimizer.lr=0.01 "
+        "train.steps=50 train.eval_every=25steps"
     )
     of_the_test = {"test/loss", "test/mse", "test/mae", "test/r2"}
     assert torch_run.rows[-1].keys() == {"step", "perf/seconds", *of_the_test}
     assert_agree(torch_run, jax_run)
 
 
-@pytest.mark.parametrize("data", ["model=cnn dataset.augment=true", "model=linear dataset=line"])
+@pytest.mark.parametrize(
+    "data", ["model=cnn dataset.limit=160 dataset.augment=true", "model=linear dataset=line"]
+)
 def test_both_backends_agree_for_ten_steps_in_float32(run, data):
     torch_run, jax_run = run(f"{data} train.steps=10 train.batch_size=4 train.precision=fp32")
     assert_agree(torch_run, jax_run, tolerance=1e-5, steps=10)
@@ -138,7 +142,7 @@ def test_every_two_settings_are_combined_in_the_covering_table():
 def test_early_stopping_ends_both_backends_after_the_same_evaluation(run):
     torch, jax = run(
         "model=mlp dataset.limit=160 train.batch_size=16 train.epochs=60 train.precision=fp64 "
-        "train.early_stopping=2 optimizer=adamw"
+        "train.early_stopping=2 optimizer=adamw optimizer.lr=0.02"
     )
     assert torch.result.steps == jax.result.steps < 600
     assert torch.result.best.step == jax.result.best.step

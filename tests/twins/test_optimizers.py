@@ -44,7 +44,7 @@ SHAPES = {
     "bn.weight": (3,), "bn.bias": (3,), "scale": (),
 }  # fmt: skip
 KINDS = {"a": "linear", "b": "conv", "bn": "norm"}
-STEPS = 200
+STEPS = 60
 FACTOR = make_schedule(WarmupConfig(warmup=20, final=0.1), STEPS)
 
 OPTIMIZERS = {

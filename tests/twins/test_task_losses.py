@@ -1,6 +1,7 @@
 """Losses of the tasks: their sums by definition, equal on both backends, right for any part of a batch."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -141,30 +142,41 @@ def with_torch(name, batch):
     return np.concatenate([s.detach().numpy().reshape(-1) for s in sums]), weight.grad.numpy()
 
 
-def loss_of_jax(name, batch, counted=None):
-    """Function of the weight that returns the mean loss and the sums over a batch."""
+def loss_of_jax(name):
+    """Function of the weight, a batch, its terms and what counts: the mean loss, and the sums."""
     case = CASES[name]
     _, loss = losses(name, outputs=case.outputs, config=case.config, **case.fields)
-    arrays = {n: jnp.asarray(array) for n, array in batch.items()}
-    terms = task_of(name).count_terms(batch)
 
-    def mean(weight):
-        sums = loss.sums(loss.outputs(case.model, weight, arrays), arrays, counted=counted)
+    def mean(weight, batch, terms, counted=None):
+        sums = loss.sums(loss.outputs(case.model, weight, batch), batch, counted=counted)
         return sums[0] / terms, jnp.concatenate([s.reshape(-1) for s in sums])
 
     return mean
 
 
+@cache
+def compiled_sums(name):
+    """Function of the arguments of `loss_of_jax`, compiled once for batches of one size."""
+    mean = loss_of_jax(name)
+    return jax.jit(lambda *arguments: mean(*arguments)[1])
+
+
+def arguments_of(name, batch):
+    """Weight, batch and terms."""
+    arrays = {n: jnp.asarray(array) for n, array in batch.items()}
+    return jnp.asarray(CASES[name].weight), arrays, float(task_of(name).count_terms(batch))
+
+
 def with_jax(name, batch):
     """Sums over a batch, and the gradient of the mean loss."""
-    differentiated = jax.jit(jax.grad(loss_of_jax(name, batch), has_aux=True))
-    gradient, sums = differentiated(jnp.asarray(CASES[name].weight))
+    differentiated = jax.jit(jax.grad(loss_of_jax(name), has_aux=True))
+    gradient, sums = differentiated(*arguments_of(name, batch))
     return np.asarray(sums), np.asarray(gradient)
 
 
 def sums_with_jax(name, batch, counted=None):
     """Sums over a batch; `counted` is 1 for each sample that counts, 0 for padding."""
-    return np.asarray(jax.jit(loss_of_jax(name, batch, counted))(CASES[name].weight)[1])
+    return np.asarray(compiled_sums(name)(*arguments_of(name, batch), counted))
 
 
 def test_every_task_has_a_case_here():
