@@ -11,6 +11,8 @@ FP64 = (
     "logger=none accelerator=cpu dataset.limit=112 train.batch_size=16 train.precision=fp64 "
     "train.steps=30 train.log_every=4 train.eval_every=5steps"
 )
+# Each evaluation of JAX saves a checkpoint, which takes a tenth of a run's time: for tests that need no more.
+SELDOM = f"{FP64} train.eval_every=10steps"
 EPOCH = 6
 MLP = "model=mlp model.hidden=[16]"
 # All that a checkpoint can hold is in use.

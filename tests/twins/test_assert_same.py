@@ -70,7 +70,7 @@ def test_a_class_and_an_import_path_of_the_same_model_pass(models, right):
     assert verdict.checked["steps"] == 1
 
 
-def test_models_that_part_raise_with_the_verdict_and_its_table(models):
+def test_models_that_part_raise_with_the_verdict_and_its_table(models, warm_processes):
     torch_side, flax_side = models
     with pytest.raises(AssertionError) as caught:
         assert_same(

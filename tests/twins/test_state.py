@@ -120,7 +120,7 @@ def layout_of(model, shape, tokens=False):
     )
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(layer_pairs(), st.sampled_from([np.float32, np.float64]))
 def test_arrays_of_any_layer_convert_there_and_back_bit_for_bit(pair, dtype):
     torch_layer, flax_layer, shape = pair

@@ -9,7 +9,7 @@ import pytest
 import torch
 from asserts import assert_rows_close, parts_of
 from image_folders import write_images
-from short_runs import FP64, MLP
+from short_runs import MLP, SELDOM
 
 from pipeline.config.experiment import BackendConfig
 from pipeline.devices.world import ALONE
@@ -32,7 +32,7 @@ def alone(train, tmp_path):
 
     def run(backend, common, *differing, code=0):
         for number, own in enumerate(differing):
-            assert train(f"alone{number}", backend, f"{FP64} {common} {own}") == code
+            assert train(f"alone{number}", backend, f"{SELDOM} {common} {own}") == code
         return [tmp_path / f"alone{number}" for number in range(len(differing))]
 
     return run
@@ -46,7 +46,7 @@ def together(configure, tmp_path, one_process):
         members = []
         for number, own in enumerate(differing):
             folder = tmp_path / f"together{number}"
-            config = configure(f"{FP64} {common} {own}")
+            config = configure(f"{SELDOM} {common} {own}")
             config = replace(config, backend=BackendConfig(name=backend))
             config = replace(config, resume=str(folder)) if resume else config
             members.append(Member(config, folder, own, "", (own,)))
@@ -93,9 +93,8 @@ OWN_LOSS = (
 CASES = {
     "an MLP with other rates, decays and schedules": (
         MLP,
-        "seed=0 optimizer.lr=0.01 optimizer.weight_decay=0",
+        "seed=0 optimizer.lr=0.01 optimizer.weight_decay=0 optimizer.eps=1e-4 schedule=constant",
         "seed=1 optimizer.weight_decay=0.2 schedule=plateau schedule.patience=0",
-        "seed=2 optimizer.eps=1e-4 schedule=constant",
     ),
     "all that a checkpoint can hold": (
         f"{MLP} train.ema=0.9 train.accumulate=2 dataset.augment=true dataset.crop_padding=1",
@@ -161,8 +160,12 @@ SLOW = (
 )
 
 
-AT_ONCE = [
-    pytest.param(backend, case, marks=[pytest.mark.slow] if case in SLOW else [])
+AT_ONCE = [  # of own losses, what torch cannot map is refused below
+    pytest.param(
+        backend,
+        case,
+        marks=[pytest.mark.slow] * (case in SLOW or (backend, case) == ("jax", "an own loss")),
+    )
     for backend in BACKENDS
     for case in CASES
     if (backend, case) != ("torch", "dropout")  # it runs one by one
@@ -181,10 +184,10 @@ def test_runs_that_train_at_once_are_those_of_each_alone(backend, case, alone, t
 def test_interrupted_runs_resume_together_and_alone(backend, alone, together, train, tmp_path):
     seeds, stopped = ("seed=0", "seed=1", "seed=2"), f"{MLP} train.stop_after=13"
     together(backend, stopped, *seeds[:2], code=130)
-    assert train("together2", backend, f"{FP64} {stopped} {seeds[2]}") == 130
+    assert train("together2", backend, f"{SELDOM} {stopped} {seeds[2]}") == 130
     shutil.copytree(tmp_path / "together0", tmp_path / "by_itself")
     found = together(backend, MLP, *seeds, resume=True)
-    resumed = f"{FP64} {MLP} {seeds[0]} resume={tmp_path / 'by_itself'}"
+    resumed = f"{SELDOM} {MLP} {seeds[0]} resume={tmp_path / 'by_itself'}"
     assert train("by_itself", backend, resumed) == 0
     assert_same_run(tmp_path / "by_itself", found[0])
     for one, other in zip(found, alone(backend, MLP, *seeds), strict=True):
@@ -206,25 +209,23 @@ def test_a_run_that_diverges_or_stops_early_leaves_the_others_alone(backend, alo
     assert "train/loss is nan" in failed.error
     *_, last, _ = read_metrics(found[3] / "metrics.jsonl")  # of the training; then comes the test
     assert failed.seconds["total"] < last["perf/seconds"], "it does not wait for the others"
-    others = [run for run in range(4) if run != 1]
-    for number, other in zip(
-        others, alone(backend, common, *(runs[n] for n in others)), strict=True
-    ):
+    later = (2, 3)  # after the one that is taken out
+    for number, other in zip(later, alone(backend, common, *(runs[n] for n in later)), strict=True):
         assert_same_run(found[number], other)
     assert RunFolder(found[2]).result.steps < 30, "it has stopped early"
-    assert [RunFolder(found[n]).result.vectorized for n in others] == [4, 4, 4]
+    assert [RunFolder(found[n]).result.vectorized for n in (0, *later)] == [4, 4, 4]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_runs_that_do_not_fit_into_memory_train_in_parts(
     backend, together, alone, monkeypatch, capsys
 ):
-    seeds = ("seed=0", "seed=1", "seed=2")
+    seeds = ("seed=0", "seed=1")
     monkeypatch.setenv("TANDEM_PROGRESS", "plain")
     memory = f"{PACKAGES[backend]}.vectorized.steps.free_memory"
     monkeypatch.setattr(memory, lambda: 0)
     found = together(backend, f"{MLP} train.steps=5", *seeds)
-    assert "memory is enough for 1 of 3 runs at once" in capsys.readouterr().out
+    assert "memory is enough for 1 of 2 runs at once" in capsys.readouterr().out
     for one, other in zip(found, alone(backend, f"{MLP} train.steps=5", *seeds), strict=True):
         assert_same_run(one, other)
 
