@@ -41,7 +41,8 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
         return [*rest, resume]
     rest = [argument for argument in rest if not argument.startswith(RUN_FOLDER)]
     names = [one.removeprefix("name=").strip("'\"") for one in rest if one.startswith("name=")]
-    if names and (OUTPUTS / names[-1]).resolve() != run.resolve():
+    folder = (OUTPUTS / names[-1]).resolve() if names else None  # of the run, or of its sweep
+    if folder and folder not in (run.resolve(), run.resolve().parent):
         print(f"name={names[-1]} has no effect: a run resumes in its own folder, {run}")
     # Hydra would replace the files in .hydra even if the command is refused.
     return [*rest, resume, f"{RUN_FOLDER}{quoted(run)}", "hydra.output_subdir=null"]

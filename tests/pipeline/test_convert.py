@@ -20,6 +20,7 @@ from pipeline.convert.__main__ import main
 from pipeline.data.data_spec import data_spec, placeholder_data
 from pipeline.digest import digest
 from pipeline.errors import UserError
+from pipeline.run import unfinished_runs
 from pipeline.run.transfer import check_optimizer
 from pipeline.run.unfinished_runs import resumed_arguments
 from pipeline.storage.checkpoints import BrokenCheckpoint, check_shapes
@@ -233,7 +234,7 @@ def test_bad_input_gets_one_message_and_creates_no_file(
 
 
 def test_a_run_resumes_in_its_own_folder_but_on_another_backend_in_a_new_one(
-    configure, tmp_path, capsys
+    configure, tmp_path, capsys, monkeypatch
 ):
     RunFolder(tmp_path).identify(configure("backend=torch"))
     asked = [f"resume={tmp_path}", "name=second"]
@@ -242,6 +243,10 @@ def test_a_run_resumes_in_its_own_folder_but_on_another_backend_in_a_new_one(
     assert f"name=second has no effect: a run resumes in its own folder, {tmp_path}" in (
         capsys.readouterr().out
     )
+    # As a job of a sweep, whose name that is.
+    monkeypatch.setattr(unfinished_runs, "OUTPUTS", tmp_path.parent.parent)
+    resumed_arguments([asked[0], f"name={tmp_path.parent.name}"])
+    assert capsys.readouterr().out == ""
     assert own in resumed_arguments([*asked, "backend=torch"])
     assert resumed_arguments([*asked, "backend=jax"]) == [
         "name=second", "backend=jax", f"resume='{tmp_path}'",
