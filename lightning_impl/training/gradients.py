@@ -17,7 +17,7 @@ def clip_gradients(
 ) -> torch.Tensor | None:
     """Scale gradients to `train.clip_norm`, or clamp them to `train.clip_value`.
 
-    Return their norm before that; None if it is neither needed nor clipped by.
+    Return their norm before clipping; None without `train.clip_norm`, unless `needs_norm`.
     """
     norm = None
     if train.clip_norm is not None:

@@ -1,4 +1,4 @@
-"""Matches of arrays such as new biases, all zero, by the axes of the matrices that are matched."""
+"""Matches of arrays whose values say nothing, as biases of zeros do, by the matrices beside them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Part:
-    """Elements along axes of a right matrix that are along axes of one left array."""
+    """Those elements along some axes of a right matrix that come from one left matrix."""
 
-    matrix: str  # left
-    rows: np.ndarray  # mask of the right elements
-    shape: Shape  # of the left axes
-    index: tuple[np.ndarray, ...]  # along these, of each right element
+    matrix: str  # the left one
+    rows: np.ndarray  # mask of the elements, along the right axes
+    shape: Shape  # of the left axes along which they lie
+    index: tuple[np.ndarray, ...]  # of each element, along each of the left axes
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Some axes of a right matrix, and what they are on the left side."""
+    """Some axes of a right matrix, and the left axes that their elements come from."""
 
     matrix: str
     shape: Shape
@@ -116,7 +116,7 @@ class Vectors:
                 scores.append(score)
             if min(scores) < 0 or len(np.unique(ours)) < len(ours):
                 continue
-            # In another order than the left one only if what comes later says so.
+            # In another order than on the left only if later steps of the recordings agree with it.
             if is_beside or not axes.is_whole or agree_later(self.left, self.right, ours, theirs):
                 yield float(np.mean(scores)) + _nearness(axes.matrix, name), ours
 

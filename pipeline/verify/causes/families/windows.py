@@ -60,7 +60,7 @@ def _candidate(ours: Flow, theirs: Flow, places: tuple[int, int], window: Window
 
 
 def _difference(mine: Window, other: Window):  # noqa: ANN202
-    """Name what two windows differ in, with a function that words it."""
+    """Return the first property in which two windows differ, and a function that describes it."""
     kinds = {"mean", "sum"}
     if mine.kind != other.kind and not {mine.kind, other.kind} <= kinds:
         names = {"max": "max pooling", "mean": "average pooling", "sum": "average pooling"}
