@@ -147,6 +147,8 @@ def unlike(found: Sequence[Conditions], group: str = "backend") -> str:
     ]
     hint = f"; {group}=torch_compiled compiles torch, too" * (EAGER in last and "mode" in differing)
     sentence = f"not like with like: {', '.join(parts)}{hint}"
+    if "mode" in differing:
+        sentence = sentence.replace(" trained ", " and trained ")
     return sentence.replace("ran eager", "ran in eager mode")
 
 

@@ -38,8 +38,10 @@ def answer(bench: Bench, precision: str, phase: str) -> str:
     start = f"{precision}: at batch {batch} "
     clear = {name: gain for name, gain in known.items() if gain.low > 1}
     if not clear:
+        factors = {name: times(gain.inverse, ends=", {} to {}") for name, gain in known.items()}
         also = " or ".join(
-            f"{name} ({times(gain.inverse, ends=', {} to {}')})" for name, gain in known.items()
+            f"{name} ({factor.replace('times', 'times as fast')})"
+            for name, factor in factors.items()
         )
         text = f"{start}no difference is shown between {best} and {also} in {noun(phase)}"
         return "; ".join([text, *(failures(bench, precision) if phase == TRAIN else [])]) + "."

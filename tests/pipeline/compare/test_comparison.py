@@ -155,6 +155,13 @@ def test_runs_that_trained_at_once_are_not_like_those_of_the_other_backend_alone
     write_run("jax", "backend=jax", result={"vectorized": 4})
     told = unlike(conditions(comparison([tmp_path]).records))
     assert told.endswith("torch_compiled trained one run at a time, jax trained 4 runs at once")
+    write_run("pair/torch", "backend=torch")
+    write_run("pair/jax", "backend=jax", result={"vectorized": 4})
+    told = unlike(conditions(comparison([tmp_path / "pair"]).records))
+    assert (
+        "torch ran in eager mode and trained one run at a time, jax ran compiled and trained"
+        in told
+    )
 
 
 def test_what_a_run_took_is_told_instead_of_what_was_asked_for(write_run, tmp_path):
