@@ -40,6 +40,7 @@ from pipeline.config.optimizers import OwnOptimizerConfig, SGDConfig
 from pipeline.errors import UserError
 from pipeline.rng import seed_global_generators
 from pipeline.run.backends import LayerTimes, Test, Tested
+from pipeline.run.continuation import carry_best
 from pipeline.run.experiment import Experiment
 from pipeline.run.start.pretrained import start_from
 from pipeline.storage.checkpoints import Checkpoint, check_shapes, first_readable
@@ -126,6 +127,7 @@ def _start_state(
         )
         state = content["state"]
         experiment.recorder.restore(resume.step, RecorderState.from_json(content["recorder"]))
+        carry_best(experiment, resume, device)
     return state, layout
 
 

@@ -29,6 +29,7 @@ from lightning_impl.vectorized.loop import Member, train_members
 from pipeline.config.models import Initializer
 from pipeline.rng import key_words, seed_global_generators
 from pipeline.run.backends import LayerTimes, Test, Tested
+from pipeline.run.continuation import carry_best
 from pipeline.run.experiment import Experiment
 from pipeline.run.start import initial_values as values
 from pipeline.run.start.pretrained import start_from
@@ -92,17 +93,21 @@ def _start_state(experiment: Experiment, device: Device) -> tuple[TrainingModule
     A whole checkpoint on each process: it is kept only until Lightning has restored it.
     """
     module = build(experiment, device)
-    content = None
+    content = resume = None
     if experiment.imported:
         content = _import_all(experiment, device, experiment.imported, module)
     elif experiment.resume:
         read = partial(read_checkpoint, template=module)
-        _, content = first_readable(experiment.resume, read, experiment.recorder.progress.message)
+        resume, content = first_readable(
+            experiment.resume, read, experiment.recorder.progress.message
+        )
     if content:
         # Lightning restores the state too, but only after the digest of the starting state is taken.
         module.load_state_dict(content["state_dict"], strict=True)
         recorder_state = RecorderState.from_json(content["recorder"])
         experiment.recorder.restore(content["global_step"], recorder_state)
+        if resume:
+            carry_best(experiment, resume, device)
     return module, CheckpointFiles(content)
 
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.child_command import RUN_FOLDER, run_command
+from pipeline.child_command import run_command
 from pipeline.errors import RunFailed
 from pipeline.job_context import job_context
-from pipeline.run.unfinished_runs import OUTPUTS, resumed_arguments
+from pipeline.run.unfinished_runs import OUTPUTS, named_folder, resumed_arguments
 from tandem.experiment import Experiment, compose
 from tandem.finished import Run, load
 
@@ -43,11 +43,7 @@ def run(experiment: Experiment | str, *overrides: str, quiet: bool = False) -> R
 
 def folder_of(arguments: Sequence[str]) -> Path:
     """Return the folder in which a run will be: as the config says, by name or time."""
-    given = {key: value for key, _, value in (word.partition("=") for word in arguments)}
-    if folder := given.get(RUN_FOLDER[:-1], "").strip("'\""):
-        return Path(folder)
-    name = given.get("name", "").strip("'\"")
-    return OUTPUTS / (name or f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
+    return named_folder(arguments) or OUTPUTS / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
 
 
 def follow(command: Sequence[str], quiet: bool) -> tuple[int, list[str]]:

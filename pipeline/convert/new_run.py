@@ -16,9 +16,10 @@ from pipeline.data import sources
 from pipeline.digest import digest
 from pipeline.errors import UserError
 from pipeline.run.backends import BACKENDS
+from pipeline.run.continuation import carry_history
 from pipeline.run.resume import composed_of, overlaid, overridden_keys, read_identity
 from pipeline.run.start.pair_names import provide_names
-from pipeline.run.transfer import carry_history, import_run
+from pipeline.run.transfer import import_run
 from pipeline.storage import checkpoints
 from pipeline.storage.portable_file import SUFFIX, PortableCheckpoint
 from pipeline.storage.portable_state import STATISTICS

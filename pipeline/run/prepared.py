@@ -60,7 +60,8 @@ class Prepared:
     def write_identity(self) -> None:
         """Write `run.json`, and remove the result of an earlier run in the folder."""
         if self.world.is_main:
-            RunFolder(self.job.folder).identify(self.config, data_spec(self.plan.data))
+            resumed = self.resume[0].run if self.resume else None
+            RunFolder(self.job.folder).identify(self.config, data_spec(self.plan.data), resumed)
             if self.job.merged is not None:
                 composed = self.job.folder / ".hydra/config.yaml"
                 composed.parent.mkdir(exist_ok=True)

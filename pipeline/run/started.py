@@ -14,6 +14,7 @@ from pipeline.errors import Interrupted
 from pipeline.loggers.progress import Progress
 from pipeline.loggers.tracker import Tracker
 from pipeline.run.banner import to_run_error
+from pipeline.run.continuation import carry_history
 from pipeline.run.experiment import Experiment, Job
 from pipeline.run.prepared import Prepared
 from pipeline.run.preview_inputs import InputPreview
@@ -23,7 +24,7 @@ from pipeline.run.recording.stopwatch import Stopwatch
 from pipeline.run.start.initial_values import backend_of_values
 from pipeline.run.start.pair_names import provide_names
 from pipeline.run.start.pretrained import weights_of
-from pipeline.run.transfer import export_with_history, make_initial, on_all_ranks
+from pipeline.run.transfer import export_to_resume, make_initial, on_all_ranks
 from pipeline.storage.checkpoints import check_run_folder, deleted_folder, run_of
 from pipeline.storage.names_path import is_auto
 from pipeline.storage.portable_file import PortableCheckpoint
@@ -115,17 +116,20 @@ def begin(
         device_count=device.devices,
         fallback=device.fallback or None,
     )
-    is_of_other_backend = bool(resume) and resume[0].backend != config.backend.name
-    starts_now = is_new or is_of_other_backend
+    is_elsewhere = bool(resume) and resume[0].run.resolve() != job.folder.resolve()
+    starts_now = is_new or is_elsewhere
     provide_names_of(prepared)
     if starts_now:
         prepared.write_identity()
     imported: Sequence[PortableCheckpoint] = []
     resumed_step = resume[0].step if resume else None
-    if is_of_other_backend:
-        result = replace(result, resumed_from=str(resume[0].path))
-        imported = export_with_history(resume, config, job.folder, device, prepared.world)
+    if resume and resume[0].backend != config.backend.name:
+        imported = export_to_resume(resume, config, job.folder, device, prepared.world)
         resumed_step = imported[-1].state.step
+    if resumed_step is not None and is_elsewhere:
+        result = replace(result, resumed_from=str(resume[0].path))
+        if prepared.world.is_main:
+            carry_history(resume[0].run, job.folder, resumed_step, config.logger)
 
     starts_fresh = config.mode is Mode.train and not resume
     initial = made_by_other_backend(prepared) if starts_fresh else None

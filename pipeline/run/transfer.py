@@ -14,14 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.config.experiment import Config
-from pipeline.config.loggers import LoggerConfig
 from pipeline.config.optimizers import OwnOptimizerConfig
 from pipeline.data.data_spec import data_spec
 from pipeline.data.dataset import Data
 from pipeline.devices.world import World, single_process_environment
 from pipeline.errors import UserError, failure
-from pipeline.loggers.media_files import FOLDER as MEDIA
-from pipeline.loggers.metrics_file import MetricsFile
 from pipeline.run.backends import Device
 from pipeline.run.resume import check_same_optimizer, weights_alone
 from pipeline.run.start.pair_names import copy_names
@@ -118,24 +115,6 @@ def check_optimizer(portable: PortableCheckpoint, config: Config) -> None:
         check_same_optimizer(portable.source, saved, config.optimizer.name)
 
 
-def carry_history(source: Path, folder: Path, step: int, loggers: LoggerConfig) -> None:
-    """Copy what a run has logged up to `step` into the folder of its continuation, for a whole curve.
-
-    W&B is logged again from `metrics.jsonl`. `loggers` are the continuation's.
-    """
-    names = ["metrics.jsonl", MEDIA]
-    names += [loggers.csv.file] if loggers.csv else []
-    names += [loggers.tensorboard.folder] if loggers.tensorboard else []
-    for name in names:
-        if (source / name).is_dir():
-            shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
-        elif (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
-    metrics = MetricsFile(folder / "metrics.jsonl")
-    metrics.rewind(step)
-    metrics.finish(0, {})
-
-
 def _run_worker(*arguments: str) -> None:
     """Run `run.transfer_worker`; raises the UserError that it reports."""
     command = [sys.executable, "-P", "-m", "pipeline.run.transfer_worker", *arguments]
@@ -147,17 +126,14 @@ def _run_worker(*arguments: str) -> None:
         raise failure(child, command)
 
 
-def export_with_history(
+def export_to_resume(
     found: Sequence[Checkpoint], config: Config, folder: Path, device: Device, world: World
 ) -> list[PortableCheckpoint]:
-    """Export a run of another backend, and copy its logs into the folder of its continuation.
+    """Export a run of another backend, to continue it.
 
     `found` are the checkpoints of that run, best choice first; `config` and `folder` are of the
     continuation.
     """
     portables = on_all_ranks(partial(export_run, found, "resume", folder), folder, device, world)
-    last = portables[-1]
-    check_optimizer(last, config)
-    if world.is_main:
-        carry_history(last.source.parent.parent, folder, last.state.step, config.logger)
+    check_optimizer(portables[-1], config)
     return portables

@@ -19,8 +19,8 @@ OUTPUTS = Path("outputs")
 def resumed_arguments(arguments: list[str]) -> list[str]:
     """Return the command line with `resume=auto` or `resume=PATH` replaced by the run and its folder.
 
-    Hydra must know the folder before it starts. A run resumes in its own folder, on another backend in
-    a new one.
+    Hydra must know the folder before it starts. A run resumes in its own folder, unless `name=` or
+    `hydra.run.dir=` names another, or another backend continues it: that needs a new one.
     """
     asked = [argument for argument in arguments if argument.startswith("resume=")]
     if not asked or asked[-1] in ("resume=null", "resume="):
@@ -39,11 +39,13 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     options = [value.removeprefix("backend=").strip("'\"") for value in named]
     if options and options[-1].removesuffix(COMPILED) != backend:
         return [*rest, resume]
+    folder, own = named_folder(rest), run.resolve()
+    if folder and folder.resolve() not in (
+        own,
+        own.parent,
+    ):  # that of a sweep, of which it is a job
+        return [*rest, resume]
     rest = [argument for argument in rest if not argument.startswith(RUN_FOLDER)]
-    names = [one.removeprefix("name=").strip("'\"") for one in rest if one.startswith("name=")]
-    folder = (OUTPUTS / names[-1]).resolve() if names else None  # of the run, or of its sweep
-    if folder and folder not in (run.resolve(), run.resolve().parent):
-        print(f"name={names[-1]} has no effect: a run resumes in its own folder, {run}")
     # Hydra would replace the files in .hydra even if the command is refused.
     return [*rest, resume, f"{RUN_FOLDER}{quoted(run)}", "hydra.output_subdir=null"]
 
@@ -53,14 +55,21 @@ def is_sweep(arguments: Sequence[str]) -> bool:
     return any(argument in ("-m", "--multirun", "hydra.mode=MULTIRUN") for argument in arguments)
 
 
+def named_folder(arguments: Sequence[str]) -> Path | None:
+    """Return the folder that a command line names for its run; None if it names none."""
+    named = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
+    if folder := named.get(RUN_FOLDER[:-1], "").strip("'\""):
+        return Path(folder)
+    name = named.get("name", "").strip("'\"")
+    return OUTPUTS / name if name not in ("", "null") else None
+
+
 def find_unfinished_run(arguments: list[str]) -> Path | None:
     """Find the run for `resume=auto`: the named one, or without a name the newest of the same experiment.
 
     None if it has no checkpoint.
     """
-    named = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
-    if "hydra.run.dir" in named or "name" in named:
-        run = Path((named.get("hydra.run.dir") or f"{OUTPUTS}/{named['name']}").strip("'\""))
+    if run := named_folder(arguments):
         for torn in torn_checkpoints_of(run):
             print(f"{run}: its first save, {torn.path.name}, was cut off")
         return run if checkpoints_of(run) else None

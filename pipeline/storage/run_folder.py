@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,14 +105,19 @@ class RunFolder:
             return job != os.environ.get("SLURM_JOB_ID") and is_in_slurm_queue(job)
         return identity.process.is_running_elsewhere
 
-    def identify(self, config: Config, data: "DataSpec | None" = None) -> None:
-        """Write `run.json`, with the data spec if it is known; remove the result of an earlier part."""
-        earlier = self.identity or RunIdentity()
-        own = signature(config)
-        signatures = dict.fromkeys([*earlier.earlier_signatures, earlier.signature or own])
+    def identify(
+        self, config: Config, data: "DataSpec | None" = None, resumed: Path | None = None
+    ) -> None:
+        """Write `run.json`, with the data spec if it is known; remove the result of an earlier part.
+
+        `resumed` is the folder of the run that this one continues: its checkpoints may come along.
+        """
+        known = [self.identity, RunFolder(resumed).identity if resumed else None]
+        lines = [(*one.earlier_signatures, one.signature or "") for one in known if one]
+        own, signatures = signature(config), dict.fromkeys(chain(*lines))
         identity = RunIdentity(
             signature=own,
-            earlier_signatures=[other for other in signatures if other != own],
+            earlier_signatures=[other for other in signatures if other not in (own, "")],
             wandb_id=self.wandb_id(),
             process=ProcessIdentity.current(),
             slurm_job=os.environ.get("SLURM_JOB_ID"),

@@ -51,7 +51,8 @@ class RunIdentity:
     """Identity of a run."""
 
     signature: str | None = None
-    earlier_signatures: Sequence[str] = ()  # before keys were overridden when the run was resumed
+    # Before it was resumed with other keys, or in another folder.
+    earlier_signatures: Sequence[str] = ()
     wandb_id: str | None = None  # the same after each resume
     process: ProcessIdentity = ProcessIdentity()  # that started the run
     slurm_job: str | None = None  # of that process, if Slurm started it

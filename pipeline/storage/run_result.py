@@ -30,7 +30,7 @@ class RunResult:
     devices: str | None = None
     device_count: int | None = None
     fallback: str | None = None  # why `accelerator=auto` took the CPU of a machine with GPUs
-    resumed_from: str | None = None  # checkpoint of another backend that the run started from
+    resumed_from: str | None = None  # checkpoint of another run, which this one continues
     converted_from: str | None = None  # source of a run that `pipeline.convert` made
     interrupted_by: str | None = None  # name of the signal that stopped the run, if it was one
     look: str | None = None  # path of the picture of `mode=look`

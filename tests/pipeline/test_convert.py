@@ -20,7 +20,6 @@ from pipeline.convert.__main__ import main
 from pipeline.data.data_spec import data_spec, placeholder_data
 from pipeline.digest import digest
 from pipeline.errors import UserError
-from pipeline.run import unfinished_runs
 from pipeline.run.transfer import check_optimizer
 from pipeline.run.unfinished_runs import resumed_arguments
 from pipeline.storage.checkpoints import BrokenCheckpoint, check_shapes
@@ -233,24 +232,25 @@ def test_bad_input_gets_one_message_and_creates_no_file(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_resumes_in_its_own_folder_but_on_another_backend_in_a_new_one(
-    configure, tmp_path, capsys, monkeypatch
+def test_a_run_resumes_in_its_own_folder_unless_another_or_another_backend_is_named(
+    configure, tmp_path, monkeypatch
 ):
-    RunFolder(tmp_path).identify(configure("backend=torch"))
-    asked = [f"resume={tmp_path}", "name=second"]
-    own = f"hydra.run.dir='{tmp_path}'"
-    assert own in resumed_arguments(asked)
-    assert f"name=second has no effect: a run resumes in its own folder, {tmp_path}" in (
-        capsys.readouterr().out
-    )
-    # As a job of a sweep, whose name that is.
-    monkeypatch.setattr(unfinished_runs, "OUTPUTS", tmp_path.parent.parent)
-    resumed_arguments([asked[0], f"name={tmp_path.parent.name}"])
-    assert capsys.readouterr().out == ""
-    assert own in resumed_arguments([*asked, "backend=torch"])
-    assert resumed_arguments([*asked, "backend=jax"]) == [
-        "name=second", "backend=jax", f"resume='{tmp_path}'",
-    ]  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    run = Path("outputs/first")
+    RunFolder(run).identify(configure("backend=torch"))
+    asked, resume = f"resume={run}", f"resume='{run}'"
+    own = [resume, f"hydra.run.dir='{run}'", "hydra.output_subdir=null"]
+    assert resumed_arguments([asked]) == own
+    assert resumed_arguments([asked, "backend=torch"]) == ["backend=torch", *own]
+    assert resumed_arguments([asked, "name=first"]) == ["name=first", *own]
+    # As a job of a sweep, which has the name of the sweep, resumes.
+    job = ["name=sweep", f"hydra.run.dir='{tmp_path / run}'"]
+    assert resumed_arguments([asked, *job]) == ["name=sweep", *own]
+    RunFolder(Path("outputs/sweep/0")).identify(configure("backend=torch"))
+    asked_of_job = ["resume=outputs/sweep/0", "name=sweep"]
+    assert "hydra.run.dir='outputs/sweep/0'" in resumed_arguments(asked_of_job)
+    for other in (["name=second"], ["hydra.run.dir='second'"], ["backend=jax"]):
+        assert resumed_arguments([asked, *other]) == [*other, resume]
 
 
 def test_slots_of_another_optimizer_are_refused(configure, run):

@@ -56,6 +56,29 @@ def test_testing_a_completed_run_reports_which_checkpoint_it_used_and_why(
 
 
 @BOTH
+def test_a_run_that_resumes_in_another_folder_takes_its_logs_and_best_checkpoint_along(
+    train, tmp_path, capsys, backend
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train("whole", backend, BEST_AT_FIRST) == 0
+    assert train("first", backend, f"{BEST_AT_FIRST} train.stop_after=13") == 130
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    other_signature = f"{BEST_AT_FIRST} train.early_stopping=99"
+    assert train("second", backend, f"{other_signature} resume={first}") == 0
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
+    assert lines(second) == lines(tmp_path / "whole")
+    whole, result = RunFolder(tmp_path / "whole").result, RunFolder(second).result
+    assert (result.best.step, result.best.value) == (5, whole.best.value)
+    assert result.best.checkpoint == str(checkpoint_of_step(second, 5).path)
+    assert result.resumed_from == str(checkpoint_of_step(first, 13).path)
+    assert result.test == whole.test
+    assert sorted(one.step for one in checkpoints_of(second)) == [5, 25, 30]
+    capsys.readouterr()
+    assert train("tested", backend, f"{BEST_AT_FIRST} mode=test checkpoint={second}") == 0
+    assert f"testing {result.best.checkpoint} (the best: " in capsys.readouterr().out
+
+
+@BOTH
 def test_a_checkpoint_of_another_run_is_refused(train, tmp_path, backend):
     short = f"{FP64} {MLP} train.stop_after=12"
     for seed in (0, 1):
