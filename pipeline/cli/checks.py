@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NoReturn, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from pipeline.config.checks.hydra_errors import to_user_error
 from pipeline.config.checks.open_keys import check_open_keys
@@ -36,9 +36,10 @@ class CheckBeforeRun(Callback):
             own = copy(config)
             with open_dict(own):
                 own.pop("hydra")
-            overrides = OmegaConf.to_container(config.hydra.overrides.task)  # `${…}` as it is given
-            assert isinstance(overrides, list)
-            checked = checked_config(own, [str(override) for override in overrides])
+            given = config.hydra.overrides
+            checked = checked_config(own, as_given(given.task))
+            if not job_context().name:
+                check_single_run(checked[0], as_given(given.hydra))
             if find_world().is_main:
                 resume.check_folder_is_free(checked[0], folder)
             CheckBeforeRun.checked = checked
@@ -63,6 +64,11 @@ def output_folder(config: DictConfig) -> Path:
         config.hydra.runtime.output_dir = folder
     HydraConfig.instance().set_config(config)
     return Path(folder)
+
+
+def as_given(overrides: ListConfig) -> list[str]:
+    """Return overrides with `${…}` as it is given."""
+    return [str(override) for override in cast("list", OmegaConf.to_container(overrides))]
 
 
 def require_folder(key: str, folder: object) -> str:
@@ -98,15 +104,25 @@ def checked_config(composed: DictConfig, overrides: Sequence[str]) -> tuple[Conf
     return config, composed
 
 
-def check_mode(config: Config) -> None:
-    """Check that `mode=test` and `checkpoint` are set together, and that keys of a sweep are of one."""
+def check_single_run(config: Config, hydra: Sequence[str]) -> None:
+    """Refuse what is of a sweep alone; `hydra` are the overrides of Hydra's own config."""
+
+    def refuse(key: str, value: str, fact: str, hint: str) -> NoReturn:
+        raise UserError(key, value, problem=f"{fact}, and this is no sweep", hint=hint)
+
+    for key, _, value in (override.partition("=") for override in hydra):
+        if key.lstrip("+") in ("hydra/launcher", "hydra/sweeper"):
+            refuse(key, value, "it starts the jobs of a sweep", "Add -m.")
     if config.sweep.dry_run:
         hint = "Add -m, or see the config of a run with --cfg=job."
-        problem = "a dry run shows the jobs of a sweep, and this is no sweep"
-        raise UserError("sweep.dry_run", "true", problem=problem, hint=hint)
-    if config.sweep.vectorize and job_context().name is None:
-        problem = "jobs of a sweep train at once, and this is no sweep"
-        raise UserError("sweep.vectorize", "true", problem=problem, hint="Add -m, or leave it out.")
+        refuse("sweep.dry_run", "true", "a dry run shows the jobs of a sweep", hint)
+    if config.sweep.vectorize:
+        hint = "Add -m, or leave it out."
+        refuse("sweep.vectorize", "true", "jobs of a sweep train at once", hint)
+
+
+def check_mode(config: Config) -> None:
+    """Check that `mode=test` and `checkpoint` are set together."""
     given = config.checkpoint
     if config.mode is Mode.test:
         allowed = "a run or a checkpoint when mode=test"

@@ -22,7 +22,6 @@ from pipeline.cli.help import help_text
 from pipeline.config.checks.hydra_errors import explain, to_user_error
 from pipeline.config.checks.validate import (
     check_arguments,
-    check_single_run,
     flags_first,
     quote_paths,
 )
@@ -77,8 +76,6 @@ def command_line(job: Callable[[], None]) -> int:
         sys.argv[1:] = flags_first(sys.argv[1:])
         publish(replace(job_context(), swept=swept_keys(sys.argv[1:])))
         sys.argv[1:] = resumed_arguments(resume_if_restarted(sys.argv[1:]))
-        if not job_context().name:
-            check_single_run(sys.argv[1:])
         sys.argv[1:] = arguments_of_rank(sys.argv[1:], world)
         job()
         if _refusal:

@@ -102,7 +102,9 @@ class SweepJob:
     def print_failure(self) -> None:
         """Print the first line of the error in the job's result."""
         result = RunFolder(self.folder).result
-        error = str(result and result.error).partition("\n")[0]
+        # Without an error, it is of a run that this command has refused to touch.
+        error = (result and result.error) or "its message is above"
+        error = error.partition("\n")[0]
         self.print(f"failed: {error}", file=sys.stderr)
 
 

@@ -65,21 +65,6 @@ def quote_paths(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def check_single_run(arguments: Sequence[str]) -> None:
-    """Refuse a launcher or a sweeper in the arguments of a single run, which would start here all the same.
-
-    Raises:
-        UserError: one of them is set without `-m`.
-    """
-    parsed = get_args_parser().parse_intermixed_args(list(arguments))
-    if parsed.multirun or any(one.startswith("hydra.mode=") for one in parsed.overrides):
-        return
-    for override in OverridesParser.create().parse_overrides(parsed.overrides):
-        if (key := str(override.key_or_group)) in ("hydra/launcher", "hydra/sweeper"):
-            problem = "it starts the jobs of a sweep, and this is no sweep"
-            raise UserError(key, override.get_value_string(), problem=problem, hint="Add -m.")
-
-
 def flags_first(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with Hydra's flags before the overrides, as its parser requires."""
     overrides = get_args_parser().parse_intermixed_args(list(arguments)).overrides
