@@ -24,8 +24,8 @@ bench: $(INSTALLED)  ## what is claimed about speed
 	$(BIN)/python benchmarks/overhead.py $(ARGS)
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/codespell
 	$(BIN)/pyrefly check --summary=none
 
