@@ -37,7 +37,7 @@ def without_effect(config: Config, device: str) -> list[str]:
 
 
 def _set_keys(config: Config) -> Iterator[tuple[str, object]]:
-    """Yield the keys of `backend`, `accelerator` and a warm-up that are not at their defaults, with plain values."""
+    """Yield keys of `backend`, `accelerator` and a warm-up that are not at their defaults, and values."""
     for group, node, schema in (
         ("backend", config.backend, BackendConfig),
         ("accelerator", config.accelerator, AcceleratorConfig),

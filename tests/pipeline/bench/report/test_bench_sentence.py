@@ -153,7 +153,8 @@ def test_no_difference_is_claimed_where_none_is_shown():
     made = bench(measured("torch", 64, [1.0, 2.0] * 3), measured("jax", 64, [2.0, 1.0] * 3))
     text = answer(made, "fp32", INFER)
     assert text == (
-        "fp32: at batch 64 no difference is shown between jax and torch (1 times as fast, 0.5 to 2) in inference."
+        "fp32: at batch 64 no difference is shown between jax and torch (1 times as fast, 0.5 to 2) "
+        "in inference."
     )
     made = bench(*made.measured, measured("torch_compiled", 64, [4.0, 4.0] * 3))
     assert answer(made, "fp32", TRAIN) == (
