@@ -12,10 +12,12 @@ import numpy as np
 from pipeline.config.datasets import DatasetConfig
 from pipeline.data.dataset import Rows, Split
 from pipeline.data.sample_order import SampleOrder
-from pipeline.data.stratified_order import stratified_order
+from pipeline.data.stratified_order import stratified_rows
 from pipeline.errors import UserError
 
 SPLITS = ("train", "val", "test")
+
+Stratify = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 class Splits(NamedTuple):
@@ -34,7 +36,7 @@ def make_splits(
     test_fraction: float = 0.0,
     order: np.ndarray | SampleOrder | None = None,
     labels: np.ndarray | None = None,
-    stratify: Callable[[np.ndarray], np.ndarray] = stratified_order,
+    stratify: Stratify = stratified_rows,
 ) -> Splits:
     """Make the splits of a run.
 
@@ -49,7 +51,7 @@ def make_splits(
         order: permutation of the training samples of which any part stands for the whole;
             None if they are in such an order, or to be cut in the order of a text.
         labels: classes of the training samples, int64 [n], which every split is to hold in their proportion.
-        stratify: the function that orders samples by their classes.
+        stratify: the function that orders some rows, or all, by the classes of all.
 
     Raises:
         UserError: a fraction, limit or number of folds asks for more samples than there are.
@@ -57,7 +59,7 @@ def make_splits(
     train, val, test = (given.get(name) for name in ("train", "val", "test"))
     assert train is not None
     if order is None and labels is not None:
-        order = stratify(labels)
+        order = stratify(labels, None)
     rows: Rows = range(len(train)) if order is None else order
     if config.folds is not None:
         rows, fold = cut_fold(rows, config)
@@ -68,8 +70,7 @@ def make_splits(
         rest = rest_of(len(rows), test_fraction, "dataset.test_fraction", config)
         rows, test = rows[:rest], train.select(rows[rest:])
     if labels is not None and len(rows) < len(train):  # what is left has other proportions
-        rows = np.asarray(rows)
-        rows = rows[stratify(labels[rows])]
+        rows = stratify(labels, np.asarray(rows))
     training = train.select(rows)
     used = training
     if val is None and config.val_fraction > 0:

@@ -68,7 +68,7 @@ class StoredRows:
 
     def take(self, indices: np.ndarray, words: np.ndarray | None = None) -> np.ndarray:
         """Return the samples at some indices; `words` are for images that are cropped here, and unused."""
-        return self.array[self.rows[indices]]
+        return np.take(np.asarray(self.array), self.rows[indices], axis=0)
 
     def fill(self, pixels: np.ndarray, indices: np.ndarray, words: np.ndarray | None) -> None:
         """Write the samples at some indices into an array; see `take`."""

@@ -21,7 +21,9 @@ def stratified_order(targets: np.ndarray, key: int = KEY) -> np.ndarray:
     # NumPy guarantees the raw stream of Philox, but not the methods of Generator.
     n = len(targets)
     shuffled = np.argsort(np.random.Philox(key=key).random_raw(n), kind="stable")
-    classes = [shuffled[targets[shuffled] == value] for value in np.unique(targets)]
+    of_shuffled = np.take(targets, shuffled)
+    classes = [shuffled[of_shuffled == value] for value in np.unique(targets)]
+    del shuffled, of_shuffled  # as large as all else together
 
     waiting = [(0, label) for label in range(len(classes))]  # (window opens, class), a heap
     open_now: list[tuple[int, int]] = []  # (window closes, class), a heap
@@ -38,3 +40,10 @@ def stratified_order(targets: np.ndarray, key: int = KEY) -> np.ndarray:
         if placed[label] < len(classes[label]):
             heapq.heappush(waiting, (placed[label] * n // len(classes[label]), label))
     return order
+
+
+def stratified_rows(targets: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """Order some rows, or all, by the classes of all rows, as `stratified_order` does: int64."""
+    if rows is None:
+        return stratified_order(targets)
+    return np.take(rows, stratified_order(np.take(targets, rows)))

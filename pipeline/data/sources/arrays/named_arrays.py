@@ -19,7 +19,7 @@ from pipeline.data.sources.arrays.field_checks import (
     limits_of,
     refused,
 )
-from pipeline.data.sources.arrays.scans import kept_order, scanned
+from pipeline.data.sources.arrays.scans import kept_rows, scanned
 from pipeline.data.sources.channel_stats import channel_moments, float_moments, stored_moments
 from pipeline.data.splits import make_splits
 from pipeline.data.stored_images import CHANNELS, StoredImages
@@ -88,7 +88,7 @@ def data_of(
             labels = np.asarray(train["label"])
         else:
             order = SampleOrder(count, KEY, ("split",))
-    stratify = partial(kept_order, root=config.root)
+    stratify = partial(kept_rows, root=config.root)
     made = make_splits(
         given,
         config,

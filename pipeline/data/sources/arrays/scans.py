@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.data.sources.array_cache import load_or_build
 from pipeline.data.sources.file_digest import digest_of
 from pipeline.data.stored_rows import StoredRows
-from pipeline.data.stratified_order import stratified_order
+from pipeline.data.stratified_order import stratified_rows
 
 SMALL = 2**26  # bytes that are read again in each run
 MANY = 10**5  # labels whose order takes longer to compute than to read
@@ -36,10 +36,16 @@ def scanned(field: Scanned, purpose: str, root: str, scan: Scan) -> np.ndarray:
     return load_or_build(cache, label, lambda _: {"found": scan(field)})["found"]
 
 
-def kept_order(labels: np.ndarray, root: str) -> np.ndarray:
-    """Return the stratified order of labels; that of many is kept in the array cache below `root`."""
+def kept_rows(labels: np.ndarray, rows: np.ndarray | None, root: str) -> np.ndarray:
+    """Return the `stratified_rows`; those of many labels are kept in the array cache below `root`."""
     if len(labels) < MANY:
-        return stratified_order(labels)
-    digest = hashlib.sha256(labels.tobytes()).hexdigest()[:16]
-    label, cache = f"order-{labels.dtype}-{digest}-v1", Path(root).expanduser().absolute()
-    return load_or_build(cache, label, lambda _: {"order": stratified_order(labels)})["order"]
+        return stratified_rows(labels, rows)
+    of_rows = "" if rows is None else f"-{digest_of_array(rows)}"  # reading them is faster than taking
+    label = f"order-{labels.dtype}-{digest_of_array(labels)}{of_rows}-v1"
+    cache = Path(root).expanduser().absolute()
+    return load_or_build(cache, label, lambda _: {"order": stratified_rows(labels, rows)})["order"]
+
+
+def digest_of_array(array: np.ndarray) -> str:
+    """Return a hash of the content of an array."""
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()[:16]

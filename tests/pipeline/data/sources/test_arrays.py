@@ -12,7 +12,7 @@ from pipeline.config.own_datasets import ArraysConfig
 from pipeline.config.tasks import TASKS
 from pipeline.data import sources
 from pipeline.data.dataset import Form
-from pipeline.data.stratified_order import stratified_order
+from pipeline.data.stratified_order import stratified_rows
 from pipeline.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -364,7 +364,7 @@ def test_the_order_of_many_labels_is_computed_once_and_kept(load, monkeypatch, k
     expected = load(arrays, **keys)
     monkeypatch.setattr(scans, "MANY", 100)
     monkeypatch.setattr(
-        scans, "stratified_order", lambda labels: computed.append(1) or stratified_order(labels)
+        scans, "stratified_rows", lambda *given: computed.append(1) or stratified_rows(*given)
     )
     for _ in range(3):
         made = load(arrays, **keys)
