@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from asserts import assert_rows_close
-from short_runs import FP64, lines
+from short_runs import SELDOM, lines
 
 from pipeline.errors import UserError
 from pipeline.run.transfer import export_tested
@@ -14,14 +14,14 @@ from pipeline.storage.run_folder import RunFolder
 from pipeline.user_code import import_attribute
 
 OWN = "model=own model.jax=tests.own_equinox:EquinoxNet"
-PAIR = f"{FP64} {OWN} model.torch=tests.own_models:TorchNorm"
+PAIR = f"{SELDOM} {OWN} model.torch=tests.own_models:TorchNorm"
 
 
 def test_it_trains_as_its_torch_twin_with_masks_that_are_shared(run):
     options = "model.options={norm:false,rate:0.3} train.randomness=shared"
     torch, jax = run(f"{PAIR} {options} train.accumulate=2 optimizer.weight_decay=0.1")
     assert_rows_close(jax.rows, torch.rows)
-    assert len(torch.rows) > 10
+    assert len(torch.rows) > 7
 
 
 def test_frozen_parameters_stay_as_they_are_and_the_others_take_the_steps_of_torch(
@@ -56,7 +56,7 @@ def test_with_batch_norm_it_takes_the_steps_of_its_torch_twin(run):
 
 @pytest.mark.slow
 def test_with_dropout_and_statistics_a_resumed_run_repeats_the_uninterrupted_one(train, tmp_path):
-    overrides = f"{FP64} {OWN} model.options={{rate:0.3}}"
+    overrides = f"{SELDOM} {OWN} model.options={{rate:0.3}}"
     assert train("whole", "jax", overrides) == 0
     assert train("halves", "jax", f"{overrides} train.stop_after=13") == 130
     assert train("halves", "jax", f"{overrides} resume={tmp_path / 'halves'}") == 0

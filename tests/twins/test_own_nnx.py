@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from asserts import assert_rows_close
-from short_runs import FP64, lines
+from short_runs import SELDOM, lines
 
 from pipeline.config.models import OwnConfig
 from pipeline.errors import UserError
@@ -11,21 +11,21 @@ from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
 
 OWN = "model=own model.jax=tests.own_nnx:NNXNet"
-PAIR = f"{FP64} {OWN} model.torch=tests.own_models:TorchNorm"
+PAIR = f"{SELDOM} {OWN} model.torch=tests.own_models:TorchNorm"
 
 
 def test_it_trains_as_its_torch_twin_with_masks_that_are_shared(run):
     options = "model.options={norm:false,rate:0.3} train.randomness=shared"
     torch, jax = run(f"{PAIR} {options} train.accumulate=2 optimizer.weight_decay=0.1")
     assert_rows_close(jax.rows, torch.rows)
-    assert len(torch.rows) > 10
+    assert len(torch.rows) > 7
 
 
 @pytest.mark.parametrize("precision", ["fp64", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_with_dropout_and_statistics_a_resumed_run_repeats_the_uninterrupted_one(
     train, tmp_path, precision
 ):
-    overrides = f"{FP64} {OWN} model.options={{rate:0.3}} train.precision={precision}"
+    overrides = f"{SELDOM} {OWN} model.options={{rate:0.3}} train.precision={precision}"
     overrides = overrides.replace("train.precision=fp64 ", "", 1)
     assert train("whole", "jax", overrides) == 0
     assert train("halves", "jax", f"{overrides} train.stop_after=13") == 130
@@ -88,7 +88,7 @@ def test_dropout_draws_anew_at_every_step_and_in_every_layer():
 def test_python_gets_the_nnx_module_with_its_weights(train, tmp_path):
     import tandem
 
-    assert train("made", "jax", f"{FP64} {OWN}") == 0
+    assert train("made", "jax", f"{SELDOM} {OWN}") == 0
     run = tandem.load(tmp_path / "made")
     images = run.data.test.arrays["image"][:5]
     moments = run.data.moments["image"]

@@ -2,13 +2,13 @@
 
 import pytest
 from asserts import assert_rows_close
-from short_runs import FP64, lines
+from short_runs import SELDOM, lines
 
 from pipeline.errors import UserError
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.signature import signature
 
-RUN = f"{FP64} model=mlp model.hidden=[8] train.accumulate=2 train.clip_norm=0.5"
+RUN = f"{SELDOM} model=mlp model.hidden=[8] train.accumulate=2 train.clip_norm=0.5"
 OWN = (
     "optimizer=own optimizer.torch=tests.own_training:Momentum "
     "optimizer.jax=tests.own_training:momentum optimizer.lr=0.05 optimizer.options={momentum:0.8} "
@@ -45,7 +45,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(train, tmp_path, backend, o
     again = f"{RUN} {own} resume={tmp_path / 'halves'}"
     assert train("halves", backend, again) == 0
     assert lines(tmp_path / "halves") == lines(tmp_path / "whole")
-    assert len(lines(tmp_path / "whole")) > 10
+    assert len(lines(tmp_path / "whole")) > 7
 
 
 def test_the_state_stays_on_its_backend_and_the_weights_cross(train, tmp_path):

@@ -20,7 +20,9 @@ from pipeline.storage.portable_file import PortableCheckpoint
 from pipeline.storage.run_folder import CHECKPOINTS, RunFolder
 
 CASES = [
-    pytest.param(EVERYTHING, [12, 15], 30, id="averages, clipping, parts"),
+    pytest.param(
+        f"{EVERYTHING} train.eval_every=10steps", [12, 15], 30, id="averages, clipping, parts"
+    ),
     pytest.param(
         f"{MLP} optimizer=sgd optimizer.lr=0.2 schedule=plateau schedule.patience=0 "
         "train.label_smoothing=0.1",
