@@ -10,7 +10,7 @@ import torch
 from asserts import assert_rows_close, assert_states_identical
 from made_runs import OTHER
 from safetensors.numpy import load_file
-from short_runs import EVERYTHING, FP64, MLP, lines
+from short_runs import EVERYTHING, FP64, MLP, SELDOM, lines
 from torch import nn
 
 from pipeline.atomic_files import read_json
@@ -28,8 +28,8 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 @pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.slow), "jax"])
 def test_a_converted_run_resumes_like_the_original(train, tmp_path, backend):
     first, second = tmp_path / "first", tmp_path / "second"
-    assert train("whole", backend, f"{FP64} {EVERYTHING}") == 0
-    assert train("first", backend, f"{FP64} {EVERYTHING} train.stop_after=17") == 130
+    assert train("whole", backend, f"{SELDOM} {EVERYTHING}") == 0
+    assert train("first", backend, f"{SELDOM} {EVERYTHING} train.stop_after=17") == 130
     convert(first, second)
     identity, result = read_json(second / "run.json"), RunFolder(second).result
     assert identity["config"]["backend"]["name"] == OTHER[backend]
@@ -39,14 +39,14 @@ def test_a_converted_run_resumes_like_the_original(train, tmp_path, backend):
     assert result.converted_from == str(first)
     assert Path(result.best.checkpoint).parent.parent == second
     assert lines(second) == lines(first)
-    resumed = f"{FP64} {EVERYTHING} resume={second}"
+    resumed = f"{SELDOM} {EVERYTHING} resume={second}"
     assert train("second", OTHER[backend], resumed) == 0
     assert_rows_close(lines(second), lines(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_converting_there_and_back_changes_nothing(train, tmp_path, backend):
-    assert train("first", backend, f"{FP64} {EVERYTHING} train.stop_after=17") == 130
+    assert train("first", backend, f"{SELDOM} {EVERYTHING} train.stop_after=17") == 130
     convert(tmp_path / "first", tmp_path / "there")
     convert(tmp_path / "there", tmp_path / "run.safetensors", whole=True)
     convert(tmp_path / "run.safetensors", tmp_path / "back")
@@ -60,9 +60,9 @@ def test_converting_there_and_back_changes_nothing(train, tmp_path, backend):
 
 
 def test_both_backends_train_the_same_run_from_exported_weights(train, tmp_path):
-    assert train("first", "jax", f"{FP64} {MLP} train.stop_after=7") == 130
+    assert train("first", "jax", f"{SELDOM} {MLP} train.stop_after=7") == 130
     convert(tmp_path / "first", tmp_path / "w.safetensors")
-    tuned = f"{FP64} {MLP} optimizer=sgd optimizer.lr=0.05"
+    tuned = f"{SELDOM} {MLP} optimizer=sgd optimizer.lr=0.05"
     for backend in OTHER:
         folder = tmp_path / backend
         changes = ["optimizer=sgd", "optimizer.lr=0.05"]

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("float64")
                 name,
                 False,
                 id=f"{name}-evaluating",
-                marks=() if name in {"resnet18", "vit"} else pytest.mark.slow,
+                marks=[pytest.mark.slow] * (name != "resnet18"),
             )
             for name in CASES
         ),
@@ -110,7 +110,7 @@ def test_with_shared_masks_outputs_and_gradients_are_the_same(configure, name, s
     assert_arrays_close(found, expected)
 
 
-@pytest.mark.parametrize("name", ["vit", "gpt"])
+@pytest.mark.parametrize("name", ["vit", pytest.param("gpt", marks=pytest.mark.slow)])
 def test_native_masks_are_applied_in_training_only(configure, name):
     config, twins = configure("train.randomness=native"), Twins(DROPPED[name])
     plain, key = twins.with_torch(False)["outputs"], torch_randomness.step_key
@@ -141,7 +141,14 @@ def test_dropout_on_attention_alone_works_with_either_generator(configure):
         np.testing.assert_array_equal(model.eval()(x).detach().numpy(), plain)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit", "gpt", "bert", "unet", "encoder_decoder"])
+# The last two are of the layers of gpt.
+BF16 = [
+    *("resnet18", "vit", "gpt", "unet"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("bert", "encoder_decoder")),
+]
+
+
+@pytest.mark.parametrize("name", BF16)
 def test_bf16_outputs_are_close_to_float64_and_gradients_are_float32(name):
     twins = Twins(CASES[name])
     exact = twins.with_torch(False)["outputs"]

@@ -37,7 +37,7 @@ def alignments(tmp_path, monkeypatch):
 
 
 def test_names_are_found_once_for_both_backends_and_go_with_the_run(
-    train, alignments, tmp_path, capsys
+    train, alignments, tmp_path, capsys, warm_processes
 ):
     assert train("torch", "torch", OWN) == 0
     assert train("jax", "jax", OWN) == 0
