@@ -40,7 +40,8 @@ def kept_rows(labels: np.ndarray, rows: np.ndarray | None, root: str) -> np.ndar
     """Return the `stratified_rows`; those of many labels are kept in the array cache below `root`."""
     if len(labels) < MANY:
         return stratified_rows(labels, rows)
-    of_rows = "" if rows is None else f"-{digest_of_array(rows)}"  # reading them is faster than taking
+    # A digest of the rows is faster than taking the labels at them.
+    of_rows = "" if rows is None else f"-{digest_of_array(rows)}"
     label = f"order-{labels.dtype}-{digest_of_array(labels)}{of_rows}-v1"
     cache = Path(root).expanduser().absolute()
     return load_or_build(cache, label, lambda _: {"order": stratified_rows(labels, rows)})["order"]
@@ -48,4 +49,4 @@ def kept_rows(labels: np.ndarray, rows: np.ndarray | None, root: str) -> np.ndar
 
 def digest_of_array(array: np.ndarray) -> str:
     """Return a hash of the content of an array."""
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
