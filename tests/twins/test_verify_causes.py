@@ -198,6 +198,13 @@ def test_causes_are_found_between_two_models_of_one_framework(sides, base, right
     assert (cause.name, cause.confirmed) == (name, True)
 
 
+def test_a_padding_is_guessed_though_the_norm_behind_it_is_not_run_with_another_shape():
+    cause = cause_of(Image(stride=1, groups=2), {}, {"padding": (0, 0)})
+    assert cause is not None
+    assert (cause.name, cause.confirmed) == ("padding", False)
+    assert "with padding of 0 on each side on the left this place agrees" in cause.remedy
+
+
 def test_a_remedy_is_confirmed_in_gradients_too():
     cause = cause_of(Text(), {}, {"activation": "gelu_tanh"}, gradients=True)
     assert cause is not None

@@ -68,6 +68,7 @@ class Image:
     unbiased: bool = True  # running variance
     is_still: bool = False  # normalises with running statistics in training
     skips_norm: bool = False
+    groups: int = 0  # of group norm, in place of batch norm
     resize: str = ""  # corners, plain, smooth
     size: tuple[int, int] = (5, 2)
 
@@ -225,7 +226,10 @@ class TorchImage(nn.Module):
         if o.swaps:
             x = self.norm(activate(F, o.activation, x, o.slope))
         else:
-            x = x if o.skips_norm else self.norm(x)
+            if o.groups:
+                x = F.group_norm(x, o.groups, self.norm.weight, self.norm.bias, o.epsilon)
+            else:
+                x = x if o.skips_norm else self.norm(x)
             x = activate(F, o.activation, x, o.slope)
         low, high = o.pool_padding
         if o.pool == "max" and low == high:
@@ -344,6 +348,11 @@ def jax_image(o: Image):
         return y + p[f"{name}.bias"]
 
     def norm(p, x, training, buffers):
+        if o.groups:
+            parts = x.reshape(*x.shape[:3], o.groups, -1)
+            mean, variance = (f((1, 2, 4), keepdims=True) for f in (parts.mean, parts.var))
+            y = ((parts - mean) * jax.lax.rsqrt(variance + o.epsilon)).reshape(x.shape)
+            return y * p["bn.scale"] + p["bn.bias"]
         if training and not o.is_still:
             mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
             count = x[..., 0].size

@@ -82,6 +82,9 @@ class Trial:
             return self.agrees(ours, candidate.edits)
         last = max(ends, key=ours.rank.__getitem__)
         trace = self._traced(ours, candidate.edits, last)
+        if trace is None:  # what follows does not take the new shape: the changed operation alone
+            ends = [edit.op for edit in candidate.edits if edit.window is not None][:1]
+            trace = self._traced(ours, candidate.edits, ends[0]) if ends else None
         if trace is None:
             return False
         for end in ends:
