@@ -4,6 +4,7 @@ ARGS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+CUDA := $(VENV)/installed-cuda
 
 HUGGINGFACE := build/huggingface
 AOT := build/aot
@@ -38,8 +39,13 @@ $(HUGGINGFACE)/installed: $(INSTALLED)
 		"transformers==4.53.3" "tokenizers>=0.21,<0.22" "huggingface-hub<1" regex
 	@touch $@
 
-gpu: $(INSTALLED)  ## check and measure all that a GPU does otherwise; writes benchmarks/gpu.md
+# Only where there is a GPU: it is told before anything is installed.
+gpu: $(if $(wildcard /dev/nvidia[0-9]* /dev/dxg),$(CUDA),$(INSTALLED))  ## check and measure all that a GPU does otherwise, which backend is faster, too; writes benchmarks/gpu.md
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+$(CUDA): $(INSTALLED)  # JAX's CUDA build; torch brings its own
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable ".[dev,cuda]"
+	@touch $@
 
 aot: $(AOT)/installed  ## what JAX would run on H100s, compiled without one
 	PYTHONPATH=$(AOT) $(BIN)/python -m pytest tests/aot $(ARGS)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,7 @@ import pytest
 from benchmarks.cases import LARGE
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu.checks import PARITY, TESTS, Check, cases_marked, checks
-from benchmarks.gpu.page import operations, speed_of, write_machine, write_outcomes
+from benchmarks.gpu.page import answers_of, operations, speed_of, write_machine, write_outcomes
 from benchmarks.gpu.schedule import Outcome, run_all
 from benchmarks.scaling_probes.growth import growth
 from benchmarks.sections import replace_section, write_section
@@ -208,6 +209,9 @@ def test_make_gpu_puts_the_speed_beside_the_peak_of_the_card():
     table = speed_of([found], "NVIDIA H200")
     assert "of NVIDIA H200's 989" in table
     assert "| resnet18_large | jax | 8 | 80 | 0 | 0 % | 5 |" in table
+    told = answers_of([replace(found, found={"sentences": ["bf16: jax trains twice as fast."]})])
+    assert "* resnet18_large, of 32×32×3: bf16: jax trains twice as fast.\n" in told
+    assert "`python -m pipeline.bench accelerator=gpu model=NAME" in told
     # 12 blocks of width 768: 85 million weights, and the scores of 1,024 tokens.
     gpt2 = 2 * 3 * (85e6 * 1024 + 12 * 2 * 768 * 1024**2)
     expected = {"resnet18_large": 2 * 3 * 0.56e9, "vit_small": 2 * 3 * 4.6e9, "gpt2": gpt2}

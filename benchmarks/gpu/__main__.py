@@ -61,6 +61,8 @@ def main() -> int:
     states = [outcome.state for outcome in outcomes]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     print(f"{counts or 'nothing asked for'}: {options.page}")
+    if {"left out", "stopped"} & {*states}:
+        print(f"--minutes={options.minutes:g} were too few for all: make gpu ARGS=--minutes=60")
     return int("failed" in states or not states)
 
 

@@ -15,6 +15,14 @@ PAGE = ROOT / "benchmarks" / "gpu.md"
 TITLE = "On a GPU"
 LAST_LINES = 40  # of the output of a check that failed
 
+# The end of the answers.
+OTHERS = (
+    "For your own model and data, at all batch sizes that fit: `python -m pipeline.bench accelerator=gpu "
+    "model=NAME dataset=NAME`, or `model=own model.torch=my_torch:Net model.jax=my_jax:Net`. `--layers` "
+    "tells the time of each layer. By hand, below, are loops without Tandem: ratios of about 1 say that the "
+    "frameworks are compared, not Tandem."
+)
+
 # Dense bf16 products per second of a card, in 1e12 operations: NVIDIA's data sheets, by part of the name.
 PEAKS = {
     "B200": 2250, "GH200": 989, "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362,
@@ -39,8 +47,10 @@ def write_outcomes(page: Path, outcomes: Sequence[Outcome], card: str | None) ->
     for section in SECTIONS:
         if own := [one for one in outcomes if one.check.section == section]:
             has_found = section == "speed" and any(one.found for one in own)
-            tables = [table_of(own), *([speed_of(own, card)] if card and has_found else [])]
-            write_section(page, TITLE, f"## {section.capitalize()}", "\n\n".join(tables))
+            parts = [answers_of(own)] if has_found else []
+            parts += [speed_of(own, card)] if card and has_found else []
+            text = "\n\n".join([*parts, table_of(own)])
+            write_section(page, TITLE, f"## {section.capitalize()}", text)
 
 
 def failure_of(outcome: Outcome) -> str:
@@ -57,6 +67,18 @@ def table_of(outcomes: Sequence[Outcome]) -> str:
         for one in outcomes
     ]
     return "\n".join(["| check | | s | |", "|---|---|---|---|", *rows])
+
+
+def answers_of(outcomes: Sequence[Outcome]) -> str:
+    """Return which backend is faster for each model that was measured, and how to ask for another."""
+    lines = []
+    for outcome in outcomes:
+        found = outcome.found or {}
+        if told := [*found.get("sentences", ()), *found.get("unlike", ())]:
+            lines.append(
+                f"* {outcome.check.name}, {LARGE[outcome.check.name].says}: {' '.join(told)}"
+            )
+    return "\n".join(["Which backend is faster:", "", *lines, "", OTHERS])
 
 
 def speed_of(outcomes: Sequence[Outcome], card: str) -> str:

@@ -73,6 +73,10 @@ def test_a_benchmark_prints_tables_and_an_answer_and_writes_a_page_and_its_numbe
             (*SMALL[1:], "model=own", "model.torch=own_models:Own", "backends=torch"),
             "error: model.torch=own_models:Own: own_models (own_models.py) has no Own. ",
         ),
+        (
+            ("model=linear", "accelerator=gpu", "backends=torch"),
+            "error: accelerator.kind=gpu: torch sees no GPU. Set accelerator=cpu",
+        ),
         (("model=gpt", "backends=torch"), "error: model=gpt: must be "),
         (("model=nothing",), "error: model=nothing"),
         (("backend=jax",), "Set backends=torch,jax."),

@@ -212,9 +212,10 @@ def test_jobs_of_a_sweep_take_different_gpus(workspace):
 @pytest.mark.gpus
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_sharded_model_takes_less_memory_on_each_gpu(workspace, backend):
+    model = ("model=gpt2_medium", "dataset.length=128") if ON == "gpu" else ("model=gpt", *LONG)
     keys = (
-        f"backend={backend}", "model=gpt2_medium" if ON == "gpu" else "model=gpt", "dataset=text",
-        "dataset.length=128", "train.batch_size=4", "train.steps=6", "accelerator.devices=2", *PLAIN,
+        f"backend={backend}", *model, "dataset=text", "dataset.max_bytes=100_000", "train.batch_size=4",
+        "train.steps=6", "accelerator.devices=2", *PLAIN,
     )  # fmt: skip
     peaks = {}
     for strategy in ("ddp", "fsdp"):

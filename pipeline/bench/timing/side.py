@@ -161,11 +161,11 @@ def serve(config: Config, connection: Connection, started: float) -> None:
 
 def work(config: Config, connection: Connection, started: float, folder: Path) -> None:
     """Train until another phase is asked for, then infer."""
-    limit_threads(config.accelerator.threads)
     forget_kernels()
-    backend = backends.load(config.backend.name)
-    device = backend.prepare(config, ALONE)
     try:
+        limit_threads(config.accelerator.threads)
+        backend = backends.load(config.backend.name)
+        device = backend.prepare(config, ALONE)
         import_own_model(config)
     except UserError as error:
         connection.send(Failed(str(error), refused=error))
