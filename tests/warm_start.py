@@ -29,6 +29,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from traceback import print_exc
@@ -452,12 +453,25 @@ def run(args, *, cwd, env, stderr=subprocess.PIPE, timeout=300, cold=False, core
 
 
 def compose_once():
-    """Compose a config, so that Hydra has found its plugins and imported what it needs."""
+    """Compose a config, so that Hydra has found its plugins and imported what it needs.
+
+    Its files are kept, so that no command reads them again: that takes a quarter of a composition.
+    """
     from hydra import compose
+    from hydra._internal.config_repository import ConfigRepository
 
     from pipeline.config.experiment import register
     from pipeline.config.hydra_compat import compose_from
 
+    read, kept = ConfigRepository.load_config, {}
+
+    def load(repository, config_path):
+        key = config_path, *((source.provider, source.path) for source in repository.get_sources())
+        if key not in kept:
+            kept[key] = read(repository, config_path)
+        return deepcopy(kept[key])  # Hydra changes what it has read
+
+    ConfigRepository.load_config = load
     register()
     with compose_from(ROOT / "conf"):
         compose("config")

@@ -647,7 +647,7 @@ def test_hydra_full_error_shows_the_traceback(mistake, tmp_path):
 
 
 def test_bad_input_is_refused_without_loading_a_framework(tmp_path):
-    done = command(["train.batch_size=0"], tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    done = command(["train.batch_size=0"], tmp_path, core=True, PYTHONPROFILEIMPORTTIME="1")
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "pipeline.config" in loaded
     assert not {"torch", "jax", "lightning", "flax", "sklearn", "wandb"} & loaded
