@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+import warm_start
 
 from pipeline.cli.help import EXAMPLES, GROUPS
 from pipeline.config.checks.keys import config_groups, every_key
@@ -94,8 +96,9 @@ dataset.masks dataset.splits dataset.padding dataset.configuration dataset.revis
 """
 
 
-def ask(*arguments: str, **environment: str) -> str:
-    """Run `run.py ARGUMENTS` in a new process; return its output."""
+@cache
+def probe(*arguments: str, **environment: str) -> str:
+    """Run `run.py ARGUMENTS` in a new process; return its output and the heavy modules it has loaded."""
     answer = subprocess.run(
         [sys.executable, "-c", PROBE, *arguments],
         cwd=ROOT,
@@ -108,15 +111,27 @@ def ask(*arguments: str, **environment: str) -> str:
     return answer.stdout
 
 
-def complete(line: str) -> str:
-    """Completions that the shell is offered for a partial command line."""
+def ask(*command: str, **environment: str) -> str:
+    """Run a command in a forked process; return its output."""
+    answer = warm_start.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        core=True,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def typed(line: str) -> dict[str, str]:
+    """Environment in which a shell asks for completions of a partial command line."""
     command = f"python run.py {line}"
-    return ask("-sc", "query=bash", COMP_LINE=command, COMP_POINT=str(len(command)))
+    return {"COMP_LINE": command, "COMP_POINT": str(len(command))}
 
 
 @pytest.fixture(scope="module")
 def help_text() -> str:
-    return ask("--help")
+    return probe("--help")
 
 
 def test_the_set_of_keys_is_frozen():
@@ -158,7 +173,7 @@ def test_help_has_a_line_for_every_key_of_the_chosen_options(help_text):
 
 
 def test_help_follows_the_options_on_the_command_line():
-    text = ask("optimizer=sgd", "dataset=cifar10", "logger=none", "--help")
+    text = ask("run.py", "optimizer=sgd", "dataset=cifar10", "logger=none", "--help")
     assert "optimizer.nesterov " in text
     assert "dataset.source " in text
     assert "logger.wandb" not in text
@@ -176,20 +191,18 @@ def test_help_fits_a_terminal_of_80_columns(help_text):
 )
 def test_help_config_and_completion_load_no_framework(arguments):
     """Importing a framework takes seconds."""
-    assert "loaded: []" in ask(*arguments)
+    assert "loaded: []" in probe(*arguments)
 
 
 def test_completion_offers_groups_options_and_keys():
-    assert "optimizer=" in complete("opti")
-    assert {"model=cnn", "model=mlp"} <= set(complete("model=").split())
-    keys = complete("train.ep")
+    query = "-sc", "query=bash"
+    assert "optimizer=" in ask("run.py", *query, **typed("opti"))
+    assert {"model=cnn", "model=mlp"} <= set(ask("run.py", *query, **typed("model=")).split())
+    keys = probe(*query, **typed("train.ep"))
     assert "train.epochs=" in keys
     assert "loaded: []" in keys
 
 
 def test_compare_has_its_own_help():
-    answer = subprocess.run(
-        [sys.executable, "-m", "pipeline.compare", "--help"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "a run, a sweep, or a folder of them" in answer.stdout
+    answer = ask("-m", "pipeline.compare", "--help")
+    assert "a run, a sweep, or a folder of them" in answer
