@@ -112,7 +112,7 @@ def interruptible() -> Generator[list[signal.Signals]]:
     """Have SIGTERM raise KeyboardInterrupt as Ctrl-C does; give the signals that have come.
 
     A second Ctrl-C ends the process at once. A second SIGTERM does nothing: some programs send it to the
-    process and to its group.
+    process and to its group. What the first raises while Python ends an object is lost: it is raised again.
     """
     received: list[signal.Signals] = []
     signals = (signal.SIGINT, signal.SIGTERM)
@@ -123,10 +123,23 @@ def interruptible() -> Generator[list[signal.Signals]]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
+    def raise_again(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def note_lost(lost: "sys.UnraisableHookArgs") -> None:
+        if lost.exc_type is not KeyboardInterrupt:
+            return hook(lost)
+        signal.signal(signal.SIGALRM, raise_again)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+
     previous = {number: signal.signal(number, interrupt) for number in signals}
+    hook, sys.unraisablehook = sys.unraisablehook, note_lost
     try:
         yield received
     finally:
+        sys.unraisablehook = hook
+        if signal.getsignal(signal.SIGALRM) is raise_again:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -6,12 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipeline.bench.__main__ import main
+from pipeline.bench.__main__ import interruptible, main
 from pipeline.bench.results import Bench, Measured
 from pipeline.bench.statistics import FEWEST
 from pipeline.compare.conditions import PHRASES
@@ -115,6 +116,20 @@ def test_a_backend_whose_model_always_fails_ends_in_an_error_after_what_others_m
     assert shown.err.startswith(f"{message}backends=torch,torch_compiled.\n")
     assert shown.err.count("error: ") == 1
     assert shown.out.count("→  outputs/part/bench.json") == 2
+
+
+def test_a_sigterm_that_comes_while_an_object_ends_is_not_lost():
+    class Ending:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)  # what a handler raises here, Python ignores
+
+    def measure():
+        Ending()
+        time.sleep(2)
+
+    with interruptible() as received, pytest.raises(KeyboardInterrupt):
+        measure()
+    assert received == [signal.SIGTERM]
 
 
 def test_what_was_measured_before_a_sigterm_to_the_process_and_its_group_is_kept(tmp_path):
