@@ -12,10 +12,11 @@ from torch.utils._pytree import tree_map
 from lightning_impl.data.batches import COUNTED
 from lightning_impl.data.samples import Batch
 from lightning_impl.device import Device
+from lightning_impl.layer_keys import LayerKeys
 from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer, settings_of
 from lightning_impl.optimizers.custom import check_storable
-from lightning_impl.randomness import step_key, use_key
+from lightning_impl.randomness import step_key
 from lightning_impl.remat import recomputed, wrap_blocks
 from lightning_impl.sharding import blocks, gather_rows, shard
 from lightning_impl.tasks import build_loss
@@ -59,6 +60,7 @@ class TrainingModule(LightningModule):
             self.average = Average(model, decay)
             self.average.requires_grad_(False)
         self.register_buffer("norm", torch.zeros((), dtype=device.dtype), persistent=False)
+        self.layer_keys = LayerKeys(model)
         self.names_masks = True  # torch's own dropout draws by its name, if masks are shared
         self.drawn: dict[str, LayerDraw] | None = None  # notes its masks
         self.parts: list[torch.Tensor] = []  # sums of the batch's micro-batches so far
@@ -118,7 +120,7 @@ class TrainingModule(LightningModule):
         rank = self.run_device.world.rank
         key = step_key(self.config, self.trainer.global_step, part, rank)
         if key is not None:
-            use_key(self.model, key, rank, self.names_masks, self.drawn)
+            self.layer_keys.use(key, rank, self.names_masks, self.drawn)
         return self.loss.outputs(self.model, batch)
 
     def recomputed_outputs(self, batch: Batch, part: int) -> torch.Tensor:

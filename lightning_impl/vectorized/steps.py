@@ -15,7 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lightning_impl.data.batches import COUNTED, EvalBatches
 from lightning_impl.data.samples import Batch
 from lightning_impl.device import Device
-from lightning_impl.randomness import Key, key_of_step, use_key
+from lightning_impl.layer_keys import key_of_step
+from lightning_impl.threefry import Key
 from lightning_impl.training.step import TrainingModule
 from lightning_impl.vectorized.images import MappedConvolutions
 from lightning_impl.vectorized.stack import Row, Stack, Tensors
@@ -135,7 +136,7 @@ class ManySteps:
             model, found = _with(own, module.model), []
             for batch, key in zip_longest(batches, keys):
                 if key is not None:
-                    use_key(module.model, key)
+                    module.layer_keys.use(key)
                 found.append(module.loss.outputs(model, batch))
             outputs, fields = found[0], batches[0]
             if len(found) > 1:
@@ -149,7 +150,7 @@ class ManySteps:
                 return vmap(one)(tensors, list(batches), list(keys))
         finally:
             if keys:
-                use_key(module.model, None)  # it is of the mapping that has ended
+                module.layer_keys.use(None)  # it is of the mapping that has ended
 
     def _clip(self, step: int, gradients: list[Tensor]) -> None:
         """Clip the gradients of each run as `TrainingModule` does; compute norms if they are needed."""

@@ -14,8 +14,9 @@ from flax_impl import models as flax_models
 from flax_impl.layout import layout_of
 from flax_impl.state import from_canonical, to_canonical
 from lightning_impl import models as torch_models
-from lightning_impl import randomness as torch_randomness
+from lightning_impl.layer_keys import LayerKeys
 from lightning_impl.state import COUNTER, buffers_of, parameters_of
+from lightning_impl.threefry import Key
 from pipeline.config.models import (
     BERTConfig,
     EncoderDecoderConfig,
@@ -98,10 +99,10 @@ class Twins:
         self.params = from_canonical(parameters_of(self.torch), self.layout)
         self.stats = from_canonical(buffers_of(self.torch), self.layout)
 
-    def with_torch(self, train: bool, key: torch_randomness.Key | None = None) -> dict:
+    def with_torch(self, train: bool, key: Key | None = None) -> dict:
         """Outputs, statistics after them, and gradients with respect to inputs and parameters."""
         model = self.torch.train(train)
-        torch_randomness.use_key(model, key)
+        LayerKeys(model).use(key)
         x = torch.tensor(self.x, requires_grad=self.smooth)
         outputs = model(self.in_torch(x), *map(torch.tensor, self.others))
         outputs = outputs.movedim(1, -1) if outputs.ndim == 4 else outputs

@@ -93,12 +93,6 @@ ONE_SIDED = {
     },
     "flax_impl/models/trained.py": {"settings_of": "torch has no global settings of types"},
     "flax_impl/training/step_trace.py": {"observe_step": "Lightning's steps are methods of Watched"},
-    "lightning_impl/randomness.py": {
-        "NamedDropout": "Flax has several kinds of layers, whose calls are replaced",
-        "use_key": "Flax hands keys down itself",
-        "key_of_step": "jax.vmap maps step_key",
-        "number_of": "jax.random folds numbers into keys, Flax names",
-    },
     "flax_impl/training/evaluation.py": {"make_evaluation": "Lightning's Trainer evaluates"},
     "lightning_impl/training/gradients.py": {"check_gradients": "JAX differentiates by all parameters"},
     "lightning_impl/training/step.py": {
@@ -130,6 +124,8 @@ PROGRAM = (
 ONE_SIDED_FILES = {
     "lightning_impl/training/compiling.py": "torch compiles if it is asked to, JAX always",
     "lightning_impl/training/compiled_layers.py": "XLA's instructions have the names of their layers",
+    "lightning_impl/threefry.py": "jax.random has it",
+    "lightning_impl/layer_keys.py": "Flax hands keys to its layers itself",
     "lightning_impl/strategies.py": "Lightning's Trainer is told of the devices; arrays of JAX know them",
     "flax_impl/training/train_state.py": "twin of TrainingModule, which is state and steps in one",
     "lightning_impl/training/average.py": "an average of Flax is a part of its state",

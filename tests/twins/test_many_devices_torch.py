@@ -13,8 +13,9 @@ from torch.multiprocessing import spawn
 
 from lightning_impl.data.batches import COUNTED, EvalBatches, TrainBatches
 from lightning_impl.device import Device
+from lightning_impl.layer_keys import LayerKeys
 from lightning_impl.norms import SyncBatchNorm, convert_sync_batchnorm
-from lightning_impl.randomness import Dropout, DropPath, step_key, use_key
+from lightning_impl.randomness import Dropout, DropPath, step_key
 from lightning_impl.sharding import blocks, shard
 from lightning_impl.strategies import own_shards
 from pipeline.config.experiment import Config
@@ -238,10 +239,10 @@ def test_devices_draw_their_rows_of_one_shared_mask(layer):
     config = Config(train=TrainConfig(randomness=Randomness.shared))
     model, x = nn.Sequential(layer(0.4)), torch.ones(24, 5, 2)
     key = step_key(config, step=7, part=1)
-    use_key(model, key)
+    LayerKeys(model).use(key)
     whole, rows = model(x), []
     for rank in range(SIZE):
-        use_key(model, step_key(config, 7, 1, rank), rank)
+        LayerKeys(model).use(step_key(config, 7, 1, rank), rank)
         rows.append(model(x[device_of(rank).share(24)]))
     assert torch.equal(torch.cat(rows), whole)
     assert 0 < (whole == 0).sum() < whole.numel()

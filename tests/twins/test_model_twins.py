@@ -21,6 +21,7 @@ from flax_impl import randomness as flax_randomness
 from flax_impl.layers import layer_kinds as flax_kinds
 from flax_impl.state import shapes_of
 from lightning_impl import randomness as torch_randomness
+from lightning_impl.layer_keys import LayerKeys
 from lightning_impl.layers import layer_kinds as torch_kinds
 from lightning_impl.models import attention as torch_attention
 from lightning_impl.state import buffers_of, parameters_of
@@ -134,7 +135,7 @@ def test_dropout_on_attention_alone_works_with_either_generator(configure):
         config = configure(f"train.randomness={generator}")
         outputs = []
         for step in (0, 0, 1):
-            torch_randomness.use_key(model, torch_randomness.step_key(config, step))
+            LayerKeys(model).use(torch_randomness.step_key(config, step))
             outputs.append(model.train()(x).detach().numpy())
         np.testing.assert_array_equal(outputs[0], outputs[1])
         assert gap(outputs[0], plain) > 1e-2 < gap(outputs[2], outputs[0])

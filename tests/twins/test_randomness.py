@@ -17,6 +17,8 @@ from torch import nn
 
 from flax_impl import randomness as flax_randomness
 from lightning_impl import randomness as torch_randomness
+from lightning_impl import threefry
+from lightning_impl.layer_keys import LayerKeys
 from pipeline.config.experiment import Config
 from pipeline.config.train import Randomness, TrainConfig
 
@@ -28,7 +30,7 @@ RATES = [1e-6, 0.1, 0.5, 0.9, 1 - 1e-6]
 
 def as_key(words):
     """The same key for torch and JAX."""
-    torch_key = tuple(torch_randomness._word(word) for word in words)
+    torch_key = tuple(threefry.word(word) for word in words)
     return torch_key, jax.random.wrap_key_data(jnp.array(words, jnp.uint32), impl="threefry2x32")
 
 
@@ -75,7 +77,7 @@ def branches(config, rate=0.5, step=0, part=0, layer="Dropout"):
     flax_model = FlaxBranches(rate, getattr(flax_randomness, layer))
 
     def ours(x):
-        torch_randomness.use_key(torch_model, torch_randomness.step_key(config, step, part))
+        LayerKeys(torch_model).use(torch_randomness.step_key(config, step, part))
         return torch_model(x)
 
     def theirs(x):
@@ -90,8 +92,8 @@ def branches(config, rate=0.5, step=0, part=0, layer="Dropout"):
 def test_threefry_matches_jax_for_any_key_and_any_64_bit_counter(words, counters):
     high, low = zip(*counters, strict=True)
     key, _ = as_key(words)
-    found = torch_randomness._threefry(
-        key, *(torch.stack([torch_randomness._word(n) for n in half]) for half in (high, low))
+    found = threefry.threefry(
+        key, *(torch.stack([threefry.word(n) for n in half]) for half in (high, low))
     )
     # jax.extend takes the counters' upper words first, then the lower ones, and gives both in a row.
     expected = threefry_2x32(jnp.array(words, jnp.uint32), jnp.array(high + low, jnp.uint32))
@@ -102,7 +104,7 @@ def test_threefry_matches_jax_for_any_key_and_any_64_bit_counter(words, counters
 @given(st.tuples(WORDS, WORDS), WORDS)
 def test_folding_a_number_into_a_key_matches_jax(words, number):
     torch_key, jax_key = as_key(words)
-    found = torch_randomness._fold_in(torch_key, number)
+    found = threefry.fold_in(torch_key, number)
     expected = jax.random.key_data(jax.random.fold_in(jax_key, number))
     np.testing.assert_array_equal(unsigned(found), expected)
 
@@ -111,7 +113,7 @@ def test_folding_a_number_into_a_key_matches_jax(words, number):
 @given(st.tuples(WORDS, WORDS), st.sampled_from([(), (0,), (7,), (2, 3), (3, 1, 4, 2)]))
 def test_random_bits_of_any_shape_match_jax(words, shape):
     torch_key, jax_key = as_key(words)
-    found = torch_randomness._bits(torch_key, torch.Size(shape), torch.device("cpu"))
+    found = threefry.draw_bits(torch_key, torch.Size(shape), torch.device("cpu"))
     expected = jax.random.bits(jax_key, shape, jnp.uint32)
     assert found.shape == expected.shape == tuple(shape)
     np.testing.assert_array_equal(found.numpy().view(np.uint32), expected)
@@ -217,5 +219,5 @@ def test_half_precision_inputs_stay_in_half_precision():
 def test_a_gpu_draws_the_same_bits():
     key, _ = as_key((1, 2))
     shape = torch.Size((5, 7))
-    found = torch_randomness._bits(key, shape, torch.device("cuda")).cpu()
-    assert torch.equal(found, torch_randomness._bits(key, shape, torch.device("cpu")))
+    found = threefry.draw_bits(key, shape, torch.device("cuda")).cpu()
+    assert torch.equal(found, threefry.draw_bits(key, shape, torch.device("cpu")))

@@ -15,6 +15,7 @@ from flax_impl.adapters.from_equinox import FromEquinox, Template
 from flax_impl.adapters.from_nnx import FromNNX
 from flax_impl.randomness import step_key
 from lightning_impl import randomness as torch_randomness
+from lightning_impl.layer_keys import LayerKeys
 from pipeline.config.experiment import Config
 from pipeline.config.train import Randomness, TrainConfig
 from pipeline.errors import UserError
@@ -72,7 +73,7 @@ def jax_models():
 
 def in_torch(x, step, model=None):
     model = model or TorchNet()
-    torch_randomness.use_key(model, torch_randomness.step_key(CONFIG, step))
+    LayerKeys(model).use(torch_randomness.step_key(CONFIG, step))
     return model(torch.from_numpy(x)).detach().numpy()
 
 
@@ -103,21 +104,42 @@ def test_all_libraries_draw_the_masks_of_torch_at_every_call_of_a_layer(name, sh
 def test_a_call_of_torch_that_a_checkpoint_repeats_has_its_mask_or_is_refused():
     x = torch.ones(64, 10, requires_grad=True)
     model = TorchNet()
-    torch_randomness.use_key(model, torch_randomness.step_key(CONFIG, 0))
+    LayerKeys(model).use(torch_randomness.step_key(CONFIG, 0))
     output = checkpoint(lambda x: model.drop(x) ** 2, x, use_reentrant=False)
     output.sum().backward()
     np.testing.assert_allclose((x.grad / 2).numpy(), output.detach().numpy(), rtol=1e-6)
     twice = TorchNet(repeats=True)
-    torch_randomness.use_key(twice, torch_randomness.step_key(CONFIG, 0))
+    LayerKeys(twice).use(torch_randomness.step_key(CONFIG, 0))
     with pytest.raises(
         UserError, match="drop is called 2 times in what a checkpoint computes again"
     ):
         twice(x).sum().backward()
 
 
+def test_layers_of_torch_that_are_replaced_between_steps_have_the_masks_of_their_names():
+    x, model = torch.ones(64, 10), TorchNet()
+    keys = LayerKeys(model)
+
+    def masks(step, keys):
+        keys.use(torch_randomness.step_key(CONFIG, step))
+        return model(x)
+
+    first = masks(0, keys)
+    model.drop = torch.nn.Dropout(RATE)
+    assert torch.equal(masks(0, keys), first)
+    model.drop = torch.nn.Identity()
+    assert torch.equal(masks(1, keys), masks(1, LayerKeys(model)))
+    model.drop = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Dropout(RATE))
+    found = masks(1, keys)
+    assert model.drop[1].path == "drop.1"
+    model.drop[0] = torch.nn.Dropout(RATE)
+    assert torch.equal(masks(1, keys), masks(1, LayerKeys(model)))
+    assert not torch.equal(masks(1, keys), found)
+
+
 def test_without_a_key_of_the_step_torch_draws_its_own():
     model = TorchNet()
-    torch_randomness.use_key(model, torch_randomness.step_key(CONFIG, 0), names_masks=False)
+    LayerKeys(model).use(torch_randomness.step_key(CONFIG, 0), names_masks=False)
     assert type(model.drop) is torch.nn.Dropout
     torch.manual_seed(0)
     first = model(torch.ones(64, 10))
