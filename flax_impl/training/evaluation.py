@@ -12,7 +12,8 @@ from flax_impl.data.batches import EvalBatches
 from flax_impl.device import Device
 from flax_impl.layers import Layout
 from flax_impl.state import evaluated_weights
-from flax_impl.training.step import StepContext, make_eval_step
+from flax_impl.training.eval_step import make_eval_step
+from flax_impl.training.step import StepContext
 from flax_impl.training.train_state import TrainState
 from pipeline.config.train import Precision
 from pipeline.data.dataset import Split

@@ -5,7 +5,8 @@ from itertools import islice
 
 from flax_impl.data.batches import EvalBatches
 from flax_impl.device import Device
-from flax_impl.training.step import StepContext, make_eval_step
+from flax_impl.training.eval_step import make_eval_step
+from flax_impl.training.step import StepContext
 from flax_impl.training.train_state import TrainState
 from pipeline.run.experiment import Experiment
 

@@ -1,6 +1,6 @@
-"""One training step and one evaluation step: pure functions, and the two compiled from them."""
+"""One training step: pure functions, and what is compiled from them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter
@@ -20,6 +20,7 @@ from flax_impl.randomness import step_key
 from flax_impl.remat import wrap_blocks
 from flax_impl.sharding import shardings
 from flax_impl.tasks import TaskLoss, build_loss
+from flax_impl.training.eval_step import stacked
 from flax_impl.training.gradients import clip_gradients
 from flax_impl.training.train_state import TrainState
 from pipeline.config.experiment import Config
@@ -124,7 +125,7 @@ def accumulate_gradients(
                 context, state, (part[0], batch), total.batch_stats, params
             )
             values = context.loss.sums(outputs, batch, training=True)
-            return values[0] / (terms / parts), (_joined(values), batch_stats, seen)
+            return values[0] / (terms / parts), (stacked(values), batch_stats, seen)
 
         (_, (values, batch_stats, seen)), grads = jax.value_and_grad(mean, has_aux=True)(
             state.params
@@ -166,7 +167,7 @@ def _differentiate_whole(
         batch_stats, (*found, seen) = _repeat(context.device, run, state.batch_stats, batches)
         whole = jax.lax.with_sharding_constraint(_along_batch(found), context.device.everywhere)
         values = context.loss.sums(*whole, training=True)
-        return values[0] / terms, (_joined(values), batch_stats, _along_batch(seen))
+        return values[0] / terms, (stacked(values), batch_stats, _along_batch(seen))
 
     (_, (values, batch_stats, seen)), grads = jax.value_and_grad(mean, has_aux=True)(state.params)
     return _Gradients(_sharded(grads, context.device), values, batch_stats), seen
@@ -228,45 +229,6 @@ def make_train_step(context: StepContext, step: Callable = _train_step) -> jax.s
         return state, jax.lax.with_sharding_constraint(values, context.device.everywhere)
 
     return steps
-
-
-def make_eval_step(context: StepContext, each: bool = False, lifts: bool = False) -> Callable:
-    """Compile the evaluation of one batch.
-
-    The result is a jitted function of (state, samples, rows, draws, counted). It returns the sums over the
-    batch `[values]`, and with `each` the predictions for each sample `[batch, …]`, by name. With `lifts` the
-    model computes in float64 throughout.
-    """
-    prepare = gather_batch_per_device(context.device, context.plan)
-    loss = context.loss
-
-    flags = context.config.backend.xla_flags
-
-    @partial(jax.jit, out_shardings=context.device.everywhere, compiler_options=flags)
-    def step(
-        state: TrainState, samples: Samples, rows: BatchRows, draws: Batch, counted: jax.Array
-    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-        batch = normalised(samples, prepare(samples, rows, draws))
-        params = state.params if state.averages is None else state.averages
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        apply_fn = state.apply_fn
-        if lifts:
-            from flax_impl.verify.primitives.draws import (
-                lifted_call,  # loads what other runs do not need
-            )
-
-            apply_fn = lifted_call(apply_fn)
-        outputs = loss.outputs(apply_fn, variables, batch)
-        predictions = loss.predictions(outputs, batch) if each else {}
-        values = loss.sums(outputs, batch, counted=counted)
-        return _joined(values), predictions
-
-    return step
-
-
-def _joined(sums: Sequence[jax.Array]) -> jax.Array:
-    """Return all sums in a row `[values]`."""
-    return jnp.concatenate([value.reshape(-1) for value in sums])
 
 
 def _repeat(device: Device, body: Callable, state: PyTree, batches: PyTree) -> tuple:

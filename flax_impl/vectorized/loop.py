@@ -13,7 +13,8 @@ from flax_impl.data.batches import EvalBatches
 from flax_impl.device import Device
 from flax_impl.layers import Layout
 from flax_impl.state import evaluated_weights, parameters_of
-from flax_impl.training.step import StepContext, make_eval_step
+from flax_impl.training.eval_step import make_eval_step
+from flax_impl.training.step import StepContext
 from flax_impl.training.train_state import TrainState
 from flax_impl.vectorized.batches import ManyBatches
 from flax_impl.vectorized.images import MappedConvolutions

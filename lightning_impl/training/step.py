@@ -1,15 +1,13 @@
-"""One training step and one evaluation step, as a LightningModule."""
+"""One training step, as a LightningModule."""
 
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from lightning_impl.data.batches import COUNTED
 from lightning_impl.data.samples import Batch
 from lightning_impl.device import Device
 from lightning_impl.layer_keys import LayerKeys
@@ -22,6 +20,7 @@ from lightning_impl.sharding import blocks, gather_rows, shard
 from lightning_impl.tasks import build_loss
 from lightning_impl.training.average import Average
 from lightning_impl.training.compiling import compile_parts
+from lightning_impl.training.eval_step import EvaluationModule
 from lightning_impl.training.gradients import check_gradients, clip_gradients
 from pipeline.config.experiment import Config
 from pipeline.config.optimizers import OwnOptimizerConfig
@@ -34,14 +33,12 @@ from pipeline.training.param_groups import param_groups
 CAPTURE_CHECK = "_accelerator_graph_capture_health_check"
 
 
-class TrainingModule(LightningModule):
+class TrainingModule(EvaluationModule):
     """A model with its loss, optimizer and learning-rate schedule.
 
     Only here: Lightning's steps are methods of a mutable module; Flax's are pure functions of a
     `TrainState`. `recorder` gives the learning rates and the steps at which gradient norms are logged.
     """
-
-    norm: torch.Tensor
 
     def __init__(
         self, model: nn.Module, config: Config, plan: BatchPlan, recorder: Recorder, device: Device
@@ -64,8 +61,6 @@ class TrainingModule(LightningModule):
         self.names_masks = True  # torch's own dropout draws by its name, if masks are shared
         self.drawn: dict[str, LayerDraw] | None = None  # notes its masks
         self.parts: list[torch.Tensor] = []  # sums of the batch's micro-batches so far
-        self.evaluated: list[torch.Tensor] = []  # sums of the evaluation's batches so far
-        self.predictions: dict[str, list[torch.Tensor]] = {}  # of the test batches so far
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set `_current_fx_name`, Lightning's current hook, without torch's search for a parameter.
@@ -159,10 +154,6 @@ class TrainingModule(LightningModule):
         shares = parts * self.run_device.devices
         return self.plan.terms(self.trainer.global_step) / shares
 
-    def stacked(self, sums: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the sums over a batch in one tensor `[values]`, without their gradients."""
-        return torch.cat([value.detach().to(self.norm.dtype).reshape(-1) for value in sums])
-
     def zero_loss(self) -> torch.Tensor:
         """Return zero, as a function of all trained parameters."""
         return torch.stack([(parameter * 0).sum() for parameter in self.trained]).sum()
@@ -202,9 +193,8 @@ class TrainingModule(LightningModule):
             self.config.optimizer, named, self.groups, self.config.backend.fused
         )
         self.settings = settings_of(self.optimizer, self.config.optimizer)
-        if (
-            self.run_device.kind == "cpu"
-        ):  # Adam's looks for a GPU at every step, by loading a library
+        if self.run_device.kind == "cpu":
+            # Adam's looks for a GPU at every step, by loading a library.
             setattr(self.optimizer, CAPTURE_CHECK, lambda: None)
         return self.optimizer
 
@@ -258,29 +248,3 @@ class TrainingModule(LightningModule):
         self.optimizer.step()
         if self.average is not None:
             self.average.follow(self.model, is_first=step == 0)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add one batch to the sums, which stay on the device."""
-        self._evaluate(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add one batch to the sums, and keep the predictions for its samples, if the task has any."""
-        for name, array in self.loss.predictions(*self._evaluate(batch)).items():
-            self.predictions.setdefault(name, []).append(array)
-
-    def _evaluate(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
-        """Add a batch to the sums; return the model's outputs for its samples that count, and these."""
-        model = self.model if self.average is None else self.average
-        samples = len(batch[COUNTED])
-        outputs = self.loss.outputs(model, batch)
-        batch = {name: field[:samples] for name, field in batch.items() if name != COUNTED}
-        if not samples:
-            outputs = tree_map(itemgetter(slice(0)), outputs)
-        self.evaluated.append(self.stacked(self.loss.sums(outputs, batch)))
-        return outputs, batch
-
-    def evaluation_sums(self) -> Mapping[str, float]:
-        """Return the sums over all batches evaluated since the last call, read from the devices."""
-        totals = self.run_device.read(self.evaluated).sum(axis=0).tolist()
-        self.evaluated = []
-        return dict(zip(self.plan.data.sums, totals, strict=True))

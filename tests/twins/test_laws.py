@@ -105,7 +105,13 @@ ONE_SIDED = {
         "accumulate_gradients": "Lightning's Trainer accumulates",
         "update": "twin of TrainingModule.optimizer_step",
         "make_train_step": "torch compiles the model's forward pass in place",
-        "make_eval_step": "twin of TrainingModule.validation_step, compiled",
+    },
+    "lightning_impl/training/eval_step.py": {
+        "EvaluationModule": "a base of TrainingModule, whose steps are methods",
+    },
+    "flax_impl/training/eval_step.py": {
+        "make_eval_step": "twin of EvaluationModule.validation_step, compiled",
+        "stacked": "twin of EvaluationModule.stacked",
     },
     "flax_impl/verify/primitives/draws.py": {
         "lifted_call": "torch's operations are replaced while they are called",
@@ -175,6 +181,7 @@ UNEVEN = {
     "optimizers/base.py": "torch's optimizers are classes, optax's pairs of functions",
     "optimizers/custom.py": "a state of torch is a dictionary, one of optax a tree of arrays",
     "sharding.py": "arrays of JAX know where they lie, and XLA compiles one program for all devices",
+    "training/eval_step.py": "the same as of training/step.py",
     "training/step.py": "a LightningModule has methods, a step of Flax is made of pure functions",
     "verify/subject.py": "a model of torch is a module, one of JAX a function",
 }
