@@ -81,7 +81,8 @@ def _get_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Run
     return None
 
 
-Hydra.get_mode = _get_mode  # each job of a sweep has one, and would compose its config twice
+if IS_1_3:  # each job of a sweep has one, and would compose its config twice; 1.4 composes once
+    Hydra.get_mode = _get_mode
 
 
 @contextmanager
