@@ -108,12 +108,11 @@ class Config(ConfigGroup):
         super().__post_init__()
         require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number, 0 or more")
         require_name(self.name)
-        spec = BACKENDS.get(self.backend.name)
-        is_read = spec is None or "backend.channels_last" not in spec.ignores
-        if self.backend.channels_last and is_read:
+        if self.accelerator.strategy is Strategy.fsdp and self.backend.channels_last:
+            spec = BACKENDS.get(self.backend.name)
+            is_read = spec is None or "backend.channels_last" not in spec.ignores
             allowed = "false under fsdp, which shards contiguous weights alone"
-            is_fsdp = self.accelerator.strategy is Strategy.fsdp
-            require(not is_fsdp, "backend.channels_last", True, allowed)
+            require(not is_read, "backend.channels_last", True, allowed)
         shape = self.accelerator.nodes, self.accelerator.devices
         counts = [count for count in shape if isinstance(count, int)]
         if len(counts) == len(shape):
