@@ -40,10 +40,8 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     if options and options[-1].removesuffix(COMPILED) != backend:
         return [*rest, resume]
     folder, own = named_folder(rest), run.resolve()
-    if folder and folder.resolve() not in (
-        own,
-        own.parent,
-    ):  # that of a sweep, of which it is a job
+    # A job of a sweep is given the name of the sweep, whose folder is above its own.
+    if folder and folder.resolve() not in (own, own.parent):
         return [*rest, resume]
     rest = [argument for argument in rest if not argument.startswith(RUN_FOLDER)]
     # Hydra would replace the files in .hydra even if the command is refused.
