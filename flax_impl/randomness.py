@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.random import threefry2x32_p
 
+from flax_impl.vectorized.number import Number, typed
 from pipeline.config.experiment import Config
 from pipeline.config.train import Randomness
 from pipeline.rng import key_words
@@ -41,7 +42,11 @@ def step_key(
 
 
 def draw_mask(
-    key: jax.Array, name: str, rate: float, shape: tuple[int, ...], rows: Rows | None = None
+    key: jax.Array,
+    name: str,
+    rate: float | Number,
+    shape: tuple[int, ...],
+    rows: Rows | None = None,
 ) -> jax.Array:
     """Draw what a layer keeps: each number with probability 1 - `rate`.
 
@@ -56,7 +61,7 @@ def draw_mask(
             bits = _draw_bits(jax.random.fold_in(key, rows[0]), shape)
         else:
             bits = _draw_rows(key, shape, rows)
-    return bits >= jnp.uint32(round(rate * (2**32 - 1)))
+    return bits >= jnp.uint32(typed(round(rate * (2**32 - 1)), jnp.uint32))
 
 
 def _draw_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -99,7 +104,7 @@ class Dropout(nn.Module):
     Srivastava et al. 2014, in the "inverted" form of both libraries.
     """
 
-    rate: float
+    rate: float | Number
 
     @property
     def key(self) -> jax.Array:
@@ -113,7 +118,7 @@ class Dropout(nn.Module):
         if not train or self.rate == 0:
             return x
         kept = draw_mask(self.key, ".".join(self.path), self.rate, self.mask_shape(x))
-        return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
+        return jnp.where(kept, x / typed(1 - self.rate, x.dtype), jnp.zeros_like(x))
 
     def mask_shape(self, x: jax.Array) -> tuple[int, ...]:
         """One draw for each number."""

@@ -44,12 +44,18 @@ def _keys_of_steps(seed: int, block: int, part: int) -> StepKey:
     return fold_in_numpy(of_steps, np.array([part], np.int32))
 
 
-def draw_mask(key: Key, rate: float, x: torch.Tensor, shape: torch.Size, rank: int) -> torch.Tensor:
+def draw_mask(
+    key: Key, rate: float | torch.Tensor, x: torch.Tensor, shape: torch.Size, rank: int
+) -> torch.Tensor:
     """Draw what a layer keeps: each number with probability 1 - `rate`, on the device of its input.
 
     `key` is that of the layer.
     """
-    first, least = rank * shape.numel(), _least(rate)
+    first = rank * shape.numel()
+    if isinstance(rate, torch.Tensor):  # of one of several runs that train at once
+        least = (rate * (2**32 - 1)).round() - 2**31  # as `_least`
+        return draw_bits(key, shape, x.device, first) ^ _SIGN >= least.int()
+    least = _least(rate)
     if torch.compiler.is_compiling():
         return _draw_in_program(*key, shape, x.device, first, least)
     return draw_bits(key, shape, x.device, first) ^ _SIGN >= least
@@ -125,6 +131,7 @@ class Dropout(nn.Module):
             None  # of the step and the layer; with the device's rank: `LayerKeys`
         )
         self.rank = 0
+        self.rate_of_run: torch.Tensor | None = None  # float64, if runs that differ train at once
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return `x` with some numbers at zero, in the same shape."""
@@ -134,6 +141,9 @@ class Dropout(nn.Module):
         if self.key is None:
             whole = shape == x.shape
             return F.dropout(x, self.rate) if whole else x * F.dropout(x.new_ones(shape), self.rate)
+        if self.rate_of_run is not None:
+            kept = draw_mask(self.key, self.rate_of_run, x, shape, self.rank)
+            return torch.where(kept, x / (1 - self.rate_of_run).to(x.dtype), torch.zeros_like(x))
         kept = draw_mask(self.key, self.rate, x, shape, self.rank)
         return torch.where(kept, x / (1 - self.rate), torch.zeros_like(x))
 

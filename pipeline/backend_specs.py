@@ -26,6 +26,8 @@ class BackendSpec:
     vectorizes: bool = False  # trains several runs at once: `Backend.train_together`
     # Values of a key with which a run trains by itself, even so, each with the reason.
     trains_alone: Mapping[str, Mapping[object, str]] = field(default_factory=dict)
+    # More numbers in which runs that train at once may differ; see `together.run_inputs`.
+    numbers: tuple[str, ...] = ()
     maps_native_draws: bool = False  # of runs that train at once each draws its own
     ignores: tuple[str, ...] = ()  # keys that it does not read, as they are another backend's
 
@@ -53,6 +55,13 @@ BACKENDS = {
             "backend.compile": {True: "a compiled model is of one run"},
             "backend.channels_last": {True: "a stack of runs has a layout of its own"},
         },
+        numbers=(
+            "optimizer.betas",
+            "optimizer.alpha",
+            "optimizer.rho",
+            "optimizer.momentum_decay",
+            "optimizer.lr_decay",
+        ),
         ignores=("backend.xla_flags", "accelerator.steps_per_call"),
     ),
     "jax": BackendSpec(

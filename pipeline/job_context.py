@@ -19,6 +19,9 @@ class JobContext:
     )
     swept: Sequence[str] = ()  # keys that differ between its jobs
     sweep_pid: int | None = None  # process id of the sweep, for the workers of joblib
+    alone: str | None = (
+        None  # why the job does not train at once with others, if that was asked for
+    )
     members: str | None = None  # file of the jobs that train at once in this process
     is_rank: bool = False  # true if the parent process reports the error of this one
     launch: str | None = None  # name of one start of several ranks, by the parent process

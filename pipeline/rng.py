@@ -1,5 +1,6 @@
 """Random numbers keyed by the seed and their purpose, independent of the order of draws."""
 
+import pickle
 import random
 from functools import lru_cache
 from hashlib import sha256
@@ -50,6 +51,11 @@ def seed_global_generators(seed: int) -> None:
     word, _ = key_words(seed, "weights")
     random.seed(word)
     np.random.seed(word)
+
+
+def state_of_global_generators() -> tuple[object, ...]:
+    """Return what tells whether anything was drawn from them."""
+    return random.getstate(), pickle.dumps(np.random.get_state())
 
 
 def _hash(seed: int, *purpose: object) -> bytes:

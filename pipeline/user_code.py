@@ -20,8 +20,14 @@ LONGEST = 300  # characters of an error's own message
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(f"{ROOT / name}/" for name in ("pipeline", *(b.package for b in BACKENDS.values())))
 LIBRARIES = ("site-packages", "<frozen", sysconfig.get_path("stdlib"))
-# In messages of NumPy, torch and XLA.
-NO_MEMORY = ("allocate memory", "unable to allocate", "out of memory", "resource_exhausted")
+# In messages of NumPy, torch, XLA and Python.
+NO_MEMORY = (
+    "allocate memory",
+    "unable to allocate",
+    "out of memory",
+    "resource_exhausted",
+    "can't start new thread",  # its stack has no room
+)
 
 
 def import_attribute(path: str, key: str) -> Any:

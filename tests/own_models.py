@@ -172,6 +172,13 @@ class TorchBranching(TorchNet):
         return super().forward(x) * (1.0 if x.mean() > -1.0 and self.scale.mean() > -9.0 else 0.0)
 
 
+class TorchTossing(TorchNet):
+    """A network that draws from NumPy's global generator."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * (1 + 0.01 * np.random.rand())
+
+
 class TorchHungry(TorchNet):
     """A network whose memory suffices for two runs at once."""
 

@@ -13,6 +13,7 @@ from flax_impl.device import Device
 from flax_impl.layers import TypedModule
 from flax_impl.models.long_attention import Long, attend_by_parts
 from flax_impl.randomness import Dropout
+from flax_impl.vectorized.number import Number
 from pipeline.config.models import AttentionKernel, ModelConfig, TransformerConfig
 from pipeline.config.train import Precision
 from pipeline.run.recording.kernels import CUDNN, RECOMPUTED, WRITTEN_OUT, note_kernel
@@ -122,7 +123,7 @@ def _mix(
     return again(query, key, value)
 
 
-def _problem_of_cudnn(query: jax.Array, rate: float) -> str:
+def _problem_of_cudnn(query: jax.Array, rate: float | Number) -> str:
     """Why cuDNN has no kernel for such heads; empty if it has. Only here: torch chooses by itself."""
     width = query.shape[-1]
     if query.dtype != jnp.bfloat16:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_impl.randomness import draw_mask
+from flax_impl.vectorized.number import Number, typed
 
 PART = 128  # queries whose softmax is in memory at a time
 
@@ -17,7 +18,7 @@ class Long(NamedTuple):
 
     attend: Callable[..., jax.Array]  # of some queries, with the softmax written out
     causal: bool
-    rate: float  # of the dropout of the softmax
+    rate: float | Number  # of the dropout of the softmax
     name: str  # of the layer that draws it
 
     def attend_from(
@@ -38,7 +39,8 @@ class Long(NamedTuple):
             if rng is None:
                 return weights
             kept = draw_mask(rng, self.name, self.rate, weights.shape, (first, length))
-            return jnp.where(kept, weights / (1 - self.rate), jnp.zeros_like(weights))
+            share = typed(1 - self.rate, weights.dtype)
+            return jnp.where(kept, weights / share, jnp.zeros_like(weights))
 
         return self.attend(query, key, value, False, seen, drop)
 

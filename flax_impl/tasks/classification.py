@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flax_impl.tasks.task_loss import Batch, TaskLoss
+from flax_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 
 
 class ClassificationLoss(TaskLoss):
     """Cross-entropy of logits `[batch, classes]`, and the samples whose likeliest class is right."""
 
     def sum_terms(
-        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+        self, outputs: jax.Array, batch: Batch, smoothing: Smoothing, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sums over a batch, in the order of `Task.sums`."""
         return cross_entropy(outputs, batch["label"], smoothing, counted)
@@ -27,16 +27,16 @@ class ClassificationLoss(TaskLoss):
 
 
 def cross_entropy(
-    logits: jax.Array, targets: jax.Array, smoothing: float, counted: jax.Array
+    logits: jax.Array, targets: jax.Array, smoothing: Smoothing, counted: jax.Array
 ) -> list[jax.Array]:
     """Return the sum of the cross-entropies, and the number of right predictions."""
     loss = cross_entropies(logits, targets, smoothing)
     return [(loss * counted).sum(), ((likeliest(logits) == targets) * counted).sum()]
 
 
-def cross_entropies(logits: jax.Array, targets: jax.Array, smoothing: float) -> jax.Array:
+def cross_entropies(logits: jax.Array, targets: jax.Array, smoothing: Smoothing) -> jax.Array:
     """Return the cross-entropy of each target."""
-    if not smoothing:
+    if isinstance(smoothing, int | float) and not smoothing:
         return jax.nn.logsumexp(logits, axis=-1) - _chosen(logits, targets)
     soft = optax.smooth_labels(jax.nn.one_hot(targets, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits, soft.astype(logits.dtype))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_impl.tasks.classification import cross_entropies, likeliest
-from flax_impl.tasks.task_loss import Batch, TaskLoss
+from flax_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.tasks import Contrastive
 
 SMALLEST = 1e-24  # squared length of an embedding that is divided by its length
@@ -14,7 +14,7 @@ class ContrastiveLoss(TaskLoss[Contrastive]):
     """NT-Xent of embeddings `[batch, 2, width]`, and the views that find the other one."""
 
     def sum_terms(
-        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+        self, outputs: jax.Array, batch: Batch, smoothing: Smoothing, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sums; a view is compared with all others of all samples."""
         views, counted = outputs.reshape(-1, outputs.shape[-1]), counted.repeat(2)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_impl.device import Device, PyTree
-from flax_impl.tasks.task_loss import Batch, TaskLoss
+from flax_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.data.dataset import Data
 from pipeline.tasks import Denoising
 
@@ -27,7 +27,7 @@ class DenoisingLoss(TaskLoss[Denoising]):
         return self.call(apply_fn, variables, noisy, batch["time"], **options)
 
     def sum_terms(
-        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+        self, outputs: jax.Array, batch: Batch, smoothing: Smoothing, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sum."""
         error = jnp.square(outputs - batch["noise"]).mean(axis=(1, 2, 3))

@@ -3,14 +3,14 @@
 import jax
 import optax
 
-from flax_impl.tasks.task_loss import Batch, TaskLoss
+from flax_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 
 
 class MultilabelLoss(TaskLoss):
     """Binary cross-entropy of logits `[batch, classes]`, and hits and mistakes by class."""
 
     def sum_terms(
-        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+        self, outputs: jax.Array, batch: Batch, smoothing: Smoothing, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sums over a batch, in the order of `Task.sums`."""
         labels, counted = batch["labels"].astype(outputs.dtype), counted[:, None]

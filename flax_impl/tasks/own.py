@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_impl.device import Device, PyTree
-from flax_impl.tasks.task_loss import Batch, TaskLoss
+from flax_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.data.dataset import Data
 from pipeline.storage.predictions import name_of
 from pipeline.tasks import OwnTask
@@ -36,7 +36,7 @@ class OwnLoss(TaskLoss[OwnTask]):
         return self.sums_of_groups(outputs, fields, counted)
 
     def sum_terms(
-        self, outputs: PyTree, batch: Batch, smoothing: float, counted: jax.Array
+        self, outputs: PyTree, batch: Batch, smoothing: Smoothing, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sums over the samples that count; the others are padding.
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_impl.device import Device
-from flax_impl.tasks.task_loss import Batch, TaskLoss
+from flax_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.data.dataset import Data
 from pipeline.tasks.regression import center
 
@@ -17,7 +17,7 @@ class RegressionLoss(TaskLoss):
         self.center = jnp.asarray(center(data.train.arrays["target"]), self.dtype)
 
     def sum_terms(
-        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+        self, outputs: jax.Array, batch: Batch, smoothing: Smoothing, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sums over a batch, in the order of `Task.sums`."""
         error, deviation = outputs - batch["target"], batch["target"] - self.center

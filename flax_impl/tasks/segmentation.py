@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_impl.tasks.classification import cross_entropies, likeliest
-from flax_impl.tasks.task_loss import Batch, TaskLoss
+from flax_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.tasks import Segmentation
 
 
@@ -12,7 +12,7 @@ class SegmentationLoss(TaskLoss[Segmentation]):
     """Cross-entropy of logits, and the pixels where prediction and truth meet, by class."""
 
     def sum_terms(
-        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+        self, outputs: jax.Array, batch: Batch, smoothing: Smoothing, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sums over a batch, in the order of `Task.sums`."""
         mask, classes = batch["mask"], outputs.shape[-1]

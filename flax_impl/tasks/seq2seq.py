@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from flax_impl.device import PyTree
 from flax_impl.tasks.classification import cross_entropies, likeliest
-from flax_impl.tasks.task_loss import Batch, TaskLoss
+from flax_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.tasks.seq2seq import PADDING
 
 
@@ -22,7 +22,7 @@ class Seq2SeqLoss(TaskLoss):
         return self.call(apply_fn, variables, *inputs, **options)
 
     def sum_terms(
-        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+        self, outputs: jax.Array, batch: Batch, smoothing: Smoothing, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sums over a batch, in the order of `Task.sums`."""
         target = batch["target"]

@@ -18,6 +18,7 @@ from pipeline.training.model_calls import calling
 from pipeline.training.model_outputs import check_outputs, dataclasses_in, pick_output
 
 Batch = Mapping[str, jax.Array]  # the fields by name
+Smoothing = float | jax.Array  # a scalar if several runs train at once that differ in it
 Inputs = tuple[jax.ShapeDtypeStruct, ...]  # shapes and dtypes of a model's arguments
 AnyTask = TypeVar("AnyTask", bound=Task)
 
@@ -34,7 +35,8 @@ class TaskLoss(ABC, Generic[AnyTask]):
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
         self.data, self.inputs = data, data.inputs
         self.task = cast("AnyTask", data.task)
-        self.dtype, self.smoothing, self.classes = device.dtype, smoothing, data.outputs
+        self.dtype, self.classes = device.dtype, data.outputs
+        self.smoothing: Smoothing = smoothing
 
     def outputs(
         self, apply_fn: Callable, variables: PyTree, batch: Batch, **options: PyTree
@@ -115,7 +117,7 @@ class TaskLoss(ABC, Generic[AnyTask]):
 
     @abstractmethod
     def sum_terms(
-        self, outputs: jax.Array, batch: Batch, smoothing: float, counted: jax.Array
+        self, outputs: jax.Array, batch: Batch, smoothing: Smoothing, counted: jax.Array
     ) -> list[jax.Array]:
         """Return the sums.
 

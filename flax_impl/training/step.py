@@ -1,6 +1,6 @@
 """One training step: pure functions, and what is compiled from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter
@@ -23,6 +23,7 @@ from flax_impl.tasks import TaskLoss, build_loss
 from flax_impl.training.eval_step import stacked
 from flax_impl.training.gradients import clip_gradients
 from flax_impl.training.train_state import TrainState
+from flax_impl.vectorized.number import with_numbers
 from pipeline.config.experiment import Config
 from pipeline.data.batch_plan import BatchPlan
 
@@ -61,6 +62,7 @@ def make_apply_fn(
 
     `groups` has a `ParamGroup` for each leaf of the parameters. With `remat` the activations of blocks are
     computed again for the gradient. Without `by_block`, sharded parameters are gathered all at the start.
+    `numbers` of a call take the place of those of the model's config.
     """
     blocks = wrap_blocks(model, groups, device, gather=by_block, remat=remat)
     # Of a user's own model: `train`, `deterministic`, …, or none.
@@ -68,7 +70,11 @@ def make_apply_fn(
 
     # Not the model's bound method, which is hashed by the model's fields.
     def apply_fn(
-        variables: dict, *inputs: jax.Array, train: bool = False, **options: PyTree
+        variables: dict,
+        *inputs: jax.Array,
+        train: bool = False,
+        numbers: Mapping[str, object] | None = None,
+        **options: PyTree,
     ) -> PyTree:
         # Gathered on every device; otherwise the compiler might send the activations instead.
         params = blocks.gather_others(variables["params"])
@@ -80,7 +86,10 @@ def make_apply_fn(
         layers = Layers(options.get("rngs", {}).get("dropout"), is_last=True)
         options |= modes[train]
         with blocks.active(), nn.intercept_methods(partial(share_linen, layers)):
-            return model.apply({**variables, "params": params}, *inputs, **options)
+            own = model
+            if numbers:
+                own = model.clone(config=with_numbers(getattr(model, "config", None), numbers))
+            return own.apply({**variables, "params": params}, *inputs, **options)
 
     return apply_fn
 

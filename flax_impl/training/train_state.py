@@ -7,6 +7,7 @@ from flax import struct
 from flax.training import train_state
 
 from flax_impl.device import PyTree
+from flax_impl.vectorized.number import Number, typed
 
 
 class TrainState(train_state.TrainState):
@@ -20,7 +21,11 @@ class TrainState(train_state.TrainState):
     averages: PyTree = None  # None without `train.ema`
 
     def updated(
-        self, grads: PyTree, learning_rate: jax.Array, ema: float | None, **changes: PyTree
+        self,
+        grads: PyTree,
+        learning_rate: jax.Array,
+        ema: float | Number | None,
+        **changes: PyTree,
     ) -> "TrainState":
         """Update the weights and their average, whose first value is a copy, as in torch."""
         updates, opt_state = self.tx.update(
@@ -29,7 +34,7 @@ class TrainState(train_state.TrainState):
         params = optax.apply_updates(self.params, updates)
         averages = self.averages
         if ema is not None:
-            share = jnp.where(self.step == 0, 1.0, 1 - ema)
+            share = jnp.where(self.step == 0, 1.0, typed(1 - ema, jnp.result_type(float)))
             averages = jax.tree.map(
                 lambda a, p: a + share.astype(a.dtype) * (p - a), averages, params
             )

@@ -1,12 +1,14 @@
 """The training step of several runs at once: that of one run, mapped over a stack of states."""
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from flax_impl.data.samples import Batch, BatchRows, Samples
 from flax_impl.device import Device, PyTree
@@ -15,13 +17,17 @@ from flax_impl.training.descent import make_descent
 from flax_impl.training.step import StepContext, make_train_step
 from flax_impl.training.train_state import TrainState
 from flax_impl.vectorized.images import MappedConvolutions
+from flax_impl.vectorized.number import Number, with_numbers
 from pipeline.config.experiment import Config
 from pipeline.devices.hardware import free_memory
 from pipeline.rng import key_words
 from pipeline.run.experiment import Experiment
+from pipeline.run.together.memory import count_that_fits
+from pipeline.run.together.own_draws import must_not_draw, refusing_global_draws, shared_draws
 from pipeline.run.together.run_inputs import numbers_of
 
-FREE_PART = 0.9  # of the free memory that the runs may take
+# Numbers that a single run computes with before they meet an array; see `Number`.
+EXACT = ("model.dropout", "model.drop_path", "train.ema")
 
 
 class ManySteps:
@@ -35,13 +41,18 @@ class ManySteps:
         self.layout, self.device = layout, device
         self.context = StepContext(lead.config, lead.plan, device)
         own = [numbers_of(experiment.config) for experiment in experiments]
-        differing = [key for key in own[0] if len({numbers[key] for numbers in own}) > 1]
+        of_runs = {key: np.array([numbers[key] for numbers in own]) for key in own[0]}
+        differing = {key: found for key, found in of_runs.items() if np.ptp(found)}
+        self.exact = {key: found for key, found in differing.items() if key in EXACT}
         self.inputs = {
+            "row": np.arange(len(experiments), dtype=np.int32),
             "words": np.array(
                 [key_words(one.config.seed, "dropout") for one in experiments], np.uint32
             ),
             "numbers": {
-                key: np.array([numbers[key] for numbers in own], device.dtype) for key in differing
+                key: found.astype(device.dtype)
+                for key, found in differing.items()
+                if key not in EXACT
             },
         }
         self.programs: dict[tuple[int, int], jax.stages.Compiled] = {}
@@ -61,11 +72,15 @@ class ManySteps:
         rates: jax.Array,
     ) -> tuple[TrainState, jax.Array]:
         """Take the steps of one run, with its own numbers."""
-        config, tx = _with_numbers(self.context.config, inputs["numbers"]), state.tx
+        exact = {key: Number(of_runs, inputs["row"]) for key, of_runs in self.exact.items()}
+        config, of_model = _with_numbers(self.context.config, inputs["numbers"] | exact)
         context = replace(self.context, config=config, words=inputs["words"])
-        state = state.replace(tx=make_descent(self.layout, config)[1])
+        apply_fn, tx = state.apply_fn, state.tx
+        state = state.replace(
+            apply_fn=partial(apply_fn, numbers=of_model), tx=make_descent(self.layout, config)[1]
+        )
         state, values = make_train_step(context)(state, samples, rows, draws, terms, rates)
-        return state.replace(tx=tx), values
+        return state.replace(apply_fn=apply_fn, tx=tx), values
 
     def stacked(self, states: Sequence[TrainState]) -> TrainState:
         """Stack states along a first axis of runs."""
@@ -80,9 +95,12 @@ class ManySteps:
     def compile(self, states: PyTree, arguments: tuple) -> jax.stages.Compiled:
         """Compile the program for states, or their shapes, and the arguments after them."""
         runs, count = arguments[-1].shape
-        with MappedConvolutions(self.device.kind):
-            lowered = self.mapped.lower(states, self.inputs, *arguments)
-        self.programs[runs, count] = program = lowered.compile()
+        taken = states, self.inputs, *arguments
+        with MappedConvolutions(self.device.kind), refusing_global_draws(self.context.config):
+            traced = self.mapped.trace(*taken)
+        if must_not_draw(self.context.config) and _uses(traced.jaxpr, taken, self.inputs["words"]):
+            raise shared_draws()
+        self.programs[runs, count] = program = traced.lower().compile()
         return program
 
     def __call__(self, states: TrainState, arguments: tuple) -> tuple[TrainState, jax.Array]:
@@ -102,10 +120,7 @@ class ManySteps:
         working = used.temp_size_in_bytes + used.output_size_in_bytes if used else own
         needed = working + 3 * own
         free = self.device.free_bytes() or free_memory()
-        fitting = runs
-        while fitting > 1 and needed * fitting / runs > FREE_PART * free:
-            fitting = -(-fitting // 2)
-        return fitting
+        return count_that_fits(runs, needed, free)
 
     def select(self, chosen: np.ndarray, new: TrainState, old: TrainState) -> TrainState:
         """Return the new state of the chosen runs, and the old of all others."""
@@ -118,6 +133,14 @@ class ManySteps:
         return [jax.tree.map(lambda leaf: leaf[index], stack) for stack in stacks]
 
 
+def _uses(closed: ClosedJaxpr, arguments: PyTree, argument: np.ndarray) -> bool:
+    """Return whether the results of a traced function depend on one of its arguments."""
+    _, used = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+    return any(
+        u for u, leaf in zip(used, jax.tree.leaves(arguments), strict=True) if leaf is argument
+    )
+
+
 @jax.jit
 def _select(chosen: jax.Array, new: TrainState, old: TrainState) -> TrainState:
     def leaf(own: jax.Array, other: jax.Array) -> jax.Array:
@@ -126,12 +149,17 @@ def _select(chosen: jax.Array, new: TrainState, old: TrainState) -> TrainState:
     return jax.tree.map(leaf, new, old)
 
 
-def _with_numbers(config: Config, numbers: Mapping[str, jax.Array]) -> Config:
-    """Return a config with other numbers, which may be traced, by dotted key."""
-    own = copy(config)
+def _with_numbers(
+    config: Config, numbers: Mapping[str, jax.Array | Number]
+) -> tuple[Config, dict[str, jax.Array | Number]]:
+    """Return a config with other numbers, by dotted key, and those of the model, by name.
+
+    The model is made already.
+    """
+    by_group: dict[str, dict[str, jax.Array | Number]] = {}
     for key, number in numbers.items():
         group, name = key.split(".")
-        changed = copy(getattr(own, group))
-        setattr(changed, name, number)
-        setattr(own, group, changed)
-    return own
+        by_group.setdefault(group, {})[name] = number
+    of_model = by_group.pop("model", {})
+    changed = {group: with_numbers(getattr(config, group), own) for group, own in by_group.items()}
+    return with_numbers(config, changed), of_model

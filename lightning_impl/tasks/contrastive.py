@@ -3,7 +3,7 @@
 import torch
 
 from lightning_impl.tasks.classification import cross_entropies
-from lightning_impl.tasks.task_loss import Batch, TaskLoss
+from lightning_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.tasks import Contrastive
 
 SMALLEST = 1e-24  # squared length of an embedding that is divided by its length
@@ -13,7 +13,7 @@ class ContrastiveLoss(TaskLoss[Contrastive]):
     """NT-Xent of embeddings `[batch, 2, width]`, and the views that find the other one."""
 
     def sum_terms(
-        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+        self, outputs: torch.Tensor, batch: Batch, smoothing: Smoothing
     ) -> list[torch.Tensor]:
         """Return the sums; a view is compared with all others of all samples."""
         views = outputs.flatten(end_dim=1)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from lightning_impl.device import Device
-from lightning_impl.tasks.task_loss import Batch, TaskLoss
+from lightning_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.data.dataset import Data
 from pipeline.tasks import Denoising
 
@@ -26,7 +26,7 @@ class DenoisingLoss(TaskLoss[Denoising]):
         return self.call(model, noisy, batch["time"]).movedim(1, -1)
 
     def sum_terms(
-        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+        self, outputs: torch.Tensor, batch: Batch, smoothing: Smoothing
     ) -> list[torch.Tensor]:
         """Return the sum."""
         return [(outputs - batch["noise"]).square().mean(dim=(1, 2, 3)).sum()]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from lightning_impl.tasks.classification import cross_entropies
-from lightning_impl.tasks.task_loss import Batch, TaskLoss
+from lightning_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.tasks import MaskedLanguage
 
 
@@ -21,7 +21,7 @@ class MaskedLanguageLoss(TaskLoss[MaskedLanguage]):
         return self.call(model, shown, *(batch[name] for name in self.inputs[1:]))
 
     def sum_terms(
-        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+        self, outputs: torch.Tensor, batch: Batch, smoothing: Smoothing
     ) -> list[torch.Tensor]:
         """Return the sums over a batch, in the order of `Task.sums`."""
         logits, tokens = outputs.flatten(end_dim=-2), batch["tokens"].flatten()

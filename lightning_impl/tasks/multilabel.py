@@ -3,14 +3,14 @@
 import torch
 import torch.nn.functional as F
 
-from lightning_impl.tasks.task_loss import Batch, TaskLoss
+from lightning_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 
 
 class MultilabelLoss(TaskLoss):
     """Binary cross-entropy of logits `[batch, classes]`, and hits and mistakes by class."""
 
     def sum_terms(
-        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+        self, outputs: torch.Tensor, batch: Batch, smoothing: Smoothing
     ) -> list[torch.Tensor]:
         """Return the sums over a batch, in the order of `Task.sums`."""
         labels = batch["labels"].to(outputs.dtype)

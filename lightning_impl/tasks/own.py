@@ -6,7 +6,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from lightning_impl.device import Device
-from lightning_impl.tasks.task_loss import Batch, TaskLoss
+from lightning_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.data.dataset import Data
 from pipeline.storage.predictions import name_of
 from pipeline.tasks import OwnTask
@@ -27,7 +27,7 @@ class OwnLoss(TaskLoss[OwnTask]):
             return self.sum_terms(outputs, fields, 0.0)
         return self.sums_of_groups(outputs, fields)
 
-    def sum_terms(self, outputs: Any, batch: Batch, smoothing: float) -> list[torch.Tensor]:
+    def sum_terms(self, outputs: Any, batch: Batch, smoothing: Smoothing) -> list[torch.Tensor]:
         """Return the sums; a mean over the batch is multiplied by the number of samples."""
         samples = len(outputs) if self.task.whole_batch else len(next(iter(batch.values())))
         if not samples:  # on a device without a sample a mean would be NaN

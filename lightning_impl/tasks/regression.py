@@ -3,7 +3,7 @@
 import torch
 
 from lightning_impl.device import Device
-from lightning_impl.tasks.task_loss import Batch, TaskLoss
+from lightning_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.data.dataset import Data
 from pipeline.tasks.regression import center
 
@@ -17,7 +17,7 @@ class RegressionLoss(TaskLoss):
         self.center = torch.as_tensor(mean, dtype=self.dtype, device=device.torch_device)
 
     def sum_terms(
-        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+        self, outputs: torch.Tensor, batch: Batch, smoothing: Smoothing
     ) -> list[torch.Tensor]:
         """Return the sums over a batch, in the order of `Task.sums`."""
         error, deviation = outputs - batch["target"], batch["target"] - self.center

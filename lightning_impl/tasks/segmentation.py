@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lightning_impl.tasks.task_loss import Batch, TaskLoss
+from lightning_impl.tasks.classification import cross_entropies
+from lightning_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.tasks import Segmentation
 
 
@@ -16,15 +17,14 @@ class SegmentationLoss(TaskLoss[Segmentation]):
         return super().outputs(model, batch).movedim(1, -1)
 
     def sum_terms(
-        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+        self, outputs: torch.Tensor, batch: Batch, smoothing: Smoothing
     ) -> list[torch.Tensor]:
         """Return the sums over a batch, in the order of `Task.sums`."""
         mask, classes = batch["mask"], outputs.shape[-1]
         counted, said = mask != self.task.ignored, outputs.argmax(dim=-1)
-        loss = F.cross_entropy(
-            outputs.movedim(-1, 1), mask, reduction="sum",
-            ignore_index=self.task.ignored, label_smoothing=smoothing,
-        )  # fmt: skip
+        loss = cross_entropies(
+            outputs.movedim(-1, 1), mask, smoothing, reduction="sum", ignored=self.task.ignored
+        )
         predicted = F.one_hot(said, classes).bool() & counted[..., None]
         true = F.one_hot(mask.where(counted, 0), classes).bool() & counted[..., None]
         return [

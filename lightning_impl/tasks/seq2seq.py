@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_impl.tasks.classification import cross_entropies
-from lightning_impl.tasks.task_loss import Batch, TaskLoss
+from lightning_impl.tasks.task_loss import Batch, Smoothing, TaskLoss
 from pipeline.tasks.seq2seq import PADDING
 
 
@@ -17,7 +17,7 @@ class Seq2SeqLoss(TaskLoss):
         return self.call(model, *(batch[name] for name in self.inputs), later(batch["target"]))
 
     def sum_terms(
-        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+        self, outputs: torch.Tensor, batch: Batch, smoothing: Smoothing
     ) -> list[torch.Tensor]:
         """Return the sums over a batch, in the order of `Task.sums`."""
         target = batch["target"]

@@ -17,6 +17,7 @@ from pipeline.training.model_calls import calling
 from pipeline.training.model_outputs import check_outputs, dataclasses_in, pick_output
 
 Batch = Mapping[str, torch.Tensor]  # the fields by name
+Smoothing = float | torch.Tensor  # a scalar if several runs train at once that differ in it
 AnyTask = TypeVar("AnyTask", bound=Task)
 
 
@@ -28,7 +29,8 @@ class TaskLoss(ABC, Generic[AnyTask]):
     def __init__(self, data: Data, device: Device, smoothing: float = 0.0) -> None:
         self.data, self.inputs = data, data.inputs
         self.task = cast("AnyTask", data.task)
-        self.dtype, self.smoothing, self.classes = device.dtype, smoothing, data.outputs
+        self.dtype, self.classes = device.dtype, data.outputs
+        self.smoothing: Smoothing = smoothing
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return a model's outputs for a batch; of two views `[batch, 2, …]`."""
@@ -80,7 +82,7 @@ class TaskLoss(ABC, Generic[AnyTask]):
 
     @abstractmethod
     def sum_terms(
-        self, outputs: torch.Tensor, batch: Batch, smoothing: float
+        self, outputs: torch.Tensor, batch: Batch, smoothing: Smoothing
     ) -> list[torch.Tensor]:
         """Return the sums.
 

@@ -61,8 +61,8 @@ class _Loop(StackLoop[Member]):
         super().__init__(members)
         self.device, runs = device, [member.experiment for member in members]
         modules = [member.module for member in members if member.module is not None]
-        self.module = modules[0].to(device.torch_device)
-        self.steps = ManySteps(runs, self.module, [Row.of(one) for one in modules], device)
+        self.steps = ManySteps(runs, modules, device)
+        self.module = self.steps.module
         self.batches = ManyBatches([run.plan for run in runs], device, self.config.train.accumulate)
         opened.callback(self.batches.close)
         self.evaluated = EvalBatches(

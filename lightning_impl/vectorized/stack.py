@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_impl.layers import layer_kinds
 from lightning_impl.optimizers import build_optimizer
+from lightning_impl.randomness import Dropout
 from lightning_impl.training.step import CAPTURE_CHECK, TrainingModule
 from pipeline.config.experiment import Config
 
@@ -123,7 +124,8 @@ class Stack:
         configs: Sequence[Config],
         alike: Sequence[object],
     ) -> None:
-        self.decay, self.device = configs[0].train.ema, module.run_device.torch_device
+        self.device = module.run_device.torch_device
+        self.shares = [1 - config.train.ema for config in configs if config.train.ema is not None]
         kinds = layer_kinds(module.model)
         self._linear = {
             name
@@ -169,10 +171,14 @@ class Stack:
         for block in self.blocks:
             block.update(gradients, rates[block.rows.start])
         averages = [self.averages[name] for name in self.values if name in self.averages]
-        if not averages or self.decay is None:
+        if not averages:
             return
         values = [value.detach() for value in self.values.values()]
-        torch._foreach_lerp_(averages, values, 1.0 if is_first else 1 - self.decay)
+        if is_first or len(set(self.shares)) == 1:
+            torch._foreach_lerp_(averages, values, 1.0 if is_first else self.shares[0])
+            return
+        shares = torch.tensor(self.shares, dtype=values[0].dtype, device=self.device)
+        torch._foreach_lerp_(averages, values, [beside(shares, value) for value in values])
 
     def row(self, row: int) -> Row:
         """Return a copy of the state of a run."""
@@ -186,6 +192,16 @@ class Stack:
         [block] = [one for one in self.blocks if one.rows.start <= row < one.rows.stop]
         parameters = own(self.values | self.fixed)
         return Row(parameters, own(self.buffers), own(self.averages), block.slots(row))
+
+
+def rates_of(model: nn.Module) -> dict[str, float]:
+    """Return the rates of the layers that zero numbers, by name."""
+    return {n: layer.rate for n, layer in model.named_modules() if isinstance(layer, Dropout)}
+
+
+def beside(numbers: Tensor, tensor: Tensor) -> Tensor:
+    """Return numbers `[runs]` in a shape that fits a tensor `[runs, …]`."""
+    return numbers.view(-1, *[1] * (tensor.ndim - 1))
 
 
 def _copied(tensor: Tensor) -> Tensor:

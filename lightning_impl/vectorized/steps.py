@@ -8,7 +8,6 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -16,45 +15,48 @@ from lightning_impl.data.batches import COUNTED, EvalBatches
 from lightning_impl.data.samples import Batch
 from lightning_impl.device import Device
 from lightning_impl.layer_keys import key_of_step
+from lightning_impl.randomness import Dropout
 from lightning_impl.threefry import Key
 from lightning_impl.training.step import TrainingModule
 from lightning_impl.vectorized.images import MappedConvolutions
-from lightning_impl.vectorized.stack import Row, Stack, Tensors
+from lightning_impl.vectorized.memory import bytes_kept
+from lightning_impl.vectorized.stack import Row, Stack, Tensors, beside, rates_of
 from pipeline.config.schedules import PlateauConfig
 from pipeline.config.train import Randomness
 from pipeline.devices.hardware import free_memory
 from pipeline.rng import key_words
 from pipeline.run.experiment import Experiment
-from pipeline.run.together.run_inputs import numbers_of
+from pipeline.run.together.memory import count_that_fits
+from pipeline.run.together.own_draws import must_not_draw, refusing_global_draws, shared_draws
 
-FREE_PART = 0.9  # of the free memory that the runs may take
+SMOOTHING = "train.label_smoothing"
+DRAWS = "called random operation"  # in the error of torch.func.vmap, which maps none
 SLOTS = 2  # tensors of an optimizer for each parameter, before it has made them
 
 
 class ManySteps:
     """A step for several runs, and what else is computed for a stack of states.
 
-    `module` is one run's, which gives the model's functions; a checkpoint of any run is made with it.
+    The first of the runs' modules gives the model's functions; a checkpoint of any run is made with it.
     """
 
     def __init__(
         self,
         experiments: Sequence[Experiment],
-        module: TrainingModule,
-        rows: Sequence[Row],
+        modules: Sequence[TrainingModule],
         device: Device,
     ) -> None:
-        self.module, self.device = module, device
-        self._take(experiments, rows)
+        self.module, self.device = modules[0].to(device.torch_device), device
+        self.rates = [rates_of(module.model) for module in modules]
+        self._take(experiments, [Row.of(module) for module in modules])
 
     @staticmethod
     def settings(experiment: Experiment) -> str:
         """Return a text that is the same for runs whose updates have the same numbers at every step."""
         config = experiment.config
-        numbers = sorted(numbers_of(config).items()), config.optimizer.lr, config.schedule
         # The rate of a plateau follows from the run's own evaluations.
         own = experiment.folder if isinstance(config.schedule, PlateauConfig) else ""
-        return f"{numbers} {own}"
+        return f"{config.optimizer} {config.schedule} {own}"
 
     def _take(self, experiments: Sequence[Experiment], rows: Sequence[Row]) -> None:
         self.experiments = list(experiments)
@@ -66,6 +68,14 @@ class ManySteps:
             words = [key_words(config.seed, "dropout") for config in configs]
             stored = torch.from_numpy(np.array(words, np.uint32).view(np.int32)).to(device)
             self.words = stored[:, 0], stored[:, 1]
+        numbers = {name: [rates[name] for rates in self.rates] for name in self.rates[0]}
+        numbers[SMOOTHING] = [config.train.label_smoothing for config in configs]
+        # Those in which the runs differ `[runs]`: rates by the layers' names, and the smoothing.
+        self.numbers: Tensors = {
+            name: torch.tensor(found, dtype=torch.float64, device=device)
+            for name, found in numbers.items()
+            if len(set(found)) > 1
+        }
         self.clip_norm = self._numbers([config.train.clip_norm for config in configs])
         self.clip_value = self._numbers([config.train.clip_value for config in configs])
         self.norm = torch.zeros(len(configs), dtype=self.device.dtype, device=device)
@@ -79,6 +89,7 @@ class ManySteps:
     def take(self, rows: Sequence[int]) -> None:
         """Leave the runs of all other rows out from now on."""
         states = [self.stack.row(row) for row in rows]
+        self.rates = [self.rates[row] for row in rows]
         self._take([self.experiments[row] for row in rows], states)
 
     def __call__(
@@ -92,7 +103,7 @@ class ManySteps:
         values = list(self.stack.values.values())
         parts, gradients = [], []
         for chunks, keys in self._passes(step, batches):
-            losses, sums = self._forward(self.stack.tensors(), chunks, keys)
+            losses, sums = self._forward(self.stack.tensors(), chunks, keys, self.numbers)
             parts.append(sums)
             # The runs share no number, so the gradient of a sum of their losses is that of each.
             own = torch.autograd.grad((losses / terms).sum(), values)
@@ -125,15 +136,16 @@ class ManySteps:
         return [([batches[part]], keys[part : part + 1]) for part in parts]
 
     def _forward(
-        self, tensors: Tensors, batches: Sequence[Batch], keys: Sequence[Key]
+        self, tensors: Tensors, batches: Sequence[Batch], keys: Sequence[Key], numbers: Tensors
     ) -> tuple[Tensor, Tensor]:
         """Return the summed losses `[runs]` and all sums `[runs, values]` of micro-batches with one loss."""
         module = self.module
 
         def one(
-            own: Tensors, batches: Sequence[Batch], keys: Sequence[Key]
+            own: Tensors, batches: Sequence[Batch], keys: Sequence[Key], numbers: Tensors
         ) -> tuple[Tensor, Tensor]:
             model, found = _with(own, module.model), []
+            self._use(numbers)
             for batch, key in zip_longest(batches, keys):
                 if key is not None:
                     module.layer_keys.use(key)
@@ -147,10 +159,27 @@ class ManySteps:
 
         try:
             with self._kernels():
-                return vmap(one)(tensors, list(batches), list(keys))
+                return vmap(one)(tensors, list(batches), list(keys), numbers)
+        except Exception as error:  # torch's, or one with the call of the user's model
+            if must_not_draw(self.config) and DRAWS in str(error):
+                raise shared_draws() from error
+            raise
         finally:
             if keys:
                 module.layer_keys.use(None)  # it is of the mapping that has ended
+            self._use({})
+
+    def _use(self, numbers: Tensors) -> None:
+        """Let the model and the loss take the numbers of one run; without any, those that all have."""
+        for name in self.rates[0]:
+            layer = cast("Dropout", self.module.model.get_submodule(name))
+            layer.rate_of_run = numbers.get(name)
+        smoothing = numbers.get(SMOOTHING)
+        self.module.loss.smoothing = (
+            self.config.train.label_smoothing
+            if smoothing is None
+            else smoothing.to(self.device.dtype)
+        )
 
     def _clip(self, step: int, gradients: list[Tensor]) -> None:
         """Clip the gradients of each run as `TrainingModule` does; compute norms if they are needed."""
@@ -162,10 +191,10 @@ class ManySteps:
             self.norm = torch.linalg.vector_norm(norms, dim=0)
         if self.clip_norm is not None:
             factors = (self.clip_norm / (self.norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(gradients, [_beside(factors, one) for one in gradients])
+            torch._foreach_mul_(gradients, [beside(factors, one) for one in gradients])
         if self.clip_value is not None:
             for gradient in gradients:
-                largest = _beside(self.clip_value, gradient)
+                largest = beside(self.clip_value, gradient)
                 gradient.clamp_(-largest, largest)
 
     @torch.no_grad()
@@ -198,32 +227,18 @@ class ManySteps:
         # The state is there twice, in the stack and of the best evaluation; gradients, and their sum.
         each = 2 * (row.nbytes + slots) + 2 * weights + 2 * self._activations(batches)
         free = self.device.free_bytes() or free_memory()
-        fitting = runs
-        while fitting > 1 and each * fitting > FREE_PART * free:
-            fitting = -(-fitting // 2)
-        return fitting
+        return count_that_fits(runs, each * runs, free)
 
     def _activations(self, batches: Sequence[Batch]) -> int:
         """Return the bytes that the pass of one run keeps for its gradient."""
-        kept: dict[int, torch.UntypedStorage] = {}  # by address, each until all are counted
-
-        def note(tensor: Tensor) -> None:
-            """Note what the graph would keep, outside of it: a cycle through it would never be freed."""
-            storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage
-
         own = {name: tensor[:1].clone() for name, tensor in self.stack.tensors().items()}
         chunks, keys = self._passes(0, batches)[0]
         first = [{name: field[:1] for name, field in chunk.items()} for chunk in chunks]
+        first_keys = [(high[:1], low[:1]) for high, low in keys]
+        numbers = {name: found[:1] for name, found in self.numbers.items()}
         self.module.model.train()
-        with saved_tensors_hooks(note, lambda _: torch.empty(0)):
-            self._forward(own, first, [(key[0][:1], key[1][:1]) for key in keys])
-        return sum(storage.nbytes() for storage in kept.values())
-
-
-def _beside(numbers: Tensor, tensor: Tensor) -> Tensor:
-    """Return numbers `[runs]` in a shape that fits a tensor `[runs, …]`."""
-    return numbers.view(-1, *[1] * (tensor.ndim - 1))
+        with refusing_global_draws(self.config):
+            return bytes_kept(lambda: self._forward(own, first, first_keys, numbers))
 
 
 def _with(tensors: Tensors, model: nn.Module) -> nn.Module:

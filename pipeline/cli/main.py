@@ -143,7 +143,7 @@ def run_here(hydra: DictConfig, folder: Path) -> int:
     setting = setting_of(hydra.overrides.task) if context.setting is None else context.setting
     merged = composed if config.resume or config.checkpoint else None
     name = context.name or config.name or folder.name
-    job = Job(folder, name, context.sweep, setting, merged)
+    job = Job(folder, name, context.sweep, setting, merged, context.alone)
     work = partial(run, config, job, world)
     code = work() if world.size == 1 else run_rank(work, folder, world)
     return requeue_if_interrupted(code, folder, world)

@@ -39,6 +39,7 @@ WORDS = {
     "algorithms": "{} algorithms",
     "attention": "{} attention",
     "steps per call": "steps per call: {}",
+    "one by one": "one by one: {}",
 }
 
 
@@ -59,6 +60,7 @@ def conditions_of_run(record: Record) -> dict[str, str]:
         result.devices or "",
         is_fallback=bool(result.fallback),
         together=result.vectorized or 1,
+        alone=result.alone,
         attention=result.attention,
         steps_per_call=result.steps_per_call,
     )
@@ -71,14 +73,15 @@ def conditions_of(
     *,
     is_fallback: bool = False,
     together: int = 1,
+    alone: str | None = None,
     attention: str | None = None,
     steps_per_call: int | None = None,
 ) -> dict[str, str]:
     """Return the conditions of a speed by the columns of the table; none for an empty config.
 
     `devices` is how a backend describes them; `is_fallback` if they are a CPU beside an unused GPU. So many
-    runs trained `together`. `attention` and `steps_per_call` are what it took, if that is known; else the
-    config tells what was asked for.
+    runs trained `together`, or one by one for the reason `alone`. `attention` and `steps_per_call` are what
+    it took, if that is known; else the config tells what was asked for.
     """
     if not config:
         return {}
@@ -96,6 +99,7 @@ def conditions_of(
         "devices": f"{devices}{not_gpu}",
         "steps per call": str(steps_per_call or _steps_per_call(flattened, devices)),
         "together": f"{together} runs at once" if together > 1 else "",
+        "one by one": alone or "",
         "attention": attention or asked,
         "options": _options(flattened),
     }

@@ -7,19 +7,46 @@ from pipeline.loggers.progress import PlainLines, Progress, View, is_evaluation
 
 
 class SharedProgress(Progress):
-    """One display for all; it shows the values of whichever run comes first to a step."""
+    """One display for all `runs`; it shows the values of whichever comes first to a step.
 
-    def __init__(self, total: int, description: str) -> None:
+    A message that several give one after the other is one line.
+    """
+
+    def __init__(self, total: int, description: str, runs: int) -> None:
         super().__init__(total, description)
         self._log = View(total, description)
-        self.total = total
+        self.total, self.runs = total, runs
         self._last = (-1, False)  # step that is shown, and whether its evaluation is
+        self._text, self._names = "", []  # a message that waits for the other runs
 
     def offer(self, step: int, values: Mapping[str, float]) -> None:
         """Show values, unless another run has shown those of this step."""
+        self.flush()
         if (step, is_evaluation(values)) > self._last:
             self._last = step, is_evaluation(values)
             self.update(step, values)
+
+    def note(self, name: str, text: str) -> None:
+        """Print a message of a run, together with those of others that have the same."""
+        if text != self._text or name in self._names:
+            self.flush()
+        self._text = text
+        self._names.append(name)
+        if len(self._names) == self.runs:
+            self.flush()
+
+    def flush(self) -> None:
+        """Print the message that waits for other runs, with the names of those that have it."""
+        names, self._names = self._names, []
+        if not names:
+            return
+        whose = "each run" if len(names) == self.runs else f"{len(names)} of {self.runs} runs"
+        self.message(f"{names[0] if len(names) == 1 else whose}: {self._text}")
+
+    def stop(self) -> None:
+        """Show the last step and restore the terminal."""
+        self.flush()
+        super().stop()
 
 
 class MemberProgress(Progress):
@@ -42,9 +69,9 @@ class MemberProgress(Progress):
         self._shared.offer(step, values)
 
     def message(self, text: str) -> None:
-        """Note a line in run.log, and print it with the name of the run."""
+        """Note a line in run.log, and print it, once for all runs that have it."""
         self._log.message(text)
-        self._shared.message(f"{self._name}: {text}")
+        self._shared.note(self._name, text)
 
 
 class _FileLines(PlainLines):

@@ -89,7 +89,7 @@ def to_run_error(error: Exception, folder: Path) -> Exception:
         full.__cause__ = error
         return full
     if is_out_of_memory(error):
-        told = f"out of memory: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+        told = f"out of memory: {(str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')}"
         return RunFailed(
             f"{told}. Lower train.batch_size, raise train.accumulate or shrink the model."
         )

@@ -20,6 +20,7 @@ class Job:
 
     `setting` are the overrides that differ between the jobs of the sweep, without backend and seed.
     `merged` is this command's config merged with the saved config of the run to resume or test, if any.
+    `alone` tells why it does not train at once with other jobs of a sweep that asks for it.
     """
 
     folder: Path
@@ -27,6 +28,7 @@ class Job:
     group: str | None = None
     setting: str = ""
     merged: DictConfig | None = None
+    alone: str | None = None
 
 
 @dataclass(frozen=True)

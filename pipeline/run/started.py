@@ -70,8 +70,15 @@ class StartedRun:
         if recorder.has_started:
             recorder.tracker.finish(1, {})
 
-    def conclude(self, work: Callable[[Experiment, Prepared, RunResult], RunResult]) -> Ending:
-        """Do the work of the run, which completes its result, and close the loggers."""
+    def conclude(
+        self,
+        work: Callable[[Experiment, Prepared, RunResult], RunResult],
+        tell: Callable[[str], None] = log.warning,
+    ) -> Ending:
+        """Do the work of the run, which completes its result, and close the loggers.
+
+        `tell` prints how to resume a run that was interrupted.
+        """
         config, job, recorder = self.prepared.config, self.prepared.job, self.experiment.recorder
         result, exit_code, failure = self.result, 1, None
         try:
@@ -84,7 +91,7 @@ class StartedRun:
             result = replace(result, status="interrupted", interrupted_by=name)
             if self.prepared.world.is_main:
                 hint = f"{interrupted}; resume with: {command('run')} resume={job.folder}"
-                log.warning("interrupted" if config.mode is Mode.look else hint)
+                tell("interrupted" if config.mode is Mode.look else hint)
         except Exception as error:
             failure = to_run_error(error, job.folder)
             if deleted := deleted_folder(job.folder):  # the cause of any other error
@@ -192,4 +199,5 @@ def initial_result(config: Config, job: Job) -> RunResult:
         backend=config.backend.name,
         config=plain(config),
         hardware=hardware(),
+        alone=job.alone,
     )

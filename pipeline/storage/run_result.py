@@ -48,6 +48,7 @@ class RunResult:
     attention: str | None = None  # kernels that training steps took: see `run.recording.kernels`
     steps_per_call: int | None = None  # most updates of one call of the device
     vectorized: int | None = None  # runs that trained at once with it, itself included
+    alone: str | None = None  # why it trained alone in a sweep with `sweep.vectorize=true`
     refused: bool = False  # a job of a sweep that was not started
     # Entries of a newer version; the last field, which JSON does not nest.
     extra: Mapping[str, object] = field(default_factory=dict)

@@ -38,6 +38,9 @@ from pipeline.sweep.stop_sweep import stop
 
 # Settings of Hydra that each job gets.
 PASSED_ON = ("hydra.searchpath", "hydra.verbose", "hydra/job_logging")
+IN_TURN = "BasicLauncher"  # Hydra's launcher that starts one job after the other in this process
+# Why a job does not train at once with others, by its folder: what this process has found.
+WHY_ALONE: dict[Path, str] = {}
 
 
 def note_sweep(folder: Path, config: DictConfig) -> None:
@@ -81,12 +84,19 @@ class SweepJob:
         return run_command(arguments, self.folder)
 
     @property
+    def alone(self) -> str | None:
+        """Why the job does not train at once with others, if the sweep asks for it."""
+        if self.members or not self.config.sweep.vectorize:
+            return None
+        return WHY_ALONE.get(self.folder.absolute()) or obstacle_of_launcher(self.hydra)
+
+    @property
     def environment(self) -> dict[str, str]:
         """Environment variables for the command."""
         setting = setting_of(self.hydra.overrides.task)
         sweep = Path(self.hydra.sweep.dir).name
         context = replace(job_context(), name=self.name, sweep=sweep, setting=setting)
-        return replace(context, members=self.members).variables()
+        return replace(context, members=self.members, alone=self.alone).variables()
 
     def is_due(self) -> bool:
         """Return whether the job is to run; print why if not."""
@@ -106,6 +116,13 @@ class SweepJob:
         error = (result and result.error) or "its message is above"
         error = error.partition("\n")[0]
         self.print(f"failed: {error}", file=sys.stderr)
+
+
+def obstacle_of_launcher(hydra: DictConfig) -> str | None:
+    """Return why the jobs of a launcher cannot train at once, as a clause; None if they can."""
+    if str(hydra.launcher._target_).endswith(IN_TURN):
+        return None
+    return f"hydra/launcher={hydra.runtime.choices['hydra/launcher']} starts each job by itself"
 
 
 def make_sweep_job(composed: DictConfig, hydra: DictConfig) -> SweepJob | None:

@@ -14,16 +14,22 @@ from pipeline.devices.launch_ranks import NOT_FAILED
 from pipeline.formatting import format_numbers
 from pipeline.job_context import job_context, publish
 from pipeline.run.together.members import write_members
-from pipeline.run.together.run_inputs import differing_keys, obstacle, shape_of
+from pipeline.run.together.run_inputs import described, differing_keys, obstacle, shape_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.sweep.job_status import JobState
 from pipeline.sweep.planned_job import PlannedJob
 from pipeline.sweep.processes.allocation import allocate
-from pipeline.sweep.run_job import SweepJob, note_crash, start_job, wait_for_child
+from pipeline.sweep.run_job import (
+    WHY_ALONE,
+    SweepJob,
+    note_crash,
+    obstacle_of_launcher,
+    start_job,
+    wait_for_child,
+)
 from pipeline.sweep.stop_sweep import stop
 
 MOST_KEYS = 3  # in a message
-IN_TURN = "BasicLauncher"  # Hydra's launcher that starts one job after the other in this process
 
 
 def run_vectorized_jobs(jobs: Sequence[PlannedJob], sweep: DictConfig) -> list[PlannedJob]:
@@ -41,19 +47,21 @@ def run_vectorized_jobs(jobs: Sequence[PlannedJob], sweep: DictConfig) -> list[P
     for shape, group in groups.items():
         if len(group) == 1:
             reasons[group[0].number] = _why_alone(shape, [one for one in groups if one != shape])
+    WHY_ALONE.update(
+        {job.folder.absolute(): reasons[job.number] for job in jobs if job.number in reasons}
+    )
     for reason in dict.fromkeys(reasons.values()):
         names = format_numbers([number for number in reasons if reasons[number] == reason])
         print(f"by itself: job {names}: {reason}", flush=True)
-    for group in groups.values():
+    for shape, group in groups.items():
         if len(group) > 1 and stop.exit_code is None:
-            run_group(group, sweep)
+            run_group(group, sweep, _why_apart(shape, [one for one in groups if one != shape]))
     return [job for job in jobs if job.number in reasons]
 
 
 def _obstacle(job: PlannedJob, sweep: DictConfig) -> str | None:
-    if not str(sweep.hydra.launcher._target_).endswith(IN_TURN):
-        launcher = sweep.hydra.runtime.choices["hydra/launcher"]
-        return f"hydra/launcher={launcher} starts each job by itself"
+    if reason := obstacle_of_launcher(sweep.hydra):
+        return reason
     if job.status.state is JobState.running:
         return "it is already running"
     return obstacle(job.config) if job.config else "its config is refused"
@@ -64,15 +72,23 @@ def _why_alone(shape: str, others: Sequence[str]) -> str:
     keys = differing_keys(shape, others)[:MOST_KEYS]
     if not keys:
         return "there is no other job to train with"
-    return f"every other job differs in what one program shares, such as {', '.join(keys)}"
+    told = ", ".join(described(key, shape) for key in keys)
+    return f"every other job differs in what one program shares, such as {told}"
 
 
-def run_group(group: Sequence[PlannedJob], sweep: DictConfig) -> None:
-    """Run jobs in one process, and print the error of each that fails."""
+def _why_apart(shape: str, others: Sequence[str]) -> str:
+    """Return the numbers that part jobs of one shape from those most like them, in words; or nothing."""
+    told = {key: described(key, shape) for key in differing_keys(shape, others)}
+    is_by_numbers = told and all(words != key for key, words in told.items())
+    return f"; apart from others by {', '.join(told.values())}" if is_by_numbers else ""
+
+
+def run_group(group: Sequence[PlannedJob], sweep: DictConfig, apart: str = "") -> None:
+    """Run jobs in one process, and print the error of each that fails; `apart` ends the line at its start."""
     stop.listen()
     publish(replace(job_context(), sweep_pid=os.getpid()))
     numbers = format_numbers([job.number for job in group])
-    print(f"{len(group)} jobs train at once: {numbers}", flush=True)
+    print(f"{len(group)} jobs train at once: {numbers}{apart}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "members"
         write_members([job.member for job in group], file)

@@ -140,6 +140,8 @@ ONE_SIDED_FILES = {
     "flax_impl/starting_values.py": "a torch model is made with its values, under the canonical names",
     "flax_impl/training/descent.py": "torch's optimizers take named parameters as they are",
     "lightning_impl/vectorized/stack.py": "a state of Flax is a tree that jax.vmap maps by itself",
+    "lightning_impl/vectorized/memory.py": "a compiled program of JAX knows what it takes",
+    "flax_impl/vectorized/number.py": "torch computes with such numbers on the device",
     "flax_impl/models/long_attention.py": "torch has such kernels for each device",
     "flax_impl/adapters/__init__.py": KINDS,
     "flax_impl/adapters/adapted.py": KINDS,

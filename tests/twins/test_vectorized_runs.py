@@ -14,6 +14,7 @@ from short_runs import MLP, SELDOM
 from pipeline.config.experiment import BackendConfig
 from pipeline.devices.world import ALONE
 from pipeline.loggers.metrics_file import read_metrics
+from pipeline.run.together import vectorized
 from pipeline.run.together.members import Member
 from pipeline.run.together.run_inputs import obstacle, shape_of
 from pipeline.run.together.vectorized import run_vectorized
@@ -126,6 +127,29 @@ CASES = {
         "seed=0 optimizer.lr=0.02",
         "seed=1 optimizer.lr=0.01",
     ),
+    "other smoothing and averages": (
+        f"{MLP} train.steps=10",
+        "seed=0 train.label_smoothing=0.1 train.ema=0.9",
+        "seed=1 train.label_smoothing=0.3 train.ema=0.5",
+        "seed=2 train.label_smoothing=0.1 train.ema=0.99",
+    ),
+    "other rates of shared dropout": (
+        "model=vit model.depth=2 model.width=8 model.heads=2 model.patch=4 "
+        "train.randomness=shared train.steps=6",
+        "seed=0 model.dropout=0.3 model.drop_path=0.1",
+        "seed=1 model.dropout=0.1 model.drop_path=0.3",
+    ),
+    "other rates of dropout": (
+        "model=vit model.depth=2 model.width=8 model.heads=2 model.patch=4 train.steps=6 "
+        "train.remat=true",
+        "seed=0 model.dropout=0.3 model.drop_path=0.1",
+        "seed=1 model.dropout=0.1 model.drop_path=0.3",
+    ),
+    "other betas": (
+        f"{MLP} train.steps=5",
+        "seed=0 optimizer.betas=[0.9,0.99]",
+        "seed=1 optimizer.betas=[0.8,0.999]",
+    ),
     "an own loss": (
         f"{MLP} {OWN_LOSS} task.options={{margin:0.5}}",
         "seed=0 optimizer.lr=0.01",
@@ -157,9 +181,13 @@ SLOW = (
     "shared dropout",
     "batch norm",
     "momentum",
+    "other rates of dropout",
+    "other rates of shared dropout",
+    "other betas",
 )
 
 
+ONE_BY_ONE = {("torch", "dropout"), ("torch", "other rates of dropout"), ("jax", "other betas")}
 AT_ONCE = [  # of own losses, what torch cannot map is refused below
     pytest.param(
         backend,
@@ -168,7 +196,7 @@ AT_ONCE = [  # of own losses, what torch cannot map is refused below
     )
     for backend in BACKENDS
     for case in CASES
-    if (backend, case) != ("torch", "dropout")  # it runs one by one
+    if (backend, case) not in ONE_BY_ONE
 ]
 
 
@@ -181,9 +209,15 @@ def test_runs_that_train_at_once_are_those_of_each_alone(backend, case, alone, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_interrupted_runs_resume_together_and_alone(backend, alone, together, train, tmp_path):
+def test_interrupted_runs_resume_together_and_alone(
+    backend, alone, together, train, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("TANDEM_PROGRESS", "plain")
     seeds, stopped = ("seed=0", "seed=1", "seed=2"), f"{MLP} train.stop_after=13"
     together(backend, stopped, *seeds[:2], code=130)
+    output = capsys.readouterr().out
+    assert output.count(" parameters") == output.count("interrupted at step") == 1
+    assert "each run: interrupted at step 13; the same command resumes it" in output
     assert train("together2", backend, f"{SELDOM} {stopped} {seeds[2]}") == 130
     shutil.copytree(tmp_path / "together0", tmp_path / "by_itself")
     found = together(backend, MLP, *seeds, resume=True)
@@ -225,7 +259,13 @@ def test_runs_that_do_not_fit_into_memory_train_in_parts(
     memory = f"{PACKAGES[backend]}.vectorized.steps.free_memory"
     monkeypatch.setattr(memory, lambda: 0)
     found = together(backend, f"{MLP} train.steps=5", *seeds)
-    assert "memory is enough for 1 of 2 runs at once" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "memory is enough for 1 of 2 runs at once" in output
+    assert output.count(" parameters") == 2, "a line for each run of its own"
+    results = [RunFolder(run).result for run in found]
+    assert [(one.vectorized, one.alone) for one in results] == [
+        (None, "memory is enough for 1 of 2 runs at once")
+    ] * 2
     for one, other in zip(found, alone(backend, f"{MLP} train.steps=5", *seeds), strict=True):
         assert_same_run(one, other)
 
@@ -247,7 +287,9 @@ def test_runs_whose_images_are_decoded_while_they_train_run_one_by_one(
     found = together(backend, f"model=linear {images} train.steps=2", "seed=0", "seed=1")
     assert "2 jobs run one by one: dataset=folder is decoded for each" in capsys.readouterr().out
     assert [RunFolder(run).status for run in found] == ["completed", "completed"]
-    assert RunFolder(found[0]).result.vectorized is None
+    result = RunFolder(found[0]).result
+    assert result.vectorized is None
+    assert result.alone.startswith("dataset=folder is decoded for each")
 
 
 def test_runs_with_a_callback_of_lightning_run_one_by_one(together, capsys):
@@ -263,7 +305,9 @@ OWN = {"torch": "model.torch=own_models:Torch", "jax": "model.jax=own_models:Fla
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_own_models_train_at_once(backend, together, alone):
-    mapped = f"model=own train.randomness=shared train.steps=4 {OWN[backend]}Net"
+    mapped = (
+        f"model=own train.steps=4 {OWN[backend]}Net"  # with native randomness: it draws nothing
+    )
     found = together(backend, mapped, "seed=0", "seed=1")
     for one, other in zip(found, alone(backend, mapped, "seed=0", "seed=1"), strict=True):
         assert_same_run(one, other)
@@ -271,7 +315,11 @@ def test_own_models_train_at_once(backend, together, alone):
 
 
 OWN_TORCH_LOSS = "task=own task.targets=[label] task.torch=own_losses:torch"
+DRAWN = "layers of model=own draw numbers that would be shared; set train.randomness=shared"
 REFUSALS = {
+    f"model=own {OWN['torch']}Plain": DRAWN,
+    f"model=own {OWN['torch']}Tossing": DRAWN,
+    f"model=own {OWN['jax']}Plain": DRAWN,
     f"model=own train.randomness=shared {OWN['torch']}Branching": "data-dependent control flow",
     f"model=own train.randomness=shared {OWN['jax']}Branching": "vmap",
     f"{MLP} {OWN_TORCH_LOSS}_branching": "data-dependent control flow",
@@ -292,13 +340,23 @@ def test_own_code_that_refuses_to_be_mapped_runs_one_by_one(common, together, ca
 
 def test_runs_that_run_out_of_memory_train_in_two_parts(together, capsys, monkeypatch):
     monkeypatch.setenv("TANDEM_PROGRESS", "plain")
-    hungry = "model=own model.torch=own_models:TorchHungry train.randomness=shared train.steps=4"
+    hungry = "model=own model.torch=own_models:TorchHungry train.steps=4"
+    usual = vectorized.test_trained
+
+    def test_of_one_fails(*arguments):
+        monkeypatch.setattr(vectorized, "test_trained", usual)
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(vectorized, "test_trained", test_of_one_fails)
     found = together("torch", hungry, *(f"seed={seed}" for seed in range(4)))
     said = capsys.readouterr().out
     assert "4 jobs train in two parts: " in said
     assert "MemoryError" in said.partition("4 jobs train in two parts: ")[2].partition("\n")[0]
+    assert f"1 job runs alone: {vectorized.OUT_OF_MEMORY}" in said
     results = [RunFolder(run).result for run in found]
-    assert [(one.status, one.vectorized) for one in results] == [("completed", 2)] * 4
+    assert {one.status for one in results} == {"completed"}
+    assert [one.vectorized for one in results] == [None, 2, 2, 2]
+    assert [one.alone for one in results] == [vectorized.OUT_OF_MEMORY, None, None, None]
     gc.collect()
     tensors = [one for one in gc.get_objects() if type(one) is torch.Tensor]
     assert not [one for one in tensors if one.requires_grad and one.shape[:1] == (4,)], "a stack"

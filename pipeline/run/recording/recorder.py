@@ -35,6 +35,8 @@ class Recorder:
         schedule: factor on the learning rate by step.
         step: updates done.
         steps_per_call: most updates of one call of the device; 0 before the first.
+        runs_at_once: runs that train at once with this one, itself included.
+        alone: why it trains by itself, though it was to train with others; empty if it was not.
         facts: `parameters`, `init_digest` and `data_digest` of the run's start.
     """
 
@@ -59,6 +61,7 @@ class Recorder:
         self.window = MetricWindow(data, config.train.batch_size)
         self.evaluations = BestTracker(config, data.task)
         self.step = self.steps_per_call = 0
+        self.runs_at_once, self.alone = 1, ""
         self.facts: dict[str, int | str] = {}
         self._open_tracker = open_tracker
         self._tracker: Tracker | None = None
@@ -234,6 +237,8 @@ class Recorder:
             seconds=self.stopwatch.seconds | {"total": self.stopwatch.part},
             attention=(noted_kernels() if self.steps_per_call else "") or None,
             steps_per_call=self.steps_per_call or None,
+            vectorized=self.runs_at_once if self.runs_at_once > 1 else None,
+            alone=self.alone or result.alone,
             throughput=self.window.throughput,
             peak_memory_mb=self.window.peak_memory_mb,
         )

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from pipeline.backend_specs import BACKENDS
 from pipeline.config.experiment import Config, Mode, plain
-from pipeline.config.models import OwnConfig
 from pipeline.config.optimizers import OwnOptimizerConfig
 from pipeline.config.train import Randomness
 from pipeline.storage.signature import flat
@@ -16,11 +15,25 @@ BETWEEN_STEPS = (
     "train.monitor",
 )  # fmt: skip
 # Numbers that a step takes as inputs. Runs with null or 0 have another program than those with a number, but
-# for a weight decay of 0.
+# for a weight decay of 0: without dropout, smoothing, clipping, momentum or averages nothing is computed.
 NUMBERS = (
     "optimizer.weight_decay", "optimizer.eps", "optimizer.momentum", "train.clip_norm",
-    "train.clip_value",
+    "train.clip_value", "train.label_smoothing", "train.ema", "model.dropout", "model.drop_path",
 )  # fmt: skip
+
+# Numbers that part groups all the same, by the start of their keys, and why they are no inputs.
+CONSTANTS = {
+    # betas, alpha, rho, lr_decay, momentum_decay and Muon's momentum, on JAX: of β a step takes log β and
+    # 1 - β, which lose four digits if β is a float32 on the device; torch has an optimizer for each block
+    # of runs that agree in them. On both lr_factors, and Adagrad's initial_accumulator_value: of the layout.
+    "optimizer": "a constant of the update, which is computed in double precision before",
+    # norm_epsilon: GroupNorm, LayerNorm and torch's functions take a Python number alone.
+    "model": "the layers of one program have one",
+    # temperature, first_beta, last_beta: of the loss and of the noise that the data draws.
+    "task": "runs that train at once share task and data",
+    # Fractions of splits, and shares of augmentations.
+    "dataset": "runs that train at once share the data",
+}
 
 DECAY = "optimizer.weight_decay"
 DRAWING = ("model.dropout", "model.drop_path")  # rates of layers that draw random numbers
@@ -39,7 +52,8 @@ def numbers_of(config: Config) -> dict[str, float]:
 
 def shape_of(config: Config) -> str:
     """Return a text that is the same for runs that one program can train at once."""
-    keys, numbers = flat(plain(config)), numbers_of(config)
+    keys, spec = flat(plain(config)), BACKENDS.get(config.backend.name)
+    numbers = {*numbers_of(config), *(spec.numbers if spec else ())}
     kept = {
         key: "a number" if key in numbers else value
         for key, value in keys.items()
@@ -58,6 +72,16 @@ def differing_keys(shape: str, others: Sequence[str]) -> list[str]:
     return min(found, key=len, default=[])
 
 
+def described(key: str, shape: str) -> str:
+    """Return a key in which a shape differs from others; a number with the reason why it is no input."""
+    value, group = json.loads(shape).get(key), key.partition(".")[0]
+    if key in NUMBERS:
+        return f"{key} (0 or null is another program)"
+    numbers = value if isinstance(value, list) else [value]
+    is_number = all(isinstance(one, float) for one in numbers)
+    return f"{key} ({CONSTANTS[group]})" if is_number and group in CONSTANTS else key
+
+
 def obstacle(config: Config) -> str | None:
     """Return why a run cannot be trained at once with others, as a clause; None if it can."""
     accelerator, backend = config.accelerator, config.backend.name
@@ -72,10 +96,6 @@ def obstacle(config: Config) -> str | None:
         return "only runs on one device train at once (accelerator.devices=1 accelerator.nodes=1)"
     if config.train.profile is not None:
         return "train.profile is of one run"
-    if isinstance(config.model, OwnConfig) and config.train.randomness is Randomness.native:
-        return (
-            "layers of model=own may draw numbers that would be shared; set train.randomness=shared"
-        )
     keys = flat(plain(config))
     for key, reasons in spec.trains_alone.items():
         if reason := reasons.get(keys.get(key)):

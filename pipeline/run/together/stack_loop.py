@@ -65,6 +65,8 @@ class StackLoop(ABC, Generic[M]):
     def begin(self) -> None:
         """Start to count the time to the first save, until which the best states wait on the device."""
         self.save_times = SaveTimes(len(self.stack))
+        for member in self.stack:
+            member.experiment.recorder.runs_at_once = len(self.stack)
 
     @abstractmethod
     def count_that_fits(self, start: int) -> int:
@@ -190,6 +192,9 @@ def train_groups(
 ) -> None:
     """Train members by the step that they are at; those at one step at once, in parts if memory is short."""
     groups = list(members.items())
+    for _, group in groups:
+        if len(group) == 1 and len(groups) > 1:
+            group[0].experiment.recorder.alone = "the others are at other steps"
     while groups:
         start, group = groups.pop(0)
         if start >= group[0].experiment.recorder.intervals.total:
@@ -202,5 +207,8 @@ def train_groups(
                 continue
         text = f"memory is enough for {fitting} of {len(group)} runs at once"
         group[0].experiment.recorder.progress.message(text)
-        parts = range(0, len(group), fitting)
-        groups[:0] = [(start, group[first : first + fitting]) for first in parts]
+        parts = [group[first : first + fitting] for first in range(0, len(group), fitting)]
+        for part in parts:
+            if len(part) == 1:
+                part[0].experiment.recorder.alone = text
+        groups[:0] = [(start, part) for part in parts]

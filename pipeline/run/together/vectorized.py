@@ -24,10 +24,13 @@ from pipeline.run.resume import check_folder_is_free
 from pipeline.run.runner import refused, run, write_ending
 from pipeline.run.started import Ending, StartedRun, begin, initial_result
 from pipeline.run.together.members import Member
+from pipeline.run.together.own_draws import TrainsAlone
 from pipeline.storage.checkpoints import checkpoints_of
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.run_result import RunResult
 from pipeline.user_code import is_out_of_memory, shortened
+
+OUT_OF_MEMORY = "the memory is too small for what it does beside the others"
 
 
 @dataclass
@@ -71,13 +74,13 @@ def run_vectorized(members: Sequence[Member], sweep: str | None, world: World) -
             continue
         if alike is None and (reason := _obstacle(prepared)):
             say_line(f"{len(members)} jobs run one by one: {reason}")
-            return _run_one_by_one(members, sweep, world)
+            return _run_one_by_one(members, sweep, world, reason)
         alike = alike or prepared
         _write_hydra(member)
         runs.append((own, prepared))
     if alike is None:
         return 0
-    progress = SharedProgress(alike.total, f"{alike.config.backend.name} × {len(runs)}")
+    progress = SharedProgress(alike.total, f"{alike.config.backend.name} × {len(runs)}", len(runs))
     for own, prepared in runs:
         shown = MemberProgress(progress, own.job.name, own.job.folder)
         try:
@@ -85,8 +88,10 @@ def run_vectorized(members: Sequence[Member], sweep: str | None, world: World) -
         except Exception as error:
             _end(own, refused(own.config, own.job, own.stopwatch, error))
     with stop_signal, progress:
-        code, parting = _train_and_test([own for own, _ in runs if own.started], alike)
-    return max(code, _run_parted(parting, sweep, world)) if parting else code
+        code, parted = _train_and_test([own for own, _ in runs if own.started], alike)
+    for parting in parted:
+        code = code or _run_parted(parting, sweep, world)
+    return code
 
 
 @dataclass(frozen=True)
@@ -95,19 +100,20 @@ class _Parting:
 
     members: Sequence[Member]
     reason: str
-    is_out_of_memory: bool
+    has_halves: bool = False  # each half may go on at once
 
 
 def _run_parted(parting: _Parting, sweep: str | None, world: World) -> int:
     """Run each half at once if the memory is too small for all, else one by one; each run goes on."""
-    gc.collect()  # the error keeps the states of all runs alive, in a cycle
     members = [_continued(member) for member in parting.members]
     middle = len(members) // 2
-    if not parting.is_out_of_memory or middle == 1:
-        say_line(f"{len(members)} jobs run one by one: {parting.reason}")
-        return _run_one_by_one(members, sweep, world)
+    if not parting.has_halves or middle < 2:
+        how = "1 job runs alone" if len(members) == 1 else f"{len(members)} jobs run one by one"
+        say_line(f"{how}: {parting.reason}")
+        return _run_one_by_one(members, sweep, world, parting.reason)
     say_line(f"{len(members)} jobs train in two parts: {parting.reason}")
     for part in (members[:middle], members[middle:]):
+        gc.collect()  # the states of all runs before, which an error or a loop keeps alive in a cycle
         if code := run_vectorized(part, sweep, world):
             return code
     return 0
@@ -120,9 +126,9 @@ def _continued(member: Member) -> Member:
     return replace(member, config=replace(member.config, resume=str(member.folder)))
 
 
-def _train_and_test(runs: Sequence[_Run], alike: Prepared) -> tuple[int, _Parting | None]:
+def _train_and_test(runs: Sequence[_Run], alike: Prepared) -> tuple[int, list[_Parting]]:
     """Train the started runs, and end each, unless they must go on in another way."""
-    parting = None
+    parted: list[_Parting] = []
     found: dict[int, Exception | Test] = {}
     for number, own in enumerate(runs):
         try:
@@ -138,24 +144,28 @@ def _train_and_test(runs: Sequence[_Run], alike: Prepared) -> tuple[int, _Partin
         trained = [error] * len(going)
         if len(going) > 1:
             members = [runs[number].member for number in going]
-            parting = _Parting(members, shortened(error), is_out_of_memory(error))
+            reason = str(error) if isinstance(error, TrainsAlone) else shortened(error)
+            parted.append(_Parting(members, reason, has_halves=is_out_of_memory(error)))
     found |= zip(going, trained, strict=True)
-    codes = [0]
+    codes, short = [0], []
     for number, own in enumerate(runs):
         assert own.started
-        if parting and number in going:
+        if parted and number in going:
             own.started.leave()
             continue
-        ending = own.started.conclude(partial(_after_training, found[number], len(runs)))
+        work = partial(_after_training, found[number])
+        ending = own.started.conclude(work, tell=lambda hint: None)  # `_end` does
+        if len(runs) > 1 and ending.failure and is_out_of_memory(ending.failure):
+            short.append(own.member)  # the others keep their states until all are tested
+            continue
         _end(own, ending)
         if ending.failure is None:
             codes.append(ending.exit_code)
-    return max(codes), parting
+    return max(codes), [*parted, _Parting(short, OUT_OF_MEMORY)] if short else parted
 
 
 def _after_training(
     found: Exception | Test,
-    count: int,
     experiment: Experiment,
     prepared: Prepared,
     result: RunResult,
@@ -164,7 +174,7 @@ def _after_training(
     if isinstance(found, Exception):
         raise found
     experiment.recorder.stopwatch.proceed()
-    return test_trained(experiment, prepared, replace(result, vectorized=count), found)
+    return test_trained(experiment, prepared, result, found)
 
 
 def _end(own: _Run, ending: Ending) -> None:
@@ -175,7 +185,10 @@ def _end(own: _Run, ending: Ending) -> None:
     result = ending.result
     values = [f"{key} {format_number(value)}" for key, value in result.test.items()]
     words = [own.job.name, result.status, *values]
-    if result.status != "failed":  # the sweep prints the error
+    if result.status == "interrupted" and own.started:
+        text = f"interrupted at step {result.steps}; the same command resumes it"
+        own.started.experiment.recorder.progress.message(text)
+    elif result.status != "failed":  # the sweep prints the error
         text = f"{'  '.join(words)}  →  {own.job.folder}"
         print_and_log(escape(text), soft_wrap=True)
 
@@ -199,9 +212,10 @@ def _obstacle(prepared: Prepared) -> str | None:
     return None
 
 
-def _run_one_by_one(members: Sequence[Member], sweep: str | None, world: World) -> int:
+def _run_one_by_one(members: Sequence[Member], sweep: str | None, world: World, reason: str) -> int:
     for member in members:
-        job = Job(member.folder, member.name, sweep, member.setting)
+        gc.collect()
+        job = Job(member.folder, member.name, sweep, member.setting, alone=reason)
         try:
             code = run(member.config, job, world)
         except Exception as error:

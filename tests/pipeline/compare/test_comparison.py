@@ -162,6 +162,9 @@ def test_runs_that_trained_at_once_are_not_like_those_of_the_other_backend_alone
         "torch ran in eager mode and trained one run at a time, jax ran compiled and trained"
         in told
     )
+    write_run("alone", "backend=jax", result={"alone": "there is no other job to train with"})
+    speed = findings(comparison([tmp_path]))["speed: what each run used"]
+    assert any("one by one: there is no other job to train with" in line for line in speed)
 
 
 def test_what_a_run_took_is_told_instead_of_what_was_asked_for(write_run, tmp_path):

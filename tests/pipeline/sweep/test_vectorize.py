@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.run.together.run_inputs import numbers_of, obstacle, shape_of
+from pipeline.run.together.run_inputs import (
+    described,
+    differing_keys,
+    numbers_of,
+    obstacle,
+    shape_of,
+)
 from pipeline.sweep import vectorize
 from pipeline.sweep.job_status import JobState, JobStatus
 from pipeline.sweep.planned_job import PlannedJob
+from pipeline.sweep.run_job import WHY_ALONE
 
 JAX = "backend=jax accelerator=cpu"
 
@@ -18,7 +25,6 @@ REASONS = {
     "resume=outputs/none": "resume=PATH is of one run",
     "accelerator.devices=2": "only runs on one device",
     "train.profile=3": "train.profile is of one run",
-    "model=own model.jax=mine:Net": "set train.randomness=shared",
 }
 
 
@@ -63,6 +69,36 @@ def test_jobs_of_one_shape_differ_only_in_what_is_an_input_of_a_step(configure):
         assert shape_of(configure(f"{JAX} {overrides}")) != shape, overrides
 
 
+BESIDE_ZERO = {
+    "train.ema=": ("0.9", "0.99", "null"),
+    "train.label_smoothing=": ("0.1", "0.2", "0"),
+    "model=vit model.dropout=": ("0.1", "0.2", "0"),
+    "model=vit model.drop_path=": ("0.1", "0.2", "0"),
+}
+
+
+@pytest.mark.parametrize("key", BESIDE_ZERO)
+def test_a_number_is_an_input_of_a_step_that_computes_with_it(configure, key):
+    one, other, none = (shape_of(configure(f"{JAX} {key}{value}")) for value in BESIDE_ZERO[key])
+    assert one == other != none
+    name = key.rpartition(" ")[2].rstrip("=")
+    assert described(name, one) == f"{name} (0 or null is another program)"
+
+
+def test_betas_are_inputs_on_torch_alone(configure):
+    pairs = {
+        backend: [
+            shape_of(configure(f"accelerator=cpu backend={backend} optimizer.betas={betas}"))
+            for betas in ("[0.9,0.99]", "[0.8,0.9]")
+        ]
+        for backend in ("torch", "jax")
+    }
+    assert pairs["torch"][0] == pairs["torch"][1]
+    assert differing_keys(pairs["jax"][0], pairs["jax"][1:]) == ["optimizer.betas"]
+    told = described("optimizer.betas", pairs["jax"][0])
+    assert told.startswith("optimizer.betas (a constant of the update")
+
+
 def test_a_momentum_is_an_input_only_where_the_arithmetic_stays_the_same(configure):
     assert "optimizer.momentum" in numbers_of(configure(f"{JAX} optimizer=sgd"))
     assert "optimizer.momentum" not in numbers_of(configure(f"{JAX} optimizer=muon"))
@@ -72,7 +108,7 @@ def test_a_sweep_groups_its_jobs_and_prints_why_the_others_run_alone(
     configure, monkeypatch, capsys
 ):
     groups = []
-    monkeypatch.setattr(vectorize, "run_group", lambda group, sweep: groups.append(group))
+    monkeypatch.setattr(vectorize, "run_group", lambda group, sweep, apart: groups.append(group))
     asked = [
         "backend=jax seed=0", "optimizer=muon seed=0", "backend=jax seed=1", "backend=jax model=mlp",
         "optimizer=muon seed=1",
@@ -88,6 +124,8 @@ def test_a_sweep_groups_its_jobs_and_prints_why_the_others_run_alone(
     assert [[job.number for job in group] for group in groups] == [[0, 2]]
     assert [job.number for job in left] == [1, 3, 4]
     output = capsys.readouterr().out
+    folder = Path("x").absolute()  # of all jobs here
+    assert WHY_ALONE.pop(folder) == "optimizer=muon: it takes each weight as a matrix"
     assert "by itself: job 1, 4: optimizer=muon: it takes each weight as a matrix" in output
     assert (
         "by itself: job 3: every other job differs in what one program shares, such as model."
