@@ -265,7 +265,7 @@ CASES = [
     Case(
         "two views that are the same",
         "task=contrastive",
-        "dataset.augment=False|the same. Set dataset.augment=true",
+        "dataset.augment=false|the same. Set dataset.augment=true",
     ),
     Case(
         "weights of a folder that is no run",
