@@ -14,9 +14,10 @@ from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu.checks import PARITY, TESTS, Check, cases_marked, checks
 from benchmarks.gpu.page import answers_of, operations, speed_of, write_machine, write_outcomes
 from benchmarks.gpu.schedule import Outcome, run_all
-from benchmarks.scaling_probes.growth import growth
+from benchmarks.scaling_probes.growth import HIGHEST, growth
 from benchmarks.sections import replace_section, write_section
 
+VERDICTS = {"does not grow", "linear or better", "worse than linear", "a cliff"}
 PAGE = """# Measured
 
 Intro.
@@ -107,8 +108,8 @@ def test_the_cost_of_growing_work_is_measured_and_judged_by_its_exponent(tmp_pat
         )
         assert "CPU s" in head
         assert all(float(cell.replace(",", "")) > 0 for row in sizes for cell in row)
-        assert all(0 <= float(cell) < 3 for cell in exponents[1:])
-        assert set(verdicts[1:]) <= {"does not grow", "linear or better", "worse than linear"}
+        assert all(0 <= float(cell) <= HIGHEST for cell in exponents[1:])
+        assert set(verdicts[1:]) <= VERDICTS  # any of them on a busy machine
 
 
 @pytest.mark.parametrize(
