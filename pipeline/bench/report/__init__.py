@@ -1,1 +1,1 @@
-"""What is said of a benchmark: the answer in sentences, tables, and the page in the style of the report."""
+"""Words on a benchmark: the answer in sentences, tables, and the page in the style of the report."""
