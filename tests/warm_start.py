@@ -148,7 +148,7 @@ class Forker:
         """
         run = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
         folder = Path(tempfile.gettempdir(), f"tandem-warm-{run}")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             with suppress(OSError):  # another worker starts it, or it is just ending
                 folder.mkdir(mode=0o700, exist_ok=True)

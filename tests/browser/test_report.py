@@ -1,7 +1,6 @@
 """The HTML report in a real browser: opened from disk, with mouse, keyboard and touch, and in print."""
 
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -571,31 +570,28 @@ def test_script_in_a_name_is_shown_as_text_and_would_be_blocked(open_page, tmp_p
 
 
 @pytest.mark.slow
-def test_report_of_two_hundred_runs_responds_within_seconds(open_page, tmp_path):
+def test_report_of_two_hundred_runs_draws_all_of_them_and_those_that_are_filtered(
+    open_page, tmp_path
+):
     for number in range(200):
         backend, rate = ("torch", "jax")[number % 2], 0.001 * (1 + number // 10)
         seed = number // 2 % 5
         write_run(tmp_path / str(number), backend, seed, 400, 20, 1e-6, optimizer__lr=rate)
     write_page(comparison([tmp_path]), tmp_path / "report.html")
-    began = time.perf_counter()
     page = open_page(tmp_path / "report.html")
     page.evaluate("redrawAll()")
-    opened = time.perf_counter() - began
-    scroll_to(page, "curves")
-    assert sum(trace["points"] for trace in page.evaluate(POINTS)[1]) > 20_000
-    took = {
-        what: page.evaluate(f"() => {{ const t = performance.now(); {what}; return performance.now() - t }}")
-        for what in (
-            "refresh(panels)", "filter('seed=1'), refresh(panels)", "filter(''), refresh(panels)",
-            "byId('log').click()",
-            "state.metrics[0] = 'optim/grad_norm', refresh(panels)", "lit = 3, lightCurves()", "repaint()",
-            "document.querySelectorAll('#runs th button')[3].click()",
-        )
-    }  # fmt: skip
-    print(f"opened in {opened:.1f} s", {what: f"{ms:.0f} ms" for what, ms in took.items()})
-    assert took["refresh(panels)"] > 5  # so it was drawn
-    assert max(took.values()) < 2500  # on an idle machine a fifth of it
-    assert opened < 15
+
+    def points():
+        _, curves = page.evaluate(POINTS)
+        assert {trace["last"] for trace in curves} == {400}
+        return sum(trace["points"] for trace in curves)
+
+    assert points() > 200 * 100
+    page.evaluate("filter('seed=1'), redrawAll()")
+    assert len(names(page)) == 40
+    assert 40 * 100 < points() <= 40 * 400
+    page.evaluate("filter(''), redrawAll()")
+    assert points() > 200 * 100
 
 
 @pytest.mark.slow

@@ -19,13 +19,13 @@ class Cluster:
 
     def __call__(self, *command: str) -> str:
         """Run a Slurm command and return its output."""
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def node(self, action: str, name: str) -> None:
         """Kill or revive a node."""
-        subprocess.run([SCRIPT, action, name], check=True, timeout=60)
+        subprocess.run([SCRIPT, action, name], check=True, timeout=300)
 
     def job(self, name: str) -> str:
         """Wait for the only job of this name in the queue; return its id."""
@@ -39,7 +39,7 @@ class Cluster:
             ["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         return told.stdout.strip()
 

@@ -55,7 +55,7 @@ def test_two_nodes_log_the_losses_of_one_process(workspace):
     cases = ("backend=torch,jax", *QUICK)
     there = workspace.start("-m", *cases, *SLURM, "name=there", "accelerator.nodes=2")
     here = workspace.run("-m", *cases, "name=here")
-    output, _ = there.communicate(timeout=120)
+    output, _ = there.communicate(timeout=300)
     assert (there.returncode, here.code) == (0, 0), output
     for job in ("0_backend=torch", "1_backend=jax"):
         assert "2 machines" in workspace.result(f"outputs/there/{job}")["devices"]
@@ -111,7 +111,7 @@ def test_a_preempted_job_is_requeued_and_resumes_exactly(workspace, cluster, uni
     job = cluster.job("displaced")
     cluster("sbatch", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null",
             "--wrap=true")  # fmt: skip
-    output, _ = sweep.communicate(timeout=120)
+    output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 0, output
     assert "is queued again" in output
     assert cluster.job_field(job, "Restarts") == "1"
@@ -155,7 +155,7 @@ def test_rerunning_a_sweep_after_ctrl_c_waits_for_its_running_and_queued_jobs(wo
     sweep = workspace.start(*command, cold=True)
     folder = only_job(workspace, sweep, "left")
     sweep.send_signal(signal.SIGINT)
-    output, _ = sweep.communicate(timeout=60)
+    output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 130, output
     assert "the jobs continue; to end them: scancel" in output
 
@@ -203,7 +203,7 @@ def test_rerunning_a_search_after_ctrl_c_uses_the_result_of_its_running_trial(wo
     search = workspace.start(*command, cold=True)
     folder = only_job(workspace, search, "search-left")
     search.send_signal(signal.SIGINT)
-    output, _ = search.communicate(timeout=60)
+    output, _ = search.communicate(timeout=300)
     assert search.returncode == 130, output
 
     again = workspace.run(*command, code=0)
@@ -226,7 +226,7 @@ def test_a_cancelled_job_stays_cancelled(workspace, cluster):
     folder = only_job(workspace, sweep, "cancelled")
     job = cluster.job("cancelled")
     cluster("scancel", job)
-    output, _ = sweep.communicate(timeout=60)
+    output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 130, output
     assert cluster.state(job) == "CANCELLED"
     assert workspace.result(folder)["status"] == "interrupted"
@@ -246,7 +246,7 @@ def test_a_job_on_a_dead_node_is_reported_as_failed_and_resumes_on_retry(
     folder = only_job(workspace, sweep, name)
     cluster.node("kill", "n2")
     cluster.node("revive", "n2")
-    output, _ = sweep.communicate(timeout=120)
+    output, _ = sweep.communicate(timeout=300)
     result = workspace.result(folder)
     assert result["status"] in output
     wait_until(lambda: not running_tasks(), deadline=30.0)

@@ -143,7 +143,7 @@ def test_what_was_measured_before_a_sigterm_to_the_process_and_its_group_is_kept
         next(line for line in started.stdout if "samples/s" in line)
         started.terminate()  # as `timeout` does
         os.killpg(started.pid, signal.SIGTERM)
-        output, errors = started.communicate(timeout=60)
+        output, errors = started.communicate(timeout=300)
     assert (started.returncode, errors) == (143, "")
     assert "interrupted: what was not measured by then is missing" in output
     found = json.loads((tmp_path / "outputs/ended/bench.json").read_text())

@@ -145,7 +145,7 @@ def test_a_stopped_run_resumes_in_torch(workspace, alone, stopped):
 def start_and_wait(workspace, name, *arguments):
     """Start two processes; return them once they have logged some steps."""
     processes = start(workspace, *RUN, *LONG, f"name={name}", *arguments)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while workspace.step(f"outputs/{name}") < 60:
         if time.monotonic() > deadline or any(process.poll() for process in processes):
             codes, outputs = end(processes, timeout=1)
@@ -160,7 +160,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(workspace, rank):
     name = f"told-{rank}"
     processes = start_and_wait(workspace, name)
     processes[rank].send_signal(signal.SIGTERM)
-    codes, outputs = end(processes, timeout=60)
+    codes, outputs = end(processes, timeout=300)
     assert codes == [143, 143], outputs
     result = workspace.result(f"outputs/{name}")
     newest = checkpoints_of(workspace.path / "outputs" / name)[0]
@@ -169,10 +169,10 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(workspace, rank):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_when_one_process_is_killed_the_other_ends_within_thirty_seconds(workspace, rank):
+def test_when_one_process_is_killed_the_other_ends_within_a_minute(workspace, rank):
     processes = start_and_wait(workspace, f"killed-{rank}")
     processes[rank].kill()
-    codes, _ = end(processes, timeout=30)
+    codes, _ = end(processes, timeout=60)
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] not in (0, None)
 
@@ -201,6 +201,6 @@ def test_when_one_process_fails_all_end_and_its_error_is_reported(workspace):
     own = ("model=own", "model.jax=failing:Net")
     plain = [argument for argument in RUN if not argument.startswith("model")]
     processes = start(workspace, *plain, *own, "name=failing", PYTHONPATH=str(workspace.path))
-    codes, outputs = end(processes, timeout=90)
+    codes, outputs = end(processes, timeout=300)
     assert 0 not in codes
     assert "RuntimeError: no luck" in outputs[1]

@@ -36,7 +36,7 @@ def ranks(name):
 def started(workspace, name, *arguments, cold=False):
     """Start a run in two processes; return it once it has logged some steps."""
     process = workspace.start(*TWO, f"name={name}", *arguments, cold=cold)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while workspace.step(f"outputs/{name}") < 20:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "it does not get going"
@@ -44,9 +44,9 @@ def started(workspace, name, *arguments, cold=False):
     return process
 
 
-def output_of(process, within):
-    """Output of a command, which must end within so many seconds."""
-    output, _ = process.communicate(timeout=within)
+def output_of(process):
+    """Output of a command, once it has ended."""
+    output, _ = process.communicate(timeout=300)
     return output
 
 
@@ -62,7 +62,7 @@ def test_a_killed_rank_is_named_and_ends_all_processes(workspace, rank):
     name = f"killed-{rank}"
     process = started(workspace, name, "train.steps=100000")
     os.kill(ranks(name)[rank], signal.SIGKILL)
-    output = output_of(process, within=30)
+    output = output_of(process)
     assert process.returncode == 1
     assert f"error: rank {rank} of 2 was killed by SIGKILL" in output
     result = workspace.result(f"outputs/{name}")
@@ -77,7 +77,7 @@ def test_the_reported_error_is_that_of_the_rank_that_failed_first(workspace):
         *TWO, "model=own", "model.torch=failing:Net", "model.jax=failing:Net", "name=failing",
         PYTHONPATH=str(workspace.path),
     )  # fmt: skip
-    output = output_of(process, within=90)
+    output = output_of(process)
     assert process.returncode == 1
     said = (
         "it fails: RuntimeError: out of luck in batch 30 (failing.py, line 15). It is called with"
@@ -113,7 +113,7 @@ def test_a_signal_stops_all_ranks_at_one_step_and_the_run_resumes_exactly(
     name = f"asked-{code}"
     process = started(workspace, name)
     process.send_signal(sent)
-    output = output_of(process, within=30)
+    output = output_of(process)
     assert process.returncode == code, output
     assert workspace.result(f"outputs/{name}")["status"] == "interrupted"
     assert ranks(name) == {}
@@ -124,7 +124,7 @@ def test_a_signal_stops_all_ranks_at_one_step_and_the_run_resumes_exactly(
 def test_a_signal_to_one_rank_stops_all(workspace, whole):
     process = started(workspace, "told")
     os.kill(ranks("told")[1], signal.SIGTERM)
-    output = output_of(process, within=30)
+    output = output_of(process)
     assert process.returncode == 143, output
     workspace.run("resume=outputs/told", code=0)
     assert workspace.rows("outputs/told") == whole
@@ -134,7 +134,7 @@ def test_ranks_save_a_checkpoint_and_end_when_the_command_is_killed(workspace, w
     process = started(workspace, "orphaned")
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while ranks("orphaned"):
         assert time.monotonic() < deadline, "ranks are left"
         time.sleep(0.1)

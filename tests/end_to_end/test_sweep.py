@@ -147,7 +147,7 @@ def test_a_command_does_not_import_what_it_does_not_use(workspace, backend, heav
         f"runpy.run_path({str(RUN)!r}, run_name='__main__')\n"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=workspace.path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=workspace.path, capture_output=True, text=True, timeout=300)
     assert "loaded: []" in done.stdout, done.stdout + done.stderr
     assert workspace.result(f"outputs/quiet-{backend}")["status"] == "completed"
 
@@ -188,7 +188,7 @@ def test_a_killed_job_is_reported_by_name_and_the_others_run(workspace):
     while not (running := jobs(sweep)) and sweep.poll() is None:
         time.sleep(0.01)
     running[0].kill()
-    output, _ = sweep.communicate(timeout=120)
+    output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 1, output
     assert "job 0 (seed=0) failed: killed by SIGKILL" in output
     assert workspace.result("outputs/killed/1_seed=1")["status"] == "completed"

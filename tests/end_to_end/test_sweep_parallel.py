@@ -95,7 +95,7 @@ def test_each_job_has_its_own_cores_and_ctrl_c_stops_all_with_a_checkpoint(
     share = 1 if threads else len(os.sched_getaffinity(0)) // 2
     assert len(first) == len(second) == share
     sweep.send_signal(signal.SIGINT)  # to it alone; on a terminal the workers would have it, too
-    output, _ = sweep.communicate(timeout=120)
+    output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 130, output
     assert "Traceback" not in output
     for folder in ("0_seed=0", "1_seed=1"):
@@ -116,8 +116,8 @@ def test_killing_a_sweep_ends_all_its_jobs_also_under_nohup(workspace, start):
     running = list(training(sweep, workspace, "shot", "seed=0", "seed=1").values())
     everything = psutil.Process(sweep.pid).children(recursive=True)
     sweep.kill()
-    sweep.communicate(timeout=60)
-    _, left = psutil.wait_procs(everything, timeout=60)
+    sweep.communicate(timeout=300)
+    _, left = psutil.wait_procs(everything, timeout=300)
     assert left == []
     assert len(running) == 2
     for folder in ("0_seed=0", "1_seed=1"):
@@ -136,7 +136,7 @@ def test_no_two_jobs_share_a_gpu_and_that_of_a_killed_job_is_reused(workspace, s
     third = wait_until(sweep, lambda: by_seed(sweep).get("seed=2"))
     assert gpus_of(third) == devices["seed=1"]
     sweep.send_signal(signal.SIGTERM)
-    output, _ = sweep.communicate(timeout=120)
+    output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 143, output
     assert "job 1 (seed=1) failed: killed by SIGKILL" in output
 
@@ -154,5 +154,5 @@ def test_two_sweeps_share_the_gpus_and_the_second_reports_that_it_waits(workspac
     assert gpus_of(job) == device
     for sweep in (first, second):
         sweep.send_signal(signal.SIGTERM)
-        output, _ = sweep.communicate(timeout=120)
+        output, _ = sweep.communicate(timeout=300)
         assert sweep.returncode == 143, output

@@ -55,9 +55,9 @@ def test_the_same_command_finishes_an_interrupted_sweep(workspace, whole, sent):
     sweep = run_until(workspace, half, *command)
     running = psutil.Process(sweep.pid).children(recursive=True)
     sweep.send_signal(sent)
-    sweep.communicate(timeout=60)
+    sweep.communicate(timeout=300)
     assert sweep.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
-    _, left = psutil.wait_procs(running, timeout=60)
+    _, left = psutil.wait_procs(running, timeout=300)
     assert left == [], "the job saves and ends when its sweep does"
     assert 60 <= workspace.step(half) < 900
 
@@ -126,7 +126,7 @@ def test_a_failed_job_runs_again_only_with_retry_failed(workspace, whole):
     sweep = run_until(workspace, f"outputs/{name}/0_seed=1", *command[1:])
     for job in jobs(sweep):
         job.kill()
-    output, _ = sweep.communicate(timeout=120)
+    output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 1, output
     assert "job 0 (seed=1) failed: killed by SIGKILL" in output
 
@@ -147,7 +147,7 @@ def test_a_job_killed_before_its_first_checkpoint_restarts_on_retry(workspace):
     while not (started := jobs(sweep)) and sweep.poll() is None:
         time.sleep(0.01)
     started[0].kill()
-    output, _ = sweep.communicate(timeout=60)
+    output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 1, output
     left = workspace.run(*command, code=1)
     assert plan(left.output)["seed=0"].startswith("has failed")
@@ -188,7 +188,7 @@ def test_a_running_job_is_skipped(workspace):
         assert "device  " not in other.output
     finally:
         sweep.send_signal(signal.SIGINT)
-        sweep.communicate(timeout=60)
+        sweep.communicate(timeout=300)
     assert workspace.result("outputs/twice/0_seed=0")["status"] == "interrupted"
 
 

@@ -43,7 +43,7 @@ def run(project: Path, *arguments: str, code: int = 0) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -214,7 +214,7 @@ def script(tmp_path):
 def test_an_interrupted_script_waits_until_its_run_has_saved(script, tmp_path):
     process, child = script
     process.send_signal(signal.SIGINT)
-    assert "resume with: tandem run resume=" in process.communicate(timeout=60)[0]
+    assert "resume with: tandem run resume=" in process.communicate(timeout=300)[0]
     assert process.returncode == -signal.SIGINT
     assert not child.is_running()
     assert tandem.load(tmp_path / "outputs" / "long").status == "interrupted"
@@ -224,4 +224,4 @@ def test_an_interrupted_script_waits_until_its_run_has_saved(script, tmp_path):
 def test_a_run_ends_with_the_script_that_is_killed(script):
     process, child = script
     process.kill()
-    child.wait(timeout=60)
+    child.wait(timeout=300)

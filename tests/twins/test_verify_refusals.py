@@ -395,7 +395,7 @@ def test_a_refused_command_prints_one_message_from_three_processes(folder):
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 1
     assert done.stdout == "opening nets:Huge and nets:Net\n"

@@ -554,7 +554,7 @@ def command(
         [sys.executable, "run.py", *with_outputs_below(folder, arguments)],
         cwd=ROOT,
         env=os.environ | LIGHT | environment,
-        timeout=120,
+        timeout=300,
         core=core,
     )
 
@@ -689,7 +689,7 @@ def test_a_full_disk_is_reported_with_a_remedy(backend, hidden, size, tmp_path):
         env=os.environ | LIGHT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 1, done.stderr
     assert "/run: the disk is full. Free some space" in done.stderr

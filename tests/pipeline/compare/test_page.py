@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from base64 import b64decode, b64encode
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -264,21 +263,13 @@ def test_png_holds_the_pixels(channels):
 
 
 @pytest.mark.slow
-def test_two_hundred_long_runs_make_a_page_in_seconds(tmp_path):
+def test_the_page_of_two_hundred_long_runs_is_smaller_than_15_megabytes(tmp_path):
     jobs = [(backend, seed, 10 ** -(1 + rate / 10))
             for backend in ("torch", "jax") for seed in range(5) for rate in range(20)]  # fmt: skip
     with ProcessPoolExecutor(2, get_context("fork")) as pool:
         list(pool.map(partial(write_long, tmp_path), range(len(jobs)), jobs))
-    began = time.perf_counter()
-    made = comparison([tmp_path])
-    read = time.perf_counter()
-    write_page(made, tmp_path / "report.html")
-    written = time.perf_counter()
-    megabytes = (tmp_path / "report.html").stat().st_size / 1e6
-    print(f"read {read - began:.1f} s, written {written - read:.1f} s, {megabytes:.1f} MB")
-    assert written - began < 40  # on an idle machine a third of it
-    assert written - read < 6
-    assert megabytes < 15
+    write_page(comparison([tmp_path]), tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 15e6
 
 
 def write_long(folder: Path, number: int, job: tuple[str, int, float]) -> None:

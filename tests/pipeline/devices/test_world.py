@@ -156,7 +156,7 @@ def names_of_two_processes() -> list[str]:
     )
     environment = os.environ | TORCHRUN | {"PYTHONPATH": os.getcwd()}
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     return done.stdout.split()
 
 

@@ -52,7 +52,7 @@ def in_terminal(code, **environment):
             output += os.read(ours, 65536)
         except OSError:  # the other end is closed
             break
-    assert process.wait(timeout=30) == 0, output.decode()
+    assert process.wait(timeout=300) == 0, output.decode()
     return output.decode()
 
 

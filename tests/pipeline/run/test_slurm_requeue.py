@@ -140,12 +140,12 @@ def test_a_signal_before_the_run_listens_is_kept_and_a_later_one_does_not_end_it
         env=os.environ | JOB,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() in (["SIGUSR2", "143"], ["SIGTERM", "143"])
 
 
 def test_outside_slurm_signals_keep_their_default_effect():
-    done = subprocess.run([sys.executable, "-c", HELD], timeout=60)
+    done = subprocess.run([sys.executable, "-c", HELD], timeout=300)
     assert done.returncode == -signal.SIGUSR2

@@ -32,7 +32,7 @@ def test_a_preset_downloads_trains_and_tests(mirror, tmp_path, preset, source, b
         ],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1", "TANDEM_PROGRESS": "plain"},
-        timeout=200,
+        timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "outputs" / "run" / "result.json").read_text())

@@ -120,7 +120,7 @@ def test_two_concurrent_loads_download_and_decode_once(mirror, tmp_path):
     )
     command = [sys.executable, "-c", code, str(tmp_path / "data")]
     jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [job.communicate(timeout=120)[0] for job in jobs]
+    told = [job.communicate(timeout=300)[0] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0]
     assert told[0] == told[1]
     assert told[0].endswith("90\n[]\n")

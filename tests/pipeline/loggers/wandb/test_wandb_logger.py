@@ -71,7 +71,7 @@ def train(folder, resumed_from=-1, last=4, pause=0.0, **kwargs):
     return subprocess.Popen(command, text=True, **kwargs)
 
 
-def told(process, timeout=60):
+def told(process, timeout=300):
     """Output of a process, which must exit with 0."""
     output = process.communicate(timeout=timeout)[0]
     assert process.returncode == 0, output
@@ -225,7 +225,7 @@ def test_an_unknown_or_unavailable_wandb_mode_is_refused(tmp_path, monkeypatch, 
 def test_without_an_account_one_line_says_how_to_upload_and_nothing_is_asked(tmp_path):
     ours, theirs = pty.openpty()  # a terminal, where a prompt would be possible
     process = train(tmp_path, stdin=theirs, stdout=theirs, stderr=theirs)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
     os.close(theirs)
     output = b""
     while True:
@@ -252,7 +252,7 @@ def test_without_a_network_a_logged_in_run_continues_offline(tmp_path):
     output = told(
         train(tmp_path, env=environment, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     )
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 80  # W&B alone waits for 90
     assert "W&B is offline (the server gave no run: " in output
     assert "To upload the run: wandb sync" in output
     assert read_run(tmp_path).metrics == read_metrics_merged(tmp_path)

@@ -23,7 +23,7 @@ def spec(tmp_path_factory) -> dict:
         env=own | nowhere,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["section"]

@@ -45,7 +45,7 @@ def holder(monkeypatch, tmp_path):
     yield start
     for process in started:
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
 
 
 def next_line(process):
@@ -58,7 +58,7 @@ def test_no_two_processes_hold_the_same_device_and_a_third_waits(holder):
     assert {next_line(first), next_line(second)} == {"0", "1"}
     third = holder("0,1")
     assert next_line(third) == "waits"
-    first.communicate(timeout=30)
+    first.communicate(timeout=300)
     assert next_line(third) in ("0", "1")
 
 
@@ -77,7 +77,7 @@ def test_a_device_stays_locked_while_a_child_that_inherited_the_lock_lives(holde
     heir = int(next_line(first))
     assert next_line(first) == "0"
     first.kill()
-    first.wait(timeout=30)
+    first.wait(timeout=300)
     with acquire("gpu", ["0"], 1, is_stopped=true_after(3)) as lease:
         assert lease is None
     os.kill(heir, signal.SIGKILL)
@@ -92,7 +92,7 @@ def test_processes_that_need_both_devices_take_turns(holder):
         [served] = [process for process in waiting if lines[process] != "waits"]
         assert sorted(lines[served].split(",")) == ["0", "1"]
         waiting.remove(served)
-        served.communicate(timeout=30)
+        served.communicate(timeout=300)
         if waiting:
             ready, *_ = select([process.stdout for process in waiting], [], [], 30)
             [next_one] = [process for process in waiting if process.stdout in ready]
@@ -136,9 +136,9 @@ def test_waiting_processes_are_served_in_order_even_if_they_need_more(holder):
     assert next_line(large) == "waits"
     late = holder("0,1")
     assert next_line(late) == "waits"
-    small[0].communicate(timeout=30)
+    small[0].communicate(timeout=300)
     time.sleep(5 * POLL)  # `late` would have taken it by now
-    small[1].communicate(timeout=30)
+    small[1].communicate(timeout=300)
     assert sorted(next_line(large).split(",")) == ["0", "1"]
-    large.communicate(timeout=30)
+    large.communicate(timeout=300)
     assert next_line(late) in ("0", "1")
