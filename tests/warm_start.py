@@ -31,8 +31,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from importlib import import_module
+from multiprocessing import popen_spawn_posix, util
 from pathlib import Path
 from traceback import print_exc
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 MESSAGE = 1 << 18  # bytes of a request, at most
@@ -334,7 +336,12 @@ def run_as_main(args):
     args = args[safe_path:]
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     added = [os.path.abspath(folder) for folder in added if folder]
-    if args[0] == "-m":
+    if args[0] == "-c":
+        sys.argv[:] = ["-c", *args[2:]]
+        sys.path[:0] = ["", *added]
+        sys.modules["__main__"] = main = ModuleType("__main__")
+        exec(args[1], vars(main))
+    elif args[0] == "-m":
         name, *rest = args[1:]
         sys.argv[:] = [name, *rest]
         sys.path[:0] = added if safe_path else [os.getcwd(), *added]
@@ -363,6 +370,36 @@ def fork_what_it_starts():
     for name in STARTERS:
         assert import_module(name).subprocess
         import_module(name).subprocess = Subprocess(forker)
+    fork_what_is_spawned(forker)
+
+
+def fork_what_is_spawned(forker):
+    """Have the processes that `multiprocessing` spawns forked where that is equivalent."""
+    forked = {}
+
+    def environment():  # this process has XLA's variables from its own run; they are read when it starts
+        found = {key: value for key, value in os.environ.items() if not key.startswith("XLA_")}
+        return found | {k: v for k, v in forker.environment.items() if k.startswith("XLA_")}
+
+    class Util:
+        def __getattr__(self, name):
+            return getattr(util, name)
+
+        def spawnv_passfds(self, path, args, fds):
+            command = [os.fsdecode(path), *args[args.index("-c") :]]
+            if not is_warm(command, environment(), forker.environment):
+                return util.spawnv_passfds(path, args, fds)
+            process = forker.popen(command, pass_fds=fds)
+            forked[process.pid] = process
+            return process.pid
+
+    def poll(self, flag=os.WNOHANG):
+        if self.pid not in forked:
+            return super(popen_spawn_posix.Popen, self).poll(flag)
+        self.returncode = forked[self.pid].poll() if flag else forked[self.pid].wait()
+        return self.returncode
+
+    popen_spawn_posix.util, popen_spawn_posix.Popen.poll = Util(), poll
 
 
 class Subprocess:
@@ -394,7 +431,7 @@ def is_warm(
     """Return whether a forked process does the same as a new one would."""
     python, *rest = map(str, args)
     script = rest[1:] if rest[0] == "-P" else rest
-    known = script[0] == "-m" or script[0].endswith(".py")
+    known = script[0] in ("-m", "-c") or script[0].endswith(".py")
     changed = {
         key
         for key in environment.keys() | started_with.keys()
