@@ -53,7 +53,7 @@ CORE = (
 IMPORTED = {
     "core": CORE,
     "whole": (
-        *CORE, "sklearn.datasets", "scipy.stats", "pipeline.verify.verdict_page.page",
+        *CORE, "sklearn.datasets", "scipy.stats", "wandb", "pipeline.verify.verdict_page.page",
         "lightning_impl.verify", "flax_impl.verify",
     ),
 }  # fmt: skip

@@ -1,7 +1,9 @@
 """Start of a W&B run, with or without an account or a network, without prompts."""
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -71,7 +73,8 @@ def start_run(
             quiet=True,
             silent=mode != "online",  # we print one line instead
         )
-        return wandb.init(mode=mode, settings=settings, **arguments)
+        with _without_launch():
+            return wandb.init(mode=mode, settings=settings, **arguments)
 
     try:
         run = start(mode)
@@ -93,6 +96,26 @@ def start_run(
             what, uploaded = "runs", f"{os.path.relpath(folder.parent)}/*/wandb/offline-run-*"
         tell(f"W&B is offline ({reason}). To upload the {what}: wandb sync {uploaded}")
     return run
+
+
+@contextmanager
+def _without_launch() -> Generator[None]:
+    """Keep `wandb.init` from importing W&B Launch for inputs that nobody has staged without importing it.
+
+    Pydantic reads the source of each class of it, which takes seconds where both frameworks are loaded.
+    """
+    import wandb
+
+    name = "_detect_and_apply_job_inputs"
+    if "wandb.sdk.launch" in sys.modules or name not in vars(wandb.Run):
+        yield
+        return
+    apply_inputs = vars(wandb.Run)[name]
+    setattr(wandb.Run, name, lambda run: None)
+    try:
+        yield
+    finally:
+        setattr(wandb.Run, name, apply_inputs)
 
 
 def choose_mode() -> tuple[Mode, str]:
