@@ -2,6 +2,7 @@
 
 import multiprocessing
 import queue
+import signal
 import tempfile
 import threading
 import traceback
@@ -187,7 +188,7 @@ class BackendWorker:
         separate: bool,
         initial: PortableState | None = None,
     ) -> None:
-        self.is_stopped = self.has_ended = False
+        self.backend, self.is_stopped, self.has_ended = config.backend.name, False, False
         if separate:
             context = multiprocessing.get_context("spawn")
             self.events: ProcessQueue[Event] | queue.Queue[Event] = context.Queue(AHEAD)
@@ -219,12 +220,29 @@ class BackendWorker:
         self.worker.terminate()
 
     def next(self) -> Trace | Evaluation | Finished | None:
-        """Return the next event, None at the end; raise the error of the run."""
-        event = self.events.get()
+        """Return the next event, None at the end.
+
+        Raises:
+            Exception: that of the run.
+            RunFailed: its process was killed.
+        """
+        event = self._wait()
         self.has_ended = event is None or isinstance(event, Exception)
         if isinstance(event, Exception):
             raise event
         return event
+
+    def _wait(self) -> Event:
+        while True:
+            is_alive = self.worker.is_alive()  # before the wait, which its last event may end
+            with suppress(queue.Empty):
+                return self.events.get(timeout=1)
+            if not is_alive:
+                code = getattr(self.worker, "exitcode", None)
+                how = "memory may have run out" if code == -signal.SIGKILL else f"exit code {code}"
+                raise RunFailed(
+                    f"the process of backend={self.backend} has ended without a word: {how}"
+                )
 
 
 class Stopped(BaseException):

@@ -249,6 +249,18 @@ def test_a_mistake_is_reported_in_one_message(tmp_path, monkeypatch, capfd, argu
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_command_in_one_message(tmp_path):
+    killed = "multiprocessing.parent_process() and os.kill(os.getpid(), 9)"
+    pair = f"import multiprocessing, os\n{PAIR.format(torch=killed, flax='False')}"
+    (tmp_path / "killed.py").write_text(pair)
+    own = ["model=own", "model.torch=killed:Torch", "model.jax=killed:Flax"]
+    done = parity(tmp_path, "-m", "pipeline.parity", "train.precision=fp32", *own, *SMALL)
+    assert done.returncode == 1
+    told = "error: the process of backend=torch has ended without a word: memory may have run out\n"
+    assert done.stderr.startswith(told)
+
+
 def test_a_nan_loss_is_reported_in_one_message(monkeypatch, capsys):
     def diverge(*_):
         raise Diverged("train/loss is nan at step 3")

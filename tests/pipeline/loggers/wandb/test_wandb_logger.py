@@ -54,6 +54,7 @@ for step in range(0 if resumed_from is None else resumed_from + 1, int(last)):
     print("step", step, flush=True)
     time.sleep(pause)
 tracker.finish(0, {"steps": last})
+assert "wandb.sdk.launch" not in sys.modules, "W&B Launch takes seconds to import"
 """
 
 
