@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_start
 from asserts import assert_rows_close
 from made_runs import OTHER
 from offline_wandb import read_run
@@ -19,20 +20,22 @@ SMALL = (
 )  # fmt: skip
 
 
-def convert(workspace, *arguments):
-    """Run `python -m pipeline.convert …`; return its exit code, and its output with the loaded frameworks."""
-    code = (
-        "import atexit, runpy, sys\n"
-        "atexit.register(lambda: print('loaded', {'torch', 'jax', 'flax'} & set(sys.modules)))\n"
-        "runpy.run_module('pipeline.convert', run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+# Ends with the frameworks that it has loaded.
+TOLD = (
+    "import atexit, runpy, sys\n"
+    "atexit.register(lambda: print('loaded', {'torch', 'jax', 'flax'} & set(sys.modules)))\n"
+    "runpy.run_module('pipeline.convert', run_name='__main__')"
+)
+
+
+def convert(workspace, *arguments, cold=False):
+    """Run `python -m pipeline.convert …`; return its exit code and its output; see `TOLD` for `cold`."""
+    done = warm_start.run(
+        [sys.executable, *(("-c", TOLD) if cold else ("-m", "pipeline.convert")), *arguments],
         cwd=workspace.path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        cold=cold,
     )
     return done.returncode, done.stdout
 
@@ -74,7 +77,7 @@ def test_a_run_resumed_on_the_other_backend_keeps_all_its_logs(workspace, backen
 @pytest.mark.slow
 def test_a_run_is_converted_without_loading_a_framework(workspace, backend):
     half, there = f"outputs/{backend}-half", f"outputs/{backend}-there"
-    code, said = convert(workspace, half, there)
+    code, said = convert(workspace, half, there, cold=True)
     assert code == 0, said
     assert "loaded set()" in said
     assert f"a run of {OTHER[backend]} at step 73  →  {there}" in said
