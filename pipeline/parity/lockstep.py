@@ -188,10 +188,12 @@ def compare(
     with ExitStack() as stack:
         workers = [
             # Two Orbax checkpoint managers in one process deadlock.
-            stack.enter_context(BackendWorker(config, perturbed, separate or perturbed, initial))
+            BackendWorker(config, perturbed, separate or perturbed, initial)
             for perturbed in ((False, True) if noise else (False,))
             for config in configs.values()
         ]
+        for worker in workers:  # all are made before one starts
+            stack.enter_context(worker)
         while True:
             events = [worker.next() for worker in workers]
             # Runs that differ may stop or evaluate at different steps.

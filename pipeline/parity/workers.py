@@ -196,6 +196,9 @@ class BackendWorker:
         else:
             self.events = queue.Queue(AHEAD)
             run, put = threading.Thread, self._put_unless_stopped
+            # It sets variables of the environment, for which the C library has no lock: a thread that reads
+            # one at the same time may crash.
+            backends.load(self.backend).prepare(config, ALONE)
         self.worker = run(target=train, args=(config, perturbed, put, initial), daemon=True)
 
     def _put_unless_stopped(self, event: Event) -> None:

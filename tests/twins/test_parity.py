@@ -1,6 +1,8 @@
 """Tests of the parity check: it reports equal backends as the same, and locates each planted mistake."""
 
 import json
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -261,6 +263,17 @@ def test_a_mistake_on_one_side_is_found_and_located(compared, monkeypatch, confi
     assert told["verdict"] == "parted"
     assert (told["first"]["part"], told["first"]["place"]) == (slip.part, slip.place)
     assert f"they part at step {step}: {slip.part}: {slip.place}" in told["sentence"]
+
+
+def test_variables_of_the_environment_are_set_before_a_thread_could_read_them(on_two, monkeypatch):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+    setting, putenv = [], os.putenv
+    monkeypatch.setattr(
+        os, "putenv", lambda *pair: setting.append(threading.current_thread()) or putenv(*pair)
+    )
+    comparison = compare(on_two(f"{SMALL} model=linear train.steps=1"), False, lambda *news: None)
+    assert comparison.steps == 1
+    assert set(setting) == {threading.main_thread()}
 
 
 @pytest.mark.slow
