@@ -1,6 +1,7 @@
 """Fixture shared by all tests: a typed config, composed from overrides of the command line."""
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import cache
@@ -50,9 +51,13 @@ GPU_MARKS = ("gpu", "gpus")
 
 
 def pytest_configure(config):
-    """Hide the GPUs of the machine, unless the tests that need them are chosen, by `-m gpu` or `-m gpus`."""
+    """Hide the GPUs, unless tests that need them are chosen; let Ctrl-C reach what tests start."""
     if config.option.markexpr not in GPU_MARKS:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as a shell starts what is in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -95,7 +95,7 @@ def test_as_many_devices_as_cores_do_not_deadlock(workspace):
     run(
         workspace, "jax", "crowded", "accelerator=cpu", f"accelerator.devices={cores}",
         "model=cnn", "dataset=synthetic", f"train.batch_size={64 * cores}", "logger=none",
-        "train.steps=100", "train.log_every=100", "train.eval_every=100steps",
+        "train.steps=30", "train.log_every=30", "train.eval_every=30steps",
     )  # fmt: skip
 
 
