@@ -57,8 +57,8 @@ IMPORTED = {
         "lightning_impl.verify", "flax_impl.verify",
     ),
 }  # fmt: skip
-# Read by libraries while they are imported, or by Python when it starts.
-READ_AT_IMPORT = ("OMP_", "MKL_", "XLA_", "PYTHON", "LC_", "LANG", "TORCH", "JAX_ENABLE", "LD_")
+# Read by libraries while they are imported, or by Python when it starts. XLA reads its flags when it starts.
+READ_AT_IMPORT = ("OMP_", "MKL_", "PYTHON", "LC_", "LANG", "TORCH", "JAX_ENABLE", "LD_")
 
 
 class Process:
@@ -377,17 +377,13 @@ def fork_what_is_spawned(forker):
     """Have the processes that `multiprocessing` spawns forked where that is equivalent."""
     forked = {}
 
-    def environment():  # this process has XLA's variables from its own run; they are read when it starts
-        found = {key: value for key, value in os.environ.items() if not key.startswith("XLA_")}
-        return found | {k: v for k, v in forker.environment.items() if k.startswith("XLA_")}
-
     class Util:
         def __getattr__(self, name):
             return getattr(util, name)
 
         def spawnv_passfds(self, path, args, fds):
             command = [os.fsdecode(path), *args[args.index("-c") :]]
-            if not is_warm(command, environment(), forker.environment):
+            if not is_warm(command, os.environ, forker.environment):
                 return util.spawnv_passfds(path, args, fds)
             process = forker.popen(command, pass_fds=fds)
             forked[process.pid] = process

@@ -97,6 +97,7 @@ def run(commands, folder):
         "PYTHONPATH": str(ROOT),
         "TANDEM_PROGRESS": "plain",
         "WANDB_MODE": "offline",
+        "XLA_FLAGS": "--xla_cpu_parallel_codegen_split_count=1",  # optimized: they train to the end
     }
     for command in commands:
         program, *arguments = shlex.split(command)
