@@ -192,7 +192,7 @@ def compare(
             for perturbed in ((False, True) if noise else (False,))
             for config in configs.values()
         ]
-        for worker in workers:  # all are made before one starts
+        for worker in workers:  # all are made, and their frameworks set up, before one starts
             stack.enter_context(worker)
         while True:
             events = [worker.next() for worker in workers]

@@ -100,9 +100,9 @@ def start_run(
 
 @contextmanager
 def _without_launch() -> Generator[None]:
-    """Keep `wandb.init` from importing W&B Launch for inputs that nobody has staged without importing it.
+    """Keep `wandb.init` from importing W&B Launch to apply its inputs; who has given it some has imported it.
 
-    Pydantic reads the source of each class of it, which takes seconds where both frameworks are loaded.
+    The import takes seconds where both frameworks are loaded: Pydantic looks for the source of each class.
     """
     import wandb
 
